@@ -21,7 +21,7 @@ use handout::job::{ContentDisposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, LinkOptions, sign};
 use handout::links::{Links, UrlSigner};
-use handout::media::{Picture, Pictures};
+use handout::media::{Picture, PictureFormat, Pictures};
 use handout::plan::Audience;
 use handout::plan::ResponseOverrides;
 use handout::plan::{
@@ -103,6 +103,7 @@ fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
         let picture = Picture {
             width: if number.is_multiple_of(3) { 4000 } else { 6000 },
             height: if number.is_multiple_of(3) { 6000 } else { 4000 },
+            format: PictureFormat::Displayed,
             thumbnail: None,
         };
         pictures.insert(link.key().clone(), Arc::new(picture));
@@ -192,11 +193,12 @@ fn plan() -> Plan {
     let job = Job::parse(job).unwrap();
     let order = job.gallery.as_ref().unwrap();
     let gallery = GalleryPlan {
-        title: "A shoot".to_owned(),
+        title: Some("A shoot".to_owned()),
         template: order.template.clone(),
         place: PublishTarget::Dir {
             asked: "/srv/galleries".into(),
             allowed: "/srv/galleries".into(),
+            url: None,
         },
         page_size: BATCH,
     };

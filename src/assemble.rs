@@ -4,6 +4,8 @@ mod audit;
 mod changes;
 pub mod connection;
 mod dkim;
+#[cfg(feature = "embedded")]
+mod people;
 mod reload;
 mod services;
 
@@ -223,6 +225,12 @@ pub async fn open(
     };
     // On the heap: the SDK's credential futures are large, and every command's future would include their size.
     let changeable = Box::pin(Changeable::open(config, environment, &fixed, None)).await?;
+    #[cfg(feature = "embedded")]
+    if let Some(embedded) = &embedded {
+        embedded.tell_people_by(Arc::new(people::LinkTroublePages::of(
+            &changeable.presenting,
+        )));
+    }
     let connections = &changeable.signing.connections;
     let queue: Arc<dyn Queue> = match config.queue.kind {
         QueueKind::Sqlite => Arc::new(taken_over(SqliteQueue::new(database.clone(), clock)).await?),

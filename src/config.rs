@@ -65,6 +65,8 @@ pub struct Config {
     pub results: ResultsConfig,
     /// The pages.
     pub gallery: GalleryConfig,
+    /// The directories of pages and manifests.
+    pub publish: PublishConfig,
     /// Templates of the operator's own.
     pub templates: TemplatesConfig,
     /// Metrics and health.
@@ -92,6 +94,7 @@ impl Default for Config {
             audit: AuditConfig::default(),
             results: ResultsConfig::default(),
             gallery: GalleryConfig::default(),
+            publish: PublishConfig::default(),
             templates: TemplatesConfig::default(),
             http: HttpConfig::default(),
             allow: Vec::new(),
@@ -618,6 +621,14 @@ impl Default for GalleryConfig {
             default_publish: None,
         }
     }
+}
+
+/// What serves the directories in which pages and manifests are published.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PublishConfig {
+    /// The URL of each directory that a web server serves, so that mails can link what is published in or below it.
+    pub base_urls: BTreeMap<String, String>,
 }
 
 /// Templates of the operator's own.

@@ -342,17 +342,13 @@ impl Job {
             let reason = "is missing: a job needs at least one of email, gallery and manifest";
             return Err(ParseJobError::field("email", reason));
         }
-        let usual_template = usual_template(wire.gallery.as_ref());
         Ok(Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
             time_zone: wire.time_zone.as_deref().map(time_zone).transpose()?,
             from: source(wire.from)?,
             links: link_wishes(&wire.links)?,
-            email: wire
-                .email
-                .map(|email| email::order(email, usual_template))
-                .transpose()?,
+            email: wire.email.map(email::order).transpose()?,
             gallery: wire.gallery.map(gallery_order).transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
             on_doubt: wire.on_doubt,
@@ -487,14 +483,6 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
         ));
     }
     Ok(())
-}
-
-/// The template of a job that names none: where the mail can link a page, it is an invitation to that page.
-fn usual_template(gallery: Option<&wire::GalleryFields>) -> &'static str {
-    match gallery {
-        Some(gallery) if gallery.publish.bucket.is_some() => "gallery-invite",
-        Some(_) | None => "report",
-    }
 }
 
 fn gallery_order(gallery: wire::GalleryFields) -> Result<GalleryOrder, ParseJobError> {

@@ -10,6 +10,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use presign::PresignedUrl;
+
 use crate::audit::AuditedLinks;
 use crate::bounds::MAX_TRIED_JOBS;
 use crate::cancellation::Cancellation;
@@ -219,10 +221,13 @@ impl<'a> MailTrial<'a> {
         let plan = self.plan;
         let example = |place: &PublishTarget, name| match place {
             PublishTarget::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),
-            PublishTarget::Dir { .. } => None,
+            PublishTarget::Dir { url, .. } => {
+                let (base, folder) = (url.as_ref()?, "0".repeat(32));
+                Some(PresignedUrl::new(format!("{base}{folder}/{name}")))
+            }
         };
         let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);
-        let gallery_url = gallery.and_then(|place| example(place, "gallery/index.html"));
+        let gallery_url = gallery.and_then(|place| example(place, "index.html"));
         let manifest = plan.manifest.as_ref().map(|manifest| &manifest.place);
         let manifest_url = manifest.and_then(|place| example(place, "manifest"));
         let letter = email::MailRequest {

@@ -4,10 +4,13 @@
 //! picture shifts the gallery's layout while it loads, and never fails a job.
 
 mod album;
+mod bitmap;
 mod boxes;
 mod format;
+mod gif;
 mod head;
 mod jpeg;
+mod png;
 mod size;
 mod thumbnail;
 mod tiff;
@@ -18,16 +21,21 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use album::{PictureLoader, PictureSettings};
+pub use format::PictureFormat;
 
+use self::size::PictureSize;
 use crate::job::Key;
 
 /// The facts about a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
-    /// The displayed width, in pixels, after rotation by the EXIF orientation.
+    /// The displayed width, in pixels, after rotation by the EXIF orientation; 0 if it is not known.
     pub width: u32,
-    /// The displayed height, in pixels.
+    /// The displayed height, in pixels; 0 if it is not known.
     pub height: u32,
+    /// Whether browsers display it.
+    #[serde(default, skip_serializing_if = "PictureFormat::is_default")]
+    pub format: PictureFormat,
     /// The camera's embedded thumbnail as a `data:` URI of at most 8 KiB. It is rotated like the picture, and should cover its
     /// place: where aspect ratios differ, cameras add black bars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,9 +43,29 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a file's first bytes; `None` if they are malformed, truncated, or of an unknown format.
+    /// Reads a file's first bytes; `None` if they are those of a picture, but malformed or truncated.
     pub fn read(head: &[u8]) -> Option<Self> {
         format::read(head)
+    }
+
+    /// A picture that browsers display.
+    const fn of(PictureSize { width, height }: PictureSize) -> Self {
+        Self {
+            width,
+            height,
+            format: PictureFormat::Displayed,
+            thumbnail: None,
+        }
+    }
+
+    /// A file that no browser displays, of an unknown size.
+    const fn not_displayed(format: PictureFormat) -> Self {
+        Self {
+            width: 0,
+            height: 0,
+            format,
+            thumbnail: None,
+        }
     }
 
     /// The same without its thumbnail.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use directory::read_mounted;
 
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
+use crate::text::decode;
 
 /// How long reading such a file may take.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
@@ -17,7 +18,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// The files whose last read has not ended.
 static STUCK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Reads a text file of at most [`MAX_OPERATOR_FILE_BYTES`].
+/// Reads a text file of at most [`MAX_OPERATOR_FILE_BYTES`], without its byte order mark.
 ///
 /// Symbolic links are followed, since mounted secrets use them. On a mount whose server is gone it fails with
 /// [`io::ErrorKind::TimedOut`] after ten seconds, and at once while that read is still under way.
@@ -62,9 +63,9 @@ fn in_time(
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let mut file = read_mounted(path)?.take(MAX_OPERATOR_FILE_BYTES + 1);
-    let read = file.read_to_string(&mut text)?;
+    let read = file.read_to_end(&mut bytes)?;
     match read as u64 > MAX_OPERATOR_FILE_BYTES {
         true => {
             let sentence = format!(
@@ -73,7 +74,7 @@ fn read(path: &Path) -> io::Result<String> {
             );
             Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
         }
-        false => Ok(text),
+        false => decode(bytes),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, Filter, GalleryOrder, Job, Key, Locale,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, Filter, Job, Key, Locale,
     ManifestFormat, OnDoubt, Order, Phrase, PhraseScope, Prefix, PublishTo, Recipient, RelayName,
     Selection, TemplateName, Via, WhenEmpty,
 };
@@ -96,8 +96,8 @@ pub enum Objects {
 /// The page that will be published.
 #[derive(Debug, Clone)]
 pub struct GalleryPlan {
-    /// Its title.
-    pub title: String,
+    /// Its title, if it has one.
+    pub title: Option<String>,
     /// Its template.
     pub template: TemplateName,
     /// Where it goes.
@@ -132,7 +132,16 @@ pub enum PublishTarget {
         asked: PathBuf,
         /// The allowed directory of the configuration, which is the same or above it: symbolic links below it are not followed.
         allowed: PathBuf,
+        /// The URL under which a web server serves the directory that the job names, with a slash at its end.
+        url: Option<String>,
     },
+}
+
+impl PublishTarget {
+    /// Whether a mail can link what is published there.
+    pub const fn is_linked(&self) -> bool {
+        matches!(self, Self::Bucket(..) | Self::Dir { url: Some(_), .. })
+    }
 }
 
 impl std::fmt::Display for PublishTarget {
@@ -334,25 +343,31 @@ pub fn draw_with(
         check_reach(job, &objects, signer.reach.as_ref())?;
     }
     check_recipient_phrases(job, &scope)?;
-    let title = gallery.map(|order| title(job, order, &scope)).transpose()?;
-    let gallery = gallery
-        .zip(title)
-        .zip(gallery_place)
-        .map(|((order, title), place)| GalleryPlan {
+    let gallery = gallery.zip(gallery_place);
+    let gallery = gallery.map(|(order, place)| -> Result<_, PlanError> {
+        let title = order.title.as_ref();
+        let title = title.map(|title| fill("gallery.title", title, &scope, MAX_TITLE_BYTES));
+        let title = match title.transpose()? {
+            None => overflow::title(job, policy)?,
+            named => named,
+        };
+        Ok(GalleryPlan {
             title,
             template: order.template.clone(),
-            place: rule.confine(place),
+            place: policy.addressed(rule.confine(place)),
             page_size: policy.page_size,
-        });
+        })
+    });
+    let gallery = gallery.transpose()?;
     let manifest = manifest
         .zip(manifest_place)
         .map(|(order, place)| ManifestPlan {
             format: order.format,
-            place: rule.confine(place),
+            place: policy.addressed(rule.confine(place)),
         });
     let mut published = PublishedPlaces { gallery, manifest };
     if let Some(shortage) = shortage {
-        published.supplement(job, &objects, policy, rule, shortage)?;
+        published.supplement(job, policy, rule, shortage)?;
     }
     let asked = policy.expires_in(job, rule);
     let lifetime = |issuer| {
@@ -461,6 +476,32 @@ impl Plan {
         gallery.or(manifest.filter(|_| self.job.manifest.is_none()))
     }
 
+    /// What its page and its mails are about, in the job's own words: the page's title, the mail's subject, or else the folder that is handed out.
+    pub fn title(&self) -> Option<&str> {
+        let title = self
+            .gallery
+            .as_ref()
+            .and_then(|gallery| gallery.title.as_deref());
+        title.or(self.objects.topic())
+    }
+
+    /// The instant that its mails are about: the one that it is scheduled for, or else that of its links.
+    pub fn dated(&self) -> Timestamp {
+        self.job.scheduled_at.unwrap_or(self.lifetime.signed_at)
+    }
+
+    /// The template of the mails: where the job names none, an invitation to the page if a mail can link it.
+    pub fn mail_template(&self) -> &str {
+        let named = self.email().and_then(|email| email.template.as_ref());
+        let gallery = self.gallery.as_ref().filter(|_| self.job.gallery.is_some());
+        let is_linked = gallery.is_some_and(|gallery| gallery.place.is_linked());
+        match named {
+            Some(named) => named.as_str(),
+            None if is_linked => "gallery-invite",
+            None => "report",
+        }
+    }
+
     /// The common part of the keys of the job's objects, which is left out of short names.
     pub fn prefix(&self) -> &str {
         match &self.objects {
@@ -536,8 +577,8 @@ fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanErro
             known: known.join(", "),
         })
     };
-    if let Some(email) = &job.email {
-        check("email.template", &email.template, installed.emails())?;
+    if let Some(template) = job.email.as_ref().and_then(|email| email.template.as_ref()) {
+        check("email.template", template, installed.emails())?;
     }
     if let Some(gallery) = &job.gallery {
         check("gallery.template", &gallery.template, installed.galleries())?;
@@ -580,14 +621,6 @@ fn check_reach(job: &Job, objects: &Objects, reach: Option<&OriginScope>) -> Res
             connection: job.from.connection.clone(),
             place: format!("s3://{bucket}/{start}"),
         }),
-    }
-}
-
-/// The title of a job's page.
-fn title(job: &Job, order: &GalleryOrder, scope: &PhraseScope<'_>) -> Result<String, PlanError> {
-    match &order.title {
-        Some(title) => fill("gallery.title", title, scope, MAX_TITLE_BYTES),
-        None => Ok(job.id.to_string()),
     }
 }
 
@@ -673,6 +706,7 @@ fn fill_place(
             asked: dir.clone(),
             // The rule that allows the job is not known yet.
             allowed: dir.clone(),
+            url: None,
         }),
     }
 }

@@ -59,9 +59,9 @@ impl std::fmt::Debug for Publication<'_> {
 /// What was published, and the links to it.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// The link to the first page, if it is in a bucket.
+    /// The link to the first page, if a mail can link it.
     pub gallery_url: Option<PresignedUrl>,
-    /// The link to the manifest, if it is in a bucket.
+    /// The link to the manifest, if a mail can link it.
     pub manifest_url: Option<PresignedUrl>,
 }
 
@@ -176,7 +176,7 @@ impl<'a> Publishing<'a> {
         let urls = self.sign_files(audience, &publisher, &names, ShownAs::InBrowser);
         let urls = urls.await?;
         let pages = PublishedPages {
-            url: urls.first().cloned(),
+            url: urls.first().cloned().or_else(|| publisher.url(&names[0])),
             bytes: 0,
             place: publisher.describe(&names[0]),
         };
@@ -207,10 +207,10 @@ impl<'a> Publishing<'a> {
         let urls = self.sign_files(audience, &publisher, &names, ShownAs::Saved(media_type));
         let urls = urls.await?;
         let mut draft = publisher.begin(name, &self.presenting.spool_dir).await?;
-        let (manifest, head) = Manifest::begin(wanted.format, self.plan.lifetime);
+        let (manifest, head) = Manifest::begin(wanted.format, self.plan);
         draft.append(&head)?;
         let list = PublishedList {
-            url: urls.into_iter().next(),
+            url: urls.into_iter().next().or_else(|| publisher.url(name)),
             media_type,
             place: publisher.describe(name),
         };
@@ -348,6 +348,7 @@ const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
         ManifestFormat::Csv => ("manifest.csv", "text/csv; charset=utf-8"),
         ManifestFormat::Jsonl => ("manifest.jsonl", "application/jsonl"),
         ManifestFormat::Urls => ("urls.txt", "text/plain; charset=utf-8"),
+        ManifestFormat::Aria2 => ("aria2.txt", "text/plain; charset=utf-8"),
     }
 }
 

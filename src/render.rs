@@ -15,6 +15,7 @@ pub(crate) mod samples;
 pub mod strings;
 mod syntax;
 pub mod templates;
+pub mod trouble;
 mod view;
 
 pub use email::{Digest, MailRequest};

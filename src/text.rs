@@ -10,10 +10,31 @@ pub mod percent;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io;
 
 pub use presign::disposition::is_bidi_control;
 
+/// The mark that Windows programs write before UTF-8.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
+
 pub use self::causes::{chain, nearest, with_nearest};
+
+/// Decodes a file that a person wrote: UTF-8, with or without a byte order mark.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::InvalidData`] for other bytes; the sentence names UTF-16, which PowerShell's `>` writes.
+pub fn decode(bytes: Vec<u8>) -> io::Result<String> {
+    let invalid = |sentence: &str| io::Error::new(io::ErrorKind::InvalidData, sentence);
+    if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
+        return Err(invalid("it is UTF-16: save it as UTF-8"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8 text"))?;
+    Ok(match text.strip_prefix(BYTE_ORDER_MARK) {
+        Some(text) => text.to_owned(),
+        None => text,
+    })
+}
 
 /// Escapes text so that it can be shown on one line.
 ///

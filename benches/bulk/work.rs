@@ -287,7 +287,7 @@ async fn staged(bench: &Bench, objects: u64) {
     )
     .unwrap();
     let format = plan.manifest.as_ref().unwrap().format;
-    let (mut manifest, _) = Manifest::begin(format, plan.lifetime);
+    let (mut manifest, _) = Manifest::begin(format, plan);
     let store = Arc::clone(&services.signing.connection(&plan.connection).unwrap().store);
     let place = wanted.place.clone();
     let publisher = Publisher::new(

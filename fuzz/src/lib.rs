@@ -25,7 +25,7 @@ use handout::ledger::{JobRecords, RecipientStatus, Record};
 use handout::links::LINK_ID;
 use handout::links::lines::Lines;
 use handout::links::linkable::obstacle_in_name;
-use handout::media::Picture;
+use handout::media::{Picture, PictureFormat};
 use handout::quantity::{Rate, Size, Span};
 use presign::disposition::clean_name;
 use presign::explain::Explainer;
@@ -374,10 +374,11 @@ pub fn note(data: &[u8]) {
     }
 }
 
-/// A picture's first bytes: a size that can be shown, and a small picture that fits.
+/// A picture's first bytes: a size that can be shown where a browser shows it, and a small picture that fits.
 pub fn picture(data: &[u8]) {
     if let Some(picture) = Picture::read(data) {
-        assert!(picture.width > 0 && picture.height > 0);
+        let is_sized = picture.width > 0 && picture.height > 0;
+        assert!(is_sized || picture.format != PictureFormat::Displayed);
         if let Some(thumbnail) = picture.thumbnail {
             assert!(thumbnail.starts_with("data:image/jpeg;base64,"));
             assert!(thumbnail.len() <= 8 * 1024);

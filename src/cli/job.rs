@@ -26,7 +26,7 @@ use handout::job::{Job, JobId, Recipient};
 use handout::progress::{Progress, Snapshot};
 use handout::report::JobReport;
 use handout::run::JobRun;
-use handout::text::shell_argument;
+use handout::text::{decode, shell_argument};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -99,13 +99,14 @@ pub(crate) struct JobArgs {
 impl JobArgs {
     fn read(&self) -> anyhow::Result<String> {
         if self.file == Path::new("-") {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("could not read the job from stdin")?;
-            return Ok(text);
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().read_to_end(&mut bytes);
+            return read
+                .and_then(|_| decode(bytes))
+                .context("could not read the job from stdin");
         }
-        std::fs::read_to_string(&self.file)
+        std::fs::read(&self.file)
+            .and_then(decode)
             .with_context(|| format!("could not read the job {}", self.file.display()))
     }
 }

@@ -9,7 +9,7 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
-use handout::text::{printable_json, printable_line};
+use handout::text::{BYTE_ORDER_MARK, printable_json, printable_line};
 use serde::Serialize;
 
 /// Many lines to stdout, buffered.
@@ -33,7 +33,9 @@ impl TerminalLines {
     /// Writes a row of CSV (RFC 4180), which ends its line.
     pub(crate) fn csv(&mut self, row: &str) -> io::Result<()> {
         let row = row.strip_suffix("\r\n").unwrap_or(row);
-        write!(self.0, "{}\r\n", printable_line(row))
+        let begin = row.len() - row.trim_start_matches(BYTE_ORDER_MARK).len();
+        let (mark, row) = row.split_at(begin);
+        write!(self.0, "{mark}{}\r\n", printable_line(row))
     }
 
     pub(crate) fn flush(mut self) -> io::Result<()> {

@@ -1,11 +1,13 @@
 //! Builds the policy and the event rules from `[[allow]]` and `[[on_event]]`.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use globset::GlobMatcher;
+use presign::ServerUrl;
 
+use super::load::is_loopback;
 use super::{AllowConfig, Config, OnEventConfig};
 use crate::config_error::ConfigError;
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
@@ -42,7 +44,31 @@ impl Config {
             sender_domain: self.sender()?.address.domain().to_owned(),
             triggers: self.event_rules()?,
             default_publish: self.default_publish()?,
+            base_urls: self.base_urls()?,
         })
+    }
+
+    /// The URLs of `publish.base_urls`, each with a slash at its end.
+    fn base_urls(&self) -> Result<Vec<(PathBuf, String)>, ConfigError> {
+        let urls = self.publish.base_urls.iter().map(|(dir, url)| {
+            let key = format!("publish.base_urls.{dir:?}");
+            let wrong = |reason: String| ConfigError::value(key.clone(), reason);
+            if !Path::new(dir).is_absolute() {
+                return Err(wrong(
+                    "is not an absolute path, as a directory in `publish` of an [[allow]] rule is"
+                        .to_owned(),
+                ));
+            }
+            let server = ServerUrl::parse(url).map_err(|error| wrong(error.to_string()))?;
+            let origin = server.origin();
+            if !origin.starts_with("https://") && !is_loopback(server.host()) {
+                return Err(wrong(format!(
+                    "is {url:?}: mails and pages link https only, or http on this machine"
+                )));
+            }
+            Ok((dir.into(), format!("{origin}{}/", server.path())))
+        });
+        urls.collect()
     }
 
     /// `gallery.default_publish` must be a bucket, since a mail links to what is published there.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use directory::{Directory, Location};
 use flate2::{Compression, GzBuilder};
+use presign::PresignedUrl;
 
 use super::DeliverError;
 use crate::job::{Bucket, JobId, Key};
@@ -78,6 +79,19 @@ impl Publisher {
         }
     }
 
+    /// The URL of a file, if a web server serves the directory that it is in.
+    pub fn url(&self, file_name: &str) -> Option<PresignedUrl> {
+        match &self.place {
+            PublishTarget::Dir { url, .. } => {
+                let base = url.as_ref()?;
+                let url = format!("{base}{}/{file_name}", self.folder);
+                // It opens the page for all who have it, as a signed one does.
+                Some(PresignedUrl::new(url))
+            }
+            PublishTarget::Bucket(..) => None,
+        }
+    }
+
     /// The target of a file, in words.
     pub fn describe(&self, file_name: &str) -> String {
         match &self.place {
@@ -106,7 +120,7 @@ impl Publisher {
         media_type: &'static str,
     ) -> Result<u64, DeliverError> {
         match &self.place {
-            PublishTarget::Dir { asked, allowed } => {
+            PublishTarget::Dir { asked, allowed, .. } => {
                 let size = html.len() as u64;
                 let (publisher, file_name) = (self.clone(), file_name.to_owned());
                 let (asked, allowed) = (asked.clone(), allowed.clone());
@@ -140,7 +154,7 @@ impl Publisher {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
         let place = self.describe(file_name);
         let file = self.blocking(place.into(), move || match &publisher.place {
-            PublishTarget::Dir { asked, allowed } => {
+            PublishTarget::Dir { asked, allowed, .. } => {
                 publisher.enter(asked, allowed)?.draft(FILE_MODE)
             }
             PublishTarget::Bucket(..) => spool_dir.open()?.draft(0o600),
@@ -260,6 +274,7 @@ mod tests {
         let place = PublishTarget::Dir {
             asked: asked.to_owned(),
             allowed: allowed.to_owned(),
+            url: None,
         };
         let (keyring, job) = (Keyring::new([7; 32]), "j".parse().unwrap());
         let store = Arc::new(MemoryStore::new(1000));
@@ -273,7 +288,14 @@ mod tests {
         let bucket = PublishTarget::Bucket("reports".parse().unwrap(), prefix.parse().unwrap());
         let allowed = spool.path().to_owned();
         let asked = allowed.join("x".repeat(300));
-        for place in [bucket, PublishTarget::Dir { asked, allowed }] {
+        for place in [
+            bucket,
+            PublishTarget::Dir {
+                asked,
+                allowed,
+                url: None,
+            },
+        ] {
             let publisher = Publisher {
                 place,
                 ..publisher(spool.path(), spool.path())

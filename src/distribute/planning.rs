@@ -53,7 +53,7 @@ pub(crate) async fn settle(
     let plan = bounded(plan_with(run, Some(shortage), services).await?);
     let (links, shown) = (shortage.links, shortage.shown);
     if let Some(shortage) = Box::pin(services.mail_shortage(&plan, listing, &run.stop)).await? {
-        let template = plan.email().map(|email| email.template.to_string());
+        let template = plan.email().map(|_| plan.mail_template().to_owned());
         return Err(PlanError::Unlinked {
             template: template.unwrap_or_default(),
             shortage,

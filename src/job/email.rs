@@ -33,7 +33,7 @@ pub struct EmailOrder {
     /// The subject, if it is not the template's.
     pub subject: Option<Phrase>,
     /// The template.
-    pub template: TemplateName,
+    pub template: Option<TemplateName>,
     /// The relay, if the job names one.
     pub relay: Option<RelayName>,
     /// What to do when a mail has no room for all files.
@@ -63,8 +63,8 @@ impl EmailOrder {
     }
 }
 
-/// Parses the mails of a job. `usual_template` is used where the job names none.
-pub(super) fn order(email: wire::Email, usual_template: &str) -> Result<EmailOrder, ParseJobError> {
+/// Parses the mails of a job.
+pub(super) fn order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
     if email.to.is_empty() {
         return Err(ParseJobError::field(
             "email.to",
@@ -84,10 +84,7 @@ pub(super) fn order(email: wire::Email, usual_template: &str) -> Result<EmailOrd
         list_id: parse_optional("email.list_id", email.list_id.as_deref())?,
         reply_to: email.reply_to.as_deref().map(reply_to).transpose()?,
         subject: email.subject.as_deref().map(subject).transpose()?,
-        template: parse_field(
-            "email.template",
-            email.template.as_deref().unwrap_or(usual_template),
-        )?,
+        template: parse_optional("email.template", email.template.as_deref())?,
         relay: parse_optional("email.relay", email.relay.as_deref())?,
         overflow: email.overflow,
     };
@@ -178,7 +175,7 @@ mod tests {
 
     fn read(email: serde_json::Value) -> Result<EmailOrder, String> {
         let wire = serde_json::from_value(email).unwrap();
-        order(wire, "report").map_err(|error| error.to_string())
+        order(wire).map_err(|error| error.to_string())
     }
 
     /// The headers of each mail of an order: `reader: To; Cc`.

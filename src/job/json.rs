@@ -7,12 +7,15 @@ use serde_json::Value;
 
 use super::{MAX_BODY_BYTES, ParseJobError};
 use crate::bounds::{MAX_JSON_NESTING, MAX_JSON_OBJECTS, MAX_JSON_VALUES};
+use crate::text::BYTE_ORDER_MARK;
 
 /// Parses JSON, or returns why it is invalid or too large.
 pub(super) fn parse(text: &str) -> Result<Value, ParseJobError> {
     if text.len() > MAX_BODY_BYTES {
         return Err(ParseJobError::TooLarge { length: text.len() });
     }
+    // Programs of Windows write it, and a parser may ignore it. RFC 8259, 8.1
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     JsonCount::of(text).check()?;
     serde_json::from_str(text).map_err(|source| ParseJobError::NotJson { source })
 }

@@ -201,9 +201,9 @@ pub struct Email {
     pub list_id: Option<String>,
     /// The address for replies.
     pub reply_to: Option<String>,
-    /// The subject; names in braces are filled in. The template's own when left out.
+    /// The subject; names in braces are filled in. When left out, the template makes one of the title, the sender and the date.
     pub subject: Option<String>,
-    /// The template's name; `gallery-invite` when left out beside a gallery in a bucket, else `report`.
+    /// The template's name; `gallery-invite` when left out beside a gallery that the mail can link, else `report`.
     pub template: Option<String>,
     /// The name of a relay in the configuration; the first that the job's rule allows when left out.
     pub relay: Option<String>,
@@ -341,8 +341,10 @@ pub enum ManifestFormat {
     Csv,
     /// One JSON object a line.
     Jsonl,
-    /// One URL a line, for `wget -i`.
+    /// One URL a line, for `wget --content-disposition -i`.
     Urls,
+    /// The same with the folder and the name to save each under, for `aria2c -i`.
+    Aria2,
 }
 
 /// Where a page or a list is put: a bucket of the job's connection, or a directory of this machine.

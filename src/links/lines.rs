@@ -8,8 +8,11 @@ use crate::job::place::MAX_KEY_BYTES;
 /// How much of the file is read at once.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// How much of a line is kept: a key, the end of the line, and a byte that shows that the line is too long.
-const LINE_BYTES: u64 = MAX_KEY_BYTES as u64 + 3;
+/// How much of a line is kept: a byte order mark, a key, the end of the line, and a byte that shows that the line is too long.
+const LINE_BYTES: u64 = (MAX_KEY_BYTES + MARK.len()) as u64 + 3;
+
+/// The byte order mark that Windows programs write before UTF-8.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads lines of any length, and keeps at most the length of a key.
 pub struct Lines {
@@ -58,6 +61,9 @@ impl Lines {
                 return Ok(None);
             }
             self.number += 1;
+            if self.number == 1 && self.line.starts_with(MARK) {
+                self.line.drain(..MARK.len());
+            }
             match self.line.pop_if(|last| *last == b'\n') {
                 Some(_) => drop(self.line.pop_if(|last| *last == b'\r')),
                 None => drop(self.input.skip_until(b'\n')?),

@@ -230,7 +230,7 @@ impl<'a> PictureLoader<'a> {
             connection, bucket, ..
         } = self.plan;
         let parts = (
-            "picture/1",
+            "picture/2",
             connection.as_str(),
             bucket.as_str(),
             object.key.as_str(),
@@ -387,6 +387,7 @@ mod tests {
         let picture = Picture {
             width: 4,
             height: 3,
+            format: super::super::PictureFormat::Displayed,
             thumbnail: Some("data:,".to_owned()),
         };
         let shown: Vec<bool> = (0..3)

@@ -35,6 +35,13 @@ pub(super) fn find<'a>(part: FileHead<'a>, kind: &[u8; 4]) -> Option<FileHead<'a
     all.find(|one| one.kind == *kind).map(|one| one.content)
 }
 
+/// The brands of a file, the major one first; between them stands a version that is no brand. ISO/IEC 14496-12, 4.3
+pub(super) fn brands(head: FileHead<'_>) -> impl Iterator<Item = &[u8; 4]> {
+    let first = boxes(head).next().filter(|first| first.kind == *b"ftyp");
+    let content = first.map_or(&[][..], |first| first.content.bytes());
+    content.as_chunks().0.iter()
+}
+
 /// Reads the size of a HEIF or AVIF picture: that of the primary item, among tiles, thumbnails and masks. ISO/IEC 23008-12, 6
 pub(super) fn heif_size(head: FileHead<'_>) -> Option<PictureSize> {
     let meta = find(head, b"meta")?.after(4)?;

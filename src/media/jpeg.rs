@@ -13,7 +13,7 @@ pub(super) const EOI: u8 = 0xD9;
 pub(super) const SOS: u8 = 0xDA;
 const APP1: u8 = 0xE1;
 
-/// The prefix of an APP1 segment with EXIF.
+/// The prefix of an APP1 segment with EXIF. Readers ignore its last byte. CIPA DC-008, 4.7.2
 pub(super) const EXIF: &[u8] = b"Exif\0\0";
 
 /// Whether a file is a JPEG.
@@ -25,35 +25,42 @@ pub(super) fn is(head: FileHead<'_>) -> bool {
 ///
 /// If EXIF fills the first bytes and the frame header lies beyond them, the size in that EXIF is used.
 pub(super) fn read(head: FileHead<'_>) -> Option<Picture> {
-    let mut exif = None;
+    let (mut exif, mut stored) = (None, None);
     let mut segments = JpegSegments::of(head);
     for segment in &mut segments {
         match segment.marker {
-            APP1 if exif.is_none() => exif = segment.body.strip_prefix(EXIF),
-            SOS => return None,
-            marker if is_frame(marker) => {
-                let stored = frame_size(segment.body)?;
-                return Some(picture(stored, exif.and_then(directory)));
+            // Before or after the frame header: only the first counts.
+            APP1 if exif.is_none() => exif = tiff_of(segment.body),
+            SOS if stored.is_none() => return None,
+            SOS => break,
+            marker if stored.is_none() && is_frame(marker) => {
+                stored = Some(frame_size(segment.body)?);
             }
             _ => {}
         }
     }
-    let first = exif.and_then(directory).filter(|_| segments.is_cut)?;
-    Some(picture(first.photo_size()?, Some(first)))
+    let exif = exif.map(|tiff| Tiff::open(FileHead::new(tiff))?.first());
+    let exif = exif.flatten();
+    if let Some(stored) = stored {
+        return Some(picture(stored, exif));
+    }
+    let exif = exif.filter(|_| segments.is_cut)?;
+    Some(picture(exif.photo_size()?, Some(exif)))
 }
 
-fn directory(exif: &[u8]) -> Option<TiffDirectory<'_>> {
-    Tiff::open(FileHead::new(exif))?.first()
+/// The TIFF structure in an APP1 segment.
+fn tiff_of(body: &[u8]) -> Option<&[u8]> {
+    let (prefix, tiff) = body.split_at_checked(EXIF.len())?;
+    (prefix[..EXIF.len() - 1] == EXIF[..EXIF.len() - 1]).then_some(tiff)
 }
 
 fn picture(stored: PictureSize, exif: Option<TiffDirectory<'_>>) -> Picture {
     let orientation = exif.map_or(Orientation::UPRIGHT, TiffDirectory::orientation);
     let thumbnail = exif.and_then(TiffDirectory::thumbnail);
-    let shown = stored.turned(orientation);
+    let corrected = exif.map_or(stored, |exif| exif.corrected(stored));
     Picture {
-        width: shown.width,
-        height: shown.height,
         thumbnail: thumbnail.and_then(|bytes| thumbnail::data_uri(bytes, stored, orientation)),
+        ..Picture::of(corrected.turned(orientation))
     }
 }
 

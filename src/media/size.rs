@@ -47,11 +47,11 @@ impl Orientation {
     pub(super) const RIGHT: Self = Self(6);
     pub(super) const LEFT: Self = Self(8);
 
-    /// An orientation by its EXIF number; an invalid number changes nothing, as in browsers.
-    pub(super) fn new(number: u32) -> Self {
+    /// An orientation by its EXIF number, unless that is invalid.
+    pub(super) fn new(number: u32) -> Option<Self> {
         match u8::try_from(number) {
-            Ok(number @ 1..=8) => Self(number),
-            Ok(_) | Err(_) => Self::UPRIGHT,
+            Ok(number @ 1..=8) => Some(Self(number)),
+            Ok(_) | Err(_) => None,
         }
     }
 
@@ -86,13 +86,11 @@ mod tests {
     #[test]
     fn a_quarter_turn_swaps_the_sides() {
         let size = PictureSize::new(4, 3).unwrap();
-        let wide = |number| size.turned(Orientation::new(number)).width == 4;
-        let shown: Vec<bool> = (0..10).map(wide).collect();
+        let wide = |number| Some(size.turned(Orientation::new(number)?).width == 4);
+        let shown: Vec<bool> = (0..10).filter_map(wide).collect();
         assert_eq!(
             shown,
-            [
-                true, true, true, true, true, false, false, false, false, true
-            ],
+            [true, true, true, true, false, false, false, false],
             "0 and 9 are no orientations"
         );
     }

@@ -1,8 +1,7 @@
 //! What is published for a job whose mails have no room for all of its files.
 
 use super::{
-    AllowRule, GalleryPlan, ManifestPlan, Objects, PlanError, Policy, PublishTarget,
-    PublishedPlaces, fill,
+    AllowRule, GalleryPlan, ManifestPlan, PlanError, Policy, PublishTarget, PublishedPlaces, fill,
 };
 use crate::bounds::MAX_TITLE_BYTES;
 use crate::job::{Job, ManifestFormat};
@@ -29,7 +28,6 @@ impl PublishedPlaces {
     pub(super) fn supplement(
         &mut self,
         job: &Job,
-        objects: &Objects,
         policy: &Policy,
         rule: &AllowRule,
         shortage: Shortage,
@@ -39,7 +37,7 @@ impl PublishedPlaces {
         match (&self.gallery, &self.manifest) {
             (None, _) => {
                 self.gallery = Some(GalleryPlan {
-                    title: title(job, objects, policy)?,
+                    title: title(job, policy)?,
                     template: "gallery".parse().expect("the name is one"),
                     place,
                     page_size: policy.page_size,
@@ -56,17 +54,11 @@ impl PublishedPlaces {
     }
 }
 
-/// The title of a page that the job did not ask for: the mail's subject where it is the same for all, else the folder that is
-/// handed out, else the job's id.
-fn title(job: &Job, objects: &Objects, policy: &Policy) -> Result<String, PlanError> {
+/// The title of a page that the job gives none: the mail's subject where it is the same for all.
+pub(super) fn title(job: &Job, policy: &Policy) -> Result<Option<String>, PlanError> {
     let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
-    if let Some(subject) = subject.filter(|subject| !subject.names_recipient()) {
-        return fill(
-            "email.subject",
-            subject,
-            &job.scope(policy.time_zone(job)),
-            MAX_TITLE_BYTES,
-        );
-    }
-    Ok(objects.topic().unwrap_or(job.id.as_str()).to_owned())
+    let subject = subject.filter(|subject| !subject.names_recipient());
+    let scope = job.scope(policy.time_zone(job));
+    let filled = subject.map(|subject| fill("email.subject", subject, &scope, MAX_TITLE_BYTES));
+    filled.transpose()
 }

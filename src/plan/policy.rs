@@ -17,6 +17,7 @@ use crate::job::{
     RelayName,
 };
 use crate::quantity::Span;
+use crate::text::percent;
 
 /// What to do about objects that cannot be linked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,8 @@ pub struct Policy {
     pub triggers: Vec<EventRule>,
     /// The place of a page that the job did not ask for, if the job's rule names no bucket.
     pub default_publish: Option<PublishTarget>,
+    /// The directories that a web server serves, and the URL of each, with a slash at its end.
+    pub base_urls: Vec<(PathBuf, String)>,
 }
 
 /// An `[[allow]]` rule; its conditions apply together.
@@ -291,12 +294,36 @@ impl Policy {
         verdicts
     }
 
-    /// The place of a page that the job did not ask for: the first bucket in which the rule allows publishing, or else the
-    /// configuration's default. Directories are not used, since a mail cannot link their files.
+    /// The place of a page that the job did not ask for: the first bucket in which the rule allows publishing, or else the first
+    /// directory that a web server serves, or else the configuration's default. Other directories are not used, since a mail
+    /// cannot link their files.
     pub(super) fn spare_place(&self, rule: &AllowRule) -> Option<PublishTarget> {
-        let of_rule = rule.publish.iter().filter_map(PublishRule::bucket);
-        let mut places = of_rule.chain(self.default_publish.clone());
+        let buckets = rule.publish.iter().filter_map(PublishRule::bucket);
+        let dirs = rule.publish.iter().filter_map(PublishRule::dir);
+        let dirs = dirs.map(|place| self.addressed(place));
+        let dirs = dirs.filter(PublishTarget::is_linked);
+        let mut places = buckets.chain(dirs).chain(self.default_publish.clone());
         places.find(|place| !self.triggers_itself(place))
+    }
+
+    /// The place with the URL of its directory, if a web server serves that or a directory above it; of several, the nearest.
+    pub(super) fn addressed(&self, place: PublishTarget) -> PublishTarget {
+        let PublishTarget::Dir { asked, allowed, .. } = place else {
+            return place;
+        };
+        let served = self.base_urls.iter();
+        let above = served.filter_map(|(dir, base)| Some((base, asked.strip_prefix(dir).ok()?)));
+        let nearest = above.min_by_key(|(_, below)| below.components().count());
+        let url = nearest.map(|(base, below)| {
+            let folders = below.iter().map(|folder| folder.to_string_lossy());
+            let folders = folders.map(|folder| percent::encode(&folder, b"") + "/");
+            base.clone() + &folders.collect::<String>()
+        });
+        PublishTarget::Dir {
+            asked,
+            allowed,
+            url,
+        }
     }
 
     /// Whether a page put there would be an event that starts a job.
@@ -424,7 +451,7 @@ fn names(patterns: &[GlobMatcher], recipient: &Recipient) -> bool {
 impl AllowRule {
     /// Sets the allowed directory of a place to the rule's directory that contains it; of several, to the nearest.
     pub(super) fn confine(&self, mut place: PublishTarget) -> PublishTarget {
-        let PublishTarget::Dir { asked, allowed } = &mut place else {
+        let PublishTarget::Dir { asked, allowed, .. } = &mut place else {
             return place;
         };
         let dirs = self.publish.iter().filter_map(|rule| match rule {
@@ -446,6 +473,18 @@ impl PublishRule {
                 Some(PublishTarget::Bucket(bucket.clone(), prefix.parse().ok()?))
             }
             Self::Dir(_) => None,
+        }
+    }
+
+    /// The directory of the rule, unless it is about a bucket.
+    fn dir(&self) -> Option<PublishTarget> {
+        match self {
+            Self::Bucket(..) => None,
+            Self::Dir(dir) => Some(PublishTarget::Dir {
+                asked: dir.clone(),
+                allowed: dir.clone(),
+                url: None,
+            }),
         }
     }
 

@@ -156,9 +156,7 @@ struct TemplateFiles {
 
 impl TemplateFiles {
     fn of(plan: &Plan) -> Self {
-        let name = plan
-            .email()
-            .map_or("report", |email| email.template.as_str());
+        let name = plan.mail_template();
         let file = |part| format!("email/{name}/{part}");
         Self {
             subject: file("subject.txt"),
@@ -201,24 +199,6 @@ impl<'a> MailRequest<'a> {
             .transpose();
         let filled = filled.map_err(|source| RenderError::Subject { source })?;
         Ok(filled.as_deref().map(one_line))
-    }
-
-    /// The topic of the mail where its subject does not name it: the gallery's title, or else the last folder of the prefix that
-    /// is a word, or else the job.
-    fn topic(&self) -> String {
-        let plan = self.plan;
-        let titled = plan
-            .job
-            .gallery
-            .as_ref()
-            .is_some_and(|order| order.title.is_some());
-        let title = plan
-            .gallery
-            .as_ref()
-            .map(|gallery| gallery.title.as_str())
-            .filter(|_| titled);
-        let topic = title.or(plan.objects.topic());
-        view::brief(topic.unwrap_or_else(|| plan.job.id.as_str()))
     }
 }
 
@@ -342,12 +322,12 @@ mod tests {
     #[test]
     fn the_report_in_every_language() {
         insta::assert_snapshot!(in_every_language(&daily(), &reports(), None), @r"
-        ── en: reports: 3 files
+        ── en: reports: 3 files – Harbour Reports, 23 Nov 2026
 
         Hello Ann Bell,
 
         3 files are ready for you, 1.3 MB in all.
-        The links work until Monday 30 November 2026, 18:40 (Europe/Berlin).
+        The links work until Monday 30 November 2026, 18:40 CET.
 
         Delivery report.pdf
         1.2 MB · 23 Nov 2026
@@ -370,12 +350,12 @@ mod tests {
         These links were made for Ann Bell alone. Please do not pass them on.
         Sent by Harbour Reports.
 
-        ── de: reports: 3 Dateien
+        ── de: reports: 3 Dateien – Harbour Reports, 23. Nov. 2026
 
         Guten Tag Ann Bell,
 
         für Sie stehen 3 Dateien bereit, zusammen 1,3 MB.
-        Die Links funktionieren bis Montag, 30. November 2026, 18:40 Uhr (Europe/Berlin).
+        Die Links funktionieren bis Montag, 30. November 2026, 18:40 Uhr CET.
 
         Delivery report.pdf
         1,2 MB · 23. Nov. 2026
@@ -398,12 +378,12 @@ mod tests {
         Diese Links wurden nur für Ann Bell erstellt. Bitte geben Sie sie nicht weiter.
         Gesendet von Harbour Reports.
 
-        ── fr: reports : 3 fichiers
+        ── fr: reports : 3 fichiers – Harbour Reports, 23 nov. 2026
 
         Bonjour Ann Bell,
 
         3 fichiers sont à votre disposition, 1,3 Mo au total.
-        Les liens fonctionnent jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
+        Les liens fonctionnent jusqu’au lundi 30 novembre 2026 à 18:40 CET.
 
         Delivery report.pdf
         1,2 Mo · 23 nov. 2026
@@ -426,12 +406,12 @@ mod tests {
         Ces liens ont été créés pour Ann Bell uniquement. Merci de ne pas les transmettre.
         Envoyé par Harbour Reports.
 
-        ── es: reports: 3 archivos
+        ── es: reports: 3 archivos – Harbour Reports, 23 nov 2026
 
         Hola, Ann Bell:
 
         Tiene 3 archivos a su disposición, 1,3 MB en total.
-        Los enlaces funcionan hasta el lunes 30 de noviembre de 2026 a las 18:40 (Europe/Berlin).
+        Los enlaces funcionan hasta el lunes 30 de noviembre de 2026 a las 18:40 CET.
 
         Delivery report.pdf
         1,2 MB · 23 nov 2026
@@ -454,12 +434,12 @@ mod tests {
         Estos enlaces se crearon solo para Ann Bell. Por favor, no los comparta.
         Enviado por Harbour Reports.
 
-        ── ja: reports：3 個のファイル
+        ── ja: reports：3 個のファイル – Harbour Reports（2026/11/23）
 
         Ann Bell 様
 
         3 個のファイル（合計 1.3 MB）をご用意しました。
-        リンクの有効期限：2026年11月30日（月）18:40（Europe/Berlin）
+        リンクの有効期限：2026年11月30日（月）18:40 CET
 
         Delivery report.pdf
         1.2 MB · 2026/11/23
@@ -482,12 +462,12 @@ mod tests {
         これらのリンクは Ann Bell 様専用です。他の方への転送はお控えください。
         送信者：Harbour Reports
 
-        ── ar: reports: 3 ملفات
+        ── ar: reports: 3 ملفات – Harbour Reports، 23 نوفمبر 2026
 
         مرحبًا Ann Bell،
 
         هناك 3 ملفات جاهزة لك، بحجم إجمالي 1.3 م.ب.
-        تعمل الروابط حتى الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin).
+        تعمل الروابط حتى الاثنين 30 نوفمبر 2026، 18:40 CET.
 
         Delivery report.pdf
         1.2 م.ب · 23 نوفمبر 2026
@@ -517,12 +497,12 @@ mod tests {
         let plan = plan_for("digest", "shoot/", &json!({}));
         let told = in_every_language(&plan, &shoot(12), Some(&page()));
         insta::assert_snapshot!(first_of_each_folder(&told), @r"
-        ── en: shoot: 37 files
+        ── en: shoot: 37 files – Harbour Reports, 23 Nov 2026
 
         Hello Ann Bell,
 
         37 files are ready for you, 144 MB in all.
-        The links work until Monday 30 November 2026, 18:40 (Europe/Berlin).
+        The links work until Monday 30 November 2026, 18:40 CET.
 
         Open the gallery:
         [URL]
@@ -563,12 +543,12 @@ mod tests {
         These links were made for Ann Bell alone. Please do not pass them on.
         Sent by Harbour Reports.
 
-        ── de: shoot: 37 Dateien
+        ── de: shoot: 37 Dateien – Harbour Reports, 23. Nov. 2026
 
         Guten Tag Ann Bell,
 
         für Sie stehen 37 Dateien bereit, zusammen 144 MB.
-        Die Links funktionieren bis Montag, 30. November 2026, 18:40 Uhr (Europe/Berlin).
+        Die Links funktionieren bis Montag, 30. November 2026, 18:40 Uhr CET.
 
         Galerie öffnen:
         [URL]
@@ -609,12 +589,12 @@ mod tests {
         Diese Links wurden nur für Ann Bell erstellt. Bitte geben Sie sie nicht weiter.
         Gesendet von Harbour Reports.
 
-        ── fr: shoot : 37 fichiers
+        ── fr: shoot : 37 fichiers – Harbour Reports, 23 nov. 2026
 
         Bonjour Ann Bell,
 
         37 fichiers sont à votre disposition, 144 Mo au total.
-        Les liens fonctionnent jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
+        Les liens fonctionnent jusqu’au lundi 30 novembre 2026 à 18:40 CET.
 
         Ouvrir la galerie :
         [URL]
@@ -655,12 +635,12 @@ mod tests {
         Ces liens ont été créés pour Ann Bell uniquement. Merci de ne pas les transmettre.
         Envoyé par Harbour Reports.
 
-        ── es: shoot: 37 archivos
+        ── es: shoot: 37 archivos – Harbour Reports, 23 nov 2026
 
         Hola, Ann Bell:
 
         Tiene 37 archivos a su disposición, 144 MB en total.
-        Los enlaces funcionan hasta el lunes 30 de noviembre de 2026 a las 18:40 (Europe/Berlin).
+        Los enlaces funcionan hasta el lunes 30 de noviembre de 2026 a las 18:40 CET.
 
         Abrir la galería:
         [URL]
@@ -701,12 +681,12 @@ mod tests {
         Estos enlaces se crearon solo para Ann Bell. Por favor, no los comparta.
         Enviado por Harbour Reports.
 
-        ── ja: shoot：37 個のファイル
+        ── ja: shoot：37 個のファイル – Harbour Reports（2026/11/23）
 
         Ann Bell 様
 
         37 個のファイル（合計 144 MB）をご用意しました。
-        リンクの有効期限：2026年11月30日（月）18:40（Europe/Berlin）
+        リンクの有効期限：2026年11月30日（月）18:40 CET
 
         ギャラリーを開く：
         [URL]
@@ -747,12 +727,12 @@ mod tests {
         これらのリンクは Ann Bell 様専用です。他の方への転送はお控えください。
         送信者：Harbour Reports
 
-        ── ar: shoot: 37 ملفًا
+        ── ar: shoot: 37 ملفًا – Harbour Reports، 23 نوفمبر 2026
 
         مرحبًا Ann Bell،
 
         هناك 37 ملفًا جاهزًا لك، بحجم إجمالي 144 م.ب.
-        تعمل الروابط حتى الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin).
+        تعمل الروابط حتى الاثنين 30 نوفمبر 2026، 18:40 CET.
 
         فتح المعرض:
         [URL]
@@ -801,14 +781,14 @@ mod tests {
             "title": "Three days in the mountains", "publish": { "bucket": "acme-out", "prefix": "g/" },
         } });
         let plan = plan("shoot/", &gallery);
-        assert_eq!(plan.email().unwrap().template.as_str(), "gallery-invite");
+        assert_eq!(plan.mail_template(), "gallery-invite");
         insta::assert_snapshot!(in_every_language(&plan, &shoot(12), Some(&page())), @r"
-        ── en: Three days in the mountains: a gallery with 37 files
+        ── en: Three days in the mountains: a gallery with 37 files – Harbour Reports, 23 Nov 2026
 
         Hello Ann Bell,
 
         Harbour Reports has put 37 files into a gallery for you, 144 MB in all.
-        The gallery stays open until Monday 30 November 2026, 18:40 (Europe/Berlin).
+        The gallery stays open until Monday 30 November 2026, 18:40 CET.
 
         Open the gallery:
         [URL]
@@ -821,12 +801,12 @@ mod tests {
         These links were made for Ann Bell alone. Please do not pass them on.
         Sent by Harbour Reports.
 
-        ── de: Three days in the mountains: Galerie mit 37 Dateien
+        ── de: Three days in the mountains: Galerie mit 37 Dateien – Harbour Reports, 23. Nov. 2026
 
         Guten Tag Ann Bell,
 
         Harbour Reports hat 37 Dateien für Sie in eine Galerie gestellt, zusammen 144 MB.
-        Die Galerie ist bis Montag, 30. November 2026, 18:40 Uhr (Europe/Berlin) zugänglich.
+        Die Galerie ist bis Montag, 30. November 2026, 18:40 Uhr CET zugänglich.
 
         Galerie öffnen:
         [URL]
@@ -839,12 +819,12 @@ mod tests {
         Diese Links wurden nur für Ann Bell erstellt. Bitte geben Sie sie nicht weiter.
         Gesendet von Harbour Reports.
 
-        ── fr: Three days in the mountains : une galerie de 37 fichiers
+        ── fr: Three days in the mountains : une galerie de 37 fichiers – Harbour Reports, 23 nov. 2026
 
         Bonjour Ann Bell,
 
         Harbour Reports a mis 37 fichiers à votre disposition dans une galerie, 144 Mo au total.
-        La galerie reste accessible jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
+        La galerie reste accessible jusqu’au lundi 30 novembre 2026 à 18:40 CET.
 
         Ouvrir la galerie :
         [URL]
@@ -857,12 +837,12 @@ mod tests {
         Ces liens ont été créés pour Ann Bell uniquement. Merci de ne pas les transmettre.
         Envoyé par Harbour Reports.
 
-        ── es: Three days in the mountains: galería con 37 archivos
+        ── es: Three days in the mountains: galería con 37 archivos – Harbour Reports, 23 nov 2026
 
         Hola, Ann Bell:
 
         Harbour Reports ha preparado para usted una galería con 37 archivos, 144 MB en total.
-        La galería estará disponible hasta el lunes 30 de noviembre de 2026 a las 18:40 (Europe/Berlin).
+        La galería estará disponible hasta el lunes 30 de noviembre de 2026 a las 18:40 CET.
 
         Abrir la galería:
         [URL]
@@ -875,12 +855,12 @@ mod tests {
         Estos enlaces se crearon solo para Ann Bell. Por favor, no los comparta.
         Enviado por Harbour Reports.
 
-        ── ja: Three days in the mountains：37 個のファイルのギャラリー
+        ── ja: Three days in the mountains：37 個のファイルのギャラリー – Harbour Reports（2026/11/23）
 
         Ann Bell 様
 
         Harbour Reports より、37 個のファイル（合計 144 MB）のギャラリーをお届けします。
-        ギャラリーの公開期限：2026年11月30日（月）18:40（Europe/Berlin）
+        ギャラリーの公開期限：2026年11月30日（月）18:40 CET
 
         ギャラリーを開く：
         [URL]
@@ -893,12 +873,12 @@ mod tests {
         これらのリンクは Ann Bell 様専用です。他の方への転送はお控えください。
         送信者：Harbour Reports
 
-        ── ar: Three days in the mountains: معرض فيه 37 ملفًا
+        ── ar: Three days in the mountains: معرض فيه 37 ملفًا – Harbour Reports، 23 نوفمبر 2026
 
         مرحبًا Ann Bell،
 
         أعدّ Harbour Reports معرضًا لك فيه 37 ملفًا، بحجم إجمالي 144 م.ب.
-        يبقى المعرض متاحًا حتى الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin).
+        يبقى المعرض متاحًا حتى الاثنين 30 نوفمبر 2026، 18:40 CET.
 
         فتح المعرض:
         [URL]
@@ -949,8 +929,8 @@ mod tests {
                 .to_owned()
         });
         insta::assert_snapshot!(until.collect::<Vec<_>>().join("\n"), @"
-        The links work until Monday 30 November 2026, 18:40 (Europe/Berlin).
-        リンクの有効期限：2026年12月1日（火）02:40（Asia/Tokyo）
+        The links work until Monday 30 November 2026, 18:40 CET.
+        リンクの有効期限：2026年12月1日（火）02:40 JST
         ");
     }
 
@@ -959,7 +939,10 @@ mod tests {
         for template in ["report", "digest", "gallery-invite"] {
             let plan = plan_for(template, "reports/2026/11/23/", &json!({}));
             let mail = mail_in("en", &plan, &audited(Vec::new(), &[]), None);
-            assert_eq!(mail.subject, "reports: nothing this time");
+            assert_eq!(
+                mail.subject,
+                "reports: nothing this time – Harbour Reports, 23 Nov 2026"
+            );
             insta::allow_duplicates! {
                 insta::assert_snapshot!(mail.text, @"
                 Hello Ann Bell,

@@ -291,8 +291,7 @@ fn frame<'a>(
     settings: &'a MailSettings,
     language: &'a Language,
 ) -> PageFrame<'a> {
-    let gallery = plan.gallery.as_ref();
-    let title = view::shown(gallery.map_or_else(|| plan.job.id.as_str(), |gallery| &gallery.title));
+    let title = view::shown(plan.title().unwrap_or(&settings.sender_name));
     let moment = |instant| InstantView::new(instant, time_zone(audience, plan));
     PageFrame {
         language: LanguageView::of(language),

@@ -4,12 +4,15 @@ use std::fmt;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
+use presign::disposition::clean_name;
 use serde::Serialize;
+
+use super::view;
 
 use crate::audit::AuditedLinks;
 use crate::job::ManifestFormat;
 use crate::links::{Link, Unavailable, Unlinkable};
-use crate::plan::Lifetime;
+use crate::plan::Plan;
 use crate::text::csv::{heading, push_text};
 
 /// The columns of the table, and the fields of each object.
@@ -30,6 +33,8 @@ const INSTANTS: DateTimePrinter = DateTimePrinter::new();
 /// A manifest in progress.
 pub struct Manifest {
     format: ManifestFormat,
+    /// The common prefix of all keys.
+    base: String,
     expires_at: Timestamp,
     /// The same, as the table writes it.
     expires: String,
@@ -49,16 +54,18 @@ impl fmt::Debug for Manifest {
 
 impl Manifest {
     /// Starts a manifest, and returns its first bytes.
-    pub fn begin(format: ManifestFormat, lifetime: Lifetime) -> (Self, Vec<u8>) {
+    pub fn begin(format: ManifestFormat, plan: &Plan) -> (Self, Vec<u8>) {
+        let expires_at = plan.lifetime.expires_at;
         let manifest = Self {
             format,
-            expires_at: lifetime.expires_at,
-            expires: lifetime.expires_at.to_string(),
+            base: view::base(plan.prefix()).to_owned(),
+            expires_at,
+            expires: expires_at.to_string(),
             text: String::new(),
         };
         let head = match format {
             ManifestFormat::Csv => heading(&COLUMNS),
-            ManifestFormat::Jsonl | ManifestFormat::Urls => String::new(),
+            ManifestFormat::Jsonl | ManifestFormat::Urls | ManifestFormat::Aria2 => String::new(),
         };
         (manifest, head.into_bytes())
     }
@@ -75,6 +82,7 @@ impl Manifest {
                     text.push_str(link.url.expose());
                     text.push('\n');
                 }
+                ManifestFormat::Aria2 => self.push_saved(link, &mut text),
             }
         }
         for missed in links.unavailable() {
@@ -89,8 +97,8 @@ impl Manifest {
                         &mut text,
                     );
                 }
-                // The list of URLs for download programs contains only downloadable objects.
-                ManifestFormat::Urls => {}
+                // The lists of URLs for download programs contain only downloadable objects.
+                ManifestFormat::Urls | ManifestFormat::Aria2 => {}
             }
         }
         self.text = text;
@@ -119,6 +127,21 @@ impl Manifest {
         ] {
             text.push_str(part);
         }
+    }
+
+    /// Writes a URL and, as its option, the path to save it under, below the folder that the job hands out.
+    /// <https://aria2.github.io/manual/en/html/aria2c.html#input-file>
+    fn push_saved(&self, link: &Link, text: &mut String) {
+        text.push_str(link.url.expose());
+        text.push_str("\n out=");
+        let folder = view::folder(view::below(link.key().as_str(), &self.base));
+        for part in folder.split('/').filter(|part| !part.is_empty()) {
+            // Cleaned, neither ends the line nor leads out of the folder.
+            text.push_str(&clean_name(part));
+            text.push('/');
+        }
+        text.push_str(&clean_name(&link.name));
+        text.push('\n');
     }
 
     fn entry<'l>(&self, link: &'l Link) -> ManifestEntry<'l> {
@@ -167,13 +190,15 @@ fn push_missed_row(missed: &Unavailable, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::samples::*;
     use super::*;
 
     #[test]
     fn a_list_does_not_print_what_is_in_it() {
         let links = audited(vec![link("a.pdf", 7)], &[]);
-        let (mut manifest, _) = Manifest::begin(ManifestFormat::Urls, links.lifetime());
+        let (mut manifest, _) = Manifest::begin(ManifestFormat::Urls, &plan("", &json!({})));
         let text = String::from_utf8(manifest.push(&links).to_vec()).unwrap();
         assert!(text.starts_with("https://"));
         assert!(!format!("{manifest:?}").contains("https://"));
@@ -193,7 +218,7 @@ mod tests {
             link.name = key.to_owned();
             link
         });
-        let (mut manifest, mut bytes) = Manifest::begin(format, lifetime());
+        let (mut manifest, mut bytes) = Manifest::begin(format, &plan("", &json!({})));
         bytes.extend(manifest.push(&audited(links.into(), &[("=gone", Unlinkable::Missing)])));
         let text = String::from_utf8(bytes).unwrap();
         text.replace(SIGNATURE, "[SIGNATURE]")
@@ -204,7 +229,8 @@ mod tests {
     fn a_table_cannot_hold_a_formula() {
         let text = written(ManifestFormat::Csv);
         assert_eq!(text.matches("\r\n").count(), 8);
-        insta::assert_snapshot!(text.replace("\r\n", "\n"), @r#"
+        let rows = text.strip_prefix('\u{feff}').unwrap();
+        insta::assert_snapshot!(rows.replace("\r\n", "\n"), @r#"
         "key","name","size_bytes","modified","expires_at","link_id","url","unavailable"
         "a, b/x ""y"".pdf","a, b/x ""y"".pdf",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/a%2C%20b/x%20%22y%22.pdf?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
         "'=HYPERLINK(""http://evil.example"")","'=HYPERLINK(""http://evil.example"")",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/%3DHYPERLINK%28%22http%3A//evil.example%22%29?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
@@ -227,6 +253,37 @@ mod tests {
         {"key":"\t=1","name":"\t=1","size_bytes":7,"modified":"2026-11-23T05:12:00Z","expires_at":"2026-11-30T17:40:00Z","link_id":"00112233445566778899aabbccddeeff","url":"[HOST]/%09%3D1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]"}
         {"key":"=gone","unavailable":"missing"}
         "#);
+    }
+
+    #[test]
+    fn a_table_begins_as_spreadsheets_expect_it_and_nothing_else_does() {
+        assert!(written(ManifestFormat::Csv).starts_with("\u{feff}\"key\","));
+        for format in [
+            ManifestFormat::Jsonl,
+            ManifestFormat::Urls,
+            ManifestFormat::Aria2,
+        ] {
+            assert!(!written(format).contains('\u{feff}'));
+        }
+    }
+
+    #[test]
+    fn a_list_for_aria2_says_what_each_file_is_saved_as() {
+        let keys = [
+            "reports/2026/Größen/a b.pdf",
+            "reports/2026/../x\n out=/etc/passwd/b.pdf",
+            "reports/2026/c.pdf",
+        ];
+        let links = keys.map(|key| link(key, 7)).into();
+        let plan = plan("reports/2026/", &json!({}));
+        let (mut list, _) = Manifest::begin(ManifestFormat::Aria2, &plan);
+        let text = String::from_utf8(list.push(&audited(links, &[])).to_vec()).unwrap();
+        let names = text.lines().filter(|line| !line.starts_with("https://"));
+        insta::assert_snapshot!(names.collect::<Vec<_>>().join("\n"), @r"
+        out=Größen/a b.pdf
+        out=file/x out=/etc/passwd/b.pdf
+        out=c.pdf
+        ");
     }
 
     #[test]

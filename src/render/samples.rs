@@ -51,14 +51,12 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
     };
     let objects = Objects::Under(prefix.parse().unwrap(), filter.clone());
     let gallery = job.gallery.as_ref().map(|order| GalleryPlan {
-        title: order
-            .title
-            .as_ref()
-            .map_or_else(|| job.id.to_string(), ToString::to_string),
+        title: order.title.as_ref().map(ToString::to_string),
         template: order.template.clone(),
         place: PublishTarget::Dir {
             asked: "/srv/galleries".into(),
             allowed: "/srv/galleries".into(),
+            url: Some("https://galleries.acme.example/".to_owned()),
         },
         page_size: 1000,
     });

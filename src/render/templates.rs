@@ -33,7 +33,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 39] = built_in![
+const BUILT_IN: [(&str, &str); 40] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -72,6 +72,7 @@ const BUILT_IN: [(&str, &str); 39] = built_in![
     "partials/mail-nothing.txt",
     "partials/mail-until.html",
     "partials/mail-until.txt",
+    "partials/subject.txt",
     "partials/mail.html",
 ];
 
@@ -662,7 +663,7 @@ mod tests {
         the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
         the template email/report/body.html.hbs, line 1: uses subject.length, but the value before "length" has no fields
         the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes an unknown template: did you mean "partials/button.html"?
-        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
+        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
         "#);
     }
 
@@ -798,7 +799,7 @@ mod tests {
         the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
         the template partials/mail.html.hbs, line 52: shows @partial-block, but is included without a block: include it by {{#> …}}
         the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
-        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
+        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; there are: count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
         the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
         the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
         "#);

@@ -38,16 +38,16 @@ pub(super) struct InstantView {
     pub(super) iso: String,
     /// The same in the time zone `zone`; the helpers format it.
     pub(super) local: DateTime,
-    /// The zone's name.
+    /// The zone as people write it behind a time: `CET`, or the distance from UTC where the zone has no letters.
     pub(super) zone: String,
 }
 
 impl InstantView {
     pub(super) fn new(instant: Timestamp, zone: &TimeZone) -> Self {
-        let name = zone.iana_name().map_or_else(
-            || format!("UTC{}", zone.to_offset(instant)),
-            ToOwned::to_owned,
-        );
+        let there = zone.to_offset_info(instant);
+        let letters =
+            Some(there.abbreviation()).filter(|name| name.starts_with(char::is_alphabetic));
+        let name = letters.map_or_else(|| format!("UTC{}", there.offset()), ToOwned::to_owned);
         Self {
             iso: instant.to_string(),
             local: zone.to_datetime(instant),
@@ -126,4 +126,34 @@ pub(super) fn below<'k>(key: &'k str, base: &str) -> &'k str {
 /// The folder of a path, without its last slash.
 pub(super) fn folder(path: &str) -> &str {
     memchr::memrchr(b'/', path.as_bytes()).map_or("", |slash| &path[..slash])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_written_as_behind_a_clock_time() {
+        let zone = |name: &str, instant: &str| {
+            let zone = crate::clock::time_zone(name).unwrap();
+            InstantView::new(instant.parse().unwrap(), &zone).zone
+        };
+        let (winter, summer) = ("2026-11-30T17:40:00Z", "2026-07-30T17:40:00Z");
+        for (name, instant, written) in [
+            ("Europe/Berlin", winter, "CET"),
+            ("Europe/Berlin", summer, "CEST"),
+            ("America/New_York", winter, "EST"),
+            ("Asia/Tokyo", winter, "JST"),
+            ("UTC", winter, "UTC"),
+            ("America/Sao_Paulo", winter, "UTC-03"),
+            ("Asia/Kathmandu", winter, "UTC+05:45"),
+        ] {
+            assert_eq!(zone(name, instant), written, "{name}");
+        }
+        let fixed = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(
+            InstantView::new(Timestamp::UNIX_EPOCH, &fixed).zone,
+            "UTC+02"
+        );
+    }
 }

@@ -7,6 +7,8 @@
 //!
 //! <https://owasp.org/www-community/attacks/CSV_Injection>
 
+use super::BYTE_ORDER_MARK;
+
 /// Writes a text as a quoted cell of RFC 4180, guarded wherever a spreadsheet may see the beginning of a cell.
 pub(crate) fn push_text(text: &str, row: &mut String) {
     row.push('"');
@@ -18,9 +20,9 @@ pub(crate) fn push_text(text: &str, row: &mut String) {
     row.push('"');
 }
 
-/// The first row: the names of the columns.
+/// The first row: the names of the columns, after the byte order mark without which spreadsheets do not take a file for UTF-8.
 pub(crate) fn heading(columns: &[&str]) -> String {
-    let mut row = String::new();
+    let mut row = BYTE_ORDER_MARK.to_string();
     for (index, column) in columns.iter().enumerate() {
         if index > 0 {
             row.push(',');

@@ -12,6 +12,7 @@
 //   swipe     with a finger, in the lightbox of a phone
 //   tools     search, kinds, order, links taken along
 //   time      the reader's clock before, within and after the life of the links
+//   fits      the width of the page, and what sticks out of it, at every width from 320 to 1,280 pixels with each menu open
 //   speed     milliseconds from an empty cache to a page that answers
 //
 // Exit 0 if all stories were read to the end, however they ended; 70 else.
@@ -269,14 +270,54 @@ const stories = {
       return told;
     }),
 
+  fits: (browser, { name, url }) =>
+    visit(browser, url, PHONE, async (page) => {
+      const out = [];
+      for (const width of [320, 344, 360, 375, 390, 412, 430, 480, 544, 560, 600, 640, 768, 834, 900, 1024, 1100, 1194, 1280]) {
+        await page.setViewportSize({ width, height: 800 });
+        const seen = await page.evaluate(() => {
+          const found = [];
+          const menus = [...document.querySelectorAll('details')];
+          const look = (state) => {
+            const { scrollWidth } = document.documentElement;
+            if (scrollWidth > document.documentElement.clientWidth || innerWidth > screen.width) found.push(`${state}: ${scrollWidth} wide`);
+            for (const inner of document.querySelectorAll('details[open] > :not(summary), .tools > *')) {
+              const { left, right, width: own } = inner.getBoundingClientRect();
+              if (own && (left < 0 || right > document.documentElement.clientWidth)) found.push(`${state}: ${inner.className || inner.tagName} from ${left} to ${right}`);
+            }
+          };
+          const own = document.documentElement.dir;
+          for (const dir of [own === 'rtl' ? 'ltr' : 'rtl', own]) {
+            document.documentElement.dir = dir;
+            for (const view of ['as-list', 'as-pictures']) {
+              const choice = document.getElementById(view);
+              if (choice) choice.checked = true;
+              look(`${dir} ${view}`);
+              for (const menu of menus) {
+                menu.open = true;
+                look(`${dir} ${view} ${menu.className}`);
+              }
+              for (const menu of menus) menu.open = false;
+            }
+          }
+          return found;
+        });
+        out.push(...seen.map((what) => `${width}: ${what}`));
+      }
+      await page.setViewportSize(PHONE.viewport);
+      if (await page.locator('.take summary').count()) await page.click('.take summary');
+      await page.screenshot({ path: join(pictures, `${name}-phone-menu.png`), animations: 'disabled' });
+      return { out };
+    }),
+
   time: async (browser, { url }) => {
     const told = {};
-    for (const [when, days] of Object.entries({ behind: -3, within: 0, after: 30 })) {
+    for (const [when, days] of Object.entries({ behind: -3, within: 0, later: 0.9, after: 30 })) {
       told[when] = await visit(browser, url, DESK, async (page) => {
         await page.clock.setFixedTime(Date.now() + days * 86_400_000);
         await page.reload();
         const visible = (selector) => page.locator(selector).first().isVisible();
-        return { left: await visible('.left'), note: await visible('.ended-note'), clock: await visible('.clock'), ask: await page.locator('.ended-note a').getAttribute('href') };
+        return { left: await visible('.left'), words: await page.locator('.left').textContent(), note: await visible('.ended-note'), clock: await visible('.clock'), ask: await page.locator('.ended-note a').getAttribute('href') };
       });
     }
     return told;

@@ -158,6 +158,7 @@ fn a_preview_of_a_thousand_recipients_makes_as_many_mails_as_it_is_asked() {
     let mut order = job("digest", "shoot/");
     let people: Vec<String> = (0..1000).map(|n| format!("p{n}@acme.example")).collect();
     order["email"]["to"] = json!(people);
+    order["scheduled_at"] = json!("2026-11-23T06:00:00Z");
     let out = world.dir.path().join("preview");
     let output = preview(&world, &order, &["--mails", "3", "--out", &path_text(&out)]);
     let text = words(&output).replace(&path_text(&out), "[OUT]");
@@ -168,11 +169,11 @@ fn a_preview_of_a_thousand_recipients_makes_as_many_mails_as_it_is_asked() {
         .collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
     look-digest would make 57 links for each of 1000 recipients
-      mail         p0@acme.example  "shoot: 57 files"
+      mail         p0@acme.example  "shoot: 57 files – Handout, 23 Nov 2026"
         57 files shown, 0 counted;
-      mail         p1@acme.example  "shoot: 57 files"
+      mail         p1@acme.example  "shoot: 57 files – Handout, 23 Nov 2026"
         57 files shown, 0 counted;
-      mail         p2@acme.example  "shoot: 57 files"
+      mail         p2@acme.example  "shoot: 57 files – Handout, 23 Nov 2026"
         57 files shown, 0 counted;
       mails        3 of 1000; --mails 1000 makes all of them
       pages        0

@@ -60,6 +60,7 @@ mod public_endpoints;
 mod puts;
 mod queue_addresses;
 mod reachable;
+mod recipients;
 mod references;
 mod relay;
 mod reload;

@@ -94,7 +94,7 @@ fn gallery_job(world: &World, count: usize) -> Value {
     let mut job = email_job(&format!("gallery-{count}"));
     job["from"]["prefix"] = json!(format!("{count}/"));
     job["from"]["when_empty"] = json!("deliver");
-    job["links"] = json!({ "disposition": "inline" });
+    job["links"] = json!({ "disposition": "inline", "expires_in": "7d" });
     let place = match count {
         0 => json!({ "dir": world.dir.path().join("pages") }),
         _ => json!({ "bucket": "published", "prefix": "g/" }),
@@ -239,9 +239,9 @@ async fn galleries_of_every_size_are_pages_that_everyone_can_use() {
     let pages = json!([
         { "name": "0", "url": empty_page(&world), "stories": ["look"], "looks": two_looks },
         { "name": "1", "url": first_page(&world, 1), "stories": ["glance"] },
-        { "name": "12", "url": first_page(&world, 12), "stories": ["look", "plain", "keys", "swipe", "tools", "time"] },
+        { "name": "12", "url": first_page(&world, 12), "stories": ["look", "plain", "keys", "swipe", "tools", "time", "fits"] },
         { "name": "1000", "url": first_page(&world, 1000), "stories": ["speed", "glance"] },
-        { "name": "10000-index", "url": index, "stories": ["look"], "looks": two_looks },
+        { "name": "10000-index", "url": index, "stories": ["look", "fits"], "looks": two_looks },
         { "name": "10000-first", "url": leaves[0], "stories": ["glance"] },
         { "name": "10000-last", "url": leaves[9], "stories": ["glance"] },
     ]);
@@ -284,6 +284,10 @@ async fn galleries_of_every_size_are_pages_that_everyone_can_use() {
     for name in ["10000-first", "10000-last"] {
         let ids = link_ids(&seen[name]["glance"]);
         assert!(ids.len() == 1000 && ids.is_subset(&all), "{name}");
+    }
+    for name in ["12", "10000-index"] {
+        let out = &seen[name]["fits"]["out"];
+        assert_eq!(out, &json!([]), "{name}: every menu fits at every width");
     }
     without_scripts(&seen["12"]["plain"]);
     with_the_keyboard(&seen["12"]["keys"]);
@@ -418,6 +422,11 @@ fn by_a_clock(told: &Value) {
         "a clock that lags is not believed"
     );
     assert_eq!(seen("within"), [true, false, false]);
+    assert_eq!(
+        told["within"]["words"], "in 7 days",
+        "a link of 7 days, a moment old"
+    );
+    assert_eq!(told["later"]["words"], "in 6 days");
     assert_eq!(seen("after"), [false, true, false]);
     let ask = told["after"]["ask"].as_str().unwrap();
     assert!(

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
-use handout::media::Picture;
+use handout::media::{Picture, PictureFormat};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::Value;
+
+use crate::support::servers::{Browser, browser_or_skip};
 
 /// The first bytes that are asked for.
 const HEAD: usize = 64 * 1024;
@@ -32,7 +34,8 @@ fn expected() -> BTreeMap<String, (u32, u32)> {
 }
 
 fn size(bytes: &[u8]) -> Option<(u32, u32)> {
-    Picture::read(bytes).map(|picture| (picture.width, picture.height))
+    let size = Picture::read(bytes).map(|picture| (picture.width, picture.height));
+    size.filter(|size| *size != (0, 0))
 }
 
 /// The bytes of a small picture.
@@ -79,11 +82,7 @@ fn a_file_that_is_cut_off_has_its_size_or_none() {
 #[test]
 fn a_size_that_cannot_be_true_is_not_known() {
     // Where a file has its width, in how many bytes.
-    let places = [
-        ("plain.png", 16, 4),
-        ("baseline.jpg", 0, 0),
-        ("plain.gif", 6, 2),
-    ];
+    let places = [("plain.png", 16, 4), ("baseline.jpg", 0, 0)];
     for (name, at, length) in places {
         let mut bytes = fixture(name);
         let at = match at {
@@ -145,8 +144,8 @@ fn odd_exif_turns_nothing_and_hides_no_size() {
     let short = |value: u32| (ORIENTATION, 3, 1, value << 16);
     let with = |entries: &[Entry], next| size(&jpeg_with(&directory(entries, next)));
     assert_eq!(with(&[short(6)], 0), turned);
-    assert_eq!(with(&[(ORIENTATION, 4, 1, 6)], 0), turned, "a LONG");
     for odd in [
+        (ORIENTATION, 4, 1, 6),
         short(0),
         short(9),
         short(0xFFFF),
@@ -327,6 +326,295 @@ fn a_small_picture_beyond_the_end_is_left_out() {
     }
 }
 
+// ── As Chromium shows them ──
+
+/// The plain PNG with a chunk before another.
+fn png_with(chunk: &[u8], before: &[u8]) -> Vec<u8> {
+    png_of(&fixture("plain.png"), chunk, before)
+}
+
+fn png_of(png: &[u8], chunk: &[u8], before: &[u8]) -> Vec<u8> {
+    let kind = png.windows(4).position(|part| part == before).unwrap();
+    let (begin, rest) = png.split_at(kind - 4);
+    [begin, chunk, rest].concat()
+}
+
+fn chunk(kind: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut sum = flate2::Crc::new();
+    sum.update(kind);
+    sum.update(data);
+    let length = u32::try_from(data.len()).unwrap().to_be_bytes();
+    [&length, kind, data, &sum.sum().to_be_bytes()].concat()
+}
+
+/// EXIF with entries, which a directory for the camera's own may follow.
+fn tiff(entries: &[Entry]) -> Vec<u8> {
+    [b"MM\0*\0\0\0\x08", &*directory(entries, 0)].concat()
+}
+
+fn turned(orientation: u32) -> Entry {
+    (ORIENTATION, 3, 1, orientation << 16)
+}
+
+/// EXIF with resolutions, each of `resolution / 10`, and the size that they are said to lead to.
+fn at_resolution(x: u32, y: u32, unit: u32, size: (u32, u32), orientation: u32) -> Vec<u8> {
+    // Five entries: the fractions follow them at 74, the camera's directory at 90.
+    let entries = [
+        turned(orientation),
+        (0x011A, 5, 1, 74),
+        (0x011B, 5, 1, 82),
+        (0x0128, 3, 1, unit << 16),
+        (0x8769, 4, 1, 90),
+    ];
+    let fractions = [x, 10, y, 10].map(u32::to_be_bytes).concat();
+    let own = directory(&[(0xA002, 4, 1, size.0), (0xA003, 4, 1, size.1)], 0);
+    [tiff(&entries), fractions, own].concat()
+}
+
+fn jpeg_of(tiff: &[u8]) -> Vec<u8> {
+    jpeg_with(&tiff[8..])
+}
+
+/// The plain GIF on a screen of another size, its first frame at a place, with extensions before it.
+fn gif_with(screen: (u16, u16), place: (u16, u16)) -> Vec<u8> {
+    let mut bytes = fixture("plain.gif");
+    let frame = 13 + 3 * (2 << (bytes[10] & 7));
+    assert_eq!(bytes[frame], b',');
+    let pair = |(a, b): (u16, u16)| [a.to_le_bytes(), b.to_le_bytes()].concat();
+    bytes[6..10].copy_from_slice(&pair(screen));
+    bytes[frame + 1..frame + 5].copy_from_slice(&pair(place));
+    let extensions = b"!\xFE\x03abc\x02de\0!\xF9\x04\0\0\0\0\0".iter().copied();
+    bytes.splice(frame..frame, extensions);
+    bytes
+}
+
+/// A bitmap of 3 × 2 pixels; a negative height is stored from the top.
+fn bmp(height: i32) -> Vec<u8> {
+    let header = [
+        40,
+        3,
+        height.cast_unsigned(),
+        24 << 16 | 1,
+        0,
+        24,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let header = header.map(u32::to_le_bytes).concat();
+    [b"BM\x4E\0\0\0\0\0\0\0\x36\0\0\0", &*header, &[90; 24]].concat()
+}
+
+/// An icon of these sizes, each a PNG.
+fn icon(pictures: &[(u8, u8)]) -> Vec<u8> {
+    let png = fixture("plain.png");
+    let length = u32::try_from(png.len()).unwrap();
+    let count = u16::try_from(pictures.len()).unwrap();
+    let mut bytes = [0_u16, 1, count].map(u16::to_le_bytes).concat();
+    for (number, (width, height)) in (0..).zip(pictures) {
+        bytes.extend([*width, *height, 0, 0, 1, 0, 32, 0]);
+        bytes.extend(length.to_le_bytes());
+        bytes.extend((6 + 16 * u32::from(count) + number * length).to_le_bytes());
+    }
+    pictures.iter().for_each(|_| bytes.extend(&png));
+    bytes
+}
+
+/// EXIF of a JPEG behind its frame header.
+fn exif_behind_the_frame() -> Vec<u8> {
+    let with = jpeg_of(&tiff(&[turned(6)]));
+    let plain = fixture("baseline.jpg");
+    let exif = &with[2..2 + with.len() - plain.len()];
+    let frame = plain.windows(2).position(|pair| pair == [0xFF, 0xC0]);
+    let frame = frame.unwrap();
+    let end = frame + 2 + usize::from(u16::from_be_bytes([plain[frame + 2], plain[frame + 3]]));
+    [&plain[..end], exif, &plain[end..]].concat()
+}
+
+/// The same file with `change` made to the EXIF in it.
+fn changed(mut file: Vec<u8>, change: impl FnOnce(&mut Vec<u8>, usize)) -> Vec<u8> {
+    let at = file.windows(4).position(|part| part == b"MM\0*").unwrap();
+    change(&mut file, at);
+    file
+}
+
+/// Files that are shown in another size than their header says, or might be.
+fn odd_files() -> Vec<(String, Vec<u8>)> {
+    let turned_png = |exif: &[u8]| png_with(&chunk(b"eXIf", exif), b"IDAT");
+    let both = |name: &str, exif: &[u8]| {
+        [
+            (format!("{name}.jpg"), jpeg_of(exif)),
+            (format!("{name}.png"), turned_png(exif)),
+        ]
+    };
+    let mut files = Vec::new();
+    for orientation in 0..10 {
+        files.extend(both(
+            &format!("orientation {orientation}"),
+            &tiff(&[turned(orientation)]),
+        ));
+    }
+    let two_entries = |first, second| tiff(&[first, second]);
+    let below = [tiff(&[(0x8769, 4, 1, 26)]), directory(&[turned(6)], 0)].concat();
+    let many = [vec![(0x9999, 3, 1, 0); 1200], vec![turned(6)]].concat();
+    let announces_more = |mut exif: Vec<u8>| {
+        exif[9] = 3;
+        exif
+    };
+    for (name, exif) in [
+        ("a long", tiff(&[(ORIENTATION, 4, 1, 6)])),
+        ("a byte", tiff(&[(ORIENTATION, 1, 1, 6 << 24)])),
+        ("none", tiff(&[(ORIENTATION, 3, 0, 6 << 16)])),
+        ("two", tiff(&[(ORIENTATION, 3, 2, 6 << 16)])),
+        ("the first of two", two_entries(turned(6), turned(1))),
+        ("the second of two", two_entries(turned(1), turned(6))),
+        ("the first that is one", two_entries(turned(9), turned(6))),
+        ("among the camera's own", below),
+        ("behind many", tiff(&many)),
+        ("fewer than announced", announces_more(tiff(&[turned(6)]))),
+        ("no TIFF", b"MM\0+\0\0\0\x08".to_vec()),
+        ("two resolutions", at_resolution(720, 360, 2, (37, 46), 1)),
+        (
+            "resolutions of a turned one",
+            at_resolution(720, 360, 2, (37, 46), 6),
+        ),
+        (
+            "a resolution that halves",
+            at_resolution(1440, 1440, 2, (19, 12), 1),
+        ),
+        (
+            "resolutions and another size",
+            at_resolution(720, 360, 2, (37, 47), 1),
+        ),
+        (
+            "resolutions in centimetres",
+            at_resolution(720, 360, 3, (37, 46), 1),
+        ),
+        ("no resolution", at_resolution(0, 0, 2, (37, 23), 6)),
+    ] {
+        files.extend(both(name, &exif));
+    }
+    let six = chunk(b"eXIf", &tiff(&[turned(6)]));
+    let one = chunk(b"eXIf", &tiff(&[turned(1)]));
+    let damaged = |mut chunk: Vec<u8>| {
+        *chunk.last_mut().unwrap() ^= 1;
+        chunk
+    };
+    let prefixed = [b"Exif\0\0", &*tiff(&[turned(6)])].concat();
+    let apng = fixture("animated.apng");
+    for (name, bytes) in [
+        ("behind the data.png", png_with(&six, b"IEND")),
+        ("as in a JPEG.png", turned_png(&prefixed)),
+        ("damaged.png", png_with(&damaged(six.clone()), b"IDAT")),
+        (
+            "damaged and whole.png",
+            png_with(&[damaged(one.clone()), six.clone()].concat(), b"IDAT"),
+        ),
+        (
+            "the first chunk.png",
+            png_with(&[six.clone(), one.clone()].concat(), b"IDAT"),
+        ),
+        (
+            "the second chunk.png",
+            png_with(&[one, six.clone()].concat(), b"IDAT"),
+        ),
+        ("animated.png", png_of(&apng, &six, b"IDAT")),
+        ("behind the frame.jpg", exif_behind_the_frame()),
+        (
+            "another prefix.jpg",
+            changed(jpeg_of(&tiff(&[turned(6)])), |file, at| file[at - 1] = 9),
+        ),
+        ("a frame beyond the screen.gif", gif_with((10, 10), (0, 0))),
+        ("a frame that begins later.gif", gif_with((40, 20), (5, 7))),
+        ("a small frame.gif", gif_with((100, 80), (5, 7))),
+        ("from below.bmp", bmp(2)),
+        ("from the top.bmp", bmp(-2)),
+        ("three.ico", icon(&[(16, 16), (64, 32), (32, 48)])),
+        ("one.ico", icon(&[(0, 0)])),
+    ] {
+        files.push((name.to_owned(), bytes));
+    }
+    files
+}
+
+/// Files with the name of a picture that no browser displays.
+fn no_pictures() -> Vec<(String, Vec<u8>)> {
+    let mp4 = b"\0\0\0\x18ftypisom\0\0\0\0isommp41".to_vec();
+    let tiff_file = tiff(&[(0x0100, 3, 1, 1 << 16)]);
+    let webm = b"\x1A\x45\xDF\xA3\x9FB\x86\x81\x01B\xF7\x81\x01".to_vec();
+    [
+        ("photo.jpg", fixture("odd.heic")),
+        ("thumbnail.jpg", fixture("thumbnail.heic")),
+        ("video.jpg", mp4),
+        ("scan.jpg", tiff_file),
+        ("document.png", b"%PDF-1.7\n".to_vec()),
+        (
+            "error.jpg",
+            b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>".to_vec(),
+        ),
+        ("video.webp", webm),
+        ("empty.gif", b"GIF".to_vec()),
+    ]
+    .map(|(name, bytes)| (name.to_owned(), bytes))
+    .into()
+}
+
+/// The size in which Chromium shows each file; 0 × 0 if it does not.
+fn as_chromium_shows(browser: &Browser, files: &[(String, Vec<u8>)]) -> Vec<(u32, u32)> {
+    let dir = tempfile::tempdir().unwrap();
+    let (page, picture) = (dir.path().join("page.html"), dir.path().join("page.png"));
+    let images = files.iter().map(|(_, bytes)| {
+        let encoded = Base64::encode_string(bytes);
+        format!("<img src='data:image/jpeg;base64,{encoded}'>")
+    });
+    let script = "onload = () => document.title = JSON.stringify([...document.images].map((one) => [one.naturalWidth, one.naturalHeight]))";
+    let html = format!(
+        "<!doctype html><title>x</title>{}<script>{script}</script>",
+        images.collect::<String>()
+    );
+    fs::write(&page, html).unwrap();
+    let seen = browser.shoot(&format!("file://{}", page.display()), &picture, &[]);
+    serde_json::from_str(seen["title"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn every_picture_has_the_size_and_the_turn_with_which_chromium_shows_it() {
+    let Some(browser) = browser_or_skip("every_picture_has_the_size_and_the_turn") else {
+        return;
+    };
+    let real = expected()
+        .into_keys()
+        .filter(|name| !name.ends_with(".heic"));
+    let real = real.map(|name| (name.clone(), fixture(&name)));
+    let files: Vec<_> = real.chain(odd_files()).collect();
+    for ((name, bytes), shown) in files.iter().zip(as_chromium_shows(&browser, &files)) {
+        let picture = Picture::read(bytes).unwrap();
+        assert_eq!((picture.width, picture.height), shown, "{name}");
+        assert_eq!(picture.format, PictureFormat::Displayed, "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_no_browser_displays_is_no_picture_whatever_its_name() {
+    let files = no_pictures();
+    for (name, bytes) in &files {
+        let format = Picture::read(bytes).unwrap().format;
+        let is_heic = bytes.windows(4).any(|part| part == b"heic");
+        let expected = if is_heic {
+            PictureFormat::Heic
+        } else {
+            PictureFormat::Other
+        };
+        assert_eq!(format, expected, "{name}");
+    }
+    let Some(browser) = browser_or_skip("a_file_that_no_browser_displays") else {
+        return;
+    };
+    let shown = as_chromium_shows(&browser, &files);
+    assert_eq!(shown, vec![(0, 0); files.len()]);
+}
+
 // ── Whatever comes ──
 
 #[test]
@@ -374,6 +662,9 @@ fn check(bytes: &[u8]) {
     let Some(picture) = Picture::read(bytes) else {
         return;
     };
+    if picture.format != PictureFormat::Displayed && picture.width == 0 {
+        return;
+    }
     let sides = [picture.width, picture.height];
     assert!(
         sides.iter().all(|side| (1..=100_000).contains(side)),

@@ -94,6 +94,7 @@ async fn gathered(
         sender_domain: "sender.example".to_owned(),
         triggers: Vec::new(),
         default_publish: None,
+        base_urls: Vec::new(),
     };
     change(&mut policy.links);
     let mut job = email_job("x");

@@ -13,7 +13,7 @@ import json
 import sys
 
 if __name__ == "__main__":
-    text = sys.stdin.buffer.read().decode()
+    text = sys.stdin.buffer.read().decode("utf-8-sig")
     separator = sys.argv[1] if len(sys.argv) > 1 else ","
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=separator == ",")
     json.dump(list(rows), sys.stdout)

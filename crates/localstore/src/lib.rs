@@ -11,7 +11,8 @@
 //!
 //! The path of a request:
 //!
-//! 1. `service`: connections; `room` limits their number, and `patience` closes those that do not read
+//! 1. `service`: connections; `room` limits their number, and `patience` closes those that do not read;
+//!    `people` makes pages of errors for browsers
 //! 2. `scope`: checks of a signature before it is computed, as `claim` and `query` read it; `below`: the host and the path that
 //!    it covers; then s3s computes it; `rejection`: the words of errors
 //! 3. `objects`: the operations of links, with the `conditions` of HTTP; `backend`: the other operations
@@ -29,8 +30,8 @@ mod listing;
 mod names;
 mod objects;
 mod patience;
+mod people;
 mod query;
-
 mod rejection;
 mod room;
 mod scope;
@@ -42,6 +43,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use presign::ServerUrl;
@@ -49,8 +51,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::people::{LinkTrouble, TroublePages};
+
 use self::below::PublicUrl;
 use self::bucket::Bucket;
+use self::people::PagesSlot;
 use self::scope::Sites;
 use self::service::Service;
 
@@ -139,11 +144,19 @@ pub enum EndpointError {
     },
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A running S3 endpoint. Dropping it stops it immediately; see [`shutdown`](Self::shutdown).
-#[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    pages: PagesSlot,
     /// The single task that accepts connections; each connection is a child task of it.
     task: JoinSet<()>,
 }
@@ -190,13 +203,21 @@ impl Endpoint {
         })?;
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
-        let service = Service::new(sites, public_url);
+        let pages = PagesSlot::default();
+        let service = Service::new(sites, public_url, Arc::clone(&pages));
         task.spawn(service::serve(listener, service, stopped));
         Ok(Self {
             address,
             stop,
+            pages,
             task,
         })
+    }
+
+    /// Tells people in browsers by these pages what is wrong with a link; before, they get S3's XML as programs do. The first
+    /// pages stay.
+    pub fn tell_people_by(&self, pages: Arc<dyn TroublePages>) {
+        let _told_already = self.pages.set(pages);
     }
 
     /// The address that it listens on.

@@ -29,6 +29,7 @@ use crate::bounds::{MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_WRITE_STALL, MIN_WRITTEN_
 use crate::claim::{now, wrong_signature};
 use crate::objects::ObjectRoute;
 use crate::patience::Patient;
+use crate::people::{PagesSlot, Reader};
 use crate::rejection::{Rejection, code_of, with_message};
 use crate::room::{ConnectionPlace, Room, ServedResponse};
 use crate::scope::Sites;
@@ -44,10 +45,11 @@ pub(crate) struct Service {
     /// Whether the operator was told that a proxy changes `Host`.
     told_of_host: Arc<AtomicBool>,
     s3: S3Service,
+    pages: PagesSlot,
 }
 
 impl Service {
-    pub(crate) fn new(sites: Sites, public_url: PublicUrl) -> Self {
+    pub(crate) fn new(sites: Sites, public_url: PublicUrl, pages: PagesSlot) -> Self {
         let backend = Backend::new(sites.clone());
         let mut builder = S3ServiceBuilder::new(backend.clone());
         builder.set_route(ObjectRoute(backend));
@@ -58,6 +60,7 @@ impl Service {
             public_url,
             told_of_host: Arc::default(),
             s3: builder.build(),
+            pages,
         }
     }
 
@@ -67,7 +70,13 @@ impl Service {
         request: Request<Incoming>,
         place: &ConnectionPlace,
     ) -> Response<HttpAnswer> {
-        let mut response = self.answer(request, place).await;
+        let (head, body) = request.into_parts();
+        let reader = Reader::of(&head);
+        let answer = self.answer(Request::from_parts(head, body), place).await;
+        let mut response = match reader {
+            Some(reader) => reader.told(answer, &self.pages),
+            None => answer,
+        };
         let served = place.served();
         if served.is_none() {
             let close = HeaderValue::from_static("close");

@@ -17,29 +17,44 @@ pub enum DispositionType {
 const MAX_NAME_BYTES: usize = 150;
 
 /// The types that browsers display and that cannot run scripts, by extension. Only these may be displayed inline.
-const PASSIVE_TYPES: [(&str, &str); 24] = [
+const PASSIVE_TYPES: [(&str, &str); 38] = [
+    ("3g2", "video/3gpp2"),
+    ("3gp", "video/3gpp"),
     ("aac", "audio/aac"),
+    ("apng", "image/apng"),
     ("avif", "image/avif"),
+    ("bmp", "image/bmp"),
     ("csv", "text/csv; charset=utf-8"),
     ("flac", "audio/flac"),
     ("gif", "image/gif"),
+    ("ico", "image/vnd.microsoft.icon"),
+    ("jfif", "image/jpeg"),
+    ("jpe", "image/jpeg"),
     ("jpeg", "image/jpeg"),
     ("jpg", "image/jpeg"),
     ("json", "application/json"),
     ("log", "text/plain; charset=utf-8"),
     ("m4a", "audio/mp4"),
+    ("m4b", "audio/mp4"),
     ("m4v", "video/mp4"),
     ("md", "text/plain; charset=utf-8"),
+    ("mka", "audio/matroska"),
+    ("mkv", "video/matroska"),
     ("mov", "video/quicktime"),
     ("mp3", "audio/mpeg"),
     ("mp4", "video/mp4"),
     ("oga", "audio/ogg"),
     ("ogg", "audio/ogg"),
     ("ogv", "video/ogg"),
+    // Chromium saves `audio/opus`, which is for RTP. RFC 7845, 9
+    ("opus", "audio/ogg; codecs=opus"),
     ("pdf", "application/pdf"),
+    ("pjp", "image/jpeg"),
+    ("pjpeg", "image/jpeg"),
     ("png", "image/png"),
     ("txt", "text/plain; charset=utf-8"),
     ("wav", "audio/wav"),
+    ("weba", "audio/webm"),
     ("webm", "video/webm"),
     ("webp", "image/webp"),
 ];
@@ -57,7 +72,7 @@ const PASSIVE_EXTENSIONS: [u64; PASSIVE_TYPES.len()] = {
 
 /// A short extension as a number, ignoring case; 0 for an extension longer than all known ones.
 const fn number(extension: &[u8]) -> u64 {
-    if extension.len() > 4 {
+    if extension.len() >= size_of::<u64>() {
         return 0;
     }
     let (mut number, mut at) = (1, 0);

@@ -47,6 +47,24 @@ pub(super) async fn check(
             }
         }
     }
+    for (dir, url) in &policy.base_urls {
+        let is_used = |place: &PublishRule| match place {
+            PublishRule::Dir(published) => published.starts_with(dir) || dir.starts_with(published),
+            PublishRule::Bucket(..) => false,
+        };
+        if !policy
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.publish)
+            .any(is_used)
+        {
+            let what = format!("publish.base_urls {}", dir.display());
+            report.warn(
+                what,
+                format!("no [[allow]] rule publishes there, so no mail links {url}"),
+            )?;
+        }
+    }
     Ok(())
 }
 

@@ -29,8 +29,12 @@ const GLIMPSE: usize = 3;
 pub(super) struct View<'a> {
     language: LanguageView<'a>,
     pub(super) subject: String,
-    /// The topic, used as the heading.
+    /// The topic, used as the heading: the job's subject or title, the folder that it hands out, or else the sender.
     topic: String,
+    /// Whether the topic is another than the sender.
+    titled: bool,
+    /// The day that the job is about.
+    dated: InstantView,
     recipient: Person<'a>,
     sender: &'a str,
     job: JobView<'a>,
@@ -291,11 +295,15 @@ impl<'a> View<'a> {
             ..
         } = *letter;
         let files: Vec<&MailRow<'_>> = sheet.rows.iter().take(GLIMPSE).collect();
-        let named = files.len() as u64;
+        let glimpsed = files.len() as u64;
+        // The job's id is for operators: it says nothing to a reader.
+        let (named, sender) = (plan.title(), settings.sender_name.as_str());
         Self {
             language: LanguageView::of(language),
             subject: String::new(),
-            topic: topic.map_or_else(|| letter.topic(), ToOwned::to_owned),
+            topic: topic.map_or_else(|| brief(named.unwrap_or(sender)), ToOwned::to_owned),
+            titled: named.is_some(),
+            dated: InstantView::new(plan.dated(), &plan.time_zone),
             recipient: Person {
                 name: recipient.name.as_deref(),
                 called: recipient
@@ -305,7 +313,7 @@ impl<'a> View<'a> {
                 address: recipient.address.as_ref(),
                 vars: Cow::Borrowed(&recipient.vars),
             },
-            sender: &settings.sender_name,
+            sender,
             job: JobView {
                 id: plan.job.id.as_str(),
             },
@@ -319,7 +327,7 @@ impl<'a> View<'a> {
             more: None,
             glimpse: PictureView {
                 files,
-                more: Some(digest.total.count - named).filter(|more| *more > 0),
+                more: Some(digest.total.count - glimpsed).filter(|more| *more > 0),
             },
             missed: (digest.missed_count > 0).then(|| MailMissedFiles {
                 count: digest.missed_count,
@@ -366,6 +374,8 @@ pub(in super::super) fn sample() -> Value {
         language: LanguageView::default(),
         subject: String::new(),
         topic: String::new(),
+        titled: true,
+        dated: InstantView::default(),
         recipient: Person {
             name: Some(""),
             called: "",

@@ -215,8 +215,7 @@ impl<'a> Cards<'a> {
                 put!(html: r#"" aria-label=""#, &self.name, r#""></"#, player, ">");
             }
             html.push_str("</td>");
-            let note = page::note(name).filter(|_| player.is_empty());
-            self.facts(item, note, html)?;
+            self.facts(item, item.note, html)?;
         }
         html.push_str("</tbody>\n");
         Ok(())
@@ -317,8 +316,15 @@ mod tests {
     use crate::audit::AuditedLinks;
     use crate::job::Recipient;
     use crate::links::{Link, Unlinkable};
-    use crate::media::{Picture, Pictures};
+    use crate::media::{Picture, PictureFormat, Pictures};
     use crate::plan::Audience;
+
+    const FORMATS: [PictureFormat; 4] = [
+        PictureFormat::Displayed,
+        PictureFormat::Heic,
+        PictureFormat::Displayed,
+        PictureFormat::Other,
+    ];
 
     /// Hostile names in hostile folders, each with every kind of file.
     fn links() -> (AuditedLinks, Pictures) {
@@ -338,6 +344,7 @@ mod tests {
                     let picture = Picture {
                         width: 100,
                         height: 10 + 10 * u32::try_from(number).unwrap(),
+                        format: FORMATS[number % FORMATS.len()],
                         thumbnail: (number % 3 == 1).then_some(thumbnail),
                     };
                     pictures.insert(link.key().clone(), Arc::new(picture));

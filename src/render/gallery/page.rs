@@ -9,7 +9,7 @@ use presign::disposition;
 use super::super::view::{self, Missed};
 use super::policy::origin;
 use crate::links::{Link, Unavailable};
-use crate::media::Picture;
+use crate::media::{Picture, PictureFormat};
 
 /// The maximum number of files without a link that a page names.
 const MAX_MISSED: usize = 200;
@@ -81,6 +81,8 @@ pub(super) struct Item {
     pub(super) size: Option<(u32, u32)>,
     /// The thumbnail, in Base64.
     pub(super) thumbnail: Option<String>,
+    /// The hint that a reader should see before opening it, as a key of the strings.
+    pub(super) note: Option<&'static str>,
 }
 
 impl GalleryPage {
@@ -112,7 +114,7 @@ impl GalleryPage {
 
     pub(super) fn add(&mut self, link: &Link, picture: Option<&Picture>, nth: u64, base: &str) {
         let at = self.folder_of(view::folder(view::below(link.key().as_str(), base)));
-        let kind = FileKind::of(&link.name);
+        let kind = FileKind::of(&link.name, picture);
         let url = link.url.expose();
         if kind != FileKind::File && !is_of(url, self.origins.last()) {
             self.origins.extend(origin(url).map(ToOwned::to_owned));
@@ -127,6 +129,7 @@ impl GalleryPage {
                 .filter(|picture| picture.width > 0 && picture.height > 0)
                 .map(|picture| (picture.width, picture.height)),
             thumbnail: picture.and_then(|picture| self.thumbnail(picture)),
+            note: note(&link.name, picture),
         };
         self.count += 1;
         self.size_bytes = self.size_bytes.saturating_add(item.size_bytes);
@@ -259,11 +262,12 @@ pub(super) fn label(name: &str) -> impl Iterator<Item = char> {
 }
 
 /// The hint that a reader should see before opening a file.
-pub(super) fn note(name: &str) -> Option<&'static str> {
+fn note(name: &str, picture: Option<&Picture>) -> Option<&'static str> {
     let extension = disposition::extension(name).unwrap_or_default();
-    let is_heic = ["heic", "heif"]
-        .iter()
-        .any(|heic| extension.eq_ignore_ascii_case(heic));
+    let is_heic = picture.is_some_and(|picture| picture.format == PictureFormat::Heic)
+        || ["heic", "heif"]
+            .iter()
+            .any(|heic| extension.eq_ignore_ascii_case(heic));
     is_heic.then_some("note_heic")
 }
 
@@ -300,12 +304,15 @@ enum FileKind {
     Photo,
     Video,
     Sound,
-    /// As a card: documents, and all types that could run scripts.
+    /// As a card: documents, all types that could run scripts, and pictures that browsers do not display.
     File,
 }
 
 impl FileKind {
-    fn of(name: &str) -> Self {
+    fn of(name: &str, picture: Option<&Picture>) -> Self {
+        if picture.is_some_and(|picture| picture.format != PictureFormat::Displayed) {
+            return Self::File;
+        }
         let media_type = disposition::passive_type(name).unwrap_or_default();
         match media_type.split('/').next() {
             Some("image") => Self::Photo,
@@ -348,6 +355,7 @@ mod tests {
         Picture {
             width,
             height,
+            format: PictureFormat::Displayed,
             thumbnail,
         }
     }
@@ -377,6 +385,31 @@ mod tests {
 
         … / 2 / 3 / 4 / 5 / 6 / 7 / 8 / 9
         ");
+    }
+
+    #[test]
+    fn a_file_that_no_browser_displays_is_a_card_and_that_of_a_phone_says_so() {
+        let of = |name: &str, format| {
+            let mut page = GalleryPage::default();
+            let picture = Picture {
+                format,
+                ..picture(4, 3, None)
+            };
+            page.add(&link(name, 1), Some(&picture), 1, "photos/");
+            let folder = page.folders.remove(0);
+            let card = folder.files.first().map(|item| item.note);
+            (folder.photos.len(), card)
+        };
+        let heic = Some(Some("note_heic"));
+        for (name, format, told) in [
+            ("photos/a.jpg", PictureFormat::Displayed, (1, None)),
+            ("photos/a.jfif", PictureFormat::Displayed, (1, None)),
+            ("photos/a.jpg", PictureFormat::Heic, (0, heic)),
+            ("photos/a.heic", PictureFormat::Heic, (0, heic)),
+            ("photos/a.jpg", PictureFormat::Other, (0, Some(None))),
+        ] {
+            assert_eq!(of(name, format), told, "{name} {format:?}");
+        }
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl<'p> ItemView<'p> {
             thumbnail: item.thumbnail.as_deref(),
             previous: beside.0,
             next: beside.1,
-            note: page::note(name),
+            note: item.note,
         }
     }
 }
