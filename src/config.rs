@@ -221,6 +221,12 @@ pub struct ConnectionConfig {
     /// The file with its session token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token_file: Option<PathBuf>,
+    /// Whether we pay for requests to a Requester Pays bucket, and for downloads by its links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_payer: Option<bool>,
+    /// Whether links have the parameters that S3 ignores: `x-id`, and `x-handout` with the link id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_parameters: Option<bool>,
     /// The encryption of uploaded objects, instead of the bucket's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse: Option<Encryption>,

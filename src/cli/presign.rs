@@ -286,6 +286,7 @@ pub(super) async fn presign(
     arguments.check()?;
     let mut keys = arguments.keys()?;
     let config = arguments.config(environment)?;
+    arguments.check_link_id(config.as_ref())?;
     let direct = arguments.direct(config.as_ref(), environment).await?;
     if arguments.comes_as_kept(&direct) {
         arguments.check_as_kept()?;
@@ -355,6 +356,19 @@ impl PresignArgs {
         match self.filename.is_some() || self.content_type.is_some() || self.inline {
             true => Err(usage(
                 "--filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Rejects a link id for links that have none.
+    fn check_link_id(&self, config: Option<&Config>) -> Result<(), clap::Error> {
+        let connection = self.connection.as_ref();
+        let connection = connection.and_then(|name| config?.connections.get(name));
+        let has_none = connection.is_some_and(|it| it.link_parameters == Some(false));
+        match self.link_id.is_some() && has_none && self.via == Via::S3 {
+            true => Err(usage(
+                "--link-id would not be in the link: link_parameters = false in the connection",
             )),
             false => Ok(()),
         }

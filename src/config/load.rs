@@ -512,6 +512,10 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if let Some(endpoint) = &connection.sts_endpoint_url {
         check_endpoint(endpoint, key("sts_endpoint_url"))?;
     }
+    if connection.request_payer == Some(true) && connection.cloudfront.is_some() {
+        let reason = "stands beside cloudfront: CloudFront cannot read a Requester Pays bucket";
+        return Err(ConfigError::value(key("request_payer"), reason));
+    }
     match &connection.sse_kms_key_id {
         Some(id) => check_kms_key(id, connection.sse)
             .map_err(|reason| ConfigError::value(key("sse_kms_key_id"), reason)),
@@ -624,6 +628,8 @@ mod tests {
             "[connections.x]\nsse = \"aws:kms\"\nsse_kms_key_id = \"\"",
             "[connections.x]\nsse = \"aws:kms:dsse\"\nsse_kms_key_id = \"alias/a b\"",
             "[connections.x]\ndirectory = \"/srv\"\nsse = \"AES256\"",
+            "[connections.x]\ndirectory = \"/srv\"\nrequest_payer = true",
+            "[connections.x]\nrequest_payer = true\n[connections.x.cloudfront]\ndomain = \"d111111abcdef8.cloudfront.net\"\nkey_pair_id = \"K1\"\nprivate_key_file = \"key\"",
             "[connections.x]\ndirectory = \"/srv\"\npublic_endpoint_url = \"https://files.example\"",
             "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
             "[results]\nregion = \"eu-west-1\"",
@@ -659,6 +665,8 @@ mod tests {
         the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
         the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
+        the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
+        the configuration's connections.x.request_payer stands beside cloudfront: CloudFront cannot read a Requester Pays bucket
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too
