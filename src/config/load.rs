@@ -69,6 +69,11 @@ impl Secret {
         }
     }
 
+    /// A secret that is in no file.
+    pub(crate) const fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The secret itself.
     pub(crate) fn expose(&self) -> &str {
         &self.0
@@ -325,10 +330,9 @@ impl Config {
             let reason = "is \"none\", which is only for a relay on this machine: use \"starttls\" or \"implicit\"";
             return wrong("tls", reason);
         }
-        if relay.username.is_some() != relay.password_file.is_some() {
-            let reason = "and password_file go together: give both or neither";
-            return wrong("username", reason);
-        }
+        relay.login(section)?;
+        relay.header_lines(section)?;
+        relay.reverse_path(section)?;
         if let Some(hello) = &relay.hello
             && helo_name(hello).is_none()
         {
@@ -652,7 +656,7 @@ mod tests {
         the configuration's mail.time_zone is "Mars/Base", which is no time zone: write one like "Europe/Berlin"
         the configuration's mail.smtp.tls is "none", which is only for a relay on this machine: use "starttls" or "implicit"
         the configuration's mail.notify is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
-        the configuration's mail.relays.bulk.username and password_file go together: give both or neither
+        the configuration's mail.relays.bulk.username is of no use without password_file, token_file or token_cmd
         the configuration's mail.relays.default has the name of [mail.smtp]: choose another
         the configuration's mail.relays.bulk.deadlines.dot is 11m: write "1s" to "10m"
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else

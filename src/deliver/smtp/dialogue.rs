@@ -2,7 +2,11 @@
 //!
 //! Each verb has a deadline. A dialogue that failed is over and its owner drops it. The exception is a negative reply
 //! in good order, after which [`Dialogue::reset`] begins anew.
+//!
+//! A connection that is dropped between two commands ends with QUIT (RFC 5321, section 4.1.1.10), whatever ended it. Its
+//! reply is not waited for: no mail depends on it, and a relay that is silent must not delay the next mail.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,14 +16,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::hello::Hello;
-use super::login::Login;
+use super::login::{Login, Proof};
 use super::pool::Counted;
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
-use crate::deliver::Letter;
 use crate::edge::health::{self, Edge, RequestNumber};
 use crate::failpoint::{self, Failpoint};
+use crate::redact::Secrets;
 
 /// For each of the relay's addresses: an address that drops packets must not use up the time of the next.
 const CONNECT_EACH: Duration = Duration::from_secs(10);
@@ -29,6 +33,13 @@ const STILL_THERE: Duration = Duration::from_secs(10);
 
 /// How long to wait for the reason of a relay that interrupted a text.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The longest command with its end, in bytes (RFC 5321, section 4.5.3.1.4).
+const MAX_COMMAND: usize = 512;
+
+/// How many ways to log in that a relay offers are told, and how long their names may be (RFC 4422, section 3.1).
+const MAX_TOLD: usize = 10;
+const MAX_MECHANISM: usize = 20;
 
 /// How much of a text is sent under one deadline, in bytes.
 const PIECE: usize = 32 * 1024;
@@ -160,7 +171,9 @@ pub(super) enum Cause {
     /// The connection failed.
     Wire(WireError),
     /// The relay does not offer a required extension.
-    Lacks(&'static str),
+    Lacks(Cow<'static, str>),
+    /// There is no login for the relay. It was not asked.
+    NoLogin(String),
 }
 
 impl Cause {
@@ -173,6 +186,7 @@ impl Cause {
             Self::Late => "no answer in time".to_owned(),
             Self::Wire(error) => super::reply::clean(&crate::text::chain(error)),
             Self::Lacks(what) => format!("it does not offer {what}"),
+            Self::NoLogin(words) => words.clone(),
         }
     }
 }
@@ -196,6 +210,8 @@ pub(super) struct Dialogue {
     deadlines: Deadlines,
     /// The extensions that the relay offers, in capitals.
     offers: Vec<String>,
+    /// Whether the relay waits for a command, so that QUIT may follow.
+    awaits_command: bool,
     used_at: Instant,
     /// Records at which step this waits, and each reply.
     edge: Edge,
@@ -231,12 +247,8 @@ impl Dialogue {
         let hello = hello.said_from(wire.own_address());
         if config.tls == Tls::Implicit {
             let securing = wire.secure(trust);
-            wire = in_time(
-                DialogueStep::Connect,
-                deadlines.starttls.as_duration(),
-                securing,
-            )
-            .await?;
+            let deadline = deadlines.starttls.as_duration();
+            in_time(DialogueStep::Connect, deadline, securing).await?;
         }
         edge.waits_at(request, DialogueStep::Greeting.at_edge());
         let greeting = in_time(
@@ -244,20 +256,22 @@ impl Dialogue {
             deadlines.greeting.as_duration(),
             wire.reply(),
         );
-        hoped(DialogueStep::Greeting, greeting.await?, &[220])?;
+        let greeting = greeting.await?;
         let mut dialogue = Self {
             wire,
             deadlines,
             offers: Vec::new(),
+            awaits_command: awaits_command(greeting.code),
             used_at: Instant::now(),
             edge: edge.clone(),
             request,
             counted: None,
         };
+        hoped(DialogueStep::Greeting, greeting, &[220])?;
         dialogue.heard(DialogueStep::Greeting.at_edge());
         dialogue.hello(&hello, DialogueStep::Ehlo.at_edge()).await?;
         if config.tls == Tls::Starttls {
-            dialogue = dialogue.starttls(trust).await?;
+            dialogue.starttls(trust).await?;
             dialogue.hello(&hello, EHLO_OVER_TLS).await?;
         }
         if let Some(login) = login {
@@ -287,11 +301,13 @@ impl Dialogue {
     ) -> RelayReply<Reply> {
         self.listen(step).await?;
         self.edge.waits_at(self.request, at);
+        self.awaits_command = false;
         let exchange = async {
             self.wire.send(format!("{line}\r\n").as_bytes()).await?;
             self.wire.reply().await
         };
         let reply = in_time(step, deadline, exchange).await?;
+        self.awaits_command = awaits_command(reply.code);
         self.heard(at);
         hoped(step, reply, wanted)
     }
@@ -332,60 +348,137 @@ impl Dialogue {
         Ok(())
     }
 
-    /// The parameters of an extension, if it is offered.
-    fn offer(&self, extension: &str) -> Option<&str> {
-        self.offers.iter().find_map(|offer| {
-            let (name, rest) = offer.split_once([' ', '=']).unwrap_or((offer, ""));
-            (name == extension).then_some(rest)
+    /// The words of each line that offers an extension. A relay may offer one on several lines, and with `=` for clients
+    /// of the time before RFC 2554: `250-AUTH GSSAPI NTLM`, `250-AUTH=LOGIN`.
+    fn offered(&self, extension: &str) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+        self.offers.iter().filter_map(move |offer| {
+            let mut words = offer.split([' ', '\t', '=']);
+            let is_offered = words.next() == Some(extension);
+            is_offered.then(|| words.filter(|word| !word.is_empty()))
         })
     }
 
-    async fn starttls(mut self, trust: &Trust) -> RelayReply<Self> {
+    fn is_offered(&self, extension: &str) -> bool {
+        self.offered(extension).next().is_some()
+    }
+
+    async fn starttls(&mut self, trust: &Trust) -> RelayReply<()> {
         let step = DialogueStep::Starttls;
-        if self.offer("STARTTLS").is_none() {
-            let cause = Cause::Lacks("STARTTLS");
+        if !self.is_offered("STARTTLS") {
+            let cause = Cause::Lacks("STARTTLS".into());
             return Err(Failure::now(step, cause));
         }
         let deadline = self.deadlines.starttls.as_duration();
         self.ask(step, deadline, "STARTTLS", &[220]).await?;
         self.edge.waits_at(self.request, HANDSHAKE);
-        let mut secured = Self {
-            wire: in_time(step, deadline, self.wire.secure(trust)).await?,
-            // Extensions offered before the TLS handshake are not authenticated.
-            offers: Vec::new(),
-            ..self
-        };
-        secured.heard(HANDSHAKE);
-        Ok(secured)
+        self.awaits_command = false;
+        in_time(step, deadline, self.wire.secure(trust)).await?;
+        self.awaits_command = true;
+        // Extensions offered before the TLS handshake are not authenticated.
+        self.offers.clear();
+        self.heard(HANDSHAKE);
+        Ok(())
     }
 
     async fn log_in(&mut self, login: &Login) -> RelayReply<()> {
-        let (step, deadline) = (DialogueStep::Auth, self.deadlines.auth.as_duration());
-        let offered = self.offer("AUTH").unwrap_or_default();
-        let offers = |mechanism| {
-            offered
-                .split_whitespace()
-                .any(|offered| offered == mechanism)
-        };
-        let (plain, in_two) = (offers("PLAIN"), offers("LOGIN"));
-        let base64 = |text: &str| Base64::encode_string(text.as_bytes());
-        let (username, password) = (&login.username, login.password.expose());
-        if plain {
-            let answer = base64(&format!("\0{username}\0{password}"));
-            let line = format!("AUTH PLAIN {answer}");
-            self.ask(step, deadline, &line, &[235]).await?;
-            return Ok(());
-        }
-        if in_two {
-            let lines = ["AUTH LOGIN".to_owned(), base64(username), base64(password)];
-            for (replies, (line, wanted)) in lines.iter().zip([334, 334, 235]).enumerate() {
-                let at = step.at_edge().after(replies);
-                self.ask_at((step, at), deadline, line, &[wanted]).await?;
+        let offers = |mechanism| self.offered("AUTH").flatten().any(|it| it == mechanism);
+        let username = &login.username;
+        match &login.proof {
+            Proof::Password(password) if offers("PLAIN") => {
+                let response = format!("\0{username}\0{}", password.expose());
+                self.respond("PLAIN", &response, None).await
             }
-            return Ok(());
+            Proof::Password(password) if offers("LOGIN") => {
+                self.log_in_in_two(username, password.expose()).await
+            }
+            Proof::Token(token) if offers("XOAUTH2") => {
+                let token = token.expose();
+                let response = format!("user={username}\x01auth=Bearer {token}\x01\x01");
+                self.respond("XOAUTH2", &response, Some("")).await
+            }
+            Proof::Token(token) if offers("OAUTHBEARER") => {
+                let (name, token) = (saslname(username), token.expose());
+                let response = format!("n,a={name},\x01auth=Bearer {token}\x01\x01");
+                self.respond("OAUTHBEARER", &response, Some("AQ==")).await
+            }
+            proof => {
+                let cause = Cause::Lacks(self.lacking(proof).into());
+                Err(Failure::now(DialogueStep::Auth, cause))
+            }
         }
-        let cause = Cause::Lacks("AUTH PLAIN or LOGIN");
-        Err(Failure::now(step, cause))
+    }
+
+    /// Logs in with one response, in the line of the command where it fits, else after a 334 (RFC 4954, section 4).
+    ///
+    /// A relay may say in a challenge why it rejects a token; `acknowledgement` is the response to it, in Base64, before the
+    /// relay's reply (RFC 7628, section 3.2.3; <https://developers.google.com/workspace/gmail/imap/xoauth2-protocol>).
+    async fn respond(
+        &mut self,
+        mechanism: &str,
+        response: &str,
+        acknowledgement: Option<&str>,
+    ) -> RelayReply<()> {
+        let (step, deadline) = (DialogueStep::Auth, self.deadlines.auth.as_duration());
+        let at = |replies| (step, step.at_edge().after(replies));
+        let wanted: &[u16] = match acknowledgement {
+            Some(_) => &[235, 334],
+            None => &[235],
+        };
+        let response = Base64::encode_string(response.as_bytes());
+        let whole = format!("AUTH {mechanism} {response}");
+        let reply = if whole.len() + "\r\n".len() <= MAX_COMMAND {
+            self.ask_at(at(0), deadline, &whole, wanted).await?
+        } else {
+            let command = format!("AUTH {mechanism}");
+            self.ask_at(at(0), deadline, &command, &[334]).await?;
+            self.ask_at(at(1), deadline, &response, wanted).await?
+        };
+        match acknowledgement {
+            // No reply is wanted: after a challenge, each is a rejection.
+            Some(line) if reply.code == 334 => {
+                let rejection = self.ask_at(at(2), deadline, line, &[]);
+                rejection.await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Logs in with `AUTH LOGIN`, which asks for the name and the password apart.
+    async fn log_in_in_two(&mut self, username: &str, password: &str) -> RelayReply<()> {
+        let (step, deadline) = (DialogueStep::Auth, self.deadlines.auth.as_duration());
+        let base64 = |text: &str| Base64::encode_string(text.as_bytes());
+        let lines = ["AUTH LOGIN".to_owned(), base64(username), base64(password)];
+        for (replies, (line, wanted)) in lines.iter().zip([334, 334, 235]).enumerate() {
+            let at = step.at_edge().after(replies);
+            self.ask_at((step, at), deadline, line, &[wanted]).await?;
+        }
+        Ok(())
+    }
+
+    /// What the relay lacks for a login, beside what it offers. CRAM-MD5 is not among the ways to log in: the relay would have
+    /// to keep the password readable, and over TLS it protects nothing more.
+    fn lacking(&self, proof: &Proof) -> String {
+        let wanted = match proof {
+            Proof::Password(_) => "AUTH PLAIN or LOGIN, which a password needs",
+            Proof::Token(_) => "AUTH XOAUTH2 or OAUTHBEARER, which a token needs",
+        };
+        let is_name = |word: &&str| {
+            let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            word.len() <= MAX_MECHANISM && word.bytes().all(is_of_a_name)
+        };
+        let offered: Vec<&str> = self.offered("AUTH").flatten().filter(is_name).collect();
+        let advice = match proof {
+            _ if offered.is_empty() => return format!("{wanted}, nor any other AUTH"),
+            Proof::Password(_) if offered.iter().any(|it| TAKES_TOKEN.contains(it)) => {
+                "; for a token, give token_file or token_cmd in place of password_file"
+            }
+            Proof::Token(_) if offered.iter().any(|it| TAKES_PASSWORD.contains(it)) => {
+                "; for a password, give password_file"
+            }
+            Proof::Password(_) | Proof::Token(_) => "",
+        };
+        let told = offered[..offered.len().min(MAX_TOLD)].join(", ");
+        format!("{wanted}, but {told}{advice}")
     }
 
     /// How long ago the last reply of the relay came.
@@ -395,7 +488,7 @@ impl Dialogue {
 
     /// Whether the relay accepts addresses that are not ASCII.
     pub(super) fn takes_utf8(&self) -> bool {
-        self.offer("SMTPUTF8").is_some()
+        self.is_offered("SMTPUTF8")
     }
 
     /// Whether the relay still answers.
@@ -421,7 +514,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Sends QUIT.
+    /// Sends QUIT, and waits for the reply.
     pub(super) async fn quit(mut self) {
         let answer = self.ask(DialogueStep::Noop, STILL_THERE, "QUIT", &[221]);
         // The connection ends in either case.
@@ -430,9 +523,13 @@ impl Dialogue {
 
     /// Announces a mail to the relay, up to the 354 reply. On a kept connection the first command must be answered at
     /// once, or another connection is opened.
-    pub(super) async fn announce(&mut self, letter: &Letter, is_kept: bool) -> RelayReply<()> {
-        let envelope = &letter.envelope;
-        self.wire.secrets = letter.secrets.clone();
+    pub(super) async fn announce(
+        &mut self,
+        envelope: &Envelope,
+        secrets: &Secrets,
+        is_kept: bool,
+    ) -> RelayReply<()> {
+        self.wire.secrets = secrets.clone();
         let Deadlines {
             mail, rcpt, data, ..
         } = self.deadlines;
@@ -487,6 +584,7 @@ impl Dialogue {
         };
         match in_time(DialogueStep::Dot, deadline, exchange).await {
             Ok(reply) => {
+                self.awaits_command = awaits_command(reply.code);
                 self.heard(DialogueStep::Dot.at_edge());
                 TextEnd::Answered(reply)
             }
@@ -510,6 +608,29 @@ impl Dialogue {
             (Err(_), Ok(())) => Err(Cause::Unasked(None)),
         }
     }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        if self.awaits_command && self.wire.is_quiet() {
+            self.wire.send_last(b"QUIT\r\n");
+        }
+    }
+}
+
+/// Whether the relay waits for a command after a reply with this code. After 3yz it waits for something else; after 221
+/// and 421 it closes the connection.
+const fn awaits_command(code: u16) -> bool {
+    !matches!(code, 221 | 300..400 | 421)
+}
+
+/// The mechanisms for a password, and for a token.
+const TAKES_PASSWORD: [&str; 2] = ["PLAIN", "LOGIN"];
+const TAKES_TOKEN: [&str; 2] = ["XOAUTH2", "OAUTHBEARER"];
+
+/// A user name in the header of an OAUTHBEARER response (RFC 5801, section 4).
+fn saslname(username: &str) -> String {
+    username.replace('=', "=3D").replace(',', "=2C")
 }
 
 /// Tries the relay's addresses in order.
@@ -582,7 +703,6 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
-    use crate::environment::Environment;
 
     #[test]
     fn what_is_said_about_a_login_is_not_repeated() {
@@ -619,13 +739,9 @@ mod tests {
     async fn replies_before_the_step_at_which_a_relay_is_silent_are_no_sign_that_it_gets_further() {
         const SOON: Duration = Duration::from_millis(300);
         let hello = Hello::new(Some("[127.0.0.1]"), "");
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("password");
-        std::fs::write(&file, "secret").unwrap();
-        let password = Secret::read("password_file", &file, &Environment::default()).unwrap();
         let login = Login {
             username: "handout".to_owned(),
-            password,
+            proof: Proof::Password(Secret::new("secret".to_owned())),
         };
         for (tls, words, silent_at) in [
             (

@@ -394,6 +394,7 @@ fn word(turn: &Result<DeliveryResult, JobError>) -> &'static str {
         Err(JobError::Deliver(DeliverError::Relay(error))) => match error.trouble {
             Trouble::Unreachable { .. } => "unreachable",
             Trouble::Insecure { .. } => "insecure",
+            Trouble::NoLogin { .. } => "no login",
             Trouble::Login { .. } => "login",
             Trouble::Refuses { .. } => "refuses",
             Trouble::NotNow { .. } => "not-now",
