@@ -28,7 +28,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 message.id = id,
                 job.id = job,
                 error = words,
-                "the disk failed; receiving no more"
+                "audit log write failed; no more messages are received"
             );
         }
         (FailureClass::Busy, _) => {
@@ -37,7 +37,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 job.id = job,
                 receive_count,
                 error = words,
-                "busy-wait: the message is released for later"
+                "message released: another worker has the job"
             );
         }
         (_, Disposition::Retry { after }) if error.outage().is_some() => {
@@ -46,7 +46,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 job.id = job,
                 retry_in_secs = after.as_secs(),
                 error = words,
-                "a job waits for what it needs"
+                "job deferred: a dependency is down"
             );
         }
         (_, Disposition::Retry { after }) if error.needs_a_person() => {
@@ -57,7 +57,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 receive_count,
                 retry_in_secs,
                 error = words,
-                "a job waits for somebody to repair this"
+                "job deferred: an operator must repair the cause"
             );
         }
         (_, Disposition::Retry { after }) => {
@@ -68,7 +68,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 receive_count,
                 retry_in_secs,
                 error = words,
-                "a job failed and is tried again"
+                "job failed; it will be retried"
             );
         }
         (_, Disposition::Park | Disposition::Delete) => {
@@ -77,7 +77,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 job.id = job,
                 receive_count,
                 error = words,
-                "a job cannot be done and is parked"
+                "job parked"
             );
         }
     }

@@ -160,7 +160,7 @@ fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
     let mut explanation = Explanation::of_nothing(url.len());
     explanation.look_for_damage(url);
     let Some(parts) = Parts::of(url) else {
-        explanation.wrong("this is no URL: it must begin with https:// or http:// and a host");
+        explanation.wrong("this is not a URL: it must begin with https:// or http:// and a host");
         return explanation.finished();
     };
     let parameters = Parameters::of(parts.query);
@@ -182,7 +182,9 @@ fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
         explanation.wrong("it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read");
     } else {
         explanation.opens = Some(location::at_s3(&parts, servers));
-        explanation.wrong("there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id");
+        explanation.wrong(
+            "it has no known signature: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id",
+        );
     }
     explanation.look_at_place(&parts);
     explanation.look_at_parameters(&parameters);
@@ -306,13 +308,11 @@ impl Explanation {
     fn look_at_place(&mut self, parts: &Parts<'_>) {
         if parts.has_user {
             self.wrong(
-                "a user stands before its host: clients send that as another kind of authorization",
+                "it has a user name before its host: clients send that as another kind of authorization",
             );
         }
         if parts.has_fragment {
-            self.risk(
-                "what stands behind the # never reaches the server: a # in a key is written %23",
-            );
+            self.risk("the part after # never reaches the server: a # in a key is written %23");
         }
         match parts.scheme.to_ascii_lowercase().as_str() {
             "https" => {}
@@ -339,7 +339,9 @@ impl Explanation {
                 .any(|mark| text.contains(&format!("{mark}X-Amz-")))
         };
         if has_parameters(&location.key) || has_parameters(&decode_lossy(&location.key)) {
-            self.wrong("its parameters stand in its path: the ? before them was escaped or lost on the way");
+            self.wrong(
+                "its parameters are in its path: the ? before them was escaped or lost on the way",
+            );
         }
         if parts.path.contains('+') {
             self.risk(
@@ -467,7 +469,7 @@ impl CredentialKind {
     const fn real_end(self) -> &'static str {
         match self {
             Self::LongTerm => "then, unless the key is disabled or loses its permission before",
-            Self::Temporary => "with the session of its key, which the URL does not tell",
+            Self::Temporary => "with the session of its key, whose end is not in the URL",
             Self::CloudFrontKey | Self::CloudFrontAccountKey => {
                 "then, unless the key leaves its key group before"
             }

@@ -216,7 +216,7 @@ impl Logins {
             tracing::info!(
                 section,
                 key,
-                "the file with the relay's login was exchanged; the next session logs in with its new content"
+                "the file with the relay's login changed; the next session logs in with its new content"
             );
         } else if state.trouble.is_some() {
             tracing::info!(section, key, "the relay's login can be read again");

@@ -60,9 +60,26 @@ fn without_code(line: &str) -> &str {
     }
 }
 
-/// An address or a link. Text in angle brackets is what the client had sent.
+/// An address, a link or the name of a host. Text in angle brackets is what the client had sent.
 fn is_repeated(token: &str) -> bool {
-    token.contains('@') || token.contains("://") || token.starts_with('<') && token.contains('>')
+    token.contains('@')
+        || token.contains("://")
+        || token.starts_with('<') && token.contains('>')
+        || is_host(token)
+}
+
+/// Whether a token is the name of a host, such as a recipient's domain, whose owner chose its words.
+fn is_host(token: &str) -> bool {
+    let name = token.trim_matches(|c: char| !c.is_alphanumeric());
+    let mut labels = name.split('.');
+    let is_label = |label: &str| {
+        let may_stand = |c: char| c.is_alphanumeric() || c == '-';
+        !label.is_empty() && label.chars().all(may_stand)
+    };
+    name.contains('.')
+        && labels.clone().all(is_label)
+        // The last is no number, as in a version or an enhanced code.
+        && labels.next_back().is_some_and(|last| last.chars().any(char::is_alphabetic))
 }
 
 fn words_of(token: &str) -> Vec<String> {
@@ -113,5 +130,16 @@ mod tests {
             assert!(!said.say(phrase), "{phrase} in {said:?}");
         }
         assert!(said.say("no see"), "{said:?}");
+        let said = words(&[
+            "4.4.3 (throttle.example): no such domain as rate-limit.example.",
+            "Version 2.1 of too-many.connections.example, host [quota.example]",
+        ]);
+        for phrase in ["throttl*", "rate limit", "too many", "quota"] {
+            assert!(!said.say(phrase), "{phrase} in {said:?}");
+        }
+        assert!(
+            said.say("no such domain as version 2 1 of host"),
+            "{said:?}"
+        );
     }
 }
