@@ -14,6 +14,7 @@ mod mailing_list;
 pub(crate) mod overrides;
 mod paths;
 pub mod queue_address;
+mod relay;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub use encryption::Encryption;
 pub(crate) use helo::helo_name;
 pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
+pub(crate) use relay::LoginSource;
 
 pub use crate::job::OnDoubt;
 
@@ -224,6 +226,12 @@ pub struct ConnectionConfig {
     /// The file with its session token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token_file: Option<PathBuf>,
+    /// Whether we pay for requests to a Requester Pays bucket, and for downloads by its links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_payer: Option<bool>,
+    /// Whether links have the parameters that S3 ignores: `x-id`, and `x-handout` with the link id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_parameters: Option<bool>,
     /// The encryption of uploaded objects, instead of the bucket's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse: Option<Encryption>,
@@ -471,14 +479,22 @@ pub struct SmtpConfig {
     pub username: Option<String>,
     /// The file with the password.
     pub password_file: Option<PathBuf>,
+    /// The file with an OAuth 2.0 access token, in place of a password.
+    pub token_file: Option<PathBuf>,
+    /// A program that prints such a token.
+    pub token_cmd: Option<PathBuf>,
     /// A CA certificate that is trusted besides the system's.
     pub ca_file: Option<PathBuf>,
     /// The host name in EHLO.
     pub hello: Option<String>,
+    /// The address in MAIL FROM, to which bounces go; that of `mail.from` by default.
+    pub envelope_from: Option<String>,
     /// The rate of mails to the relay.
     pub rate: Rate,
     /// The maximum number of connections to the relay.
     pub connections: usize,
+    /// Headers that each mail gets on its way through the relay, by name.
+    pub headers: BTreeMap<String, String>,
     /// The timeouts of each step of the dialogue.
     pub deadlines: Deadlines,
 }
@@ -491,10 +507,14 @@ impl Default for SmtpConfig {
             tls: Tls::Starttls,
             username: None,
             password_file: None,
+            token_file: None,
+            token_cmd: None,
             ca_file: None,
             hello: None,
+            envelope_from: None,
             rate: Rate::per_second(14),
             connections: 4,
+            headers: BTreeMap::new(),
             deadlines: Deadlines::default(),
         }
     }

@@ -215,6 +215,20 @@ impl Mailer {
         })
     }
 
+    /// Ends the connections of the relays that `successor` does not have.
+    pub(crate) fn hand_over_to(&self, successor: &Self) {
+        let Self::Smtp(relays) = self else { return };
+        for (_, relay) in relays.iter() {
+            let is_kept = match successor {
+                Self::Smtp(others) => others.iter().any(|(_, other)| other.is(relay)),
+                Self::Outbox(_) => false,
+            };
+            if !is_kept {
+                relay.retire();
+            }
+        }
+    }
+
     /// The deferred recipients.
     const fn later(&self) -> Option<&later::Later> {
         match self {

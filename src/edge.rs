@@ -8,6 +8,7 @@ mod egress;
 pub(crate) mod follow_up;
 pub mod health;
 pub(crate) mod http;
+pub(crate) mod program;
 mod proxy;
 
 use std::fmt;

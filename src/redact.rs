@@ -94,7 +94,8 @@ impl Secrets {
         let (domain, _) = idna::domain_to_unicode(address.domain());
         let name = name.unwrap_or_default();
         let of_user = address.user().split(|c: char| !c.is_alphanumeric());
-        let parts = [address.user(), address.domain(), &domain].into_iter();
+        let unquoted = address.user().trim_matches('"');
+        let parts = [address.user(), unquoted, address.domain(), &domain].into_iter();
         let parts = parts.chain(of_user).chain(name.split_whitespace());
         let (mut words, mut spelled) = (BTreeSet::new(), BTreeSet::new());
         for part in parts {

@@ -42,11 +42,11 @@ use crate::keyring::{Keyring, Purpose};
 use crate::links::credentials::CredentialSource;
 use crate::links::credentials::doubt::OnceMore;
 use crate::links::front::Distribution;
-use crate::links::signer::{Server, SessionEnd, Signer, SigningEndpoint};
+use crate::links::signer::{LinkParameters, Server, SessionEnd, Signer, SigningEndpoint};
 
 use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
-use crate::store::s3::{Puts, S3Store};
+use crate::store::s3::{Demands, Puts, S3Store};
 use crate::store::throttled::Throttled;
 
 pub use crate::links::connection::{Connection, Connections};
@@ -243,6 +243,7 @@ impl EmbeddedSite {
             region: EMBEDDED_REGION.to_owned(),
             server: Server::Other(public_url.to_owned()),
             addressing: Addressing::Path,
+            parameters: LinkParameters::default(),
         };
         Signer::new(self.connection.clone(), endpoint, self.credentials(), None)
     }
@@ -391,6 +392,7 @@ struct ConnectionRoute {
     source: CredentialSource,
     egress: Egress,
     puts: Puts,
+    parameters: LinkParameters,
 }
 
 impl ConnectionRoute {
@@ -434,6 +436,10 @@ impl ConnectionRoute {
         Ok(Self {
             public: public.map(|url| (url, public_addressing)),
             name: name.to_owned(),
+            parameters: LinkParameters {
+                requester_pays: wanted.request_payer.unwrap_or_default(),
+                no_ignored: !wanted.link_parameters.unwrap_or(true),
+            },
             puts: Puts::new(&section, wanted.sse, wanted.sse_kms_key_id.clone()),
             source: CredentialSource::new(
                 name,
@@ -451,7 +457,12 @@ impl ConnectionRoute {
 
     /// The store; its requests are signed with the signer's credentials.
     fn store(&self) -> S3Store {
+        let demands = Demands {
+            requester_pays: self.parameters.requester_pays,
+            no_operation: self.parameters.no_ignored,
+        };
         let mut client = aws_sdk_s3::config::Builder::from(&self.sdk)
+            .interceptor(demands)
             .credentials_provider(SharedCredentialsProvider::new(self.source.clone()))
             .identity_cache(IdentityCache::no_cache())
             .retry_classifier(OnceMore(self.source.doubt().clone()))
@@ -498,6 +509,7 @@ impl ConnectionRoute {
             server: server.unwrap_or(Server::Aws(variant)),
             addressing: self.addressing,
             region: self.region.clone(),
+            parameters: self.parameters,
         }
     }
 
@@ -508,6 +520,7 @@ impl ConnectionRoute {
                 server: Server::Other(url),
                 addressing,
                 region: self.region.clone(),
+                parameters: self.parameters,
             },
             None => self.own_endpoint(),
         }

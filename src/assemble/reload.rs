@@ -44,7 +44,9 @@ impl Opened {
         let changeable = Box::pin(Changeable::open(&mixed, environment, &fixed, old)).await?;
         let queue = self.services.edges.of(EdgeKind::Queue);
         self.rules = changeable.signing.policy.triggers.clone();
+        let mailer = self.services.sending.mailer.clone();
         self.services = changeable.with(&self.services);
+        mailer.hand_over_to(&self.services.sending.mailer);
         let handed_to = self.services.results.edge().into_iter();
         let handed_to = handed_to.chain(self.queue.parked_edge()).cloned();
         let services = &self.services;

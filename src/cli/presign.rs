@@ -147,6 +147,7 @@ pub(super) async fn presign(
     arguments.check()?;
     let filter = arguments.filter()?;
     let config = arguments.config(environment)?;
+    arguments.check_link_id(config.as_ref())?;
     let direct = arguments.direct(config.as_ref(), environment).await?;
     let progress = ListingProgress::new(arguments.recursive);
     let mut listed = None;

@@ -69,6 +69,11 @@ impl Secret {
         }
     }
 
+    /// A secret that is in no file.
+    pub(crate) const fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The secret itself.
     pub(crate) fn expose(&self) -> &str {
         &self.0
@@ -325,10 +330,9 @@ impl Config {
             let reason = "is \"none\", which is only for a relay on this machine: use \"starttls\" or \"implicit\"";
             return wrong("tls", reason);
         }
-        if relay.username.is_some() != relay.password_file.is_some() {
-            let reason = "and password_file go together: give both or neither";
-            return wrong("username", reason);
-        }
+        relay.login(section)?;
+        relay.header_lines(section)?;
+        relay.reverse_path(section)?;
         if let Some(hello) = &relay.hello
             && helo_name(hello).is_none()
         {
@@ -512,6 +516,10 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if let Some(endpoint) = &connection.sts_endpoint_url {
         check_endpoint(endpoint, key("sts_endpoint_url"))?;
     }
+    if connection.request_payer == Some(true) && connection.cloudfront.is_some() {
+        let reason = "stands beside cloudfront: CloudFront cannot read a Requester Pays bucket";
+        return Err(ConfigError::value(key("request_payer"), reason));
+    }
     match &connection.sse_kms_key_id {
         Some(id) => check_kms_key(id, connection.sse)
             .map_err(|reason| ConfigError::value(key("sse_kms_key_id"), reason)),
@@ -624,6 +632,8 @@ mod tests {
             "[connections.x]\nsse = \"aws:kms\"\nsse_kms_key_id = \"\"",
             "[connections.x]\nsse = \"aws:kms:dsse\"\nsse_kms_key_id = \"alias/a b\"",
             "[connections.x]\ndirectory = \"/srv\"\nsse = \"AES256\"",
+            "[connections.x]\ndirectory = \"/srv\"\nrequest_payer = true",
+            "[connections.x]\nrequest_payer = true\n[connections.x.cloudfront]\ndomain = \"d111111abcdef8.cloudfront.net\"\nkey_pair_id = \"K1\"\nprivate_key_file = \"key\"",
             "[connections.x]\ndirectory = \"/srv\"\npublic_endpoint_url = \"https://files.example\"",
             "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
             "[results]\nregion = \"eu-west-1\"",
@@ -646,7 +656,7 @@ mod tests {
         the configuration's mail.time_zone is "Mars/Base", which is no time zone: write one like "Europe/Berlin"
         the configuration's mail.smtp.tls is "none", which is only for a relay on this machine: use "starttls" or "implicit"
         the configuration's mail.notify is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
-        the configuration's mail.relays.bulk.username and password_file go together: give both or neither
+        the configuration's mail.relays.bulk.username is of no use without password_file, token_file or token_cmd
         the configuration's mail.relays.default has the name of [mail.smtp]: choose another
         the configuration's mail.relays.bulk.deadlines.dot is 11m: write "1s" to "10m"
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
@@ -659,6 +669,8 @@ mod tests {
         the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
         the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
+        the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
+        the configuration's connections.x.request_payer stands beside cloudfront: CloudFront cannot read a Requester Pays bucket
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too

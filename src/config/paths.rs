@@ -83,6 +83,8 @@ impl Config {
         for (section, relay) in relays.chain([("mail.smtp".to_owned(), &mut self.mail.smtp)]) {
             let key = |key: &str| format!("{section}.{key}");
             all.push(secret(key("password_file"), &mut relay.password_file));
+            all.push(secret(key("token_file"), &mut relay.token_file));
+            all.push(plain(key("token_cmd"), &mut relay.token_cmd));
             all.push(plain(key("ca_file"), &mut relay.ca_file));
         }
         for (index, dkim) in self.mail.dkim.iter_mut().enumerate() {
@@ -148,9 +150,13 @@ mod tests {
         [mail]
         outbox_dir = "../marker-7/outbox"
         [mail.smtp]
+        token_file = "marker-24"
+        token_cmd = "marker-25/token"
         password_file = "marker-8"
         ca_file = "marker-9/ca.pem"
         [mail.relays.bulk]
+        token_file = "marker-22"
+        token_cmd = "marker-23/token"
         password_file = "marker-10"
         ca_file = "marker-11/ca.pem"
         [[mail.dkim]]
@@ -226,7 +232,7 @@ mod tests {
     fn a_secret_with_a_bare_name_is_taken_from_the_credentials_of_systemd_first() {
         let credentials = tempfile::tempdir().unwrap();
         let directory = credentials.path().to_string_lossy().into_owned();
-        for number in 1..=21 {
+        for number in 1..=25 {
             std::fs::write(credentials.path().join(format!("marker-{number}")), "x").unwrap();
         }
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", &directory)]);
@@ -237,7 +243,7 @@ mod tests {
                 || line.contains("token_file");
             assert_eq!(is_secret, line.contains(&directory), "{line}");
         }
-        assert_eq!(config.secret_files().len(), 8);
+        assert_eq!(config.secret_files().len(), 10);
         // If the credential does not exist, the file beside the configuration is used; a path with a folder is not a credential's
         // name.
         let text = "[mail.smtp]\npassword_file = \"other\"\n[audit]\ncheckpoint_key_file = \"./marker-1\"\n";

@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lettre::Address;
+use lettre::address::Envelope;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -105,6 +107,10 @@ struct RelayInner {
     trust: Trust,
     logins: Option<Logins>,
     hello: Hello,
+    /// The address in MAIL FROM, in place of the sender's.
+    envelope_from: Option<Address>,
+    /// Additional headers, as lines.
+    headers: String,
     limiter: RateLimiter,
     brake: AdaptiveRate,
     edge: Edge,
@@ -175,19 +181,18 @@ impl Relay {
         progress: Progress,
         clock: Clock,
     ) -> Result<Self, ConfigError> {
-        let logins = match (&config.username, &config.password_file) {
-            (Some(username), Some(file)) => {
-                Some(Logins::open(section, username, file, environment)?)
-            }
-            _ => None,
-        };
+        let logins = config
+            .login(section)?
+            .map(|(username, source)| Logins::open(section, &username, source, environment));
         let subject = format!("the relay {}:{} ({section})", config.host, config.port);
         let name = section.rsplit('.').next().filter(|name| *name != "smtp");
         let edge = Edge::new(EdgeKind::Relay, name.unwrap_or("default"), subject);
         Ok(Self {
             inner: Arc::new(RelayInner {
                 trust: tls::trust(section, config)?,
-                logins,
+                logins: logins.transpose()?,
+                envelope_from: config.reverse_path(section)?,
+                headers: config.header_lines(section)?,
                 hello: Hello::new(config.hello.as_deref(), from_domain),
                 limiter: RateLimiter::new(config.rate),
                 brake: AdaptiveRate::new(),
@@ -272,6 +277,21 @@ impl Relay {
         dialogue.quit().await;
         self.got_as_far_as(DialogueStep::Noop);
         Ok(())
+    }
+
+    /// Closes the connections that no mail used for a minute.
+    pub fn close_idle(&self) {
+        self.inner.pool.close_idle();
+    }
+
+    /// Ends its connections when their mails are done, since a new configuration has another relay in its place.
+    pub(super) fn retire(&self) {
+        self.inner.pool.retire();
+    }
+
+    /// Whether both are one relay, with the same connections.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Whether mails get no reply at a step that a connection without a mail can reach: their connections may be dead,
@@ -392,6 +412,10 @@ impl Relay {
             return self.begin(None, request).await;
         };
         let login = logins.now().await;
+        let login = login.map_err(|words| {
+            let words = format!("{} {words}", logins.key());
+            Failure::now(DialogueStep::Auth, Cause::NoLogin(words))
+        })?;
         let refused = match self.begin(Some(&login), request).await {
             Err(failure) if failure.refuses_the_login() => failure,
             begun => return begun,
@@ -454,7 +478,9 @@ impl Relay {
             }
             (Trouble::NotNow { .. }, _) => None,
             (_, Cause::Said(_)) if failure.step.is_of_a_mail() => None,
-            (Trouble::Login { .. } | Trouble::Insecure { .. }, _) => Some(FailureKind::Denied),
+            (Trouble::NoLogin { .. } | Trouble::Login { .. } | Trouble::Insecure { .. }, _) => {
+                Some(FailureKind::Denied)
+            }
             (Trouble::Refuses { .. }, _) => Some(FailureKind::Refused),
             (_, Cause::Late) => Some(FailureKind::Timeout),
             _ => Some(FailureKind::Unreachable),
@@ -680,12 +706,22 @@ impl Relay {
         }
     }
 
+    /// The sender and the recipient in MAIL and RCPT.
+    fn envelope(&self, letter: &Letter) -> Envelope {
+        let Some(from) = &self.inner.envelope_from else {
+            return letter.envelope.clone();
+        };
+        let to = letter.envelope.to().to_vec();
+        Envelope::new(Some(from.clone()), to).expect("there is a recipient")
+    }
+
     async fn open(
         &self,
         letter: &Letter,
         addressee: Addressee,
         request: RequestNumber,
     ) -> Result<Dialogue, RelayOpenError> {
+        let envelope = self.envelope(letter);
         loop {
             let (mut dialogue, is_kept) = match self.inner.pool.take().await {
                 Some(kept) => (kept, true),
@@ -706,11 +742,12 @@ impl Relay {
             if is_kept {
                 dialogue.serves(request);
             }
-            if !dialogue::is_ascii(&letter.envelope) && !dialogue.takes_utf8() {
+            if !dialogue::is_ascii(&envelope) && !dialogue.takes_utf8() {
                 self.inner.pool.keep(dialogue);
                 return Err(no_utf8());
             }
-            let failure = match dialogue.announce(letter, is_kept).await {
+            let announced = dialogue.announce(&envelope, &letter.secrets, is_kept);
+            let failure = match announced.await {
                 Ok(()) => {
                     self.got_as_far_as(DialogueStep::Data);
                     return Ok(dialogue);
@@ -765,7 +802,7 @@ impl Failure {
             Cause::Said(reply) => judge(self.step, reply) == ReplyVerdict::Closing,
             Cause::Unasked(_) | Cause::Wire(_) => true,
             // The wait was long enough.
-            Cause::Late | Cause::Lacks(_) => false,
+            Cause::Late | Cause::Lacks(_) | Cause::NoLogin(_) => false,
         }
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! A rule such as `*@acme.example` is about the text of an address; a mail server may read the same text as a route.
 //! Postfix with `mydestination = acme.example` sends `ann%evil.example@acme.example` to `evil.example`
-//! (`allow_percent_hack`, `swap_bangpath`), Sendmail and Exim know source routes, pipes, files and expansions. So a local
-//! part has plain characters only, and a domain is a host name.
+//! (`allow_percent_hack`, `swap_bangpath`), Sendmail and Exim know source routes, pipes, files and expansions, and Postfix
+//! looks for a route inside quotation marks, too (`resolve_dequoted_address`). So a local part has plain characters, unless
+//! the configuration names the address, and a domain is a host name.
 //!
 //! | before the `@` | |
 //! |---|---|
-//! | letters, digits, `.` `_` `-` `+` `=` `'` `&` | always accepted, in the form of a dot-atom (RFC 5322) |
-//! | `%` `!` `/` `#` `~` | accepted where the configuration names the address literally, see [`must_be_named`] |
-//! | everything else: quotation, `@` `:` `\` `\|` `` ` `` `$` `{` `*` …, and `-` `/` `~` as the first character | rejected |
+//! | letters, digits, `_` `-` `+` `=` `'` `&`, and `.` between them | always accepted, in the form of a dot-atom (RFC 5322) |
+//! | the same in quotation marks, with spaces, and with `.` at any place (RFC 5321, section 4.1.2): `"da.me.."` | always accepted |
+//! | `%` `!` `/` `#` `~`, and in quotation marks any printable character | accepted where the configuration names the address literally, see [`must_be_named`] |
+//! | everything else: `@` `:` `\` `\|` `` ` `` `$` `{` `*` … without quotation marks, and `-` `/` `~` as the first character | rejected |
+//!
+//! Quotation marks that change nothing are no part of an address: `"ann"@acme.example` is `ann@acme.example`.
 
 use std::borrow::Cow;
 
@@ -31,6 +35,11 @@ pub enum AddressError {
     /// The address is too long.
     #[error("is an address of {0} bytes: at most {MAX_ADDRESS_BYTES} are allowed")]
     TooLong(usize),
+    /// Dots as only a quoted local part has them.
+    #[error(
+        "has a \".\" first or last before its \"@\", or two in a row: put that part into quotation marks, as in '\"ann..b\"@acme.example'"
+    )]
+    Dots,
     /// A character that a mail server may read as more than the name of a mailbox.
     #[error(
         "has {0:?} before its \"@\", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox"
@@ -49,45 +58,91 @@ pub fn parse(text: &str) -> Result<Address, AddressError> {
         return Err(AddressError::TooLong(text.len()));
     }
     let (local, domain) = text.rsplit_once('@').ok_or(AddressError::Form)?;
-    check_local_part(local)?;
+    let local = canonical_local_part(local)?;
     let domain = ascii_domain(domain).ok_or(AddressError::Domain)?;
-    Address::new(local, domain).map_err(|_| AddressError::Form)
+    match local.starts_with('"') {
+        // lettre refuses letters outside of ASCII there, against RFC 6531, section 3.3. The text was checked above.
+        true => Ok(Address::new_dangerous(local, domain)),
+        false => Address::new(local, domain).map_err(|_| AddressError::Form),
+    }
+}
+
+/// The content of a quoted local part (RFC 5321, section 4.1.2, `Quoted-string`; with RFC 6531, section 3.3); `None` for
+/// another text.
+pub(crate) fn unquoted(local: &str) -> Option<String> {
+    let quoted = local.strip_prefix('"')?.strip_suffix('"')?;
+    let mut content = String::with_capacity(quoted.len());
+    let mut chars = quoted.chars();
+    while let Some(c) = chars.next() {
+        let is_pair = c == '\\';
+        let c = if is_pair { chars.next()? } else { c };
+        let is_text = c == ' ' || c.is_ascii_graphic() || !c.is_ascii();
+        if !is_text || (c == '"' && !is_pair) {
+            return None;
+        }
+        content.push(c);
+    }
+    Some(content)
 }
 
 /// Whether a mail server may read the local part as a route.
 ///
 /// A wildcard never matches such an address: only an `[[allow]]` rule that spells it out does.
 pub fn must_be_named(address: &Address) -> bool {
-    address.user().contains(may_be_named)
+    let is_harmless = |c: char| is_plain(c) || matches!(c, '.' | ' ');
+    let content = unquoted(address.user());
+    let local = content.as_deref().unwrap_or_else(|| address.user());
+    !local.chars().all(is_harmless)
+}
+
+/// Whether a character never means anything to a mail server.
+fn is_plain(c: char) -> bool {
+    !c.is_ascii() || c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=' | '\'' | '&')
 }
 
 const fn may_be_named(c: char) -> bool {
     matches!(c, '%' | '!' | '/' | '#' | '~')
 }
 
-fn check_local_part(local: &str) -> Result<(), AddressError> {
-    if local.len() > MAX_LOCAL_PART_BYTES || local.split('.').any(str::is_empty) {
+/// A local part in its shortest spelling, so that two spellings are the same recipient.
+fn canonical_local_part(local: &str) -> Result<Cow<'_, str>, AddressError> {
+    if local.len() > MAX_LOCAL_PART_BYTES {
         return Err(AddressError::Form);
     }
-    // As the first character, an option of a command, a file, a home directory.
-    if let Some(first) = local
-        .chars()
-        .next()
-        .filter(|c| matches!(c, '-' | '/' | '~'))
-    {
-        return Err(AddressError::LocalPart(first));
-    }
-    let is_plain = |c: char| {
-        !c.is_ascii()
-            || c.is_ascii_alphanumeric()
-            || matches!(c, '.' | '_' | '-' | '+' | '=' | '\'' | '&')
-            || may_be_named(c)
+    let Some(content) = unquoted(local) else {
+        check_words(local)?;
+        check_dot_atom(local)?;
+        return Ok(Cow::Borrowed(local));
     };
-    if let Some(found) = local.chars().find(|c| !is_plain(*c)) {
+    check_words(&content)?;
+    if check_dot_atom(&content).is_ok() {
+        return Ok(Cow::Owned(content));
+    }
+    let escaped = content.replace('\\', "\\\\").replace('"', "\\\"");
+    Ok(Cow::Owned(format!("\"{escaped}\"")))
+}
+
+fn check_dot_atom(local: &str) -> Result<(), AddressError> {
+    let may_stand = |c: char| is_plain(c) || c == '.' || may_be_named(c);
+    if let Some(found) = local.chars().find(|c| !may_stand(*c)) {
         return Err(AddressError::LocalPart(found));
     }
+    match local.split('.').any(str::is_empty) {
+        true => Err(AddressError::Dots),
+        false => Ok(()),
+    }
+}
+
+/// Checks what holds for a local part with and without quotation marks.
+fn check_words(local: &str) -> Result<(), AddressError> {
+    // As the first character, an option of a command, a file, a home directory.
+    match local.chars().next() {
+        None => return Err(AddressError::Form),
+        Some(first @ ('-' | '/' | '~')) => return Err(AddressError::LocalPart(first)),
+        Some(_) => {}
+    }
     // Other characters must be letters as in a domain: a server that normalizes reads a full-width `％` as `%`.
-    let mut words = local.split(|c: char| c.is_ascii_punctuation());
+    let mut words = local.split(|c: char| c.is_ascii_punctuation() || c == ' ');
     match words.find(|word| !word.is_ascii() && ascii_labels(word).is_none()) {
         None => Ok(()),
         Some(word) => {
@@ -171,9 +226,6 @@ mod tests {
     #[test]
     fn a_local_part_with_a_meaning_of_its_own_is_rejected() {
         for local in [
-            "\"ann\"",
-            "\"a b\"",
-            "\"victim@evil.example\"",
             "victim@evil.example",
             "@evil.example:victim",
             "evil.example:victim",
@@ -215,6 +267,22 @@ mod tests {
             "a\u{2028}b",
             "a∕b",
             "…",
+            "\"",
+            "\"\"",
+            "\"ann",
+            "ann\"",
+            "\"a\"b\"",
+            "\"a\\\"",
+            "\"a\tb\"",
+            "\"a\\\tb\"",
+            "\"a\u{7f}b\"",
+            "\"-oQ/tmp\"",
+            "\"/etc/passwd\"",
+            "\"~root\"",
+            "\"victim％evil\"",
+            "\"a\u{2028}b\"",
+            "\"a\".b",
+            "b.\"a\"",
         ] {
             assert!(
                 parse(&format!("{local}@acme.example")).is_err(),
@@ -222,6 +290,43 @@ mod tests {
             );
         }
         assert!(parse(&format!("{}@acme.example", "l".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn a_quoted_local_part_is_accepted_in_its_shortest_spelling() {
+        for (local, canonical) in [
+            (r#""da.me..""#, r#""da.me..""#),
+            (r#"".ann""#, r#"".ann""#),
+            (r#""ann.""#, r#""ann.""#),
+            (r#""..""#, r#""..""#),
+            (r#""ann bell""#, r#""ann bell""#),
+            (r#"" ""#, r#"" ""#),
+            (r#""ann""#, "ann"),
+            (r#""a.n\n""#, "a.nn"),
+            (r#""jörg.""#, r#""jörg.""#),
+            (r#""jörg""#, "jörg"),
+            (r#""a%b""#, "a%b"),
+            (r#""a\ .""#, r#""a .""#),
+            (r#""a\"b""#, r#""a\"b""#),
+            (r#""a\\b""#, r#""a\\b""#),
+            (r#""a@b""#, r#""a@b""#),
+            (r#""a<b>,;:()[]|`$*?^{}b""#, r#""a<b>,;:()[]|`$*?^{}b""#),
+        ] {
+            let address = parse(&format!("{local}@acme.example"));
+            let address = address.unwrap_or_else(|error| panic!("{local}: {error}"));
+            assert_eq!(address.user(), canonical, "{local}");
+            let again = parse(address.as_ref());
+            assert_eq!(again.as_ref(), Ok(&address), "{local}");
+            let is_harmless = !canonical.contains(['%', '@', '<', '\\']);
+            assert_eq!(must_be_named(&address), !is_harmless, "{local}");
+        }
+        for local in ["a..b", ".ann", "ann."] {
+            let error = parse(&format!("{local}@acme.example")).unwrap_err();
+            assert_eq!(error, AddressError::Dots, "{local}");
+        }
+        let longest = format!("\"{}.\"@acme.example", "l".repeat(61));
+        assert!(parse(&longest).is_ok());
+        assert!(parse(&longest.replace('.', "..")).is_err());
     }
 
     #[test]
@@ -290,7 +395,8 @@ mod tests {
     fn an_error_does_not_repeat_the_address() {
         for text in [
             "secret at acme.example",
-            "\"secret\"@acme.example",
+            "\"secret@acme.example",
+            "secret..x@acme.example",
             "secret@acme_.example",
         ] {
             let error = parse(text).unwrap_err().to_string();
@@ -303,14 +409,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_is_a_dot_atom_at_a_host_name(text in r#"[a-zA-Z0-9.!#%&'*+/=?^_`{|}~"@\\:,;<>() ％é-]{0,12}@[a-zA-Z0-9.!#%_`é［＃。 -]{0,12}"#) {
+        fn what_is_accepted_is_a_mailbox_at_a_host_name_that_reads_as_it_is_written(text in r#"[a-zA-Z0-9.!#%&'*+/=?^_`{|}~"@\\:,;<>() ％é-]{0,12}@[a-zA-Z0-9.!#%_`é［＃。 -]{0,12}"#) {
             if let Ok(address) = parse(&text) {
                 let is_label = |label: &str| {
                     !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
                 };
                 prop_assert!(address.domain().split('.').all(is_label));
-                let has_meaning = address.user().contains(['"', '@', ':', '\\', '|', '`', '$', '{', ' ', '％']);
-                prop_assert!(!has_meaning);
+                let has_meaning = |text: &str| text.contains(['"', '@', ':', '\\', '|', '`', '$', '{', '％']);
+                let content = unquoted(address.user());
+                prop_assert!(content.is_some() || !address.user().contains(' '));
+                let local = content.as_deref().unwrap_or(address.user());
+                prop_assert!(must_be_named(&address) || !has_meaning(local));
+                prop_assert!(content.is_some() || !has_meaning(local));
+                let again = parse(address.as_ref());
+                prop_assert_eq!(again.as_ref(), Ok(&address));
             }
         }
 

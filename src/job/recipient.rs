@@ -112,8 +112,15 @@ impl Recipient {
             return Err(RecipientError::TooLong(text.len()));
         }
         refuse_forging(text)?;
-        let mailbox: Mailbox = text.trim().parse().map_err(|_| AddressError::Form)?;
-        Self::new(mailbox.email.as_ref(), mailbox.name)
+        let text = text.trim();
+        let Some(inside) = text.strip_suffix('>') else {
+            return Self::new(text, None);
+        };
+        let (name, address) = address_at_end(inside).ok_or(AddressError::Form)?;
+        // lettre's parser removes the quotation marks of an address, so it reads the name alone.
+        let named = format!("{name}<x@x.example>").parse::<Mailbox>();
+        let named = named.map_err(|_| AddressError::Form)?;
+        Self::new(address.trim(), named.name)
     }
 
     /// A recipient from an address and a name apart.
@@ -143,7 +150,12 @@ impl Recipient {
 
     /// The name, or the part before the `@`.
     pub fn display_name(&self) -> &str {
-        self.name.as_deref().unwrap_or_else(|| self.address.user())
+        self.name.as_deref().unwrap_or_else(|| self.mailbox())
+    }
+
+    /// The part before the `@`, without the quotation marks around it.
+    fn mailbox(&self) -> &str {
+        self.address.user().trim_matches('"')
     }
 
     /// Whether the address needs a relay that knows SMTPUTF8 (RFC 6531): its part before the `@` is not ASCII.
@@ -167,7 +179,7 @@ impl Recipient {
 
     /// The address with its name hidden: `a…@acme.example`, for logs.
     pub fn masked(&self) -> String {
-        let first = self.address.user().chars().next().unwrap_or('?');
+        let first = self.mailbox().chars().next().unwrap_or('?');
         format!("{first}…@{}", self.address.domain())
     }
 }
@@ -176,6 +188,21 @@ impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Recipient").field(&self.masked()).finish()
     }
+}
+
+/// Splits `Ann Bell <ann@acme.example` into the name and the address. A `<` in quotation marks begins no address.
+fn address_at_end(text: &str) -> Option<(&str, &str)> {
+    let (local, _) = text.rsplit_once('@')?;
+    let begins = |at: &usize| {
+        let rest = local[at + 1..].trim_start();
+        match rest.starts_with('"') {
+            true => address::unquoted(rest).is_some(),
+            false => !rest.contains('<'),
+        }
+    };
+    let mut all = local.match_indices('<').map(|(at, _)| at);
+    let at = all.find(begins)?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 /// Rejects characters that could end a header or reverse a name on the screen.
@@ -204,6 +231,52 @@ mod tests {
         let bo = Recipient::parse("bo@acme.example").unwrap();
         assert_eq!(bo.display_name(), "bo");
         assert_eq!(format!("{bo:?}"), r#"Recipient("b…@acme.example")"#);
+    }
+
+    #[test]
+    fn a_quoted_address_is_read_with_and_without_a_name() {
+        for (text, name, address) in [
+            (
+                r#""da.me.."@acme.example"#,
+                "da.me..",
+                r#""da.me.."@acme.example"#,
+            ),
+            (
+                r#"Dame <"da.me.."@acme.example>"#,
+                "Dame",
+                r#""da.me.."@acme.example"#,
+            ),
+            (
+                r#""Bell, Ann" < "ann bell"@acme.example >"#,
+                "Bell, Ann",
+                r#""ann bell"@acme.example"#,
+            ),
+            (
+                r#""A <b" <"a<b\">"@acme.example>"#,
+                "A <b",
+                r#""a<b\">"@acme.example"#,
+            ),
+            (r#"<"ann"@acme.example>"#, "ann", "ann@acme.example"),
+            (r#""ann@x" <ann@acme.example>"#, "ann@x", "ann@acme.example"),
+        ] {
+            let recipient =
+                Recipient::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(recipient.display_name(), name, "{text}");
+            assert_eq!(recipient.address.as_ref() as &str, address, "{text}");
+        }
+        let dame = Recipient::parse(r#""Da.Me.."@Acme.Example"#).unwrap();
+        assert_eq!(dame.canonical_address(), r#""da.me.."@acme.example"#);
+        assert_eq!(dame.masked(), "D…@Acme.Example");
+        for text in [
+            r#""da.me..@acme.example"#,
+            r#"Dame "da.me.."@acme.example"#,
+            r#"Dame <"da.me.."@acme.example"#,
+            r#"<"a"b"@acme.example>"#,
+            r#"Ann <ann@acme.example> <bo@acme.example>"#,
+            "Ann <ann@acme.example>, bo@acme.example",
+        ] {
+            assert!(Recipient::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

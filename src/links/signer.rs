@@ -76,6 +76,17 @@ pub struct SigningEndpoint {
     pub server: Server,
     /// How the URL names the bucket.
     pub addressing: Addressing,
+    /// What links say besides the object and the signature.
+    pub parameters: LinkParameters,
+}
+
+/// What links say besides the object and the signature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkParameters {
+    /// That the account of the signer pays for the download.
+    pub requester_pays: bool,
+    /// Nothing that S3 ignores: no operation, and no link id.
+    pub no_ignored: bool,
 }
 
 /// The server that answers links.
@@ -183,13 +194,23 @@ impl Signer {
             secret_access_key: credentials.secret_access_key().into(),
             session_token: credentials.session_token().map(Into::into),
         };
-        let presigner = Presigner::new(
+        let mut presigner = Presigner::new(
             target,
             &keys,
             region,
             lifetime.signed_at,
             ExpiresIn::clamped(lifetime.signed_for_secs),
         );
+        let LinkParameters {
+            requester_pays,
+            no_ignored,
+        } = self.endpoint.parameters;
+        if requester_pays {
+            presigner = presigner.requester_pays();
+        }
+        if no_ignored {
+            presigner = presigner.without_ignored();
+        }
         Ok((presigner, keys.access_key_id))
     }
 
@@ -234,6 +255,7 @@ mod tests {
             region: region.to_owned(),
             server,
             addressing: Addressing::VirtualHost,
+            parameters: LinkParameters::default(),
         };
         let session_end = SessionEnd {
             session_token: "of-the-environment".to_owned(),

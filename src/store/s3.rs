@@ -1,5 +1,6 @@
 //! S3 and compatible stores, through the AWS SDK.
 
+mod demands;
 mod head;
 mod lifecycle;
 mod page;
@@ -22,6 +23,7 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{EncodingType, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::demands::Demands;
 use self::head::gives_no_reason;
 pub use self::lifecycle::{Deleted, Deletion};
 use self::page::PageReader;

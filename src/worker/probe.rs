@@ -91,6 +91,7 @@ async fn watch_relay(services: &Services, relay: &Relay) {
     let ask = || boxed(async { drop(relay.probe().await) });
     loop {
         sleep(LOOK_EVERY).await;
+        relay.close_idle();
         let may_be_asked = || is_due(relay.edge(), Use::Often, &services.edges);
         if relay.is_silent_before_rcpt() || relay.can_be_probed() && may_be_asked() {
             ask_until_answered(&ask, || !relay.edge().is_failing()).await;

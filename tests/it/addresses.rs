@@ -85,6 +85,68 @@ async fn a_route_is_let_in_by_the_rule_that_names_it() {
 }
 
 #[tokio::test]
+async fn a_quoted_local_part_is_one_person_in_all_its_spellings() {
+    let mut world = World::new()
+        .configured(|config| {
+            config.allow[0].recipients = vec![
+                "*@acme.example".to_owned(),
+                "\"r/d, west\"@other.example".to_owned(),
+            ];
+        })
+        .object("a.pdf", "x");
+    let people = [
+        "\"da.me..\"@acme.example",
+        "\"D\\a.me..\"@acme.example",
+        "Dame <\"da.me..\"@ACME.example>",
+        "\"ann\"@acme.example",
+        "ann@acme.example",
+        "West <\"R/D, West\"@other.example>",
+    ];
+    let mut job = email_job("all");
+    job["email"]["to"] = json!(people);
+    world = world.job(&job);
+    world.run().await;
+    let mut to: Vec<String> = world.mails().into_iter().map(|mail| mail.to).collect();
+    to.sort();
+    assert_eq!(
+        to,
+        [
+            "\"R/D, West\"@other.example",
+            "\"da.me..\"@acme.example",
+            "ann@acme.example"
+        ],
+        "{:?}",
+        world.parked().await
+    );
+}
+
+#[tokio::test]
+async fn one_bad_address_is_named_by_its_place_and_not_by_its_text() {
+    let mut world = World::new().object("a.pdf", "x");
+    let table = [
+        "secret..x@acme.example",
+        "\"secret@acme.example",
+        "Secret \"x..\"@acme.example",
+        "\"se|cret\"@acme.example",
+    ];
+    for (index, bad) in table.iter().enumerate() {
+        let mut job = email_job(&format!("job-{index}"));
+        job["email"]["to"] = json!(["ann@acme.example", "\"da.me..\"@acme.example", bad]);
+        world = world.job(&job);
+    }
+    world.run().await;
+    assert!(world.mails().is_empty());
+    let mut parked = world.parked().await;
+    parked.sort();
+    insta::assert_snapshot!(parked.join("\n"), @r#"
+    the [[allow]] rules for s3://reports/ do not let it go to the recipient s…@acme.example (email.to[2])
+    the job's field email.to[2] has ' ' before its "@", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox
+    the job's field email.to[2] has '"' before its "@", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox
+    the job's field email.to[2] has a "." first or last before its "@", or two in a row: put that part into quotation marks, as in '"ann..b"@acme.example'
+    "#);
+}
+
+#[tokio::test]
 async fn capitals_are_those_of_ascii() {
     let mut world = World::new()
         .configured(|config| {
@@ -172,7 +234,17 @@ async fn a_real_mail_server_delivers_inside_what_is_let_through() {
     };
     let port = server.port;
     let inside = [
-        "ann", "o'neil", "a+b", "r&d", "x=y", "a_b-c.d", "a--b", "\u{f6}rg",
+        "ann",
+        "o'neil",
+        "a+b",
+        "r&d",
+        "x=y",
+        "a_b-c.d",
+        "a--b",
+        "\u{f6}rg",
+        "\"da.me..\"",
+        "\".ann\"",
+        "\"ann bell\"",
     ];
     let mut world = World::new()
         .configured(move |config| {

@@ -188,12 +188,12 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
             "store/s3/puts.rs",
         ],
     ),
-    // A process: `ledger.resolve_cmd` and a profile's `credential_process`, which have deadlines, a test's kill, and the program
-    // itself before it begins.
+    // A process: `ledger.resolve_cmd`, `mail.smtp.token_cmd` and a profile's `credential_process`, which have deadlines, a test's
+    // kill, and the program itself before it begins.
     (
         "Command::new",
         &[
-            "assemble/connection/process.rs",
+            "edge/program.rs",
             "ledger/resolver.rs",
             "failpoint.rs",
             "main.rs",

@@ -13,7 +13,7 @@ use handout::clock;
 use handout::distribute::distribute;
 use handout::job::Job;
 use handout::keyring::Keyring;
-use handout::links::signer::{Server, Signer, SigningEndpoint};
+use handout::links::signer::{LinkParameters, Server, Signer, SigningEndpoint};
 use handout::plan::ExpiryGuard;
 use handout::report::JobReport;
 use handout::run::JobRun;
@@ -76,6 +76,7 @@ async fn with_credentials(
         region: EMBEDDED_REGION.to_owned(),
         server: Server::Other(world.config.embedded.public_url.clone()),
         addressing: Addressing::Path,
+        parameters: LinkParameters::default(),
     };
     let provider = Arc::clone(credentials) as Arc<dyn ProvideCredentials>;
     let provider = SharedCredentialsProvider::new(provider);

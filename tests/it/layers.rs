@@ -119,7 +119,7 @@ fn a_module_imports_from_lower_ranks_alone() {
         let place = place
             .unwrap_or_else(|| panic!("{name} is of no module in the table of ARCHITECTURE.md"));
         let text = fs::read_to_string(&file).unwrap();
-        let parsed = syn::parse_file(&text).unwrap();
+        let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut imports = Imports::default();
         imports.visit_file(&parsed);
         for imported in imports.found {

@@ -69,6 +69,7 @@ mod restart;
 mod s3_answers;
 mod schema;
 mod signer;
+mod store_demands;
 mod story;
 mod submit;
 #[cfg(feature = "embedded")]

@@ -4,6 +4,7 @@ mod about_us;
 mod habits;
 #[cfg(feature = "embedded")]
 mod passwords;
+mod sessions;
 
 use std::fs;
 use std::path::Path;

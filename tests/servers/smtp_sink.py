@@ -10,6 +10,8 @@ Prints `ready <port>` when it listens, and ends when its standard input is close
     --optional-starttls        … but takes mail without it too
     --implicit-tls CERT KEY    TLS from the first octet
     --auth USER PASSWORD       AUTH PLAIN or LOGIN is required (530); a wrong one is refused (535)
+    --token USER TOKEN         AUTH XOAUTH2 is required (530); a wrong token is answered as Gmail does: 334 with the reason, then 535
+    --offer TEXT               with --auth or --token: a line of the reply to EHLO in place of that of AUTH; may be given more than once
     --max-size OCTETS          announces SIZE and refuses more (552)
     --no-smtputf8              does not offer SMTPUTF8
     --script FILE              a JSON list of rules, see below
@@ -41,6 +43,7 @@ The first rule that applies decides. An argument is matched as it was sent, e.g.
 
 import argparse
 import asyncio
+import base64
 import dataclasses
 import datetime
 import json
@@ -144,7 +147,12 @@ class Relay:
     async def handle_EHLO(self, server, session, envelope, hostname, responses):
         """aiosmtpd offers AUTH even if nobody could pass it."""
         session.host_name = hostname
-        return [line for line in responses if self.options.auth or not line.startswith("250-AUTH")]
+        others = [line for line in responses if not line.startswith("250-AUTH")]
+        if len(others) == len(responses) or not (self.options.auth or self.options.token):
+            return others
+        if self.options.offer:
+            return others[:1] + [f"250-{line}" for line in self.options.offer] + others[1:]
+        return responses
 
     async def handle_DATA(self, server, session, envelope):
         """Called by aiosmtpd when the final dot has been read."""
@@ -184,6 +192,20 @@ class Relay:
         if isinstance(data, LoginPassword) and (data.login, data.password) == (user.encode(), password.encode()):
             return AuthResult(success=True)
         # Without handled=False aiosmtpd believes that we have answered, and the client waits for ever.
+        return AuthResult(success=False, handled=False)
+
+
+class TokenRelay(Relay):
+    """A relay that takes tokens: aiosmtpd finds the mechanism by the name of its method."""
+
+    async def auth_XOAUTH2(self, server, args):
+        """https://developers.google.com/workspace/gmail/imap/xoauth2-protocol"""
+        response = base64.b64decode(args[1]) if len(args) == 2 else await server.challenge_auth("")
+        user, token = self.options.token
+        if response == f"user={user}\1auth=Bearer {token}\1\1".encode():
+            return AuthResult(success=True)
+        acknowledgement = await server.challenge_auth('{"status":"401","schemes":"bearer"}')
+        self.note(server.number, "AUTH", "the response to the reason", repr(acknowledgement))
         return AuthResult(success=False, handled=False)
 
 
@@ -275,6 +297,8 @@ def arguments():
     tls.add_argument("--implicit-tls", nargs=2, metavar=("CERT", "KEY"))
     parser.add_argument("--optional-starttls", action="store_true")
     parser.add_argument("--auth", nargs=2, metavar=("USER", "PASSWORD"))
+    parser.add_argument("--token", nargs=2, metavar=("USER", "TOKEN"))
+    parser.add_argument("--offer", action="append", metavar="TEXT")
     parser.add_argument("--max-size", type=int, default=33554432, metavar="OCTETS")
     parser.add_argument("--no-smtputf8", action="store_true")
     parser.add_argument("--script", metavar="FILE")
@@ -300,7 +324,10 @@ def complain(loop, context):
 async def serve(options):
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(complain)
-    relay = Relay(options)
+    relay = TokenRelay(options) if options.token else Relay(options)
+    if options.token:
+        # RFC 4954, section 4: a response may have 12,288 octets.
+        Session.line_length_limit = 12288
     starttls_context = tls_context(options.starttls)
 
     def session():
@@ -314,7 +341,8 @@ async def serve(options):
             tls_context=starttls_context,
             require_starttls=starttls_context is not None and not options.optional_starttls,
             authenticator=relay.authenticate if options.auth else None,
-            auth_required=options.auth is not None,
+            auth_required=bool(options.auth or options.token),
+            auth_exclude_mechanism=["PLAIN", "LOGIN"] if options.token else None,
             auth_require_tls=starttls_context is not None,
             loop=loop,
         )

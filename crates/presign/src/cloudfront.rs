@@ -226,6 +226,7 @@ impl DistributionDomain {
     pub fn url(&self, request: &PresignRequest<'_>) -> String {
         let mut parameters = String::new();
         request.push_parameters(&mut parameters);
+        request.push_custom(&mut parameters);
         let mut url =
             String::with_capacity(self.origin.len() + request.key.len() + parameters.len());
         self.push_place(request.key, &mut url);

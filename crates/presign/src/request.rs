@@ -40,7 +40,7 @@ impl PresignRequest<'_> {
             .sum()
     }
 
-    /// The parameters of the operation and of the caller, sorted as a canonical query requires.
+    /// The parameters of the operation, sorted as a canonical query requires.
     #[inline]
     pub(crate) fn push_parameters(&self, url: &mut String) {
         push_parameter(
@@ -50,6 +50,11 @@ impl PresignRequest<'_> {
         );
         push_parameter("response-content-type", self.content_type, url);
         push_parameter("versionId", self.version_id, url);
+    }
+
+    /// The parameter of the caller, which is sorted after those of the operation.
+    #[inline]
+    pub(crate) fn push_custom(&self, url: &mut String) {
         if let Some((CustomParameter(name), value)) = self.custom {
             push_parameter(name, Some(value), url);
         }

@@ -69,7 +69,17 @@ pub struct Presigner {
     canonical_middle: String,
     /// The end of the canonical request, after the request's parameters.
     canonical_tail: String,
+    /// `&x-amz-request-payer=requester`; empty if the owner of the bucket pays.
+    payer: &'static str,
+    /// `&x-id=GetObject`; empty for a server that refuses parameters that it does not know. The caller's is then left out, too.
+    operation: &'static str,
 }
+
+/// Says that the requester pays. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html>
+const PAYER: &str = "&x-amz-request-payer=requester";
+
+/// The operation, as the AWS SDKs write it. S3 ignores it.
+const OPERATION: &str = "&x-id=GetObject";
 
 /// The other fields contain the session token or are as secret as a signature.
 impl std::fmt::Debug for Presigner {
@@ -117,9 +127,27 @@ impl Presigner {
             url_signature: format!("&{claims}&X-Amz-SignedHeaders=host&X-Amz-Signature="),
             // Sorted by byte, as the canonical query requires: capitals come first.
             canonical_middle: format!("\n{claims}{security_token}&X-Amz-SignedHeaders=host"),
-            canonical_tail: format!("&x-id=GetObject\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"),
+            canonical_tail: format!("\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"),
             security_token,
+            payer: "",
+            operation: OPERATION,
         }
+    }
+
+    /// The same presigner, for URLs that open objects of a Requester Pays bucket. The account of the access key pays for the
+    /// downloads.
+    #[must_use]
+    pub const fn requester_pays(mut self) -> Self {
+        self.payer = PAYER;
+        self
+    }
+
+    /// The same presigner, for a server that refuses query parameters that it does not know: its URLs have neither `x-id` nor the
+    /// caller's [`custom`](PresignRequest::custom) parameter.
+    #[must_use]
+    pub const fn without_ignored(mut self) -> Self {
+        self.operation = "";
+        self
     }
 
     /// The scheme, host and port of the URLs, such as `https://acme-reports.s3.eu-west-1.amazonaws.com`.
@@ -135,24 +163,47 @@ impl Presigner {
         push_path(request.key, &mut url);
         let path = self.origin_length..url.len();
         // The SDK's order: `x-id`, the operation's parameters, the caller's; then those of the signature.
-        url.push_str("?x-id=GetObject");
-        let parameters_from = url.len();
+        let query_from = url.len();
+        url.push('?');
+        url.push_str(self.operation.get(1..).unwrap_or_default());
+        let request_from = url.len();
         request.push_parameters(&mut url);
-        let signature = self.signature(&url[path], &url[parameters_from..]);
+        let custom_from = url.len();
+        if !self.operation.is_empty() {
+            request.push_custom(&mut url);
+        }
+        let signature = self.signature(
+            &url[path],
+            &url[request_from..custom_from],
+            &url[custom_from..],
+        );
+        url.push_str(self.payer);
         url.push_str(&self.url_signature);
+        if self.operation.is_empty() {
+            // Each of the others has its `&` before it.
+            url.remove(query_from + 1);
+        }
         push_hex(&signature, &mut url);
         url.push_str(&self.security_token);
         PresignedUrl::new(url)
     }
 
-    /// Signs a path and the request's parameters, both encoded and sorted as in the URL.
-    fn signature(&self, path: &str, parameters: &str) -> [u8; 32] {
+    /// Signs a path, the request's parameters and the caller's, all encoded as in the URL.
+    fn signature(&self, path: &str, parameters: &str, custom: &str) -> [u8; 32] {
+        // Sorted by byte, as the canonical query requires.
+        let (first, second) = match custom < self.payer {
+            true => (custom, self.payer),
+            false => (self.payer, custom),
+        };
         let mut canonical_request = Midstate::new();
         for part in [
             "GET\n",
             path,
             &self.canonical_middle,
             parameters,
+            first,
+            second,
+            self.operation,
             &self.canonical_tail,
         ] {
             canonical_request.update(part.as_bytes());
@@ -220,14 +271,54 @@ mod tests {
             None,
         );
         let (endpoint, at) = ("https://s3.amazonaws.com", "2013-05-24T00:00:00Z");
-        let mut presigner = presigner(endpoint, "examplebucket", keys, at, 86_400);
-        // The example has no x-id, which all URLs of this crate have.
-        presigner.canonical_tail = presigner.canonical_tail.replace("&x-id=GetObject", "");
-        let signature = presigner.signature("/test.txt", "");
+        let presigner = presigner(endpoint, "examplebucket", keys, at, 86_400);
+        let url = presigner.without_ignored().presign(&PresignRequest {
+            key: "test.txt",
+            custom: Some((CustomParameter::new("x-campaign"), "1")),
+            ..PresignRequest::default()
+        });
         assert_eq!(
-            crate::hex::hex(&signature),
-            "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+            url.expose(),
+            "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
         );
+    }
+
+    /// The canonical query is sorted by byte, wherever the caller's parameter belongs.
+    #[test]
+    fn the_payer_is_signed_in_its_place_among_the_parameters() {
+        for (name, sorted) in [
+            (
+                "x-handout",
+                "response-content-type=a%2Fb&x-amz-request-payer=requester&x-handout=1&x-id=GetObject",
+            ),
+            (
+                "x-amazing",
+                "response-content-type=a%2Fb&x-amazing=1&x-amz-request-payer=requester&x-id=GetObject",
+            ),
+        ] {
+            let (endpoint, at) = ("https://s3.amazonaws.com", "2013-05-24T00:00:00Z");
+            let presigner = presigner(endpoint, "bbb", ("AKIA", "secret", None), at, 60);
+            let presigner = presigner.requester_pays();
+            let url = presigner.presign(&PresignRequest {
+                key: "k",
+                content_type: Some("a/b"),
+                custom: Some((CustomParameter::new(name), "1")),
+                ..PresignRequest::default()
+            });
+            let canonical = format!(
+                "GET\n/k\nX-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&{sorted}\nhost:bbb.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD"
+            );
+            let mut hash = Midstate::new();
+            hash.update(canonical.as_bytes());
+            let mut signature = presigner.begun;
+            signature.update(&hex_of(&hash.finish()));
+            let signature = crate::hex::hex(&signature.finish());
+            assert_eq!(signature_in(url.expose()), Some(signature), "{name}");
+            assert!(
+                url.expose()
+                    .contains("&x-amz-request-payer=requester&X-Amz-Algorithm=")
+            );
+        }
     }
 
     #[test]

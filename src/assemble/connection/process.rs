@@ -1,13 +1,13 @@
 //! A profile's `credential_process`: a program that prints credentials.
 //!
 //! The SDK runs such a program without limiting its output, and does not kill it when its caller gives up, so hanging programs
-//! would accumulate with each request. Here the output is limited, and the program is killed with its process group when its
-//! caller, the source of the credentials, reaches its deadline.
+//! would accumulate with each request. [`program::output`] limits the output, and kills the program when the source of the
+//! credentials reaches its deadline.
 //!
 //! This does not apply to a program behind a role of a profile (`source_profile`): the SDK runs it.
 
 use std::fmt;
-use std::process::Stdio;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
@@ -15,21 +15,9 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use jiff::Timestamp;
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Map, Value};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
 
-use crate::redact::redacted;
-
-/// The maximum output of a program, in bytes. Session tokens have a few thousand.
-const MAX_BYTES: u64 = 64 * 1024;
-
-/// How much of its error output is read, in bytes.
-const MAX_WORDS_BYTES: usize = 500;
-
-/// How long output is awaited after the program has ended: a child process may hold the pipe open.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+use crate::edge::program;
 
 /// The fields of a profile that take precedence over its program.
 const BEFORE_IT: [&str; 6] = [
@@ -53,18 +41,6 @@ impl fmt::Debug for Process {
     }
 }
 
-/// The processes of a program, killed when this is dropped.
-struct ProcessGroup(Option<Pid>);
-
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // The group may have ended already.
-            let _has_ended = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
 impl Process {
     /// The program of the profile in `sdk`, if it is the source of the profile's credentials.
     pub(super) fn of(sdk: &SdkConfig) -> Option<Self> {
@@ -78,63 +54,9 @@ impl Process {
         let failed = |words: String| {
             CredentialsError::provider_error(format!("the profile's credential_process {words}"))
         };
-        let printed = self.run().await.map_err(failed)?;
+        let printed = program::output(Path::new("sh"), &["-c", &self.command]).await;
+        let printed = printed.map_err(failed)?;
         read(&printed).map_err(|words| failed(format!("printed no credentials: {words}")))
-    }
-
-    async fn run(&self) -> Result<Vec<u8>, String> {
-        let child = Command::new("sh")
-            .args(["-c", &self.command])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn();
-        let mut child = child.map_err(|error| format!("could not be run: {error}"))?;
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let mut group = ProcessGroup(pid);
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (mut printed, mut complaint) = (Vec::new(), Vec::new());
-        let status = {
-            let printing = read_to(stdout, &mut printed, MAX_BYTES + 1);
-            let complaining = read_to(stderr, &mut complaint, MAX_BYTES);
-            let reading = futures_util::future::join(printing, complaining);
-            let mut reading = std::pin::pin!(reading);
-            tokio::select! {
-                // A program that exceeds the limit never ends, since its output is no longer read.
-                _ = &mut reading => None,
-                status = child.wait() => {
-                    drop(tokio::time::timeout(LAST_WORDS, reading).await);
-                    Some(status)
-                }
-            }
-        };
-        if printed.len() as u64 > MAX_BYTES {
-            return Err(format!("printed more than {MAX_BYTES} bytes"));
-        }
-        let status = match status {
-            Some(status) => status,
-            None => child.wait().await,
-        };
-        let status = status.map_err(|error| format!("could not be waited for: {error}"))?;
-        // The program ended by itself; child processes that it left running are kept.
-        group.0 = None;
-        match status.success() {
-            true => Ok(printed),
-            false => {
-                let complaint = String::from_utf8_lossy(&complaint);
-                let words = redacted(complaint.trim(), MAX_WORDS_BYTES);
-                Err(format!("ended with {status}: {words}"))
-            }
-        }
-    }
-}
-
-/// Reads up to a limit. The rest is not read, so that its writer blocks until it is killed with its group.
-async fn read_to(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>, most: u64) {
-    if let Some(from) = from {
-        drop(from.take(most).read_to_end(into).await);
     }
 }
 
@@ -181,8 +103,6 @@ impl ProvideCredentials for Process {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use tokio::time::{Instant, timeout};
 
     use super::*;

@@ -1,4 +1,5 @@
-//! Checks that links open at the server that they name, if it differs from the server that Handout calls.
+//! Checks that links open at the server that they name, if it differs from the server that Handout calls, and tells what links
+//! without their own parameters lose.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,12 +14,20 @@ use handout::plan::policy::PublishRule;
 
 use super::report::{CheckReport, bounded};
 
+/// What is lost without `x-id` and `x-handout`: two links to one object that are signed in the same second are equal.
+const WITHOUT_PARAMETERS: &str = "have no x-handout (link_parameters = false): the store's access log does not tell whose link was opened, and the links of several recipients to one file may be equal, so that `handout audit find --url` names all of them";
+
 /// Opens a link of each connection whose links name another server, for each bucket of the rules.
 pub(super) async fn check(
     config: &Config,
     connections: &Connections,
     report: &CheckReport,
 ) -> io::Result<()> {
+    for (name, connection) in &config.connections {
+        if connection.link_parameters == Some(false) {
+            report.warn(format!("links of {name}"), WITHOUT_PARAMETERS.to_owned())?;
+        }
+    }
     for (name, bucket) in linked(config) {
         let connection = connections.get(&name);
         let Some(connection) = connection.filter(|it| it.has_public_endpoint()) else {

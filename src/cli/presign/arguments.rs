@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use handout::assemble::connection::Direct;
 use handout::clock;
+use handout::config::Config;
 use handout::job::glob::Globs;
 use handout::job::{Bucket, ContentDisposition, Filter, Via};
 use handout::keyring::Purpose;
@@ -141,6 +142,19 @@ impl PresignArgs {
         let front = direct.front.as_ref();
         let front = front.filter(|_| self.via == Via::Cloudfront);
         front.is_some_and(|front| front.reach.overrides == ResponseOverrides::Omitted)
+    }
+
+    /// Rejects a link id for links that have none.
+    pub(super) fn check_link_id(&self, config: Option<&Config>) -> Result<(), clap::Error> {
+        let connection = self.connection.as_ref();
+        let connection = connection.and_then(|name| config?.connections.get(name));
+        let has_none = connection.is_some_and(|it| it.link_parameters == Some(false));
+        match self.link_id.is_some() && has_none && self.via == Via::S3 {
+            true => Err(usage(
+                "--link-id would not be in the link: link_parameters = false in the connection",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Rejects options that such links cannot express.

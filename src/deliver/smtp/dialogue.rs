@@ -2,11 +2,16 @@
 //!
 //! Each verb has a deadline. A dialogue that failed is over and its owner drops it. The exception is a negative reply
 //! in good order, after which [`Dialogue::reset`] begins anew.
+//!
+//! A connection that is dropped between two commands ends with QUIT (RFC 5321, section 4.1.1.10), whatever ended it. Its
+//! reply is not waited for: no mail depends on it, and a relay that is silent must not delay the next mail.
 
+mod auth;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
 use lettre::address::Envelope;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -17,9 +22,9 @@ use super::pool::Counted;
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
-use crate::deliver::Letter;
 use crate::edge::health::{self, Edge, RequestNumber};
 use crate::failpoint::{self, Failpoint};
+use crate::redact::Secrets;
 
 /// For each of the relay's addresses: an address that drops packets must not use up the time of the next.
 const CONNECT_EACH: Duration = Duration::from_secs(10);
@@ -160,7 +165,9 @@ pub(super) enum Cause {
     /// The connection failed.
     Wire(WireError),
     /// The relay does not offer a required extension.
-    Lacks(&'static str),
+    Lacks(Cow<'static, str>),
+    /// There is no login for the relay. It was not asked.
+    NoLogin(String),
 }
 
 impl Cause {
@@ -175,6 +182,7 @@ impl Cause {
             Self::Late => "no answer in time".to_owned(),
             Self::Wire(error) => super::reply::clean(&crate::text::chain(error)),
             Self::Lacks(what) => format!("it does not offer {what}"),
+            Self::NoLogin(words) => words.clone(),
         }
     }
 }
@@ -198,6 +206,8 @@ pub(super) struct Dialogue {
     deadlines: Deadlines,
     /// The extensions that the relay offers, in capitals.
     offers: Vec<String>,
+    /// Whether the relay waits for a command, so that QUIT may follow.
+    awaits_command: bool,
     used_at: Instant,
     /// Records at which step this waits, and each reply.
     edge: Edge,
@@ -233,12 +243,8 @@ impl Dialogue {
         let hello = hello.said_from(wire.own_address());
         if config.tls == Tls::Implicit {
             let securing = wire.secure(trust);
-            wire = in_time(
-                DialogueStep::Connect,
-                deadlines.starttls.as_duration(),
-                securing,
-            )
-            .await?;
+            let deadline = deadlines.starttls.as_duration();
+            in_time(DialogueStep::Connect, deadline, securing).await?;
         }
         edge.waits_at(request, DialogueStep::Greeting.at_edge());
         let greeting = in_time(
@@ -246,20 +252,22 @@ impl Dialogue {
             deadlines.greeting.as_duration(),
             wire.reply(),
         );
-        hoped(DialogueStep::Greeting, greeting.await?, &[220])?;
+        let greeting = greeting.await?;
         let mut dialogue = Self {
             wire,
             deadlines,
             offers: Vec::new(),
+            awaits_command: awaits_command(greeting.code),
             used_at: Instant::now(),
             edge: edge.clone(),
             request,
             counted: None,
         };
+        hoped(DialogueStep::Greeting, greeting, &[220])?;
         dialogue.heard(DialogueStep::Greeting.at_edge());
         dialogue.hello(&hello, DialogueStep::Ehlo.at_edge()).await?;
         if config.tls == Tls::Starttls {
-            dialogue = dialogue.starttls(trust).await?;
+            dialogue.starttls(trust).await?;
             dialogue.hello(&hello, EHLO_OVER_TLS).await?;
         }
         if let Some(login) = login {
@@ -289,11 +297,13 @@ impl Dialogue {
     ) -> RelayReply<Reply> {
         self.listen(step).await?;
         self.edge.waits_at(self.request, at);
+        self.awaits_command = false;
         let exchange = async {
             self.wire.send(format!("{line}\r\n").as_bytes()).await?;
             self.wire.reply().await
         };
         let reply = in_time(step, deadline, exchange).await?;
+        self.awaits_command = awaits_command(reply.code);
         self.heard(at);
         hoped(step, reply, wanted)
     }
@@ -334,60 +344,36 @@ impl Dialogue {
         Ok(())
     }
 
-    /// The parameters of an extension, if it is offered.
-    fn offer(&self, extension: &str) -> Option<&str> {
-        self.offers.iter().find_map(|offer| {
-            let (name, rest) = offer.split_once([' ', '=']).unwrap_or((offer, ""));
-            (name == extension).then_some(rest)
+    /// The words of each line that offers an extension. A relay may offer one on several lines, and with `=` for clients
+    /// of the time before RFC 2554: `250-AUTH GSSAPI NTLM`, `250-AUTH=LOGIN`.
+    fn offered(&self, extension: &str) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+        self.offers.iter().filter_map(move |offer| {
+            let mut words = offer.split([' ', '\t', '=']);
+            let is_offered = words.next() == Some(extension);
+            is_offered.then(|| words.filter(|word| !word.is_empty()))
         })
     }
 
-    async fn starttls(mut self, trust: &Trust) -> RelayReply<Self> {
+    fn is_offered(&self, extension: &str) -> bool {
+        self.offered(extension).next().is_some()
+    }
+
+    async fn starttls(&mut self, trust: &Trust) -> RelayReply<()> {
         let step = DialogueStep::Starttls;
-        if self.offer("STARTTLS").is_none() {
-            let cause = Cause::Lacks("STARTTLS");
+        if !self.is_offered("STARTTLS") {
+            let cause = Cause::Lacks("STARTTLS".into());
             return Err(Failure::now(step, cause));
         }
         let deadline = self.deadlines.starttls.as_duration();
         self.ask(step, deadline, "STARTTLS", &[220]).await?;
         self.edge.waits_at(self.request, HANDSHAKE);
-        let mut secured = Self {
-            wire: in_time(step, deadline, self.wire.secure(trust)).await?,
-            // Extensions offered before the TLS handshake are not authenticated.
-            offers: Vec::new(),
-            ..self
-        };
-        secured.heard(HANDSHAKE);
-        Ok(secured)
-    }
-
-    async fn log_in(&mut self, login: &Login) -> RelayReply<()> {
-        let (step, deadline) = (DialogueStep::Auth, self.deadlines.auth.as_duration());
-        let offered = self.offer("AUTH").unwrap_or_default();
-        let offers = |mechanism| {
-            offered
-                .split_whitespace()
-                .any(|offered| offered == mechanism)
-        };
-        let (plain, in_two) = (offers("PLAIN"), offers("LOGIN"));
-        let base64 = |text: &str| Base64::encode_string(text.as_bytes());
-        let (username, password) = (&login.username, login.password.expose());
-        if plain {
-            let answer = base64(&format!("\0{username}\0{password}"));
-            let line = format!("AUTH PLAIN {answer}");
-            self.ask(step, deadline, &line, &[235]).await?;
-            return Ok(());
-        }
-        if in_two {
-            let lines = ["AUTH LOGIN".to_owned(), base64(username), base64(password)];
-            for (replies, (line, wanted)) in lines.iter().zip([334, 334, 235]).enumerate() {
-                let at = step.at_edge().after(replies);
-                self.ask_at((step, at), deadline, line, &[wanted]).await?;
-            }
-            return Ok(());
-        }
-        let cause = Cause::Lacks("AUTH PLAIN or LOGIN");
-        Err(Failure::now(step, cause))
+        self.awaits_command = false;
+        in_time(step, deadline, self.wire.secure(trust)).await?;
+        self.awaits_command = true;
+        // Extensions offered before the TLS handshake are not authenticated.
+        self.offers.clear();
+        self.heard(HANDSHAKE);
+        Ok(())
     }
 
     /// How long ago the last reply of the relay came.
@@ -397,7 +383,7 @@ impl Dialogue {
 
     /// Whether the relay accepts addresses that are not ASCII.
     pub(super) fn takes_utf8(&self) -> bool {
-        self.offer("SMTPUTF8").is_some()
+        self.is_offered("SMTPUTF8")
     }
 
     /// Whether the relay still answers.
@@ -423,7 +409,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Sends QUIT.
+    /// Sends QUIT, and waits for the reply.
     pub(super) async fn quit(mut self) {
         let answer = self.ask(DialogueStep::Noop, STILL_THERE, "QUIT", &[221]);
         // The connection ends in either case.
@@ -432,9 +418,13 @@ impl Dialogue {
 
     /// Announces a mail to the relay, up to the 354 reply. On a kept connection the first command must be answered at
     /// once, or another connection is opened.
-    pub(super) async fn announce(&mut self, letter: &Letter, is_kept: bool) -> RelayReply<()> {
-        let envelope = &letter.envelope;
-        self.wire.secrets = letter.secrets.clone();
+    pub(super) async fn announce(
+        &mut self,
+        envelope: &Envelope,
+        secrets: &Secrets,
+        is_kept: bool,
+    ) -> RelayReply<()> {
+        self.wire.secrets = secrets.clone();
         let Deadlines {
             mail, rcpt, data, ..
         } = self.deadlines;
@@ -489,6 +479,7 @@ impl Dialogue {
         };
         match in_time(DialogueStep::Dot, deadline, exchange).await {
             Ok(reply) => {
+                self.awaits_command = awaits_command(reply.code);
                 self.heard(DialogueStep::Dot.at_edge());
                 TextEnd::Answered(reply)
             }
@@ -512,6 +503,20 @@ impl Dialogue {
             (Err(_), Ok(())) => Err(Cause::Unasked(None)),
         }
     }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        if self.awaits_command && self.wire.is_quiet() {
+            self.wire.send_last(b"QUIT\r\n");
+        }
+    }
+}
+
+/// Whether the relay waits for a command after a reply with this code. After 3yz it waits for something else; after 221
+/// and 421 it closes the connection.
+const fn awaits_command(code: u16) -> bool {
+    !matches!(code, 221 | 300..400 | 421)
 }
 
 /// Tries the relay's addresses in order.
@@ -582,9 +587,9 @@ mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;
 
+    use super::super::login::Proof;
     use super::*;
     use crate::config::Secret;
-    use crate::environment::Environment;
 
     #[test]
     fn what_is_said_about_a_login_is_not_repeated() {
@@ -621,13 +626,9 @@ mod tests {
     async fn replies_before_the_step_at_which_a_relay_is_silent_are_no_sign_that_it_gets_further() {
         const SOON: Duration = Duration::from_millis(300);
         let hello = Hello::new(Some("[127.0.0.1]"), "");
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("password");
-        std::fs::write(&file, "secret").unwrap();
-        let password = Secret::read("password_file", &file, &Environment::default()).unwrap();
         let login = Login {
             username: "handout".to_owned(),
-            password,
+            proof: Proof::Password(Secret::new("secret".to_owned())),
         };
         for (tls, words, silent_at) in [
             (

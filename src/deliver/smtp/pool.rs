@@ -7,7 +7,7 @@
 //! A relay that takes fewer connections than are configured rejects the one that is too many. The pool then uses as
 //! many as the relay took, and one more after each quiet minute.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct RelayPool {
     /// How many connections are open, kept or in use.
     open: Arc<AtomicUsize>,
     fewer: Mutex<Fewer>,
+    /// Whether another relay takes its place, so that connections are kept no more.
+    is_retired: AtomicBool,
 }
 
 /// How many connections fewer than the pool has the relay takes.
@@ -70,6 +72,7 @@ impl RelayPool {
             was_kept: Notify::new(),
             open: Arc::default(),
             fewer: Mutex::default(),
+            is_retired: AtomicBool::new(false),
         }
     }
 
@@ -153,6 +156,17 @@ impl RelayPool {
         }
     }
 
+    /// Closes the connections that were kept for long enough.
+    pub(super) fn close_idle(&self) {
+        self.kept().retain(|kept| kept.idle() < KEEP);
+    }
+
+    /// Closes the kept connections, and each other one after its mail.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+        self.kept().clear();
+    }
+
     /// Drops the kept connections, after one that died in silence: a firewall that dropped one has probably dropped the
     /// others too, and each would cost a deadline.
     pub(super) fn forget(&self) {
@@ -171,7 +185,9 @@ impl RelayPool {
 
     /// Keeps a connection for the next mail.
     pub(super) fn keep(&self, dialogue: Dialogue) {
-        self.kept().push(dialogue);
+        if !self.is_retired.load(Ordering::Relaxed) {
+            self.kept().push(dialogue);
+        }
         self.was_kept.notify_one();
     }
 }

@@ -68,10 +68,12 @@ impl Transaction<'_> {
 
     /// Sends the text and the end of DATA, and waits for the final reply.
     pub(in crate::deliver) async fn send(mut self, text: &[u8]) -> Sent {
+        // Before the signatures, which do not cover them: the relay takes its own headers out, or adds others.
+        let text = [self.relay.inner.headers.as_bytes(), text].concat();
         let began = Instant::now();
         let failure = |step, cause| Failure { step, cause, began };
         let ended = {
-            let sending = self.dialogue.text(text);
+            let sending = self.dialogue.text(&text);
             let mut sending = std::pin::pin!(sending);
             tokio::select! {
                 ended = &mut sending => ended,

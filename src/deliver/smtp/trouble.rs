@@ -38,7 +38,12 @@ pub enum Trouble {
         /// What is wrong.
         words: String,
     },
-    /// The relay rejects the user name and password.
+    /// There is no login for the relay: the program that prints its token failed.
+    NoLogin {
+        /// What went wrong.
+        words: String,
+    },
+    /// The relay rejects the user name and what proves it, or takes no such proof.
     Login {
         /// The relay's text.
         words: String,
@@ -86,10 +91,12 @@ impl fmt::Display for RelayError {
                 f,
                 "{relay} does not offer a trusted TLS connection: {words}; see {section}.tls and {section}.ca_file"
             ),
-            Trouble::Login { words } => write!(
-                f,
-                "{relay} rejects the user name and password of {section}: {words}"
-            ),
+            Trouble::NoLogin { words } => {
+                write!(f, "{relay} cannot be logged in to: {section}.{words}")
+            }
+            Trouble::Login { words } => {
+                write!(f, "{relay} does not accept the login of {section}: {words}")
+            }
             Trouble::Refuses { step, words } => write!(
                 f,
                 "{relay} rejects what Handout sends ({step}: {words}); see mail.from and {section}"
@@ -110,7 +117,10 @@ impl RelayError {
     pub const fn needs_a_person(&self) -> bool {
         matches!(
             self.trouble,
-            Trouble::Login { .. } | Trouble::Insecure { .. } | Trouble::Refuses { .. }
+            Trouble::NoLogin { .. }
+                | Trouble::Login { .. }
+                | Trouble::Insecure { .. }
+                | Trouble::Refuses { .. }
         )
     }
 
@@ -125,6 +135,7 @@ impl RelayError {
             Trouble::Paused { left, .. } => left.max(self.left),
             Trouble::Unreachable { .. }
             | Trouble::Insecure { .. }
+            | Trouble::NoLogin { .. }
             | Trouble::Login { .. }
             | Trouble::Refuses { .. }
             | Trouble::NotNow { .. } => self.left,
@@ -151,6 +162,7 @@ impl Trouble {
                 | ReplyVerdict::NotNow
                 | ReplyVerdict::Closing => Self::NotNow { step, words },
             },
+            Cause::NoLogin(_) => Self::NoLogin { words },
             Cause::Lacks(_) if failure.step == DialogueStep::Auth => Self::Login { words },
             Cause::Lacks(_) => Self::Insecure { words },
             Cause::Wire(WireError::Network(error)) if is_tls(error) => Self::Insecure { words },

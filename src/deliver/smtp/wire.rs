@@ -51,6 +51,8 @@ pub(super) struct Wire {
 enum RelayStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// The TLS handshake took the socket, and did not end.
+    Lost,
 }
 
 impl RelayStream {
@@ -58,6 +60,7 @@ impl RelayStream {
         match self {
             Self::Plain(stream) => stream.read_buf(into).await,
             Self::Tls(stream) => stream.read_buf(into).await,
+            Self::Lost => Ok(0),
         }
     }
 
@@ -68,6 +71,16 @@ impl RelayStream {
                 stream.write_all(bytes).await?;
                 stream.flush().await
             }
+            Self::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Sends the end of what we send.
+    async fn shut_down(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
+            Self::Lost => Ok(()),
         }
     }
 }
@@ -78,6 +91,7 @@ impl Wire {
         let socket = match &self.stream {
             RelayStream::Plain(socket) => socket,
             RelayStream::Tls(stream) => stream.get_ref().0,
+            RelayStream::Lost => return None,
         };
         socket.local_addr().ok()
     }
@@ -93,26 +107,32 @@ impl Wire {
     }
 
     /// Puts TLS over the connection.
-    pub(super) async fn secure(self, trust: &Trust) -> Result<Self, WireError> {
+    pub(super) async fn secure(&mut self, trust: &Trust) -> Result<(), WireError> {
         // Bytes received before the handshake are not authenticated (CVE-2011-0411).
         if !self.unread.is_empty() {
             return Err(WireError::Garbage("data between STARTTLS and TLS"));
         }
-        let RelayStream::Plain(socket) = self.stream else {
-            return Ok(self);
-        };
-        let connector = TlsConnector::from(Arc::clone(&trust.config));
-        let stream = connector.connect(trust.name.clone(), socket).await?;
-        Ok(Self {
-            stream: RelayStream::Tls(Box::new(stream)),
-            unread: self.unread,
-            secrets: self.secrets,
-        })
+        if let RelayStream::Plain(socket) = std::mem::replace(&mut self.stream, RelayStream::Lost) {
+            let connector = TlsConnector::from(Arc::clone(&trust.config));
+            let stream = connector.connect(trust.name.clone(), socket).await?;
+            self.stream = RelayStream::Tls(Box::new(stream));
+        }
+        Ok(())
     }
 
     /// Sends all of the bytes.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         Ok(self.stream.write(bytes).await?)
+    }
+
+    /// Sends the last bytes as far as the socket takes them at once, and closes our direction.
+    pub(super) fn send_last(&mut self, bytes: &[u8]) {
+        let sending = async {
+            self.stream.write(bytes).await?;
+            self.stream.shut_down().await
+        };
+        // The budget of the task may be spent, and nothing polls this a second time.
+        let _may_have_failed = tokio::task::unconstrained(sending).now_or_never();
     }
 
     /// Whether no unread bytes of the relay are waiting. A relay that sends before a command is out of step.

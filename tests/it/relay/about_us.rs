@@ -23,7 +23,7 @@ fn say(step: &'static str, text: &str) -> Vec<Rule> {
 }
 
 /// A world whose mails go to a relay on this machine, without TLS.
-fn world(port: u16) -> World {
+pub(super) fn world(port: u16) -> World {
     World::new().object("a.pdf", "x").configured(move |config| {
         config.mail.transport = Transport::Smtp;
         config.mail.from = "Reports <reports@sender.example>".to_owned();
@@ -32,13 +32,13 @@ fn world(port: u16) -> World {
     })
 }
 
-fn job_for(id: &str, to: &[&str]) -> Value {
+pub(super) fn job_for(id: &str, to: &[&str]) -> Value {
     let mut job = email_job(id);
     job["email"]["to"] = json!(to);
     job
 }
 
-fn handout(config: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(super) fn handout(config: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(program());
     let output = command.args(arguments).arg("--config").arg(config).output();
     let Output {
@@ -51,7 +51,7 @@ fn handout(config: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// Runs `handout job run` with a job; its exit code, and what it wrote to stdout and stderr.
-fn job_run(config: &Path, job: &Value, more: &[&str]) -> (Option<i32>, String, String) {
+pub(super) fn job_run(config: &Path, job: &Value, more: &[&str]) -> (Option<i32>, String, String) {
     let file = config.with_file_name("job.json");
     fs::write(&file, job.to_string()).unwrap();
     let file = file.to_string_lossy().into_owned();

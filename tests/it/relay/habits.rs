@@ -301,7 +301,7 @@ async fn a_reply_in_doubt_ends_with_the_patience_of_its_job_and_a_refusal_when_o
         let outcome = records.iter().find(|record| record.kind == Kind::Outcome);
         let words = outcome.map(|outcome| outcome.body["words"].as_str().unwrap().to_owned());
         let is_given_up = words.is_some_and(|words| {
-            words.contains("given up") && words.contains(" no") | words.contains("Helo")
+            words.contains("retries exhausted") && words.contains(" no") | words.contains("Helo")
         });
         assert_eq!(is_given_up, wanted.ends_with("rejected"), "{reply}");
     }
@@ -394,6 +394,7 @@ fn word(turn: &Result<DeliveryResult, JobError>) -> &'static str {
         Err(JobError::Deliver(DeliverError::Relay(error))) => match error.trouble {
             Trouble::Unreachable { .. } => "unreachable",
             Trouble::Insecure { .. } => "insecure",
+            Trouble::NoLogin { .. } => "no login",
             Trouble::Login { .. } => "login",
             Trouble::Refuses { .. } => "refuses",
             Trouble::NotNow { .. } => "not-now",

@@ -27,7 +27,12 @@ pub(crate) struct Faults {
     pub(crate) latency_ms: u32,
     /// A part of the URLs of requests that are denied.
     pub(crate) denied: Option<&'static str>,
+    /// Rejects requests that the server itself would take.
+    pub(crate) judge: Option<Judge>,
 }
+
+/// Why a request is rejected, if it is: the status and the code.
+pub(crate) type Judge = fn(&Request<Bytes>) -> Option<(StatusCode, &'static str)>;
 
 /// A running proxy; it ends with the test.
 pub(crate) struct FaultyProxy {
@@ -184,9 +189,13 @@ async fn answer(
         return Ok(refusal);
     }
     let request = Request::from_parts(head, body);
-    let fate = match faults.denied {
-        Some(part) if target.contains(part) => Fate::Refused(StatusCode::FORBIDDEN, "AccessDenied"),
-        Some(_) | None => counts.fate(faults.percent, request.method()),
+    let judged = faults.judge.and_then(|judge| judge(&request));
+    let fate = match (judged, faults.denied) {
+        (Some((status, code)), _) => Fate::Refused(status, code),
+        (None, Some(part)) if target.contains(part) => {
+            Fate::Refused(StatusCode::FORBIDDEN, "AccessDenied")
+        }
+        (None, _) => counts.fate(faults.percent, request.method()),
     };
     match fate {
         Fate::Carried => Ok(carry(request, upstream, faults, counts).await),

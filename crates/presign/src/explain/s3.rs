@@ -51,6 +51,9 @@ pub(super) fn explain_v4(
             shown_name(operation)
         ));
     }
+    if parameters.has("x-amz-request-payer") {
+        explanation.note("the account of the key that signed it pays for the download");
+    }
     if !explanation.is_wrong() && explanation.ends_at.is_some_and(|end| end > now) {
         explanation.note(
             "the method is signed: HEAD gets 403, so check it with GET and \"Range: bytes=0-0\"",
