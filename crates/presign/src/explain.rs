@@ -165,11 +165,11 @@ impl Explainer<'_> {
 fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
     let servers = known.servers;
     let text = url.trim();
-    let found = wrapping::unwrap(text);
-    let url = found.as_ref().map_or(text, |found| found.url.expose());
+    let found = wrapping::signed_url(text);
+    let url = found.as_ref().map_or(text, |(url, _)| url.as_str());
     let mut explanation = Explanation::of_nothing(url.len());
-    if let Some(found) = &found {
-        explanation.look_at_steps(&found.steps);
+    if let Some((_, steps)) = &found {
+        explanation.look_at_steps(steps);
     }
     explanation.look_for_damage(url);
     let Some(parts) = Parts::of(url) else {

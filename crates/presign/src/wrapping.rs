@@ -65,7 +65,7 @@ pub enum Unwrapping {
 
 /// A signed URL, and what was done to find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unwrapped {
+pub struct FoundUrl {
     /// The URL as it was signed, as far as it can be known.
     pub url: PresignedUrl,
     /// What was done, in order.
@@ -80,9 +80,16 @@ pub struct Unwrapped {
 /// let found = presign::wrapping::unwrap(text).unwrap();
 /// assert_eq!(found.url.expose(), "https://b.s3.eu-west-1.amazonaws.com/k?X-Amz-Expires=60&X-Amz-Signature=0a");
 /// ```
-pub fn unwrap(text: &str) -> Option<Unwrapped> {
+pub fn unwrap(text: &str) -> Option<FoundUrl> {
+    let (url, steps) = signed_url(text)?;
+    let url = PresignedUrl::new(url);
+    Some(FoundUrl { url, steps })
+}
+
+/// The first signed URL in a text, and what was done to find it.
+pub(crate) fn signed_url(text: &str) -> Option<(String, Vec<Unwrapping>)> {
     let text = bounded(text);
-    let mut search = Search { left: MAX_TRIED };
+    let mut search = UrlSearch { left: MAX_TRIED };
     let mut read = 0;
     while search.left > 0 {
         let start = read + url_starts(&text[read..]).next()?;
@@ -94,8 +101,7 @@ pub fn unwrap(text: &str) -> Option<Unwrapped> {
                 steps.insert(0, Unwrapping::Around);
             }
             steps.extend(services.into_iter().map(Unwrapping::Service));
-            let url = PresignedUrl::new(url);
-            return Some(Unwrapped { url, steps });
+            return Some((url, steps));
         }
         read = start + token.read;
     }
@@ -159,12 +165,12 @@ fn known_service(host: &str) -> Option<&'static str> {
 }
 
 /// A search for a signed URL, which ends in time.
-struct Search {
+struct UrlSearch {
     /// How many more URLs may be looked into.
     left: usize,
 }
 
-impl Search {
+impl UrlSearch {
     /// The signed URL that a URL is or has inside, with the services around it, the outermost first.
     fn signed(&mut self, url: &str, layers: usize, services: &mut Vec<String>) -> Option<String> {
         self.left = self.left.checked_sub(1)?;

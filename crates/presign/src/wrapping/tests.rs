@@ -193,7 +193,7 @@ fn broken(url: &str) -> String {
 }
 
 fn found_in(text: &str) -> Option<String> {
-    Some(unwrap(text)?.url.expose().to_owned())
+    Some(signed_url(text)?.0)
 }
 
 type Wrapping = fn(&str) -> String;
