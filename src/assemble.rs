@@ -676,7 +676,7 @@ pub fn locale(config: &Config, templates: &Templates) -> Result<Locale, ConfigEr
         return Ok(locale);
     }
     Err(wrong(format!(
-        "is {:?}, which no mail can be written in; there are: {}; [templates] dir can add one",
+        "is {:?}, which is not an installed language; installed: {}; add a language in [templates] dir",
         locale.as_str(),
         languages.join(", ")
     )))

@@ -25,7 +25,9 @@ impl Default for Cancellation {
 
 /// The work was cancelled, and stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the work was stopped before its next step and goes on when the message comes again")]
+#[error(
+    "the job was cancelled before its next step and resumes when its message is received again"
+)]
 pub struct Stopped;
 
 /// A mail whose intent may be recorded and whose outcome is not yet. The work is not dropped while this is held.

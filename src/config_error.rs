@@ -11,12 +11,12 @@ use std::{fmt, io};
 pub enum ConfigError {
     /// There is no configuration file.
     #[error(
-        "there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists"
+        "no configuration was found: name one with --config, or create config.toml or /etc/handout/config.toml"
     )]
     Nowhere,
     /// The file in the working directory may have been put there by another user.
     #[error(
-        "config.toml in the working directory is not used, since {reason}: name it with --config if it is meant, or run the command in another directory"
+        "config.toml in the working directory is not used, since {reason}: name it with --config to use it, or run the command in another directory"
     )]
     Planted {
         /// Why it is not trusted.
@@ -46,14 +46,14 @@ pub enum ConfigError {
     },
     /// No region is configured, and the instance's metadata service, which may know it, returned none.
     #[error(
-        "the configuration's {key} is missing, and neither the environment nor the profile nor the metadata service of the instance says one: set it, or AWS_EC2_METADATA_DISABLED=true where there is no such service"
+        "the configuration's {key} is missing, and neither the environment, the profile nor the metadata service of the instance names a region: set it, or set AWS_EC2_METADATA_DISABLED=true on a machine without that service"
     )]
     NoRegion {
         /// The key, such as `connections.reports.region`.
         key: String,
     },
     /// A file that a key names is on a file system that does not respond.
-    #[error("the configuration's {key} names a file that does not come")]
+    #[error("the configuration's {key} names a file that could not be read in time")]
     Late {
         /// The key, such as `mail.smtp.password_file`.
         key: String,

@@ -84,10 +84,10 @@ pub enum DatabaseError {
         source: io::Error,
     },
     /// The bundled SQLite is too old to be trusted with a write-ahead log.
-    #[error("this build has SQLite {0}: 3.51.3 or later is needed")]
+    #[error("this build has SQLite {0}: build with SQLite 3.51.3 or later")]
     TooOld(String),
     /// A statement failed; its work was rolled back.
-    #[error("the database could not do it")]
+    #[error("the database request failed")]
     Statement(#[from] rusqlite::Error),
     /// The thread has stopped.
     #[error("the database is closed")]

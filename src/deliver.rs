@@ -53,13 +53,13 @@ pub enum DeliverError {
     #[error(transparent)]
     Relay(#[from] RelayError),
     /// The configuration no longer has the relay.
-    #[error("there is no relay {name}: see [mail.relays.{name}]")]
+    #[error("unknown relay {name}: configure [mail.relays.{name}]")]
     NoRelay {
         /// Its name.
         name: String,
     },
     /// The relay deferred this mail: 4xx.
-    #[error("the mail to {masked} is to be sent again in {} min: {words}", after.as_secs().div_ceil(60))]
+    #[error("the mail to {masked} is deferred for {} min: {words}", after.as_secs().div_ceil(60))]
     Later {
         /// The recipient, masked.
         masked: String,
@@ -69,7 +69,7 @@ pub enum DeliverError {
         words: String,
     },
     /// A rate delays the mail: its job gives its slot back until then.
-    #[error("the mail to {masked} waits for its turn at mail.domain_rate or mail.job_rate, in {} s", after.as_secs())]
+    #[error("the mail to {masked} is deferred by mail.domain_rate or mail.job_rate for {} s", after.as_secs())]
     Paced {
         /// The recipient, masked.
         masked: String,
@@ -77,7 +77,7 @@ pub enum DeliverError {
         after: Duration,
     },
     /// The notice to the operator was not sent.
-    #[error("the notice to {masked} was not taken: {reason}")]
+    #[error("the notice to {masked} was not accepted: {reason}")]
     Notice {
         /// The recipient, masked.
         masked: String,
@@ -85,7 +85,7 @@ pub enum DeliverError {
         reason: String,
     },
     /// Another worker has the right to the attempt.
-    #[error("another worker has taken up attempt {n} at the mail to {masked}")]
+    #[error("another worker has started attempt {n} of the mail to {masked}")]
     Taken {
         /// The recipient, masked.
         masked: String,
@@ -94,7 +94,7 @@ pub enum DeliverError {
     },
     /// So many attempts have an unknown outcome that another one needs an operator's decision.
     #[error(
-        "the mail to {masked} was attempted {attempts} times, and each time nobody knows whether it left: `handout ledger resolve` lets it go or stay"
+        "the mail to {masked} was attempted {attempts} times, and each attempt is in doubt: find out whether it was sent, then run `handout ledger resolve`"
     )]
     Exhausted {
         /// The recipient, masked.
@@ -234,7 +234,7 @@ impl Mailer {
         Some(DeliverError::Later {
             masked: recipient.masked(),
             after,
-            words: "the relay said so before".to_owned(),
+            words: "the relay deferred an earlier attempt".to_owned(),
         })
     }
 }
@@ -508,10 +508,7 @@ impl Deferral {
     fn given_up(self) -> SendOutcome {
         SendOutcome::Rejected {
             code: self.code.unwrap_or(Self::WITHOUT_CODE),
-            words: format!(
-                "given up, since it was to be sent later for too long: {}",
-                self.words
-            ),
+            words: format!("retries exhausted: {}", self.words),
         }
     }
 

@@ -40,7 +40,7 @@ pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, 
         && services.sending.notices.are_wanted()
         && let Err(error) = notify(run, &report, services).await
     {
-        tracing::warn!(job.id = %run.job.id, error = chain(&error), "could not tell the operator (mail.notify)");
+        tracing::warn!(job.id = %run.job.id, error = chain(&error), "could not send the notice to the operator (mail.notify)");
     }
     Ok(report)
 }

@@ -211,17 +211,17 @@ impl EdgeError {
             answer: answer.map(Box::new),
             source: if is_because_of::<http::Foreign>(error) {
                 http::Foreign(words(error)).into()
-            } else if is_because_of::<http::BrokenAtName>(error) {
-                http::BrokenAtName(words(error).into()).into()
+            } else if is_because_of::<http::FailedAtName>(error) {
+                http::FailedAtName(words(error).into()).into()
             } else {
                 words(error).into()
             },
         }
     }
 
-    /// Whether the connection broke under a request that names a key; no edge was told of it.
-    pub(crate) fn is_broken_at_name(&self) -> bool {
-        self.source.is::<http::BrokenAtName>()
+    /// Whether a request that names a key got no answer; the edge was not told that it is down.
+    pub(crate) fn has_failed_at_name(&self) -> bool {
+        self.source.is::<http::FailedAtName>()
     }
 
     /// Whether a proxy or load balancer answered in place of the store.

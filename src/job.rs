@@ -129,7 +129,7 @@ pub enum ParseJobError {
     },
     /// More events than S3 puts into one message.
     #[error(
-        "the message has {count} events: at most {} are worked together",
+        "the message has {count} events: at most {} are allowed in one message",
         envelope::MAX_RECORDS
     )]
     TooManyRecords {
@@ -391,7 +391,7 @@ fn refuse_placeholders(id: &str) -> Result<(), ParseJobError> {
         None => Ok(()),
         Some(placeholder) => {
             let reason = format!(
-                "holds {placeholder:?}: an id is not filled in; write the day or the instant itself into it, such as \"weekly-2026-11-23\""
+                "holds {placeholder:?}: placeholders in an id are not replaced; write the date or instant itself, such as \"weekly-2026-11-23\""
             );
             Err(ParseJobError::field("id", reason))
         }
@@ -407,7 +407,7 @@ fn source(from: wire::From) -> Result<ObjectSource, ParseJobError> {
         (Some(_), keys) if !keys.is_empty() => {
             return Err(ParseJobError::field(
                 "from.keys",
-                "stands beside from.prefix: give one of the two",
+                "is set together with from.prefix: give only one of them",
             ));
         }
         (Some(prefix), _) => {
@@ -428,7 +428,7 @@ fn source(from: wire::From) -> Result<ObjectSource, ParseJobError> {
         (None, keys) => {
             if !from.include.is_empty() || !from.exclude.is_empty() || from.modified_after.is_some()
             {
-                let reason = "stands beside from.keys: include, exclude and modified_after go with from.prefix";
+                let reason = "is set together with from.keys: include, exclude and modified_after need from.prefix";
                 return Err(ParseJobError::field("from.include", reason));
             }
             Selection::Keys(parse_keys(&keys)?)
@@ -464,7 +464,8 @@ fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
         let field = format!("from.keys[{index}]");
         place::refuse_control(text).map_err(|error| ParseJobError::field(&field, error))?;
         if !text.is_empty() && text.trim().is_empty() {
-            let reason = "is white space alone, which no request can name: give the object's key";
+            let reason =
+                "consists of white space only, which a request cannot name: give the object's key";
             return Err(ParseJobError::field(field, reason));
         }
         let key: Key = parse_field(&field, text)?;

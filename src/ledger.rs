@@ -137,7 +137,7 @@ impl TryFrom<String> for Kind {
     type Error = String;
 
     fn try_from(word: String) -> Result<Self, String> {
-        Self::from_word(&word).ok_or_else(|| format!("{word:?} is no kind of record"))
+        Self::from_word(&word).ok_or_else(|| format!("{word:?} is not a kind of record"))
     }
 }
 
@@ -166,7 +166,7 @@ fn attempt<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> 
     match n < MAX_ATTEMPTS {
         true => Ok(n),
         false => Err(de::Error::custom(format_args!(
-            "the attempt {n} is beyond {MAX_ATTEMPTS}, the most that there can be"
+            "the attempt {n} is above the limit of {MAX_ATTEMPTS}"
         ))),
     }
 }
@@ -218,7 +218,7 @@ pub enum LedgerError {
     Store(#[from] EdgeError),
     /// The bucket's server does not implement conditional writes correctly.
     #[error(
-        "the ledger cannot be kept in {place}: the server there takes a write with {header} though its condition is not met, so two workers could send the same mail; use Amazon S3 or another server with conditional writes"
+        "the ledger cannot be kept in {place}: its server accepts a write whose {header} condition fails, so two workers could send the same mail; use Amazon S3 or another server with conditional writes"
     )]
     ConditionalWritesUnsupported {
         /// The bucket and the prefix.
@@ -384,7 +384,7 @@ impl Outcome {
     /// A doubt that is held: nothing is sent until it has a verdict.
     pub fn held() -> Self {
         Self::Unknown {
-            words: "nobody has answered the doubt".to_owned(),
+            words: "the in-doubt delivery is not resolved".to_owned(),
         }
     }
 

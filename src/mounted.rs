@@ -34,8 +34,9 @@ fn in_time(
     let stuck = || STUCK.lock().unwrap_or_else(PoisonError::into_inner);
     let late = || {
         let (path, waited) = (path.display(), patience.as_secs());
-        let sentence =
-            format!("{path} was not read within {waited} s: look whether its file system answers");
+        let sentence = format!(
+            "{path} was not read within {waited} s: check whether its file system responds"
+        );
         io::Error::new(io::ErrorKind::TimedOut, sentence)
     };
     if stuck().contains(path) {
@@ -98,7 +99,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("look whether its file system answers"),
+                .contains("check whether its file system responds"),
             "{error}"
         );
         let again = read_text(&path).unwrap_err();

@@ -196,7 +196,7 @@ pub enum PlanError {
     },
     /// The job names a template that is not installed.
     #[error(
-        "the job's field {field} names the template {name:?}, which is not installed; there are: {known}"
+        "the job's field {field} names the template {name:?}, which is not installed; installed: {known}"
     )]
     Template {
         /// Which field.
@@ -208,7 +208,7 @@ pub enum PlanError {
     },
     /// The templates do not have a recipient's language.
     #[error(
-        "the job's field {field} is {:?}, which no mail can be written in; there are: {known}; [templates] dir can add one",
+        "the job's field {field} is {:?}, which is not an installed language; installed: {known}; add a language in [templates] dir",
         .locale.as_str()
     )]
     Locale {
@@ -231,13 +231,13 @@ pub enum PlanError {
     },
     /// The links to the page or the list could not be valid for as long as the links on it.
     #[error(
-        "links.expires_in asks for {}, but {}, and links to pages and lists in a bucket are S3's whatever links.via says; publish to a directory, ask for less, or set expiry_guard = \"clamp\" to print the real end",
+        "links.expires_in asks for {}, but {}, and links to pages and lists in a bucket are always signed for S3, also with links.via; publish to a directory, ask for less, or set expiry_guard = \"clamp\" to print the real end",
         .0.asked, .0.limit
     )]
     Published(Shortfall),
     /// The mails have no room for all files, and there is no place for a page of all.
     #[error(
-        "a mail of this job shows {} of its {} files and links nothing that has the others: publish a gallery or a manifest in a bucket, name a bucket in publish of the job's [[allow]] rule or in [gallery] default_publish, or set email.overflow to \"summarize\"",
+        "a mail of this job shows {} of its {} files and links neither a gallery nor a list of the others: publish a gallery or a manifest in a bucket, name a bucket in publish of the job's [[allow]] rule or in [gallery] default_publish, or set email.overflow to \"summarize\"",
         .0.shown, .0.links
     )]
     NoRoom(Shortage),

@@ -91,7 +91,7 @@ impl MailSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A template met a value that it cannot render.
-    #[error("the template {file}{} could not be filled in: {reason}", at_line(*line))]
+    #[error("the template {file}{} could not be rendered: {reason}", at_line(*line))]
     Template {
         /// Its file.
         file: String,
@@ -108,7 +108,7 @@ pub enum RenderError {
     },
     /// The mail exceeds the budget even without any file.
     #[error(
-        "the template {file} makes a mail of {bytes} bytes without a single file in it; {budget} are allowed, since mail readers cut longer ones off"
+        "the template {file} makes a mail of {bytes} bytes without any file in it; at most {budget} are allowed, since mail clients clip longer mails"
     )]
     TooLarge {
         /// Its file.
@@ -120,7 +120,7 @@ pub enum RenderError {
     },
     /// The number of links differs from the number that the pages were laid out for.
     #[error(
-        "the gallery was laid out for {announced} links, but {found} came: the objects changed meanwhile"
+        "the gallery was planned for {announced} links, but {found} were signed: the objects changed meanwhile"
     )]
     Changed {
         /// The announced number of links.

@@ -102,11 +102,11 @@ pub enum EndlessListing {
     #[error("the store's continuation token has {0} bytes: at most {MAX_TOKEN_BYTES} are allowed")]
     Token(usize),
     /// The token repeats, so the listing would loop.
-    #[error("the store gave the same continuation token twice, so its listing has no end")]
+    #[error("the store gave the same continuation token twice, so its listing would never end")]
     Repeated,
     /// Too many pages had no new object.
     #[error(
-        "the store sent {MAX_FRUITLESS_PAGES} pages in a row without a new object and says that there is more"
+        "the store sent {MAX_FRUITLESS_PAGES} pages in a row without a new object and reports that more follow"
     )]
     Fruitless,
 }

@@ -68,7 +68,7 @@ mod tests {
             error
                 .to_string()
                 .replace(&*dir.path().to_string_lossy(), "DIR"),
-            "the configuration's audit.checkpoint_key_file names DIR/audit-key, which is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
+            "the configuration's audit.checkpoint_key_file names DIR/audit-key, which is not an Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
         );
         let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX\n-----END PRIVATE KEY-----\n";
         std::fs::write(dir.path().join("audit-key"), pem).unwrap();

@@ -98,7 +98,8 @@ impl<'a> Course<'a> {
         }
         if self.number > 1 && !self.has_rotated() {
             return Err(
-                "the segment before it was cut, or this one is none of the stream's".to_owned(),
+                "the segment before it was cut, or this segment is not part of the stream"
+                    .to_owned(),
             );
         }
         Ok(())
@@ -108,10 +109,10 @@ impl<'a> Course<'a> {
     pub(super) fn line(&mut self, line: &[u8]) -> CourseVerdict {
         self.lines += 1;
         if self.over {
-            return Err("the stream goes on after its last line".to_owned());
+            return Err("the stream continues after its last line".to_owned());
         }
         if self.has_rotated() && self.lines != 1 {
-            return Err("the segment goes on after its last line".to_owned());
+            return Err("the segment continues after its last line".to_owned());
         }
         // A checkpoint is about the tree before its own line.
         let is_checkpoint = LineHead::parse(line).is_some_and(|head| head.event == "checkpoint");
@@ -159,7 +160,7 @@ impl<'a> Course<'a> {
                 let next = segment_name(self.head.stream(), self.number + 1);
                 match said.next.as_ref() == Some(&next) {
                     true => Ok(()),
-                    false => Err("it names another segment than the next".to_owned()),
+                    false => Err("it does not name the next segment".to_owned()),
                 }
             }
             _ => self.judge_aside(said),
@@ -176,7 +177,7 @@ impl<'a> Course<'a> {
         match bytes.map(|bytes| sha256_hex(&bytes)) == said.torn_sha256 {
             true => Ok(()),
             false => Err(format!(
-                "{kept} is missing or was changed, which it says was cut from the stream"
+                "{kept}, which holds what was cut from the stream, is missing or was changed"
             )),
         }
     }
@@ -196,7 +197,7 @@ impl<'a> Course<'a> {
             signed.log.clear();
         }
         if Some(&signed) != expected {
-            return Err("the checkpoint is one of other lines than those before it".to_owned());
+            return Err("the checkpoint does not match the lines before it".to_owned());
         }
         self.covered = self.head.len();
         self.checkpoints += 1;

@@ -285,7 +285,7 @@ impl LogDirectory {
         let Contents { streams, strangers } = self.contents()?;
         if let Some(stranger) = strangers.first() {
             let sentence = format!(
-                "{} has not the name of a segment: move it out of the log's directory",
+                "{} is not named like a segment: move it out of the log's directory",
                 self.path_of(stranger).display()
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
@@ -327,7 +327,7 @@ pub(super) fn read_tail(
 }
 
 /// The problem of zeros that are not at the end.
-const HOLE: &str = "zero bytes stand in the middle of what comes after the last whole line: a write that broke off leaves them at the end alone";
+const HOLE: &str = "zero bytes come before other bytes after the last whole line: an interrupted write leaves them only at the end";
 
 /// The problem of a line that is too long.
 pub(super) const TOO_LONG: &str = "the line is longer than any audit record";

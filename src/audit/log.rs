@@ -92,7 +92,7 @@ pub enum RecordError {
     },
     /// Another process changed the file that is being written. The process must not issue links any more.
     #[error(
-        "the audit log {path} was changed by somebody else: {reason}; nothing more is handed out. Rotation is Handout's own (audit.rotate_size): take the log out of logrotate's hands"
+        "the audit log {path} was changed by another process: {reason}; nothing more is handed out. Handout rotates the log itself (audit.rotate_size): exclude it from logrotate"
     )]
     Changed {
         /// The segment.
@@ -102,7 +102,7 @@ pub enum RecordError {
     },
     /// A record that readers of the log would reject. If it were written, it would be damage.
     #[error(
-        "the audit line of this ({event}) would have more than {MAX_AUDIT_LINE_BYTES} bytes, which is all that one may have"
+        "the audit line of the event {event} would have more than {MAX_AUDIT_LINE_BYTES} bytes, the limit of a line"
     )]
     TooLong {
         /// The event of the record.

@@ -42,12 +42,12 @@ pub struct PublicKey {
 pub enum CheckpointKeyError {
     /// The text is not a private key in PEM.
     #[error(
-        "is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
+        "is not an Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
     )]
     Private,
     /// The text is not a verifier key.
     #[error(
-        "is no public key of an audit log: it begins with {KEY_NAME}+, and `handout audit key` prints it"
+        "is not the public key of an audit log: it begins with {KEY_NAME}+, and `handout audit key` prints it"
     )]
     Public,
 }

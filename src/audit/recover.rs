@@ -83,9 +83,9 @@ fn registry(means: &WriterContext, there: &Contents) -> Result<Registry, RecordE
     }
     match read {
         Some(registry) => Ok(registry),
-        None if has_lines(&means.directory, there).map_err(failed)? => {
-            Err(damaged("is missing beside lines of a log".to_owned()))
-        }
+        None if has_lines(&means.directory, there).map_err(failed)? => Err(damaged(
+            "is missing, but the directory has lines of a log".to_owned(),
+        )),
         None => Ok(Registry::new(key)),
     }
 }
@@ -117,7 +117,7 @@ fn end(
             stream,
             segment = number,
             set_aside = broken.torn.len(),
-            "ended a stream that had broken off"
+            "closed a stream that an earlier process left open"
         );
     }
     Ok(ended(&broken.course.head))
@@ -180,7 +180,7 @@ fn read_through<'a>(
     let dir = &means.directory;
     let first = segment_name(stream, 1);
     let Some(segments) = there.get(stream) else {
-        let reason = "the stream is registered, and its files are gone".to_owned();
+        let reason = "the stream is registered, but its files are missing".to_owned();
         return Err(damaged(dir, stream, &first, 1, reason));
     };
     let state = match registry.streams.get(stream) {
@@ -230,16 +230,18 @@ fn read_through<'a>(
                 std::cmp::Ordering::Less => false,
                 std::cmp::Ordering::Equal if course.state() == state => true,
                 std::cmp::Ordering::Equal => {
-                    let reason = "it, or a line before it, is another one than was signed";
+                    let reason = "it, or a line before it, differs from what was signed";
                     return Err(damaged(reason.to_owned()));
                 }
                 std::cmp::Ordering::Greater if is_stopped => {
-                    let reason = "it was added after another hand had been seen at the stream";
+                    let reason = "it was added after the stream had been stopped because of a change by another process";
                     return Err(damaged(reason.to_owned()));
                 }
                 std::cmp::Ordering::Greater => match seal.check(&line, &prev) {
                     Some(false) => {
-                        return Err(damaged("its seal is not its process's".to_owned()));
+                        return Err(damaged(
+                            "its seal was not made by the stream's process".to_owned(),
+                        ));
                     }
                     is_sealed => is_sealed.is_some(),
                 },
@@ -254,12 +256,16 @@ fn read_through<'a>(
     let last = segments.len() - 1;
     let (number, name) = segments[last].clone();
     if read < state.lines {
-        let reason = format!("the stream had {} lines, and {read} are left", state.lines);
+        let reason = format!(
+            "the stream had {} lines, but only {read} are left",
+            state.lines
+        );
         return Err(damaged(dir, stream, &name, 1, reason));
     }
     if index < last {
         if index + 1 < last || !course.has_rotated() {
-            let reason = "the segment before it has lines that are not its process's".to_owned();
+            let reason = "the segment before it has lines that the stream's process did not write"
+                .to_owned();
             return Err(damaged(dir, stream, &name, 1, reason));
         }
         whole = 0;
@@ -267,7 +273,7 @@ fn read_through<'a>(
     let extra = length - whole.min(length);
     let has_end = course.over || (course.has_rotated() && index == last);
     if extra > 0 && (is_stopped || has_end || extra > MAX_TORN_BYTES) {
-        let reason = format!("{extra} bytes after it are not the stream's");
+        let reason = format!("{extra} bytes after it were not written by the stream's process");
         let lines = course.lines();
         return Err(damaged(dir, stream, &name, lines, reason));
     }
@@ -400,7 +406,7 @@ pub fn accept_loss(settings: &AuditSettings, clock: Clock, stream: &str) -> Resu
             );
         }
         Some(entry) if !entry.is_unended() => {
-            return refused("it has ended or was given up, so no start stops at it");
+            return refused("it is closed or was given up, so it does not prevent a start");
         }
         Some(_) => {}
     }
@@ -408,7 +414,7 @@ pub fn accept_loss(settings: &AuditSettings, clock: Clock, stream: &str) -> Resu
         return refused("it is being written: stop its process first");
     }
     match read_through(&means, &registry, stream, &there.streams) {
-        Ok(_) => return refused("it is not damaged: the next start ends it"),
+        Ok(_) => return refused("it is not damaged: the next start closes it"),
         Err(error) if !error.is_damage() => return Err(error.into()),
         Err(_) => {}
     }

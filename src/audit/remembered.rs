@@ -112,7 +112,7 @@ impl Memory {
         let memory = self.path().display();
         let Some(registry) = registry else {
             return Ok(Some(format!(
-                "is missing, and {memory} says that there was one"
+                "is missing, but {memory} records that there was one"
             )));
         };
         if registry.log != kept.log {
@@ -130,7 +130,7 @@ impl Memory {
         }
         if read == written && registry.hash() != kept.hash {
             return Ok(Some(format!(
-                "is another one than was written last, as {memory} says: it, or the whole directory, was exchanged. {restored}"
+                "differs from the one that was written last, as {memory} says: it, or the whole directory, was replaced. {restored}"
             )));
         }
         for stream in self.streams()? {

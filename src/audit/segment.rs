@@ -98,7 +98,7 @@ impl Segment {
         let held = self.file.metadata().map_err(WriteError::Disk)?;
         if held.len() != self.size {
             return Err(WriteError::Changed(
-                "it is not as long as it was left: something else cuts it or writes to it",
+                "its length has changed: another process truncates it or writes to it",
             ));
         }
         match is_still(&self.path, &self.file) {

@@ -247,7 +247,7 @@ impl Stream {
             let registered = self.register(stopped);
             for failed in [kept, registered] {
                 if let Err(WriteError::Disk(error)) = failed {
-                    tracing::error!(%error, "could not keep where the audit log's stream was stopped");
+                    tracing::error!(%error, "could not record where the audit log's stream was stopped");
                 }
             }
         }
@@ -282,7 +282,7 @@ impl Stream {
         let segment = Segment::create(directory, self.head.stream(), next);
         self.segment = segment.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
-                WriteError::Changed("a file that is none of ours has the name of its next segment")
+                WriteError::Changed("a file of another program has the name of its next segment")
             }
             _ => WriteError::Disk(error),
         })?;

@@ -245,7 +245,7 @@ impl<'a> LogSnapshot<'a> {
             problem(file, reason.clone());
         }
         for stranger in &self.there.strangers {
-            problem(stranger, "it has not the name of a segment".to_owned());
+            problem(stranger, "it is not named like a segment".to_owned());
         }
         match &self.registry {
             None if pinned.is_some() => problem(
@@ -259,13 +259,13 @@ impl<'a> LogSnapshot<'a> {
                     if !self.there.streams.contains_key(stream) {
                         let reason = match entry {
                             RegistryEntry::Lost => LOST,
-                            _ => "the stream is registered, and is not here",
+                            _ => "the stream is registered, but its files are missing",
                         };
                         problem(&segment_name(stream, 1), reason.to_owned());
                     }
                 }
                 if pinned.is_none() {
-                    report.notes.push("the signatures were held against the key that the log itself names; pin the key (--public-key) to see a forgery too".to_owned());
+                    report.notes.push("the signatures were verified with the key that the log itself names; give the key (--public-key) to detect forgery too".to_owned());
                 }
             }
         }
@@ -374,7 +374,7 @@ impl<'a> SegmentCheck<'a> {
                 if state.lines == self.course.head.len() && *state != self.course.state() =>
             {
                 Err(format!(
-                    "it, or a line before it, is another one than {} was signed for",
+                    "it, or a line before it, differs from what {} signed",
                     state_name(self.stream)
                 ))
             }
@@ -396,7 +396,7 @@ impl<'a> SegmentCheck<'a> {
         let entry = registry.and_then(|registry| registry.streams.get(self.stream));
         match (registry, entry) {
             (_, None) if head.is_empty() => {
-                note("an empty file of a start that broke off".to_owned());
+                note("an empty file of an interrupted start".to_owned());
                 Ok(())
             }
             (None, None) => Err(format!("the registry {REGISTRY} is missing")),
@@ -411,18 +411,18 @@ impl<'a> SegmentCheck<'a> {
             ) => match *registered == lines && *root == head.root() && self.course.over {
                 true => Ok(()),
                 false => Err(format!(
-                    "the stream ended with {registered} lines, and other {lines} are here"
+                    "the stream was closed with {registered} lines, but {lines} are here"
                 )),
             },
             (_, Some(entry @ (RegistryEntry::Open | RegistryEntry::Stopped { .. }))) => {
                 let is_stopped = *entry != RegistryEntry::Open;
                 match self.see.states.get(self.stream) {
                     Some(Ok(state)) if state.lines > lines => Err(format!(
-                        "the stream had {} lines, and {lines} are left",
+                        "the stream had {} lines, but only {lines} are left",
                         state.lines
                     )),
                     Some(Ok(state)) if is_stopped && state.lines < lines => Err(format!(
-                        "the stream was stopped after {} lines, since another hand had been seen, and {lines} are here",
+                        "the stream was stopped after {} lines because of a change by another process, but {lines} are here",
                         state.lines
                     )),
                     // The lock file is in the directory, and can be made without the key.
@@ -450,7 +450,7 @@ impl<'a> SegmentCheck<'a> {
                     }
                     Some(Ok(state)) => {
                         note(format!(
-                            "it broke off, and the next start ends it; its last {} lines are newer than its last signed state",
+                            "its process died, and the next start closes it; its last {} lines are newer than its last signed state",
                             lines - state.lines
                         ));
                         Ok(())

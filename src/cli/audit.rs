@@ -147,7 +147,7 @@ pub(super) async fn audit(
             let settings = config.audit_settings(&keyring, environment)?;
             match accept_loss(&settings, clock::system, &stream) {
                 Ok(()) => {
-                    say(format_args!("the stream {stream} was given up"))?;
+                    say(format_args!("the loss of the stream {stream} is accepted"))?;
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(LossError::Record(error)) => Err(OpenError::Audit(error).into()),
@@ -218,7 +218,7 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
         let verdict = if report.problems.is_empty() {
             "whole"
         } else {
-            "NOT whole"
+            "DAMAGED"
         };
         say(format_args!(
             "{}: {} lines and {} checkpoints in {} streams ({} still open): {verdict}",

@@ -131,9 +131,7 @@ async fn heed_signals(
 /// Ends the program while work is running. Completed work is durable, as after `kill -9`.
 #[expect(clippy::exit, reason = "the main thread is blocked and cannot return")]
 fn end() {
-    tracing::warn!(
-        "the work does not end, something in it is blocked: the program ends without it"
-    );
+    tracing::warn!("shutdown is blocked; exiting without waiting for the work in flight");
     telemetry::flush();
     std::process::exit(0);
 }

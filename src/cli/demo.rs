@@ -53,7 +53,7 @@ pub(crate) enum DemoError {
     )]
     PortTaken(SocketAddr),
     /// A job was parked, or exceeded the timeout.
-    #[error("the jobs did not come to their end within {} s; see the log above", PATIENCE.as_secs())]
+    #[error("the jobs did not finish within {} s; see the log above", PATIENCE.as_secs())]
     Unsettled,
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn demo(
     let dir = arguments.dir.canonicalize()?;
     let (seeded, config, opened) = open(&dir, environment).await?;
     say(format_args!(
-        "Handout works three jobs in {} …",
+        "Handout runs three jobs in {} …",
         dir.display()
     ))?;
     for job in &seeded.jobs {
@@ -96,7 +96,7 @@ pub(super) async fn demo(
             exit::FOUND.into()
         }
     } else {
-        say_lines("\nThe links stay alive until Ctrl-C. Afterwards:")?;
+        say_lines("\nThe links work until Ctrl-C. Afterwards:")?;
         say(format_args!(
             "  handout run --config {}",
             config_file(&dir).display()

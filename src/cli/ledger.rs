@@ -60,7 +60,7 @@ Example:
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Resolves the doubt about a recipient's mail: it was sent, or send it again.
+    /// Resolves an in-doubt delivery: the mail was sent, or is to be sent again.
     #[command(after_help = "\
 If the relay accepted the mail, its log contains the Message-ID that `handout ledger show --doubts` prints.
 
@@ -153,7 +153,7 @@ const LEAST_AGE: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 fn old_enough(text: &str) -> Result<Span, String> {
     let age: Span = text.parse().map_err(|error| format!("{error}"))?;
     if age.as_duration() < LEAST_AGE {
-        return Err("a message of a forgotten job would be mailed again, and queues keep messages for 14d: give at least 15d".to_owned());
+        return Err("give at least 15d: queues keep messages for 14d, and a message of a pruned job would be mailed again".to_owned());
     }
     Ok(age)
 }
@@ -162,7 +162,7 @@ async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
     let ledger = assemble::open_sqlite_ledger(config, clock::system)?;
     let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
     let pruned = ledger.prune(before).await?;
-    say(format_args!("forgot {pruned} jobs"))?;
+    say(format_args!("pruned {pruned} jobs"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -198,7 +198,7 @@ async fn answer_doubt(
             say(match word {
                 ResolveAnswer::Sent => "recorded: nothing more is sent",
                 ResolveAnswer::Resend => {
-                    "recorded: the mail goes with the job's next delivery. Is its message neither on the queue nor parked, submit the same job file again"
+                    "recorded: the job's next delivery sends the mail. If its message is neither on the queue nor parked, submit the same job file again"
                 }
             })?;
             return Ok(ExitCode::SUCCESS);
@@ -206,19 +206,19 @@ async fn answer_doubt(
         Resolved::Unknown => format!("the ledger knows no recipient {rid} of a job {job}"),
         Resolved::NoDoubt(standing) => match standing {
             RecipientStatus::Ready { n } => {
-                format!("there is no doubt to answer: attempt {n} is free to be made")
+                format!("the delivery is not in doubt: attempt {n} has not started")
             }
             RecipientStatus::InFlight { n } => format!(
-                "attempt {n} is being made, or its process died: the job's next delivery looks, and asks again if need be"
+                "attempt {n} is in flight, or its process died: the job's next delivery finds out"
             ),
             RecipientStatus::Final { outcome, .. } => {
                 format!(
-                    "there is no doubt to answer: the mail was {}",
+                    "the delivery is not in doubt: the mail was {}",
                     outcome.word()
                 )
             }
             RecipientStatus::InDoubt { .. } => {
-                "the doubt could not be answered; try again".to_owned()
+                "could not record the decision; try again".to_owned()
             }
         },
     };

@@ -332,11 +332,11 @@ impl PresignArgs {
         } else if self.via == Via::Cloudfront && self.connection.is_none() {
             "--via cloudfront needs the --connection whose distribution it is"
         } else if self.via == Via::S3 && wants_policy {
-            "--not-before and --from-network are CloudFront's: S3 knows no such links; give --via cloudfront"
+            "--not-before and --from-network are for CloudFront only: S3 has no such links; give --via cloudfront"
         } else if self.not_before.is_some_and(is_past) {
-            "--not-before is over: leave it out, and the links work at once"
+            "--not-before is in the past: leave it out, and the links work at once"
         } else if inline_type.any(|text| !is_passive(text)) {
-            "--inline shows no such --content-type: it could run scripts in the browser, where other objects of the bucket can be read"
+            "--inline does not allow this --content-type: it could run scripts in the browser and read other objects of the bucket"
         } else {
             return Ok(());
         };
@@ -554,12 +554,12 @@ impl PresignDesk {
         let why = match end {
             CredentialsEnd::At(end) => format!("end at {end}"),
             CredentialsEnd::Never | CredentialsEnd::Unknown => {
-                "do not say when they end".to_owned()
+                "do not say when they expire".to_owned()
             }
         };
         if !self.may_end_early.replace(true) {
             terminal::complain(format_args!(
-                "the signing credentials are a session's and {why}: the links end with the session, also before their own end"
+                "the signing credentials are temporary and {why}: the links end with the session, also before their own end"
             ));
         }
     }

@@ -44,7 +44,7 @@ pub(super) async fn reload_when_told(
             }
             Err(error) => tracing::error!(
                 error = chain(&*error),
-                "the configuration could not be read again; nothing has changed"
+                "could not reload the configuration; the previous one stays in use"
             ),
         }
         if is_ready {
@@ -71,14 +71,14 @@ fn tell(changes: &Changes) {
     if !needs_restart.is_empty() {
         tracing::warn!(
             keys = needs_restart.join(", "),
-            "changes of the configuration need a restart"
+            "these configuration changes need a restart"
         );
     }
     match taken_over.is_empty() {
-        true => tracing::info!("the configuration was read again; nothing was taken over"),
+        true => tracing::info!("configuration reloaded; no changes applied"),
         false => tracing::info!(
             keys = taken_over.join(", "),
-            "the configuration was read again; jobs that begin now are worked by it"
+            "configuration reloaded; new jobs use it"
         ),
     }
 }

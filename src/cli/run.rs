@@ -62,7 +62,7 @@ pub(super) async fn run(
     let mut opened = tokio::select! {
         opened = Box::pin(starting) => opened?,
         () = beside.told(1) => {
-            tracing::info!("told to stop before the start was over");
+            tracing::info!("shutdown requested during the start");
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -109,7 +109,7 @@ pub(super) async fn run(
         tokio::select! {
             ended = work => ended,
             () = both => {
-                tracing::warn!("a second signal: not waiting for what is in flight");
+                tracing::warn!("second signal; not waiting for jobs in flight");
                 Ended::Drained
             }
             _ = meanwhile => unreachable!("none of these ends"),
@@ -122,7 +122,7 @@ pub(super) async fn run(
         (Some(failure), Ended::Drained) if failure.lacks_end() => {
             tracing::warn!(
                 error = chain(failure),
-                "the end of the audit log could not be written; the next start writes it"
+                "could not close the audit log's stream; the next start closes it"
             );
         }
         (Some(failure), _) => return Ok(exit::audit_code(failure).into()),
@@ -225,12 +225,12 @@ async fn tell_in_flight(queue: &dyn Queue, config: &Config) {
             tracing::info!(
                 messages,
                 until = until.ok().map(tracing::field::display),
-                "messages are in flight: other workers have them, or a process died over them; the latter come back by then"
+                "messages are in flight at other workers, or at a process that died; those of a dead process are visible again by then"
             );
         }
         Err(error) => tracing::debug!(
             error = chain(&error),
-            "the queue does not tell how many messages are in flight"
+            "the number of messages in flight is unknown"
         ),
     }
 }

@@ -29,8 +29,7 @@ impl Config {
             .as_ref()
             .is_some_and(UnsubscribeUrl::names_list);
         if names_list && list.id.is_none() {
-            let reason =
-                "has {{list}} in it, and there is no mail.list.id for jobs without a list_id";
+            let reason = "contains {{list}}, but mail.list.id, the value of jobs without a list_id, is missing";
             return Err(ConfigError::value("mail.list.unsubscribe_url", reason));
         }
         Ok(list)
@@ -52,7 +51,10 @@ impl Config {
             }
             let name = (self.dkim_domain(index, dkim)?, dkim.selector.as_str());
             if names.contains(&name) {
-                let reason = format!("is {:?} a second time: each key has its own", dkim.selector);
+                let reason = format!(
+                    "is {:?} , which another key has too: give each key its own selector",
+                    dkim.selector
+                );
                 return Err(ConfigError::value(
                     format!("mail.dkim[{index}].selector"),
                     reason,
@@ -82,7 +84,7 @@ impl Config {
             true => Ok(domain),
             false => {
                 let reason = format!(
-                    "is {written:?}, and the sender's {sender:?}: a signature counts if its domain is the sender's or one above it"
+                    "is {written:?}, and the sender's {sender:?}: write the sender's domain or a parent of it, since other signatures do not count"
                 );
                 Err(ConfigError::value(
                     format!("mail.dkim[{index}].domain"),
@@ -99,7 +101,7 @@ fn unsubscribe_mailto(text: &str) -> Result<Recipient, ConfigError> {
     match address.needs_smtputf8() {
         false => Ok(address),
         true => Err(wrong(
-            "is not ASCII before its \"@\": not every mail program could write to it".to_owned(),
+            "is not ASCII before its \"@\": some mail clients could not write to it".to_owned(),
         )),
     }
 }
@@ -142,10 +144,10 @@ mod tests {
         .map(|text| check(&text));
         insta::assert_snapshot!(table.join("\n"), @r#"
         fine
-        the configuration's mail.list.unsubscribe_url has {{list}} in it, and there is no mail.list.id for jobs without a list_id
+        the configuration's mail.list.unsubscribe_url contains {{list}}, but mail.list.id, the value of jobs without a list_id, is missing
         the configuration's mail.list.unsubscribe_url is too long: filled in, it may have 900 bytes, since no header can fold it
         the configuration's mail.list.unsubscribe_url is not an https URL in ASCII: write one like "https://sender.example/unsubscribe/{{rid}}"
-        the configuration's mail.list.unsubscribe_url has no {{rid}} in it: without the recipient's id nobody can tell who wants to leave
+        the configuration's mail.list.unsubscribe_url has no {{rid}} in it: without the recipient's id, an unsubscribe request does not name its recipient
         the configuration's mail.list.unsubscribe_mailto has ':' before its "@", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox
         the configuration's mail.list.unsubscribe_mailto holds the character '\n', which could forge a mail's header or hide a name
         the configuration's mail.list.id holds the character '\r', which could forge a mail's header or hide a name
@@ -169,10 +171,10 @@ mod tests {
         insta::assert_snapshot!(table.join("\n"), @r#"
         fine
         fine
-        the configuration's mail.dkim[0].domain is "nder.example", and the sender's "mail.sender.example": a signature counts if its domain is the sender's or one above it
-        the configuration's mail.dkim[0].domain is "other.example", and the sender's "mail.sender.example": a signature counts if its domain is the sender's or one above it
+        the configuration's mail.dkim[0].domain is "nder.example", and the sender's "mail.sender.example": write the sender's domain or a parent of it, since other signatures do not count
+        the configuration's mail.dkim[0].domain is "other.example", and the sender's "mail.sender.example": write the sender's domain or a parent of it, since other signatures do not count
         the configuration's mail.dkim[0].selector is "s 1": write a name of letters, digits and '-', such as "handout1"
-        the configuration's mail.dkim[1].selector is "s1" a second time: each key has its own
+        the configuration's mail.dkim[1].selector is "s1" , which another key has too: give each key its own selector
         fine
         "#);
     }

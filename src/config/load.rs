@@ -429,7 +429,7 @@ impl Config {
         if !self.connections.contains_key(&connection) {
             let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
             let reason = format!(
-                "is {connection:?}, which is no connection; there are: {}",
+                "is {connection:?}, which is not a connection; configured: {}",
                 known.join(", ")
             );
             return Err(ConfigError::value("ledger.connection", reason));
@@ -662,12 +662,12 @@ mod tests {
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too
-        the configuration's queue.url is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
-        the configuration's queue.parked_url is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
-        the configuration's results.queue_url is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
+        the configuration's queue.url is not the URL of a queue: write it in full, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
+        the configuration's queue.parked_url is not the URL of a queue: write it in full, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
+        the configuration's results.queue_url is not the URL of a queue: write it in full, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
         the configuration's queue.endpoint_url "http://minio:9000/?****" is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it
-        the configuration's allow[0].connection is "nope", which is no connection; there are: local
-        the configuration's allow[0].relays[0] is "bulk", which is no relay; there are: default
+        the configuration's allow[0].connection is "nope", which is not a connection; configured: local
+        the configuration's allow[0].relays[0] is "bulk", which is not a relay; configured: default
         the configuration's allow[0].publish[0] is "/srv": write "s3://bucket/prefix" or "dir:/absolute/path"
         "#);
     }
@@ -750,7 +750,7 @@ mod tests {
         the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
         the configuration's ledger.bucket is s3://books/ledger/, where gallery.default_publish puts pages: give the ledger a bucket of its own
         the configuration's ledger.bucket is missing: kind = "s3" needs connection and bucket
-        the configuration's ledger.connection is "y", which is no connection; there are: x
+        the configuration's ledger.connection is "y", which is not a connection; configured: x
         the configuration's ledger.prefix is "a b": write at most 100 letters, digits and -_./
         the configuration's ledger.bucket stands beside kind = "sqlite": it belongs to kind = "s3"
         "#);

@@ -42,7 +42,7 @@ pub enum UnsubscribeUrlError {
     Form,
     /// The URL does not identify the recipient.
     #[error(
-        "has no {{{{rid}}}} in it: without the recipient's id nobody can tell who wants to leave"
+        "has no {{{{rid}}}} in it: without the recipient's id, an unsubscribe request does not name its recipient"
     )]
     Anonymous,
     /// The URL does not fit into a header line.

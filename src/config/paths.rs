@@ -35,7 +35,7 @@ impl Config {
             }
             if path.to_string_lossy().starts_with('~') {
                 let reason = format!(
-                    "is {}, which only a shell would fill in: write the path out",
+                    "is {}, which only a shell expands: write the path in full",
                     path.display()
                 );
                 return Err(ConfigError::value(key, reason));
@@ -264,8 +264,8 @@ mod tests {
         insta::assert_snapshot!(table.join("\n"), @r#"
         the configuration's audit.dir is empty: write a path, or leave the key out
         the configuration's mail.smtp.password_file is empty: write a path, or leave the key out
-        the configuration's state_dir is ~/handout, which only a shell would fill in: write the path out
-        the configuration's connections.x.secret_access_key_file is ~ann/key, which only a shell would fill in: write the path out
+        the configuration's state_dir is ~/handout, which only a shell expands: write the path in full
+        the configuration's connections.x.secret_access_key_file is ~ann/key, which only a shell expands: write the path in full
         "#);
     }
 }

@@ -26,7 +26,7 @@ const DUAL_STACK: [&str; 7] = [
 /// A text that is not the URL of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME"
+    "is not the URL of a queue: write it in full, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME"
 )]
 pub struct QueueAddressError;
 

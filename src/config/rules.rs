@@ -64,7 +64,7 @@ impl Config {
             && policy.triggers_itself(place)
         {
             let reason = format!(
-                "is {place}: a page there would be an event that starts a job by an [[on_event]] rule; publish elsewhere, or let its `key` leave that out"
+                "is {place}: a page there would trigger an [[on_event]] rule; publish elsewhere, or exclude it in the rule's `key`"
             );
             return Err(ConfigError::value("gallery.default_publish", reason));
         }
@@ -94,7 +94,7 @@ impl Config {
                 let place = PublishTarget::Bucket(bucket.clone(), prefix);
                 if policy.triggers_itself(&place) {
                     return Err(wrong(format!(
-                        "what it publishes to {place} would be an event that starts it again; publish elsewhere, or let `key` leave that out"
+                        "what it publishes to {place} would trigger the rule again; publish elsewhere, or exclude it in `key`"
                     )));
                 }
             }
@@ -116,7 +116,7 @@ impl Config {
         if !self.connections.contains_key(&allow.connection) {
             let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
             let reason = format!(
-                "is {:?}, which is no connection; there are: {}",
+                "is {:?}, which is not a connection; configured: {}",
                 allow.connection,
                 known.join(", ")
             );
@@ -147,7 +147,7 @@ impl Config {
                 .ok_or_else(|| {
                     let known: Vec<&str> = known.keys().map(RelayName::as_str).collect();
                     let reason = format!(
-                        "is {name:?}, which is no relay; there are: {}",
+                        "is {name:?}, which is not a relay; configured: {}",
                         known.join(", ")
                     );
                     ConfigError::value(key(&format!("relays[{at}]")), reason)

@@ -91,7 +91,7 @@ impl Notices {
             return Ok(());
         };
         let Some(held_back) = desk.window().take(notice.job, desk.rate) else {
-            tracing::warn!(job.id = %notice.job, "a notice is held back: mail.notify_rate");
+            tracing::warn!(job.id = %notice.job, "notice deferred (mail.notify_rate)");
             return Ok(());
         };
         let letter = desk.letter(notice, &held_back);
@@ -100,7 +100,7 @@ impl Notices {
             Ok(Ok(Outcome::Accepted { .. })) => Ok(()),
             Ok(Ok(outcome)) => Err(desk.refuse(outcome.words())),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(desk.refuse("the relay did not take it in time")),
+            Err(_) => Err(desk.refuse("the relay did not accept it in time")),
         };
         if told.is_err() {
             desk.window().put_back(held_back, notice.job);
@@ -311,7 +311,7 @@ mod tests {
           bo@acme.example
               refused: 550 5.1.1 (address) no such user
           cy@acme.example
-              in doubt: nobody has answered the doubt
+              in doubt: the in-doubt delivery is not resolved
           and 412 more
 
         When the cause is repaired, this sends these mails again, and no others:

@@ -107,7 +107,7 @@ impl DeliveryLedger {
     /// directory is locked. An owner that is alive after all keeps the right to the attempt, and its outcome is
     /// recorded as late.
     async fn doubt(&self, job: &JobId, rid: &str, n: u32) -> Result<Record, LedgerError> {
-        tracing::warn!(job.id = %job, rid, n, "a mail may or may not have left before its process ended: a doubt");
+        tracing::warn!(job.id = %job, rid, n, "delivery in doubt: its process ended before the outcome was recorded");
         let words = "the process ended between its intent and its outcome".to_owned();
         let mut body = Outcome::Unknown { words }.to_body();
         body["at"] = json!((self.clock)());
@@ -148,7 +148,7 @@ impl DeliveryLedger {
             },
             None => ("hold", ""),
         };
-        tracing::warn!(job.id = %job, rid, n, answer, by, "in-doubt delivery decided");
+        tracing::warn!(job.id = %job, rid, n, answer, by, "in-doubt delivery resolved");
         verdict
     }
 
@@ -211,13 +211,13 @@ impl DeliveryLedger {
         body["at"] = json!((self.clock)());
         let record = |kind| Record::new(job, rid, n, kind, body.clone());
         if let Created::Theirs(_) = self.create_surely(record(Kind::Outcome)).await? {
-            tracing::warn!(job.id = %job, rid, n, outcome = outcome.word(), "an outcome came late: another worker had recorded a doubt");
+            tracing::warn!(job.id = %job, rid, n, outcome = outcome.word(), "late outcome: another worker had recorded the delivery as in doubt");
             self.create_surely(record(Kind::Late)).await?;
         } else if let Outcome::Unknown { .. } = outcome {
-            tracing::warn!(job.id = %job, rid, n, words = outcome.words(), "a mail may or may not have left: a doubt");
+            tracing::warn!(job.id = %job, rid, n, words = outcome.words(), "delivery in doubt: the relay's final reply is missing");
             self.progress.doubted();
         } else if let Outcome::Rejected { code, words } = outcome {
-            tracing::warn!(job.id = %job, rid, n, code, words, "a mail was rejected");
+            tracing::warn!(job.id = %job, rid, n, code, words, "mail rejected");
         }
         failpoint::pass(Failpoint::Concluded);
         let (word, code) = (outcome.word(), outcome.code());
@@ -257,7 +257,7 @@ impl DeliveryLedger {
                 Err(error) => {
                     tracing::warn!(
                         error = crate::text::chain(&error),
-                        "an outcome is not recorded yet; trying again"
+                        "could not record an outcome; retrying"
                     );
                     tokio::time::sleep(pause).await;
                     pause *= 2;

@@ -129,7 +129,7 @@ async fn serve(
             served.links += batch.links().len() as u64;
             if is_milestone(before, served.links) {
                 let (links, of) = (served.links, listing.linkable);
-                tracing::info!(job.id = %run.job.id, links, of, "links are signed and recorded");
+                tracing::info!(job.id = %run.job.id, links, of, "links signed and recorded");
             }
             // A job without recipients needs no mail, even for a million links.
             if !waiting.is_empty() {

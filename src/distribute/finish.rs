@@ -65,7 +65,7 @@ pub(super) async fn finish(
     if delivered.failed() == 0
         && let Err(error) = ledger.forget_pages(job).await
     {
-        tracing::warn!(job.id = %job, error = chain(&error), "could not forget a job's objects");
+        tracing::warn!(job.id = %job, error = chain(&error), "could not delete a job's stored object list");
     }
     Ok(())
 }

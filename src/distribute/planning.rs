@@ -60,7 +60,7 @@ pub(crate) async fn settle(
         }
         .into());
     }
-    tracing::info!(job.id = %run.job.id, links, shown, "a mail has no room for all files: a page or a list of all is published and linked");
+    tracing::info!(job.id = %run.job.id, links, shown, "a mail cannot hold all files; publishing and linking a page or list of them");
     Ok(plan)
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn resume(
             listing,
         ),
         None => {
-            tracing::warn!(job.id = %run.job.id, "the job's objects are not kept; they are listed anew");
+            tracing::warn!(job.id = %run.job.id, "the job's object list is not stored; listing again");
             list(run, plan, services).await?
         }
     };

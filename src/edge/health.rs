@@ -87,6 +87,8 @@ struct HealthState {
     heard_at: Option<Instant>,
     /// Which caller tries it then, and until when the others wait for the result.
     trial: Option<(String, Instant)>,
+    /// Whether a request failed whose name may be the cause, and no probe has been sent since.
+    is_doubted: bool,
 }
 
 impl HealthState {
@@ -98,6 +100,7 @@ impl HealthState {
             heard_at: self.heard_at,
             denied: self.denied.take(),
             is_probe_allowed: self.is_probe_allowed,
+            is_doubted: self.is_doubted,
             ..Self::default()
         };
         since.map(|(since, _)| since)
@@ -370,6 +373,19 @@ impl Edge {
         } else {
             self.failed(kind, words);
         }
+    }
+
+    /// Records that a request failed whose own key, prefix or bucket may be the cause. The failure does not count: otherwise the
+    /// sender of a job could make the edge count as down for all others. A probe without a name decides, see
+    /// [`take_doubt`](Self::take_doubt).
+    pub fn doubted(&self, kind: FailureKind) {
+        self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.state().is_doubted = true;
+    }
+
+    /// Whether the edge was doubted since this was last asked.
+    pub fn take_doubt(&self) -> bool {
+        std::mem::take(&mut self.state().is_doubted)
     }
 
     /// Records that a request was not answered, or that the answer says that the edge is failing.

@@ -110,8 +110,9 @@ impl RequestTerms {
         }
     }
 
-    /// The request names a key or a prefix. A proxy in front of a store may refuse it for that alone, as nginx does with `..` and a
-    /// web application firewall with more: such a refusal says nothing about the store.
+    /// The request names a bucket, a key or a prefix of a job. A proxy, a firewall or the store itself may fail it for that alone:
+    /// nginx refuses `..`, a firewall drops the packets, one damaged object has no quorum, S3 throttles one prefix. Such a failure
+    /// is a doubt about the store, which a probe without a key decides, see [`Edge::doubted`].
     pub(crate) const fn naming_a_key() -> Self {
         Self {
             answer_within: None,
@@ -149,11 +150,11 @@ impl Intercept for RequestTerms {
     }
 }
 
-/// An established connection broke under a request that names a key. A proxy in front of a store may have closed it because
-/// of the name, as nginx does with the status 444, so no edge is told.
+/// A request that names a key got no answer: its established connection broke, or it was silent while other requests were
+/// answered. A proxy in front of a store may do so because of the name, as nginx does with the status 444.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub(super) struct BrokenAtName(pub(super) BoxError);
+pub(super) struct FailedAtName(pub(super) BoxError);
 
 /// The generation of the connections that a request uses, and when it began.
 type HttpAttempt = (u64, Instant);
@@ -234,18 +235,21 @@ impl EdgeClient {
         }
     }
 
-    /// Records the failure of a request that was made on the connections of `generation` at `began`.
-    fn failed(&self, (generation, began): HttpAttempt, kind: FailureKind, words: &str) {
+    /// Records the failure of a request that was made on the connections of `generation` at `began`. The silence of a request that
+    /// names a key counts unless the store answered another meanwhile.
+    fn failed(
+        &self,
+        (generation, began): HttpAttempt,
+        names_a_key: bool,
+        kind: FailureKind,
+        words: &str,
+    ) {
         self.drop_pool(generation);
-        if let Some(edge) = &self.edge {
+        let Some(edge) = &self.edge else { return };
+        if names_a_key && (kind != FailureKind::Timeout || edge.answered_since(began)) {
+            edge.doubted(kind);
+        } else {
             edge.failed_of(began, kind, words);
-        }
-    }
-
-    /// Records an answer that is not the store's. For a request that names a key, the key may be the cause.
-    fn refused(&self, attempt: HttpAttempt, asked: AskedRequest, foreign: &Foreign) {
-        if !asked.names_a_key {
-            self.failed(attempt, FailureKind::Unreachable, &foreign.0);
         }
     }
 
@@ -270,8 +274,16 @@ impl EdgeClient {
             answer = connector.call(request) => answer,
             () = moved.stopped_for(patience) => {
                 let words = format!("no answer within {} s", patience.as_secs());
-                self.failed((generation, began), FailureKind::Timeout, &words);
-                return Err(ConnectorError::timeout(words.into()));
+                self.failed((generation, began), asked.names_a_key, FailureKind::Timeout, &words);
+                let is_for_the_name = asked.names_a_key && patience > FIRST_ANSWER;
+                return Err(match &self.edge {
+                    // The connection of the first attempt may have died. Now only the name can be the cause, and a further attempt
+                    // would keep the job's slot for nothing.
+                    Some(edge) if is_for_the_name && edge.answered_since(began) => {
+                        ConnectorError::other(FailedAtName(words.into()).into(), None)
+                    }
+                    Some(_) | None => ConnectorError::timeout(words.into()),
+                });
             }
         };
         let mut answer = answer.map_err(|error| {
@@ -287,12 +299,12 @@ impl EdgeClient {
             };
             let is_for_the_name = asked.names_a_key && broke_under_the_request(&error);
             let error = self.egress.explained(error, way);
-            if is_for_the_name {
-                self.drop_pool(generation);
-                return ConnectorError::io(BrokenAtName(error.into()).into());
+            let words = crate::text::chain(&error);
+            self.failed((generation, began), is_for_the_name, kind, &words);
+            match is_for_the_name {
+                true => ConnectorError::io(FailedAtName(error.into()).into()),
+                false => error,
             }
-            self.failed((generation, began), kind, &crate::text::chain(&error));
-            error
         })?;
         let status = answer.status().as_u16();
         if status >= 300 {
@@ -304,7 +316,12 @@ impl EdgeClient {
             None => Ok(Judge::trusting(status)),
         };
         let judge = judge.map_err(|foreign| {
-            self.refused((generation, began), asked, &foreign);
+            self.failed(
+                (generation, began),
+                asked.names_a_key,
+                FailureKind::Unreachable,
+                &foreign.0,
+            );
             ConnectorError::other(foreign.into(), Some(ErrorKind::TransientError))
         })?;
         let report = AttemptReport {

@@ -153,7 +153,7 @@ fn subject(text: &str) -> Result<Phrase, ParseJobError> {
 fn check_shown(field: &str, people: &[Recipient]) -> Result<(), ParseJobError> {
     if people.len() > MAX_SHOWN {
         let reason = format!(
-            "has {} people for every mail to show: at most {MAX_SHOWN} are allowed; with visibility \"individual\" those in email.to are not shown",
+            "has {} addresses that every mail would show: at most {MAX_SHOWN} are allowed; with visibility \"individual\" those in email.to are not shown",
             people.len()
         );
         return Err(ParseJobError::field(field, reason));
@@ -163,7 +163,7 @@ fn check_shown(field: &str, people: &[Recipient]) -> Result<(), ParseJobError> {
         None => Ok(()),
         Some(person) => {
             let reason = format!(
-                "would show {} in mails to others, and what is not ASCII before an \"@\" can be carried by relays with SMTPUTF8 alone: only its own mail may show it, from email.to with visibility \"individual\"",
+                "would show {} to other recipients, and an address that is not ASCII before its \"@\" needs a relay with SMTPUTF8: only its own mail may show it, so put it into email.to with visibility \"individual\"",
                 person.masked()
             );
             Err(ParseJobError::field(field, reason))
@@ -239,13 +239,13 @@ mod tests {
         ]
         .map(|email| read(email).unwrap_err());
         insta::assert_snapshot!(table.join("\n"), @r#"
-        the job's field email.cc has 101 people for every mail to show: at most 100 are allowed; with visibility "individual" those in email.to are not shown
-        the job's field email.to has 101 people for every mail to show: at most 100 are allowed; with visibility "individual" those in email.to are not shown
-        the job's field email.to would show j…@x.example in mails to others, and what is not ASCII before an "@" can be carried by relays with SMTPUTF8 alone: only its own mail may show it, from email.to with visibility "individual"
+        the job's field email.cc has 101 addresses that every mail would show: at most 100 are allowed; with visibility "individual" those in email.to are not shown
+        the job's field email.to has 101 addresses that every mail would show: at most 100 are allowed; with visibility "individual" those in email.to are not shown
+        the job's field email.to would show j…@x.example to other recipients, and an address that is not ASCII before its "@" needs a relay with SMTPUTF8: only its own mail may show it, so put it into email.to with visibility "individual"
         the job's field email.cc[0] holds the character '\r', which could forge a mail's header or hide a name
         the job's field email.to[0] holds the character '\0', which could forge a mail's header or hide a name
         the job's field email.reply_to holds the character '\n', which could forge a mail's header or hide a name
-        the job's field email.reply_to would show j…@x.example in mails to others, and what is not ASCII before an "@" can be carried by relays with SMTPUTF8 alone: only its own mail may show it, from email.to with visibility "individual"
+        the job's field email.reply_to would show j…@x.example to other recipients, and an address that is not ASCII before its "@" needs a relay with SMTPUTF8: only its own mail may show it, so put it into email.to with visibility "individual"
         the job's field email.subject holds the control character '\r', which no mail or page can carry
         the job's field email.list_id holds the character '\n', which could forge a mail's header or hide a name
         the job's field email.list_id is not the id of a list: write "daily.sender.example" or "Daily reports <daily.sender.example>"

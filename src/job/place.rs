@@ -50,9 +50,7 @@ pub enum NameError {
     #[error("is a directory bucket: its sessions end after five minutes, and every link with them")]
     Directory,
     /// Another suffix that AWS reserves for resources other than buckets.
-    #[error(
-        "is the alias of {0}: links to that are signed in a way that is not done here; name the bucket itself"
-    )]
+    #[error("is the alias of {0}, for which links cannot be signed: name the bucket itself")]
     Alias(&'static str),
     /// A character that this kind of name cannot have.
     #[error("holds the character {found:?}: {allowed}")]
@@ -354,10 +352,10 @@ mod tests {
         holds the character '/': a bucket's name has letters, digits, '.', '-' and '_'
         is an ARN: only bucket names are linked, not access points or object lambdas
         is a directory bucket: its sessions end after five minutes, and every link with them
-        is the alias of a multi-region access point: links to that are signed in a way that is not done here; name the bucket itself
-        is the alias of an object lambda access point: links to that are signed in a way that is not done here; name the bucket itself
-        is the alias of an access point on Outposts: links to that are signed in a way that is not done here; name the bucket itself
-        is the alias of a table bucket: links to that are signed in a way that is not done here; name the bucket itself
+        is the alias of a multi-region access point, for which links cannot be signed: name the bucket itself
+        is the alias of an object lambda access point, for which links cannot be signed: name the bucket itself
+        is the alias of an access point on Outposts, for which links cannot be signed: name the bucket itself
+        is the alias of a table bucket, for which links cannot be signed: name the bucket itself
         holds the control character '\n', which no mail or page can carry
         has 1025 bytes: at most 1024 are allowed
         ");

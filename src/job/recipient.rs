@@ -31,12 +31,10 @@ pub enum RecipientError {
     #[error("has a name of {0} bytes: at most {MAX_NAME_BYTES} are allowed")]
     NameTooLong(usize),
     /// Not a language tag.
-    #[error("has a locale that is none: write a language tag such as \"en\", \"de\" or \"pt-BR\"")]
+    #[error("has an invalid locale: write a language tag such as \"en\", \"de\" or \"pt-BR\"")]
     Locale,
     /// Not the name of a time zone.
-    #[error(
-        "has a time zone that is none: write the name of one, such as \"Europe/Berlin\" or \"UTC\""
-    )]
+    #[error("has an unknown time zone: write an IANA name, such as \"Europe/Berlin\" or \"UTC\"")]
     TimeZone,
 }
 

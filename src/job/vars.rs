@@ -29,7 +29,7 @@ pub(super) fn checked(
 ) -> Result<Map<String, Value>, ParseJobError> {
     if let Some(name) = RESERVED.iter().find(|name| vars.contains_key(**name)) {
         let reason = format!(
-            "is a name with a meaning of its own ({}): choose another",
+            "is a reserved name ({}): choose another",
             RESERVED.join(", ")
         );
         return Err(ParseJobError::field(format!("{field}.{name}"), reason));
@@ -119,10 +119,7 @@ mod tests {
                 "bytes together",
             ),
             (json!({ secret: nested }), "inside each other"),
-            (
-                json!({ secret: { "vars": 1 }, "job": 1 }),
-                "meaning of its own",
-            ),
+            (json!({ secret: { "vars": 1 }, "job": 1 }), "reserved name"),
         ];
         for (vars, reason) in table {
             let error = checked("vars", vars.as_object().unwrap().clone());

@@ -216,11 +216,11 @@ impl LeaseHold<'_> {
                     self.renewed_at = now;
                 }
                 Ok(None) => {
-                    tracing::warn!(job.id = %self.job, "another worker has taken the job for a dead one's; stopping");
+                    tracing::warn!(job.id = %self.job, "another worker has taken over the job's lease; stopping");
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(job.id = %self.job, error = chain(&error), "could not renew the lease on a job; trying again");
+                    tracing::warn!(job.id = %self.job, error = chain(&error), "could not renew the lease on a job; retrying");
                     if self.renewed_at.elapsed() >= LEASE {
                         break;
                     }
@@ -236,7 +236,7 @@ impl LeaseHold<'_> {
         let over = LeaseTerms::new(&self.owner, Duration::ZERO);
         let released = self.leases.put_lease(&self.job, Some(&self.tag), &over);
         if let Ok(Err(error)) = tokio::time::timeout(RELEASE, released).await {
-            tracing::debug!(job.id = %self.job, error = chain(&error), "could not give the lease on a job back; it ends by itself");
+            tracing::debug!(job.id = %self.job, error = chain(&error), "could not release the lease on a job; it will expire");
         }
     }
 }

@@ -58,7 +58,7 @@ impl Resolver {
     pub async fn ask(&self, question: &DoubtQuestion<'_>) -> Option<ResolverReply> {
         let (job, rid) = (question.job, question.rid);
         let no_answer = |reason: &str| {
-            tracing::warn!(job.id = %job, rid, reason, "ledger.resolve_cmd gave no answer; on_doubt decides");
+            tracing::warn!(job.id = %job, rid, reason, "ledger.resolve_cmd failed; on_doubt decides");
         };
         match tokio::time::timeout(PATIENCE, self.run(question)).await {
             Err(_) => no_answer("it took too long"),
@@ -67,7 +67,7 @@ impl Resolver {
                 "sent" => return Some(ResolverReply::Sent),
                 "resend" => return Some(ResolverReply::Resend),
                 "hold" => return Some(ResolverReply::Hold),
-                _ => no_answer("it said neither sent nor resend nor hold"),
+                _ => no_answer("it printed none of sent, resend and hold"),
             },
         }
         None

@@ -114,7 +114,7 @@ pub fn status_of(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
         Answer::WasSent => RecipientStatus::Final {
             n,
             outcome: Outcome::Accepted {
-                words: format!("it was sent, says {by}"),
+                words: format!("it was sent, according to {by}"),
             },
         },
     })

@@ -423,7 +423,7 @@ impl CredentialSource {
             tracing::warn!(
                 section = self.inner.section,
                 error = crate::text::chain(error),
-                "the source of the credentials failed; those that it gave before stay in use"
+                "could not renew the credentials; the previous ones stay in use"
             );
         }
     }

@@ -49,9 +49,9 @@ impl fmt::Display for Unlinkable {
             }
             Self::Folder => "it is a folder, not a file",
             Self::Active => {
-                "it could run scripts, and the distribution cannot be told to have it saved (response_overrides = false)"
+                "it could run scripts, and the distribution cannot be asked to send it as a download (response_overrides = false)"
             }
-            Self::DotSegments => "its name has \".\" or \"..\" as a folder, which browsers change",
+            Self::DotSegments => "its key has \".\" or \"..\" as a folder, which browsers change",
             Self::ControlCharacters => "its name has control characters",
             Self::CustomerKey => {
                 "it is encrypted with its owner's own key (SSE-C), which no browser can send"

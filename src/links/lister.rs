@@ -111,7 +111,7 @@ impl<'a> Lister<'a> {
                 let error = chain(&error);
                 tracing::debug!(
                     error,
-                    "the store does not list from a guessed place on; it is listed page by page"
+                    "the store does not list from a guessed key; listing page by page"
                 );
                 Ok(())
             }

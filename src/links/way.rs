@@ -29,7 +29,7 @@ pub enum Obstacle {
     },
     /// The request that reached the store differs from the signed one.
     #[error(
-        "links name {origin}, and the store behind it refuses their signature ({code}): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path"
+        "links name {origin}, and the store behind it rejects their signature ({code}): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path"
     )]
     Changed {
         /// The server that links name.
@@ -40,7 +40,7 @@ pub enum Obstacle {
     /// The signature is for another region.
     #[error(
         "links name {origin}, whose region is {}, and are signed for {signed}: set the connection's region",
-        expected.as_deref().unwrap_or("another one")
+        expected.as_deref().unwrap_or("a different one")
     )]
     Region {
         /// The server that links name.
@@ -52,7 +52,7 @@ pub enum Obstacle {
     },
     /// The answer is not a store's.
     #[error(
-        "links name {origin}, where something else than a store answers (status {status}, without an error code of S3): it passes no requests on to the store"
+        "links name {origin}, where a server that is not a store answers (status {status}, without an error code of S3): it passes no requests on to the store"
     )]
     NoStore {
         /// The server that links name.
@@ -220,17 +220,17 @@ mod tests {
         opens
         opens
         opens
-        links name https://files.acme.example, and the store behind it refuses their signature (SignatureDoesNotMatch): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
-        links name https://files.acme.example, and the store behind it refuses their signature (SignatureDoesNotMatch): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
-        links name https://files.acme.example, and the store behind it refuses their signature (AccessDenied): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
-        links name https://files.acme.example, and the store behind it refuses their signature (SignatureDoesNotMatch): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
+        links name https://files.acme.example, and the store behind it rejects their signature (SignatureDoesNotMatch): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
+        links name https://files.acme.example, and the store behind it rejects their signature (SignatureDoesNotMatch): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
+        links name https://files.acme.example, and the store behind it rejects their signature (AccessDenied): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
+        links name https://files.acme.example, and the store behind it rejects their signature (SignatureDoesNotMatch): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path
         links name https://files.acme.example, which answers 403 SignatureDoesNotMatch
         links name https://files.acme.example, whose region is eu-west-1, and are signed for us-east-1: set the connection's region
         links name https://files.acme.example, whose region is eu-west-2, and are signed for us-east-1: set the connection's region
-        links name https://files.acme.example, whose region is another one, and are signed for us-east-1: set the connection's region
-        links name https://files.acme.example, where something else than a store answers (status 404, without an error code of S3): it passes no requests on to the store
-        links name https://files.acme.example, where something else than a store answers (status 200, without an error code of S3): it passes no requests on to the store
-        links name https://files.acme.example, where something else than a store answers (status 502, without an error code of S3): it passes no requests on to the store
+        links name https://files.acme.example, whose region is a different one, and are signed for us-east-1: set the connection's region
+        links name https://files.acme.example, where a server that is not a store answers (status 404, without an error code of S3): it passes no requests on to the store
+        links name https://files.acme.example, where a server that is not a store answers (status 200, without an error code of S3): it passes no requests on to the store
+        links name https://files.acme.example, where a server that is not a store answers (status 502, without an error code of S3): it passes no requests on to the store
         links name https://files.acme.example, which answers 403 InvalidAccessKeyId
         links name https://files.acme.example, which answers 503 SlowDown
         ");

@@ -170,7 +170,7 @@ impl<'a> PictureLoader<'a> {
                 job.id = %self.plan.job.id,
                 object.key = object.key.as_str(),
                 error,
-                "a picture cannot be looked at; its place in the gallery has no known size"
+                "could not read a picture; its size in the gallery is unknown"
             );
         }
         None
@@ -220,7 +220,7 @@ impl<'a> PictureLoader<'a> {
 
     fn shelf_failed(&self, error: &(dyn std::error::Error + 'static)) {
         let error = chain(error);
-        tracing::warn!(job.id = %self.plan.job.id, error, "what is known of pictures is not kept or not found");
+        tracing::warn!(job.id = %self.plan.job.id, error, "picture cache failed");
     }
 
     /// The name under which a picture is stored. It differs for each state of the object, and for each version of the program

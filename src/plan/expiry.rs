@@ -197,7 +197,7 @@ pub fn asked_until(asked: Span, now: Timestamp) -> Timestamp {
 
 /// The links are no longer fresh enough to be handed out; they have to be signed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the links were signed so long ago that half of their time is over; they are signed anew")]
+#[error("half of the links' lifetime is over; signing them again")]
 pub struct Aged;
 
 /// Why links cannot be valid for as long as was asked.
@@ -229,11 +229,11 @@ pub enum Limit {
     #[error("the signing credentials ended at {0}")]
     CredentialsEnded(Timestamp),
     /// The credentials, which expire so soon that their source is about to renew them.
-    #[error("the signing credentials end at {0}, and their source gives no others yet")]
+    #[error("the signing credentials end at {0}, and their source has not renewed them yet")]
     CredentialsEnding(Timestamp),
     /// The credentials, whose end is unknown.
     #[error(
-        "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant)"
+        "the signing credentials are temporary and do not say when they expire (AWS_CREDENTIAL_EXPIRATION is missing, or is not an instant)"
     )]
     CredentialsUnknown,
 }

@@ -163,12 +163,12 @@ pub enum Refusal {
     },
     /// The job asks to resend in-doubt mails where the configuration holds them.
     #[error(
-        "the job's on_doubt is \"resend\", and the configuration's ledger.on_doubt \"hold\": a job can be stricter, and not laxer"
+        "the job's on_doubt is \"resend\", and the configuration's ledger.on_doubt \"hold\": a job may set only the stricter value"
     )]
     OnDoubt,
     /// The published object would itself start a job.
     #[error(
-        "publishing to {target} would start a job by an [[on_event]] rule, and that job another"
+        "publishing to {target} would trigger an [[on_event]] rule, and the job of that rule would publish and trigger it again"
     )]
     Loop {
         /// Where it was to be published.
@@ -184,14 +184,14 @@ pub enum Refusal {
     },
     /// More links than the rule allows.
     #[error(
-        "the job makes more than {limit} links, which is all that its [[allow]] rule lets it make (max_links)"
+        "the job makes more than {limit} links, the most that its [[allow]] rule permits (max_links)"
     )]
     TooManyLinks {
         /// How many it may make.
         limit: u64,
     },
     /// No object matches, and the job requires one.
-    #[error("nothing is there to hand out under {place} (from.when_empty = \"refuse\")")]
+    #[error("there are no objects to hand out under {place} (from.when_empty = \"refuse\")")]
     Empty {
         /// Where no object was found.
         place: String,

@@ -181,7 +181,7 @@ impl Queue for MemoryQueue {
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
         let pause = self.lock().slow;
         tokio::time::sleep(pause).await;
-        self.request("extend the hold on a message", |state| {
+        self.request("extend the visibility of a message", |state| {
             let at = state.held(receipt)?;
             state.messages[at].visible_at = Some(Instant::now() + visibility);
             state.extensions += 1;
@@ -204,7 +204,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {
-        self.request("look at the queue", |state| {
+        self.request("count the messages of the queue", |state| {
             Some(state.messages.len() as u64)
         })
     }

@@ -66,7 +66,7 @@ impl SqliteQueue {
             .call(move |connection| connection.execute(sql, [before]));
         pruned
             .await
-            .map_err(|error| failed("forget parked messages", error))
+            .map_err(|error| failed("prune the parked messages", error))
     }
 
     /// The parked messages, oldest first, at most `limit`, from the one after `after` on.
@@ -121,11 +121,11 @@ impl SqliteQueue {
             .database
             .call(move |connection| connection.execute(sql, params![now, CLOCK_STEP_MS]))
             .await
-            .map_err(|error| failed("look at the queue", error))?;
+            .map_err(|error| failed("count the messages of the queue", error))?;
         if shown > 0 {
             tracing::warn!(
                 messages = shown,
-                "the clock was set back; messages that it would have hidden for longer are visible"
+                "the clock was set back; messages that it hid for longer are visible again"
             );
         }
         Ok(())
@@ -257,8 +257,13 @@ impl Queue for SqliteQueue {
 
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
         let sql = "UPDATE message SET visible_at = ?2, hidden_at = ?3 WHERE receipt = ?1 AND state = 'ready'";
-        self.hide("extend the hold on a message", sql, receipt, visibility)
-            .await
+        self.hide(
+            "extend the visibility of a message",
+            sql,
+            receipt,
+            visibility,
+        )
+        .await
     }
 
     async fn release(&self, receipt: &Receipt, after: Duration) -> Result<(), QueueError> {
@@ -311,7 +316,7 @@ impl Queue for SqliteQueue {
             })
             .await
             .map(|count| count.unsigned_abs())
-            .map_err(|error| failed("look at the queue", error))
+            .map_err(|error| failed("count the messages of the queue", error))
     }
 }
 

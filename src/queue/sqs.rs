@@ -87,7 +87,8 @@ async fn count(
         .attribute_names(name.clone())
         .send()
         .await;
-    let answer = answer.map_err(|error| EdgeError::from_sdk(format!("look at {url}"), &error))?;
+    let answer = answer
+        .map_err(|error| EdgeError::from_sdk(format!("get the attributes of {url}"), &error))?;
     let attributes = answer.attributes;
     Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
 }
@@ -161,11 +162,9 @@ impl Queue for SqsQueue {
             .queue_url(&self.url)
             .receipt_handle(receipt.expose())
             .visibility_timeout(seconds(visibility.min(MAX_VISIBILITY)));
-        request
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| receipt_error("extend the hold on a message of", &self.url, &error))
+        request.send().await.map(drop).map_err(|error| {
+            receipt_error("extend the visibility of a message of", &self.url, &error)
+        })
     }
 
     fn parks(&self) -> bool {

@@ -443,8 +443,8 @@ mod tests {
             )
             .unwrap()
         };
-        insta::assert_snapshot!(begin().push(&batch(0..4), &Pictures::default()).unwrap_err(), @"the gallery was laid out for 3 links, but 4 came: the objects changed meanwhile");
-        insta::assert_snapshot!(begin().finish().unwrap_err(), @"the gallery was laid out for 3 links, but 0 came: the objects changed meanwhile");
+        insta::assert_snapshot!(begin().push(&batch(0..4), &Pictures::default()).unwrap_err(), @"the gallery was planned for 3 links, but 4 were signed: the objects changed meanwhile");
+        insta::assert_snapshot!(begin().finish().unwrap_err(), @"the gallery was planned for 3 links, but 0 were signed: the objects changed meanwhile");
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn link(call: &Call<'_>) -> Result<String, String> {
         return Ok(url.to_owned());
     }
     // The URL is a secret, so the error does not contain it.
-    Err("was given something that is no https link".to_owned())
+    Err("needs an https URL".to_owned())
 }
 
 /// One of several texts, by count: `{{plural count one="page" other="pages"}}`.

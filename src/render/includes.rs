@@ -87,8 +87,7 @@ fn step<'o>(name: &'o str, trail: &mut Vec<&'o str>) -> Result<(), IncludeError>
 }
 
 fn too_deep(name: &str) -> IncludeError {
-    let reason =
-        format!("blocks and included templates stand in each other more than {MAX_DEPTH} deep");
+    let reason = format!("blocks and includes are nested more than {MAX_DEPTH} deep");
     (name.to_owned(), reason)
 }
 

@@ -95,7 +95,7 @@ impl NameWalk<'_> {
         let Some(template) = self.engine.get_template(name) else {
             let known = self.engine.get_templates().keys().map(String::as_str);
             let reason = format!(
-                "{{{{> {name}}}}} includes a template that is not there{}",
+                "{{{{> {name}}}}} includes an unknown template{}",
                 hint(name, known)
             );
             return Err(from.map_or_else(
@@ -138,7 +138,7 @@ impl NameWalk<'_> {
             TemplateElement::PartialExpression(partial)
             | TemplateElement::PartialBlock(partial) => self.partial(partial, here),
             // `syntax` has already rejected these.
-            _ => Err(here.stray("has a tag that no template needs".to_owned())),
+            _ => Err(here.stray("has a tag that is not supported".to_owned())),
         }
     }
 
@@ -173,7 +173,7 @@ impl NameWalk<'_> {
     ) -> Result<(), Stray> {
         if !helpers::names().any(|known| known == helper) {
             return Err(here.stray(format!(
-                "uses the helper {helper:?}, which there is not{}",
+                "uses the helper {helper:?}, which does not exist{}",
                 hint(helper, helpers::names())
             )));
         }
@@ -217,7 +217,7 @@ impl NameWalk<'_> {
             Parameter::Path(path) => resolve(path, here),
             Parameter::Subexpression(inner) => self.subexpression(inner, here),
             Parameter::Name(_) | Parameter::Literal(_) => Ok(Shape::Open),
-            _ => Err(here.stray("has a tag that no template needs".to_owned())),
+            _ => Err(here.stray("has a tag that is not supported".to_owned())),
         }
     }
 
@@ -228,7 +228,7 @@ impl NameWalk<'_> {
     ) -> Result<Shape<'v>, Stray> {
         match inner.as_element() {
             TemplateElement::Expression(call) => self.expression(call, here),
-            _ => Err(here.stray("has a tag that no template needs".to_owned())),
+            _ => Err(here.stray("has a tag that is not supported".to_owned())),
         }
     }
 
@@ -317,7 +317,7 @@ impl NameWalk<'_> {
             (Some(instead), _) => self.template(instead, here),
             (None, GivenBlock::Yes) => Ok(()),
             (None, GivenBlock::No) => Err(here.stray(format!(
-                "shows {PARTIAL_BLOCK}, but nothing gives it a block: include it by {{{{#> …}}}}"
+                "shows {PARTIAL_BLOCK}, but is included without a block: include it by {{{{#> …}}}}"
             ))),
         }
     }
@@ -347,7 +347,7 @@ fn resolve<'v>(path: &Path, here: &Here<'_, 'v>) -> Result<Shape<'v>, Stray> {
         false => here.frames.iter().rev().nth(ups),
     };
     let Some(from) = from else {
-        return Err(here.stray(format!("uses {raw}, but there is nothing so far up")));
+        return Err(here.stray(format!("uses {raw}, but no enclosing block is so far up")));
     };
     let given = names.first().and_then(|first| {
         here.frames
@@ -376,7 +376,7 @@ fn resolve<'v>(path: &Path, here: &Here<'_, 'v>) -> Result<Shape<'v>, Stray> {
             },
             Shape::Known(_) => {
                 return Err(here.stray(format!(
-                    "uses {raw}, but what stands before {name:?} has no parts"
+                    "uses {raw}, but the value before {name:?} has no fields"
                 )));
             }
         };

@@ -164,7 +164,7 @@ impl Strings {
             };
             if let Some(stray) = word.placeholders().difference(&model.placeholders()).next() {
                 return Err(format!(
-                    "the word {key:?} has the place {{{stray}}}, for which there is no value"
+                    "the word {key:?} has the placeholder {{{stray}}}, which has no value"
                 ));
             }
         }

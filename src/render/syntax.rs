@@ -91,7 +91,7 @@ pub(super) struct Include {
 pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, SyntaxError> {
     let tags = tags(source)?;
     if let (Medium::Inert, Some(tag)) = (medium, tags.first()) {
-        let reason = "nothing can be filled in in a style or a script";
+        let reason = "a value must not stand in a style or a script";
         return Err((tag.line, reason.to_owned()));
     }
     outline(&tags)
@@ -155,7 +155,7 @@ fn classify(tag: &str, line: usize) -> Result<TemplateTag<'_>, SyntaxError> {
         return refuse("would show a value without escaping it: use two braces");
     }
     if inner.starts_with('*') || inner.starts_with("#*") {
-        return refuse("is a decorator: put a template of its own into partials/ in its place");
+        return refuse("is a decorator, which is not supported: use a template in partials/");
     }
     if let Some(comment) = inner.strip_prefix('!') {
         return Ok(TemplateTag {
@@ -175,7 +175,7 @@ fn classify(tag: &str, line: usize) -> Result<TemplateTag<'_>, SyntaxError> {
     };
     let unquoted = without_quotes(inside);
     if unquoted.contains(['[', ']', '{', '}']) {
-        return refuse("has brackets or braces in it, which no template needs");
+        return refuse("has brackets or braces in it, which are not supported");
     }
     let mut depth: usize = 0;
     for c in unquoted.chars() {
@@ -186,7 +186,7 @@ fn classify(tag: &str, line: usize) -> Result<TemplateTag<'_>, SyntaxError> {
         }
         if depth > MAX_CALL_DEPTH {
             return refuse(&format!(
-                "has helpers in each other more than {MAX_CALL_DEPTH} deep"
+                "has helpers nested more than {MAX_CALL_DEPTH} deep"
             ));
         }
     }
@@ -235,7 +235,7 @@ fn outline(tags: &[TemplateTag<'_>]) -> Result<Outline, SyntaxError> {
         }
         let depth: usize = open.iter().map(|block| 1 + block.chained).sum();
         if depth > MAX_BLOCK_DEPTH {
-            let reason = format!("blocks stand in each other more than {MAX_BLOCK_DEPTH} deep");
+            let reason = format!("blocks are nested more than {MAX_BLOCK_DEPTH} deep");
             return Err((tag.line, reason));
         }
         outline.depth = outline.depth.max(depth);
@@ -276,7 +276,8 @@ fn included(tag: &TemplateTag<'_>) -> Result<Option<String>, SyntaxError> {
         return Ok(None);
     }
     if tag.word().starts_with(['(', '"', '\'']) {
-        let reason = "a template to include is named as it is, not worked out and not in quotes";
+        let reason =
+            "an included template is named by its plain path, without quotes or expressions";
         return Err((tag.line, reason.to_owned()));
     }
     Ok(Some(tag.word().to_owned()))

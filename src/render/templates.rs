@@ -658,10 +658,10 @@ mod tests {
         the template email/report/body.html.hbs, line 1: uses size_byte, but there is no "size_byte": did you mean "size_bytes"?
         the template email/report/body.html.hbs, line 1: uses the word "greting", which strings/en.toml does not have: did you mean "greeting"?
         the template email/report/body.html.hbs, line 1: uses the word "works_until" without when=…
-        the template email/report/body.html.hbs, line 1: uses the helper "sice", which there is not: did you mean "size"?
+        the template email/report/body.html.hbs, line 1: uses the helper "sice", which does not exist: did you mean "size"?
         the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
-        the template email/report/body.html.hbs, line 1: uses subject.length, but what stands before "length" has no parts
-        the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes a template that is not there: did you mean "partials/button.html"?
+        the template email/report/body.html.hbs, line 1: uses subject.length, but the value before "length" has no fields
+        the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes an unknown template: did you mean "partials/button.html"?
         the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
         "#);
     }
@@ -688,7 +688,7 @@ mod tests {
         the template email/report/body.html.hbs, line 1: {{{subject}}} would show a value without escaping it: use two braces
         the template email/report/body.html.hbs, line 1: {{&subject}} would show a value without escaping it: use two braces
         the template email/report/body.html.hbs, line 1: {{{{raw}}} would show a value without escaping it: use two braces
-        the template email/report/body.html.hbs, line 1: {{#*inline "x"}} is a decorator: put a template of its own into partials/ in its place
+        the template email/report/body.html.hbs, line 1: {{#*inline "x"}} is a decorator, which is not supported: use a template in partials/
         the template email/report/body.html.hbs, line 1: a backslash before {{ does not belong there: write &#123; for a brace
         "#);
     }
@@ -718,8 +718,8 @@ mod tests {
             "{{> partials/button.html}}",
         ));
         insta::assert_snapshot!(told.join("\n"), @"
-        the template email/report/body.html.hbs, line 1: blocks stand in each other more than 16 deep
-        the template email/report/body.html.hbs, line 1: {{#if (not (not (not (not (not (not count))))))}} has helpers in each other more than 4 deep
+        the template email/report/body.html.hbs, line 1: blocks are nested more than 16 deep
+        the template email/report/body.html.hbs, line 1: {{#if (not (not (not (not (not (not count))))))}} has helpers nested more than 4 deep
         the template email/report/body.html.hbs: has 300000 bytes; 262144 are allowed
         the template partials/a.html.hbs: includes itself: partials/a.html → partials/b.html → partials/a.html
         the template partials/button.html.hbs: includes itself: partials/button.html → partials/button.html
@@ -757,9 +757,9 @@ mod tests {
             refused_chain(30, 1),
         ];
         insta::assert_snapshot!(told.join("\n"), @r"
-        the template email/report/body.html.hbs, line 1: blocks stand in each other more than 16 deep
-        the template partials/p0.html.hbs: blocks and included templates stand in each other more than 32 deep
-        the template partials/p0.html.hbs: blocks and included templates stand in each other more than 32 deep
+        the template email/report/body.html.hbs, line 1: blocks are nested more than 16 deep
+        the template partials/p0.html.hbs: blocks and includes are nested more than 32 deep
+        the template partials/p0.html.hbs: blocks and includes are nested more than 32 deep
         the template partials/p3.html.hbs: includes templates more than 200 times
         nothing
         ");
@@ -795,12 +795,12 @@ mod tests {
             body("{{> (lookup vars \"x\")}}"),
         ];
         insta::assert_snapshot!(told.join("\n"), @r#"
-        the template email/report/body.html.hbs, line 1: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
-        the template partials/mail.html.hbs, line 52: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
-        the template email/report/body.html.hbs, line 1: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
+        the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
+        the template partials/mail.html.hbs, line 52: shows @partial-block, but is included without a block: include it by {{#> …}}
+        the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
         the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
-        the template email/report/body.html.hbs, line 1: a template to include is named as it is, not worked out and not in quotes
-        the template email/report/body.html.hbs, line 1: a template to include is named as it is, not worked out and not in quotes
+        the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
+        the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
         "#);
     }
 
@@ -840,7 +840,7 @@ mod tests {
         the template email/news/body.html.hbs: is missing: the others of its folder are there
         the template email/report/notes.txt.hbs: is no part of a template: those are body.html, body.txt, subject.txt
         the template strings/en.toml, line 2: is not a file of words: a word is a text, or a table of its forms
-        the template strings/de.toml: the word "open" has the place {nam}, for which there is no value
+        the template strings/de.toml: the word "open" has the placeholder {nam}, which has no value
         the template strings/it.toml: adds a language, and so needs a [language] table
         "#);
     }

@@ -224,7 +224,7 @@ impl Deliveries {
         };
         let written = write(&self.dir, &file, deaths, DeliveryStep::Reading);
         if let Err(error) = &written {
-            tracing::warn!(%error, "could not note the beginning of a delivery; the death of the process would not be counted");
+            tracing::warn!(%error, "could not record the start of a delivery; a crash would not be counted");
         }
         Some(Delivery {
             inner: Arc::new(DeliveryInner {

@@ -168,19 +168,22 @@ impl ObjectStore for MemoryStore {
         let place = (bucket.to_string(), key.to_string());
         if let Some(fact) = self.lock().unreadable.get(&place) {
             return Err(EdgeError::new(
-                format!("look at s3://{bucket}/{key}"),
+                format!("get the metadata of s3://{bucket}/{key}"),
                 *fact,
                 "told to fail",
             ));
         }
-        self.request(format!("look at s3://{bucket}/{key}"), |state| {
-            let objects = state.buckets.get(bucket.as_str())?;
-            let (mut meta, _) = objects.get(key.as_str())?.clone();
-            if let Some(storage) = state.storage.get(&place) {
-                meta.storage = *storage;
-            }
-            Some(meta)
-        })
+        self.request(
+            format!("get the metadata of s3://{bucket}/{key}"),
+            |state| {
+                let objects = state.buckets.get(bucket.as_str())?;
+                let (mut meta, _) = objects.get(key.as_str())?.clone();
+                if let Some(storage) = state.storage.get(&place) {
+                    meta.storage = *storage;
+                }
+                Some(meta)
+            },
+        )
     }
 
     async fn beginning(

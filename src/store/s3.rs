@@ -45,7 +45,7 @@ use crate::text::printable;
 const READ_AT_ONCE: usize = 256 * 1024;
 
 /// The error for a truncated listing without a token. If it were taken for the last page, further objects would be missed.
-const MORE_NOWHERE: &str = "the listing says that there is more and not where";
+const MORE_NOWHERE: &str = "the listing is truncated and has no continuation token";
 
 /// The results of the two readers of a listing as text; the first reads plain answers only. For the fuzz targets, which
 /// compare them.
@@ -178,7 +178,7 @@ impl S3Store {
         let region = self.look_up_region(bucket).await?;
         if !is_region(&region) {
             let region = printable(&region, MAX_SHOWN_VALUE_BYTES);
-            let reason = format!("the answer names the region {region}, which is none");
+            let reason = format!("the answer names {region}, which is not a region");
             let action = format!("look up the region of s3://{bucket}");
             return Err(EdgeError::new(action, ErrorKind::Rejected, reason));
         }
@@ -201,7 +201,9 @@ impl S3Store {
         match self.head_bucket(bucket).await {
             Err(failed) if gives_no_reason(&failed) => {
                 let listing = self.client.list_objects_v2().bucket(bucket.as_str());
-                let listing = listing.max_keys(1).send().await;
+                let listing = listing.max_keys(1).customize();
+                let listing = listing.interceptor(http::RequestTerms::naming_a_key());
+                let listing = listing.send().await;
                 let action = || format!("look up the region of s3://{bucket}");
                 listing.map_err(|error| EdgeError::from_sdk(action(), &error))?;
                 // The credentials may have been renewed by now.
@@ -213,7 +215,12 @@ impl S3Store {
 
     async fn head_bucket(&self, bucket: &Bucket) -> Result<String, StoreError> {
         let request = self.client.head_bucket().bucket(bucket.as_str());
-        match request.send().await {
+        let request = request.customize();
+        match request
+            .interceptor(http::RequestTerms::naming_a_key())
+            .send()
+            .await
+        {
             Ok(answer) => Ok(answer.bucket_region.unwrap_or_else(|| self.own_region())),
             Err(error) => {
                 let headers = error.raw_response().map(|answer| answer.headers());
@@ -395,7 +402,7 @@ impl ObjectStore for S3Store {
                 self.answers(bucket).await?;
                 list().await.map_err(refused_for_a_name)
             }
-            Err(error) if error.is_broken_at_name() => self.answers(bucket).await.and(Err(error)),
+            Err(error) if error.has_failed_at_name() => self.answers(bucket).await.and(Err(error)),
             answer => answer,
         }
     }
@@ -419,7 +426,7 @@ impl ObjectStore for S3Store {
                 self.answers(bucket).await?;
                 head().await.map_err(refused_for_a_name)
             }
-            Err(error) if error.is_broken_at_name() => self.answers(bucket).await.and(Err(error)),
+            Err(error) if error.has_failed_at_name() => self.answers(bucket).await.and(Err(error)),
             answer => answer,
         }
     }
@@ -480,7 +487,7 @@ impl ObjectStore for S3Store {
                     };
                     let uploaded = upload.await;
                     let may_be_the_name =
-                        |error: &StoreError| error.is_foreign() || error.is_broken_at_name();
+                        |error: &StoreError| error.is_foreign() || error.has_failed_at_name();
                     if uploaded.as_ref().is_err_and(may_be_the_name) {
                         self.answers(bucket).await?;
                     }
@@ -513,7 +520,7 @@ impl ObjectStore for S3Store {
                 is_asked_again = true;
                 continue;
             }
-            if error.is_broken_at_name() {
+            if error.has_failed_at_name() {
                 self.answers(bucket).await?;
             }
             let error = refused_for_a_name(error);

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
@@ -196,6 +197,12 @@ impl SpareDescriptors {
     }
 }
 
+/// Whether a connection waits to be accepted.
+fn is_waiting(listener: &TcpListener) -> bool {
+    let mut readable = [PollFd::new(listener, PollFlags::IN)];
+    rustix::event::poll(&mut readable, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Answers until the task is dropped. Fails if the runtime cannot watch the listener.
 pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Result<Infallible> {
     let spare = SpareDescriptors::of(&listener)?;
@@ -211,8 +218,8 @@ pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Resul
             }
         };
         let Ok((stream, _)) = accepted else {
-            // The process or the system is out of file descriptors.
-            if !spare.give_up_one() {
+            // The process or the system is out of file descriptors. Linux says so before it looks for a connection.
+            if !is_waiting(&listener) || !spare.give_up_one() {
                 tokio::time::sleep(REPLACED_EVERY).await;
                 spare.replace();
             }

@@ -22,7 +22,7 @@ const LAST_EXTENSION: Duration = Duration::from_secs(10);
 /// The extension as a step of the queue's edge. An answered poll says nothing about it.
 const EXTENDING: Step = Step {
     rank: 1,
-    name: "the extension of the hold on a message",
+    name: "the extension of a message's visibility",
 };
 
 /// How the work ended, and whether the message is still ours.
@@ -130,7 +130,7 @@ impl<'a> Lease<'a> {
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
-                    "could not extend the hold on a message; trying again"
+                    "could not extend the visibility of a message; retrying"
                 );
                 // Until the lease expires, no other worker can have the message.
                 if Instant::now() >= self.held_until {

@@ -1,5 +1,7 @@
-//! Probes edges that are down, so that their recovery is noticed within seconds and without a job. Also probes edges
-//! that are not used, so that `/ready` reports their failure before a job needs them.
+//! Probes edges that are down, so that their recovery is noticed within seconds and without a job.
+//!
+//! Edges that are not used are probed too, so that `/ready` reports their failure before a job needs them, and stores at which a
+//! request failed whose key may be the cause.
 
 use std::time::Duration;
 
@@ -23,6 +25,9 @@ const QUIET: Duration = Duration::from_secs(8);
 /// The same for an edge that denies requests: it may deny all, and may have been repaired.
 const QUIET_DENIED: Duration = Duration::from_secs(3);
 
+/// After how long without an answer to a request a store is probed: before it counts as silent.
+const DOUBTED_AFTER: Duration = Duration::from_secs(2);
+
 /// The name under which probes use edges.
 const NAME: &str = "probe";
 
@@ -37,24 +42,23 @@ pub async fn probe(services: &Services) {
                 let asked = timeout(TRIAL, connection.s3.probe(&rule.bucket));
                 boxed(async { drop(asked.await) })
             };
-            watches.push(boxed(watch(
-                services,
-                connection.s3.edge(),
-                Use::Often,
-                ask,
-            )));
+            let edge = connection.s3.edge();
+            let may_be_asked = || is_due(edge, Use::Often, &services.edges) || is_questioned(edge);
+            watches.push(boxed(watch(edge, may_be_asked, ask)));
         }
         // Each probe would be a call of STS; credentials are renewed long before they expire.
         let ask = || boxed(ask_for_credentials(&connection.signer));
         let edge = connection.signer.edge();
-        watches.push(boxed(watch(services, edge, Use::Seldom, ask)));
+        let may_be_asked = || is_due(edge, Use::Seldom, &services.edges);
+        watches.push(boxed(watch(edge, may_be_asked, ask)));
     }
     if let Some(edge) = services.recording.ledger.edge() {
         let ask = || {
             let asked = timeout(TRIAL, services.recording.ledger.jobs(1));
             boxed(async { drop(asked.await) })
         };
-        watches.push(boxed(watch(services, edge, Use::Often, ask)));
+        let may_be_asked = || is_due(edge, Use::Often, &services.edges);
+        watches.push(boxed(watch(edge, may_be_asked, ask)));
     }
     if let Mailer::Smtp(relays) = &services.sending.mailer {
         for (_, relay) in relays.iter() {
@@ -71,11 +75,11 @@ enum Use {
     Seldom,
 }
 
-/// Probes one edge when it is down and its pause is over, or when it is not used. The requests report the result.
-async fn watch<'a>(services: &Services, edge: &Edge, used: Use, ask: impl Fn() -> Boxed<'a>) {
+/// Probes one edge when it may be asked. The requests report the result.
+async fn watch<'a>(edge: &'a Edge, may_be_asked: impl Fn() -> bool, ask: impl Fn() -> Boxed<'a>) {
     loop {
         sleep(LOOK_EVERY).await;
-        if is_due(edge, used, &services.edges) {
+        if may_be_asked() {
             ask_until_answered(&ask, || !edge.is_failing()).await;
         }
     }
@@ -92,6 +96,12 @@ async fn watch_relay(services: &Services, relay: &Relay) {
             ask_until_answered(&ask, || !relay.edge().is_failing()).await;
         }
     }
+}
+
+/// Whether a probe has to decide if an edge is up: a request failed, or waits without an answer, and its name may be the cause.
+fn is_questioned(edge: &Edge) -> bool {
+    let is_doubted = edge.take_doubt();
+    edge.outage().is_none() && (is_doubted || edge.silent_at(DOUBTED_AFTER).is_some())
 }
 
 fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {

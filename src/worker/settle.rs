@@ -35,7 +35,7 @@ pub fn log(
                 message.id = id,
                 job.id = job,
                 error = words,
-                "the disk failed; receiving no more"
+                "audit log write failed; no more messages are received"
             );
         }
         (FailureClass::Busy, _) => {
@@ -44,7 +44,7 @@ pub fn log(
                 job.id = job,
                 receive_count,
                 error = words,
-                "busy-wait: the message is released for later"
+                "message released: another worker has the job"
             );
         }
         (_, Disposition::Retry { after }) if error.outage().is_some() => {
@@ -53,7 +53,7 @@ pub fn log(
                 job.id = job,
                 retry_in_secs = after.as_secs(),
                 error = words,
-                "a job waits for what it needs"
+                "job deferred: a dependency is down"
             );
         }
         (_, Disposition::Retry { after }) if error.needs_a_person() => {
@@ -64,7 +64,7 @@ pub fn log(
                 receive_count,
                 retry_in_secs,
                 error = words,
-                "a job waits for somebody to repair this"
+                "job deferred: an operator must repair the cause"
             );
         }
         (_, Disposition::Retry { after }) => {
@@ -75,7 +75,7 @@ pub fn log(
                 receive_count,
                 retry_in_secs,
                 error = words,
-                "a job failed and is tried again"
+                "job failed; it will be retried"
             );
         }
         (_, Disposition::Park) if !is_parked_here => {
@@ -93,7 +93,7 @@ pub fn log(
                 job.id = job,
                 receive_count,
                 error = words,
-                "a job cannot be done and is parked"
+                "job parked"
             );
         }
     }

@@ -41,7 +41,7 @@ pub(super) async fn holding<T>(
     tokio::select! {
         biased;
         done = until => done,
-        () = hold(queue, waiting, visibility) => unreachable!("holding does not end by itself"),
+        () = hold(queue, waiting, visibility) => unreachable!("the renewal of leases never ends"),
     }
 }
 
@@ -59,7 +59,7 @@ async fn hold(queue: &dyn Queue, waiting: &MessageGroup, visibility: Duration) {
                 tracing::warn!(
                     message.id,
                     error = chain(&error),
-                    "could not extend the hold on a message that waits for its turn; trying again"
+                    "could not extend the visibility of a message that waits for its group; retrying"
                 );
             }
         }

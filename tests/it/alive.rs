@@ -216,7 +216,7 @@ async fn a_secret_that_is_being_written_keeps_no_job_waiting_and_the_old_one_is_
         key_of(&mail_of(&world, &config, "meanwhile").await.hrefs[0]),
         "AKIAOLD"
     );
-    let words = "those that it gave before stay in use";
+    let words = "the previous ones stay in use";
     assert_eq!(
         daemon_log(&config).matches(words).count(),
         1,
@@ -588,7 +588,7 @@ async fn a_session_that_does_not_say_its_end_or_has_no_token_is_promised_to_nobo
         presign(home.path(), &connection, &KEYS, &[])
     };
     let endless = of("<Credentials>KEYS</Credentials>").await;
-    assert!(endless.contains("do not say when they end"), "{endless}");
+    assert!(endless.contains("do not say when they expire"), "{endless}");
     let over = "<Credentials>KEYS<Expiration>2020-01-01T00:00:00Z</Expiration></Credentials>";
     let over = of(over).await;
     assert!(over.contains("ended at 2020-01-01T00:00:00Z"), "{over}");
@@ -617,7 +617,7 @@ async fn what_sts_says_against_a_role_reaches_the_terminal() {
     let connection = format!("{ROLE}sts_endpoint_url = \"{url}\"\n");
     let said = presign(home.path(), &connection, &KEYS, &[]);
     assert!(
-        said.contains("could not take on the role arn:aws:iam::123456789012:role/reports"),
+        said.contains("could not assume the role arn:aws:iam::123456789012:role/reports"),
         "{said}"
     );
     assert!(
@@ -649,16 +649,8 @@ async fn keys_with_line_ends_around_them_sign_and_keys_with_line_ends_or_quotes_
     }
     for (id, secret, words) in [
         ("AK\nIA", "s", "the access key id holds a line end"),
-        (
-            "\"AKIA\"",
-            "s",
-            "the access key id stands in quotation marks",
-        ),
-        (
-            "AKIA",
-            "'s'",
-            "the secret access key stands in quotation marks",
-        ),
+        ("\"AKIA\"", "s", "the access key id is in quotation marks"),
+        ("AKIA", "'s'", "the secret access key is in quotation marks"),
         ("AKIA", "s\nt", "the secret access key holds a line end"),
     ] {
         let said = with(id, secret);

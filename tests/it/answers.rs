@@ -108,7 +108,7 @@ async fn an_object_with_more_metadata_than_is_read_is_refused_and_no_outage() {
     let mut job = job_of_r("keys");
     job["from"] = json!({ "connection": "r", "bucket": "reports", "keys": ["a.pdf"] });
     let line = told(&run(&world_at(&url), &job, &[]).await);
-    insta::assert_snapshot!(line, @"1: handout: could not look at s3://reports/a.pdf: the service refused the request: the head of the answer is too long: an object may have too many entries of metadata");
+    insta::assert_snapshot!(line, @"1: handout: could not get the metadata of s3://reports/a.pdf: the service refused the request: the head of the answer is too long: an object may have too many entries of metadata");
     assert_eq!(requests.lock().unwrap().len(), 1);
 }
 

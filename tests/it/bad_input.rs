@@ -122,19 +122,19 @@ async fn a_field_that_is_wrong_is_named() {
     the job's field links.expires_in cannot be read: it is a number, and a duration such as "24h", or a whole number of seconds is wanted
     the job's field links.expires_in is 8d: S3 lets a link live for 7d at most
     the job's field links.expires_in cannot be read: it is not a duration: write a whole number with a unit, such as "90s", "15m", "24h" or "7d"
-    the job's field from.keys stands beside from.prefix: give one of the two
+    the job's field from.keys is set together with from.prefix: give only one of them
     the job's field from.prefix is missing: give from.prefix or from.keys
     the job's field email is missing: a job needs at least one of email, gallery and manifest
     the job's field from.keys[1] is empty: give the object's key
     the job's field from.keys[0] holds the control character '\n', which no mail or page can carry
-    the job's field from.keys[0] is white space alone, which no request can name: give the object's key
+    the job's field from.keys[0] consists of white space only, which a request cannot name: give the object's key
     the job's field email.to is empty: a mail needs at least one recipient
     the job's field email.to[0] is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
     the job's field email.to[0] holds the character '\r', which could forge a mail's header or hide a name
     the job's field email.template holds the character '.': a template's name has letters, digits, '-' and '_'
     the job's field from.include[0] is not a pattern: unclosed character class; missing ']'
     the job's field from.limit is 0: leave it out, or give at least 1
-    the job's field vars.recipient is a name with a meaning of its own (recipient, object, job, event, vars, date, year, month, day, utc): choose another
+    the job's field vars.recipient is a reserved name (recipient, object, job, event, vars, date, year, month, day, utc): choose another
     the job's field gallery.publish.dir is not an absolute path without ".."
     "#);
 }
@@ -171,14 +171,14 @@ async fn what_does_not_exist_or_is_not_allowed_is_named() {
     insta::assert_snapshot!(reasons(&bodies).await, @r#"
     the job's field from.connection is elsewhere, which is no connection of the configuration; there are: local
     no [[allow]] rule of the configuration lets connection local hand out s3://secrets/; add one if this is wanted
-    the job's field email.template names the template "rapport", which is not installed; there are: digest, gallery-invite, report
+    the job's field email.template names the template "rapport", which is not installed; installed: digest, gallery-invite, report
     the job's field email.subject uses {{costumer}}, which has no value here; known are: recipient.name, recipient.address, recipient.locale, job.id
     the job's field links.filename uses {{object.nam}}, which has no value here; known are: recipient.name, recipient.address, recipient.locale, object.name, object.stem, object.extension, object.folder, object.key, job.id
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]
     the [[allow]] rules for s3://reports/ do not let it be published to s3://elsewhere/x/
     the [[allow]] rules for s3://reports/ do not let answers go to e…@evil.example (email.reply_to): answers quote live links
     the job's field gallery.publish.prefix has "." or ".." as a folder, which browsers change
-    nothing is there to hand out under s3://reports/gone.pdf (from.when_empty = "refuse")
+    there are no objects to hand out under s3://reports/gone.pdf (from.when_empty = "refuse")
     "#);
 }
 
@@ -247,5 +247,5 @@ async fn more_named_keys_than_the_rule_lets_a_job_link_are_refused_whether_or_no
         .job(&job("limited", 6, Some(5)))
         .job(&job("many", 6, None));
     world.run().await;
-    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 10 links, which is all that its [[allow]] rule lets it make (max_links)");
+    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 10 links, the most that its [[allow]] rule permits (max_links)");
 }

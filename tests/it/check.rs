@@ -174,7 +174,7 @@ fn the_key_of_a_distribution_is_named() {
     fs::write(credentials.join("secret"), "x").unwrap();
     let credentials = credentials.to_string_lossy();
     let checked = Checked::of(&world, &[("CREDENTIALS_DIRECTORY", &credentials)]);
-    insta::assert_snapshot!(checked.line("connections.fronted.cloudfront"), @"ok connections.fronted.cloudfront: links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key, only a link will tell");
+    insta::assert_snapshot!(checked.line("connections.fronted.cloudfront"), @"ok connections.fronted.cloudfront: links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key shows only when a link is opened");
 }
 
 /// A world whose queue is in SQS.
@@ -266,7 +266,7 @@ async fn a_parked_url_that_cannot_work_is_a_failure_and_a_hasty_redrive_policy_a
         checked.failures();
         checked.line("parked messages").to_owned()
     };
-    insta::assert_snapshot!(parked(&world), @"ok parked messages: there is no queue.parked_url: what cannot be done is left to the queue's redrive policy");
+    insta::assert_snapshot!(parked(&world), @"ok parked messages: queue.parked_url is not set: rejected messages are left to the queue's redrive policy");
     world.config.queue.parked_url = Some(format!("{url}-that-is-missing"));
     let missing = parked(&world);
     assert!(
@@ -339,7 +339,7 @@ async fn a_silent_greeting_names_the_setting_of_tls_and_the_other_lines_do_not_w
     assert!(last.0 < Duration::from_secs(40), "{last:?}");
     assert!(last.1.starts_with("FAIL  mail.smtp "), "{last:?}");
     assert!(
-        last.1.contains("did not answer in time (greeting): no answer in time; a relay that speaks TLS from the first byte is silent so, and needs tls = \"implicit\""),
+        last.1.contains("did not answer in time (greeting): no answer in time; a relay that speaks TLS from the first byte is silent in the same way, and needs tls = \"implicit\""),
         "{last:?}"
     );
     // They were there long before: the pipe is no terminal, and nothing is held back for it.

@@ -328,7 +328,7 @@ async fn another_implementation_opens_what_somebody_presigns_from_its_beginning_
     insta::assert_snapshot!(refusal(&[&via[..], &["s3://other/a.pdf"]].concat()), @"78 handout: connection local has no distribution in front of s3://other/: see [connections.local.cloudfront], or leave out --via");
     insta::assert_snapshot!(refusal(&["--via", "cloudfront", "--expires-in", "9999d", place]), @"1 handout: --expires-in asks for 9999d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or take the real end by --expiry-guard clamp");
     insta::assert_snapshot!(refusal(&[&via[..], &["--from-network", "192.0.2.7/24", place]].concat()), @r#"64 error: invalid value '192.0.2.7/24' for '--from-network <NETWORK>': "192.0.2.7/24" is not an IPv4 network: write 192.0.2.0/24 or 192.0.2.7; CloudFront has no policies for IPv6"#);
-    insta::assert_snapshot!(refusal(&["--from-network", "192.0.2.7", place]), @"64 error: --not-before and --from-network are CloudFront's: S3 knows no such links; give --via cloudfront");
+    insta::assert_snapshot!(refusal(&["--from-network", "192.0.2.7", place]), @"64 error: --not-before and --from-network are for CloudFront only: S3 has no such links; give --via cloudfront");
 }
 
 #[tokio::test]
@@ -379,7 +379,7 @@ async fn what_could_run_scripts_is_not_linked_where_nothing_would_have_it_saved(
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
     0 
-    1 handout: not linked: s3://reports/a.html: it could run scripts, and the distribution cannot be told to have it saved (response_overrides = false)
+    1 handout: not linked: s3://reports/a.html: it could run scripts, and the distribution cannot be asked to send it as a download (response_overrides = false)
     64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
     64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
     64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
@@ -455,7 +455,7 @@ async fn what_a_distribution_cannot_open_or_a_rule_does_not_allow_is_refused_wit
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]
     links.expires_in asks for 30d, but the [[allow]] rule allows 7d at most; ask for less, raise the rule's max_expires_in, or set expiry_guard = "clamp" to print the real end
     links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or set expiry_guard = "clamp" to print the real end
-    links.expires_in asks for 30d, but S3 allows 7d at most, and links to pages and lists in a bucket are S3's whatever links.via says; publish to a directory, ask for less, or set expiry_guard = "clamp" to print the real end
+    links.expires_in asks for 30d, but S3 allows 7d at most, and links to pages and lists in a bucket are always signed for S3, also with links.via; publish to a directory, ask for less, or set expiry_guard = "clamp" to print the real end
     "#);
 }
 

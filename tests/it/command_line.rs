@@ -319,10 +319,7 @@ async fn parked_messages_of_sqs_are_listed_and_put_back() {
         assert!(listed.contains("\tjob-7\treason 7\n"), "{listed}");
     }
     let few = stdout(&parked(&["--limit", "3"]));
-    assert!(
-        few.ends_with("there may be more than these: --limit\n"),
-        "{few}"
-    );
+    assert!(few.ends_with("there may be more: raise --limit\n"), "{few}");
 
     let one = stdout(&parked(&["--requeue", &came_as[7]]));
     assert_eq!(
@@ -523,10 +520,10 @@ async fn parked_messages_are_counted_paged_and_forgotten() {
         21
     );
     let young = parked(&["--prune", "--older-than", "1d"]);
-    assert_eq!(young, "forgot 0 parked messages\n");
+    assert_eq!(young, "pruned 0 parked messages\n");
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let old = parked(&["--prune", "--older-than", "1s"]);
-    assert_eq!(old, "forgot 150 parked messages\n");
+    assert_eq!(old, "pruned 150 parked messages\n");
     assert_eq!(parked(&[]), "");
     let too_young = handout(&[
         "ledger",
@@ -545,7 +542,7 @@ async fn parked_messages_are_counted_paged_and_forgotten() {
         "--config",
         &config,
     ]);
-    assert_eq!(stdout(&ledger), "forgot 0 jobs\n");
+    assert_eq!(stdout(&ledger), "pruned 0 jobs\n");
 }
 
 /// Characters that command a terminal, end a line or turn text around.

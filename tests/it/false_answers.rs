@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::answers::{job_of_r, world_at};
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::liveness::{is_ready, is_unready, mailed};
-use crate::support::answering::{LISTING, answering, date};
+use crate::support::answering::{LISTING, answering, answering_raw, date};
 use crate::support::get;
 use crate::support::world::{World, email_job};
 
@@ -117,6 +117,82 @@ async fn what_is_no_answer_of_a_store_is_an_outage_and_jobs_are_back_soon_after_
         assert!(took < BACK_WITHIN, "{status} {body:.60}: {took:?}");
         daemon.stops(&config).await;
     }
+}
+
+/// An answer of a store.
+fn whole(status: &str, headers: &str, body: &str) -> String {
+    let date = date(SignedDuration::ZERO);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+/// What becomes of a request for a name that a proxy, or the store itself, fails.
+fn failed_name(fault: &str) -> Option<String> {
+    let slow_down = "<Error><Code>SlowDown</Code></Error>";
+    Some(match fault {
+        "throttled for minutes" => whole("503 Slow Down", "Retry-After: 300\r\n", slow_down),
+        "no quorum" => whole(
+            "500 Internal Server Error",
+            "",
+            "<Error><Code>InternalError</Code></Error>",
+        ),
+        "head too big for a proxy" => whole(
+            "502 Bad Gateway",
+            "",
+            "<html><h1>502 Bad Gateway</h1></html>",
+        ),
+        "cut" => whole("200 OK", "", LISTING).replace("</ListBucketResult>", ""),
+        "reset" => String::new(),
+        _ => return None,
+    })
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_read_keeps_no_other_job_from_its_store() {
+    let faults = [
+        "throttled for minutes",
+        "no quorum",
+        "head too big for a proxy",
+        "cut",
+        "reset",
+        "silent",
+    ];
+    let plays = faults.map(|fault| async move {
+        let url = answering_raw(move |request| {
+            let line = request.lines().next().unwrap_or_default();
+            match line.contains("bad") {
+                true => failed_name(fault),
+                false => Some(whole("200 OK", "", LISTING)),
+            }
+        })
+        .await;
+        let world = world_at(&url);
+        let config = world.written();
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        let daemon = Daemon::start(&config, &keys).await;
+        for n in 0..3 {
+            let mut job = job_of_r(&format!("bad-{n}"));
+            job["from"]["prefix"] = json!("bad/");
+            submit(&config, &job);
+        }
+        // Longer than a silence, two failures in a row, and the time that errors must last to count.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        let (status, said) = get(&format!("http://{}/ready", daemon.http)).await;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert_eq!(status, 200, "{fault}: {said}");
+        submit(&config, &job_of_r("good"));
+        mailed(&world, "good").await;
+        assert_eq!(world.parked().await, Vec::<String>::new(), "{fault}");
+        let log = daemon_log(&config);
+        assert!(!log.contains("what needs it waits"), "{fault}: {log}");
+        daemon.stops(&config).await;
+    });
+    futures_util::future::join_all(plays).await;
 }
 
 /// Sets how many files a process may have open.

@@ -131,7 +131,7 @@ async fn an_object_that_cannot_be_linked_refuses_the_job_when_the_configuration_
         .job(&email_job("strict"));
     put_all(&world, &["a/../b.pdf".to_owned()]).await;
     world.run().await;
-    insta::assert_snapshot!(world.parked().await.join("\n"), @r#"s3://reports/a/../b.pdf cannot be linked: its name has "." or ".." as a folder, which browsers change (on_unlinkable = "refuse")"#);
+    insta::assert_snapshot!(world.parked().await.join("\n"), @r#"s3://reports/a/../b.pdf cannot be linked: its key has "." or ".." as a folder, which browsers change (on_unlinkable = "refuse")"#);
 }
 
 #[tokio::test]

@@ -551,7 +551,11 @@ async fn a_doubt_is_resent_or_held_as_the_stricter_of_job_and_configuration_says
         (OnDoubt::Resend, Some("hold"), Ok(1)),
         (OnDoubt::Hold, None, Ok(1)),
         (OnDoubt::Hold, Some("hold"), Ok(1)),
-        (OnDoubt::Hold, Some("resend"), Err("a job can be stricter")),
+        (
+            OnDoubt::Hold,
+            Some("resend"),
+            Err("a job may set only the stricter value"),
+        ),
     ];
     for (configured, asked, wanted) in table {
         let world = World::new()
@@ -638,7 +642,7 @@ async fn a_held_doubt_is_listed_answered_and_then_sent() {
     let (code, words) = ledger(&["resolve", "daily", "bo@acme.example", "resend"]);
     assert_eq!(code, Some(1), "the first answer stands");
     assert!(
-        words.contains("no doubt to answer: the mail was accepted"),
+        words.contains("the delivery is not in doubt: the mail was accepted"),
         "{words}"
     );
     assert_eq!(
@@ -838,7 +842,7 @@ async fn the_command_line_reaches_a_ledger_in_s3() {
     let config = world.written();
     let (code, findings) = handout(&config, &["check"]);
     assert!(
-        code == Some(0) && findings.contains("s3://ledger/ledger/ keeps conditional writes"),
+        code == Some(0) && findings.contains("s3://ledger/ledger/ supports conditional writes"),
         "{findings}"
     );
     let opened = world.open().await;

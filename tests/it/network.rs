@@ -248,7 +248,7 @@ async fn a_new_authority_of_a_store_with_the_ledger_and_of_a_queue_is_trusted_wi
     let log = daemon_log(&config);
     let line = log
         .lines()
-        .find(|line| line.contains("the configuration was read again"));
+        .find(|line| line.contains("configuration reloaded"));
     let line = line.unwrap_or_else(|| panic!("{log}"));
     for key in ["connections.moto.ca_file", "queue.ca_file"] {
         assert!(line.contains(&format!("the contents of {key}")), "{line}");

@@ -276,7 +276,7 @@ fn what_no_browser_opens_is_told_and_the_others_are_printed() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
     insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r#"
-    handout: not linked: line 2: its name has "." or ".." as a folder, which browsers change
+    handout: not linked: line 2: its key has "." or ".." as a folder, which browsers change
     handout: not linked: line 3: its name has control characters
     handout: 2 objects were not linked
     "#);
@@ -338,13 +338,13 @@ fn what_cannot_be_kept_is_refused_with_a_sentence() {
         Presign::new(home.path(), &["--connection", "reports", place]).failure(),
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
-    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore
-    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore
+    1 handout: --expires-in asks for 1h, but the signing credentials are temporary and do not say when they expire (AWS_CREDENTIAL_EXPIRATION is missing, or is not an instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore
+    1 handout: --expires-in asks for 1h, but the signing credentials are temporary and do not say when they expire (AWS_CREDENTIAL_EXPIRATION is missing, or is not an instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore
     1 handout: --expires-in asks for 1h, but the signing credentials ended at 2020-01-01T00:00:00Z; renew the credentials, or sign with others
     1 handout: --expires-in asks for 8d, but S3 allows 7d at most; ask for less, or take the real end by --expiry-guard clamp
     78 handout: there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection: the credential provider was not enabled: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
     78 handout: no region is known: give --region, have it looked up by --find-region, or set AWS_REGION or a region in the profile
-    78 handout: there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists
+    78 handout: no configuration was found: name one with --config, or create config.toml or /etc/handout/config.toml
     ");
 
     let clamped = token(presign(&["--expiry-guard", "clamp", "--json", place]));
@@ -386,7 +386,7 @@ fn links_of_a_session_whose_end_is_not_known_are_printed_with_a_warning_when_ask
     };
     let warning = |why: &str| {
         format!(
-            "handout: the signing credentials are a session's and {why}: the links end with the session, also before their own end\n"
+            "handout: the signing credentials are temporary and {why}: the links end with the session, also before their own end\n"
         )
     };
     assert_eq!(
@@ -394,7 +394,7 @@ fn links_of_a_session_whose_end_is_not_known_are_printed_with_a_warning_when_ask
         (
             Some(0),
             vec![json!(true), json!(true)],
-            warning("do not say when they end")
+            warning("do not say when they expire")
         ),
     );
     let until = (jiff::Timestamp::UNIX_EPOCH
@@ -430,7 +430,7 @@ fn the_end_that_the_environment_tells_is_not_that_of_a_profiles_session() {
     let presign = Presign::new(home.path(), &["--region", "eu-west-1", "s3://b/a.pdf"])
         .env("AWS_SESSION_TOKEN", "of-the-environment")
         .env("AWS_CREDENTIAL_EXPIRATION", "2099-01-01T00:00:00Z");
-    insta::assert_snapshot!(presign.failure(), @"1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore");
+    insta::assert_snapshot!(presign.failure(), @"1 handout: --expires-in asks for 1h, but the signing credentials are temporary and do not say when they expire (AWS_CREDENTIAL_EXPIRATION is missing, or is not an instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore");
 }
 
 #[test]

@@ -233,7 +233,7 @@ async fn check_tells_a_proxy_that_changes_host_from_one_that_is_not_there_and_fr
         (
             below.url(),
             "eu-west-1",
-            "something else than a store answers (status 404",
+            "a server that is not a store answers (status 404",
         ),
         (dead, "eu-west-1", "which cannot be reached from here"),
         (

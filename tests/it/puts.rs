@@ -92,7 +92,7 @@ async fn pages_and_lists_are_refused_by_a_bucket_policy_that_wants_encryption_un
     ] {
         let (url, requests) = with_policy(wanted).await;
         let refused = told(&run(&encrypting(&url, None, None), &publishing(), &[]).await);
-        let words = "AccessDenied: Access Denied; if the bucket's policy wants an encryption, set connections.r.sse";
+        let words = "AccessDenied: Access Denied; if the bucket's policy requires encryption, set connections.r.sse";
         assert!(refused.contains(words), "{refused}");
         let other = match sse {
             Encryption::Aes256 => Encryption::Kms,
@@ -145,7 +145,7 @@ async fn check_puts_with_the_same_encryption_and_names_sse_where_the_bucket_refu
     )
     .await;
     let refused = checked(&encrypting(&url, None, None)).await;
-    let hint = "if the bucket's policy wants an encryption, set connections.r.sse";
+    let hint = "if the bucket's policy requires encryption, set connections.r.sse";
     assert!(refused.contains(hint), "{refused}");
     requests.lock().unwrap().clear();
     let taken = checked(&encrypting(&url, Some(Encryption::Kms), Some(KMS_KEY))).await;

@@ -518,7 +518,7 @@ async fn resend_serves_those_who_failed_and_nobody_else() {
     assert_eq!((attempts.len(), second), (5, 2));
     let (did, said) = resend(&world, "daily");
     assert!(
-        !did && said.contains("nobody of daily was refused"),
+        !did && said.contains("no recipient of daily was rejected"),
         "{said}"
     );
     let (did, said) = resend(&world, "unheard-of");
@@ -559,7 +559,8 @@ async fn resend_goes_on_after_its_own_failure() {
         let (did, said) = resend(&world, "daily");
         assert!(did && said.contains("1 of daily get it again."), "{said}");
         assert!(
-            said.contains("It could not be done now") && said.contains("on the queue as message"),
+            said.contains("The job failed and will be retried")
+                && said.contains("on the queue as message"),
             "{said}"
         );
         assert_eq!(world.waiting().await, waiting, "a second one is harmless");

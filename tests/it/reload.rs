@@ -11,8 +11,8 @@ use crate::support::servers::Parts;
 use crate::support::until;
 use crate::support::world::{SeenMail, World, email_job};
 
-const READ: &str = "the configuration was read again";
-const REFUSED: &str = "the configuration could not be read again; nothing has changed";
+const READ: &str = "configuration reloaded";
+const REFUSED: &str = "could not reload the configuration; the previous one stays in use";
 
 fn job_to(id: &str, address: &str) -> Value {
     let mut job = email_job(id);
@@ -82,7 +82,7 @@ async fn rules_templates_and_job_files_are_read_again_at_sighup_and_the_log_says
             .contains("SECOND")
     );
     let line = reload(&daemon, &config, READ).await;
-    assert!(line.contains("nothing was taken over"), "{line}");
+    assert!(line.contains("no changes applied"), "{line}");
     daemon.signal("TERM");
     assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
 }
@@ -106,7 +106,7 @@ async fn a_configuration_that_is_wrong_changes_nothing_and_one_that_is_mended_co
         ("[[[", "is wrong"),
         (&rules_gone, "allowed"),
         (&misspelt, "allow[0].recipients[0]"),
-        (&no_connection, "no connection"),
+        (&no_connection, "not a connection"),
         (
             &no_secret,
             "mail.relays.bulk.password_file names /nowhere, which cannot be read",

@@ -262,7 +262,7 @@ async fn a_listing_with_more_and_no_way_to_it_is_an_error() {
         assert_eq!(error.fact, ErrorKind::Rejected);
         let text = handout::text::chain(&error);
         assert!(
-            text.ends_with("the listing says that there is more and not where"),
+            text.ends_with("the listing is truncated and has no continuation token"),
             "{text}"
         );
     }
@@ -303,7 +303,7 @@ async fn what_the_credentials_cannot_read_is_found_when_each_object_is_looked_at
     assert_eq!(left_out(&looked_at), expected);
     store.unreadable("reports", "c.pdf", ErrorKind::Rejected);
     let error = listed(&store, true).await.unwrap_err();
-    insta::assert_snapshot!(error, @"could not look at s3://reports/c.pdf: the service refused the request");
+    insta::assert_snapshot!(error, @"could not get the metadata of s3://reports/c.pdf: the service refused the request");
 }
 
 /// What a job for one object gets if HEAD is answered like this, and GET like that.
@@ -425,12 +425,12 @@ async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
     Expires
     linked
     CustomerKey
-    could not look at s3://reports/a.pdf: the credentials do not allow it: ExpiredToken: The provided token has expired.
-    could not look at s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not
-    could not look at s3://reports/a.pdf: the credentials do not allow it: AccessDenied: not authorized to perform: kms:Decrypt
-    could not look at s3://reports/a.pdf: the credentials do not allow it: HEAD was refused with 403, and GET was not
-    could not look at s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not
-    could not look at s3://reports/a.pdf: the service refused the request: the answer had the status 405
+    could not get the metadata of s3://reports/a.pdf: the credentials do not allow it: ExpiredToken: The provided token has expired.
+    could not get the metadata of s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not
+    could not get the metadata of s3://reports/a.pdf: the credentials do not allow it: AccessDenied: not authorized to perform: kms:Decrypt
+    could not get the metadata of s3://reports/a.pdf: the credentials do not allow it: HEAD was refused with 403, and GET was not
+    could not get the metadata of s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not
+    could not get the metadata of s3://reports/a.pdf: the service refused the request: the answer had the status 405
     Missing
     ");
 }

@@ -335,7 +335,7 @@ async fn nothing_to_hand_out_is_refused_delivered_or_skipped_as_the_job_says() {
         .job(&job("deliver"))
         .job(&job("skip"));
     world.run().await;
-    insta::assert_snapshot!(world.parked().await.join("\n"), @r#"nothing is there to hand out under s3://reports/nothing/ (from.when_empty = "refuse")"#);
+    insta::assert_snapshot!(world.parked().await.join("\n"), @r#"there are no objects to hand out under s3://reports/nothing/ (from.when_empty = "refuse")"#);
     let subjects: Vec<String> = world.mails().into_iter().map(|mail| mail.subject).collect();
     assert_eq!(subjects, ["Report deliver"]);
 }
@@ -385,7 +385,7 @@ async fn a_job_makes_no_more_links_than_its_rule_lets_it_whoever_they_are_for() 
         .object("b.pdf", "y")
         .job(&job);
     world.run().await;
-    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 5 links, which is all that its [[allow]] rule lets it make (max_links)");
+    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 5 links, the most that its [[allow]] rule permits (max_links)");
     assert!(world.audit_of("issue").is_empty());
 }
 
@@ -407,7 +407,7 @@ async fn a_job_that_would_start_itself_is_refused() {
     });
     world = world.job(&job);
     world.run().await;
-    insta::assert_snapshot!(world.parked().await.join("\n"), @"publishing to s3://published/galleries/ would start a job by an [[on_event]] rule, and that job another");
+    insta::assert_snapshot!(world.parked().await.join("\n"), @"publishing to s3://published/galleries/ would trigger an [[on_event]] rule, and the job of that rule would publish and trigger it again");
 }
 
 #[tokio::test]

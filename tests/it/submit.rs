@@ -78,7 +78,7 @@ fn wrong_jobs() -> Vec<(&'static str, Value, &'static str)> {
         (
             "nothing there",
             changed("/from/prefix", json!("1999/")),
-            "nothing is there to hand out",
+            "there are no objects to hand out",
         ),
         ("doubt", changed("/on_doubt", json!("resend")), "on_doubt"),
     ]

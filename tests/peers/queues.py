@@ -92,7 +92,7 @@ class Line:
     def reload(self):
         """The daemon reads its configuration again."""
         self.daemon.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "the configuration was read again" in self.daemon.tail(), lambda: f"it was not reloaded: {self.daemon.tail()[-800:]}")
+        wait_for(lambda: "configuration reloaded" in self.daemon.tail(), lambda: f"it was not reloaded: {self.daemon.tail()[-800:]}")
 
     def mailed(self):
         """The subjects of the outbox, in order."""

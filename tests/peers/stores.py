@@ -265,7 +265,7 @@ def ledger(program, store, kills):
     if not store.keeps_a_ledger:
         desk = Desk(program, store, more=LEDGER.format(bucket=store.bucket("books")))
         ended = desk.run("check")
-        line = next((line for line in ended.stdout.splitlines() if "ledger" in line and "takes a write with" in line), None)
+        line = next((line for line in ended.stdout.splitlines() if "ledger" in line and "accepts a write whose" in line), None)
         need(ended.returncode == 1 and line, f"check takes it: exit {ended.returncode}: {ended.stdout[-600:]}")
         return f"refused by check: {' '.join(line.split()[2:])}"
     crash = HERE.parent / "crash/crash.py"

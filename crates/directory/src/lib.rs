@@ -313,7 +313,7 @@ impl Directory {
         let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
         let handle = File::from(handle.map_err(|error| match error {
             Errno::LOOP | Errno::NOTDIR => {
-                self.refusal(name, "is no directory, or a symbolic link")
+                self.refusal(name, "is not a directory, or is a symbolic link")
             }
             other => other.into(),
         })?);

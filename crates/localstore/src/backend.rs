@@ -394,7 +394,7 @@ impl S3 for Backend {
         if !description.can_be_sent() {
             return Err(s3_error!(
                 InvalidArgument,
-                "The headers of the object cannot be given back"
+                "The headers of the object cannot be stored"
             ));
         }
         let (key, turn) = (input.key, Arc::clone(&self.turn));

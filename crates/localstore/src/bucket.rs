@@ -475,7 +475,7 @@ fn make_version_distinct(file: &File) -> io::Result<()> {
 
 fn in_the_way(place: &Path) -> io::Error {
     let text = format!(
-        "something that is neither a file nor a folder of the bucket is in the way of {place:?}"
+        "something that is neither a file nor a folder of the bucket has the name of {place:?}"
     );
     io::Error::new(io::ErrorKind::AlreadyExists, text)
 }

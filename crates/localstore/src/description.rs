@@ -65,7 +65,7 @@ impl Description {
             true => Ok(description),
             false => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the description of an object is none that this endpoint wrote",
+                "the description of an object was not written by this endpoint",
             )),
         }
     }

@@ -100,7 +100,7 @@ impl Expected {
             let missing = || {
                 S3Error::with_message(
                     S3ErrorCode::InvalidRequest,
-                    format!("{name} did not follow"),
+                    format!("{name} is missing after the body"),
                 )
             };
             *sum = Some(value.ok_or_else(missing)?.to_owned());

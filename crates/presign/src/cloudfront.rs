@@ -78,7 +78,7 @@ pub enum CloudFrontError {
         origin_path: String,
     },
     /// The key failed to sign; this is not expected of a key that was parsed.
-    #[error("the CloudFront key does not sign")]
+    #[error("could not sign with the CloudFront key")]
     Key,
 }
 

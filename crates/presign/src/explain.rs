@@ -173,7 +173,7 @@ fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
     }
     explanation.look_for_damage(url);
     let Some(parts) = Parts::of(url) else {
-        explanation.wrong("this is no URL: it must begin with https:// or http:// and a host");
+        explanation.wrong("this is not a URL: it must begin with https:// or http:// and a host");
         return explanation.finished();
     };
     let parameters = Parameters::of(parts.query);
@@ -197,7 +197,7 @@ fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
         explanation.opens = Some(location::at_s3(&parts, servers));
         explanation.wrong(match wrapping::service_of(text) {
             Some(service) => format!("{service} has replaced the link and does not show the original: open it, and explain the address to which it leads"),
-            None => "there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id".to_owned(),
+            None => "it has no known signature: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id".to_owned(),
         });
     }
     explanation.look_at_place(&parts);
@@ -355,13 +355,11 @@ impl Explanation {
         }
         if parts.has_user {
             self.wrong(
-                "a user stands before its host: clients send that as another kind of authorization",
+                "it has a user name before its host: clients send that as another kind of authorization",
             );
         }
         if parts.has_fragment {
-            self.risk(
-                "what stands behind the # never reaches the server: a # in a key is written %23",
-            );
+            self.risk("the part after # never reaches the server: a # in a key is written %23");
         }
         match parts.scheme.to_ascii_lowercase().as_str() {
             "https" => {}
@@ -388,7 +386,9 @@ impl Explanation {
                 .any(|mark| text.contains(&format!("{mark}X-Amz-")))
         };
         if has_parameters(&location.key) || has_parameters(&decode_lossy(&location.key)) {
-            self.wrong("its parameters stand in its path: the ? before them was escaped or lost on the way");
+            self.wrong(
+                "its parameters are in its path: the ? before them was escaped or lost on the way",
+            );
         }
         if parts.path.contains('+') {
             self.risk(
@@ -516,7 +516,7 @@ impl CredentialKind {
     const fn real_end(self) -> &'static str {
         match self {
             Self::LongTerm => "then, unless the key is disabled or loses its permission before",
-            Self::Temporary => "with the session of its key, which the URL does not tell",
+            Self::Temporary => "with the session of its key, whose end is not in the URL",
             Self::CloudFrontKey | Self::CloudFrontAccountKey => {
                 "then, unless the key leaves its key group before"
             }

@@ -89,7 +89,7 @@ impl Configured {
             return Ok(SharedCredentialsProvider::new(chain));
         }
         let chain = sdk.credentials_provider();
-        chain.ok_or_else(|| CredentialsError::not_loaded("the AWS SDK knows no way to them"))
+        chain.ok_or_else(|| CredentialsError::not_loaded("the AWS SDK has no provider for them"))
     }
 
     /// The SDK's chain up to the web identity, which uses the STS client of this module. The SDK's own provider always calls

@@ -143,7 +143,7 @@ async fn read_to(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>, most:
 fn read(printed: &[u8]) -> Result<Credentials, String> {
     // Errors do not use serde's texts, which quote parts of the input.
     let parsed = serde_json::from_slice::<Map<String, Value>>(printed);
-    let fields = parsed.map_err(|_| "it is no JSON object".to_owned())?;
+    let fields = parsed.map_err(|_| "it is not a JSON object".to_owned())?;
     let field = |name: &str| {
         let mut fields = fields.iter();
         fields.find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
@@ -166,7 +166,7 @@ fn read(printed: &[u8]) -> Result<Credentials, String> {
 fn instant(text: &str) -> Result<SystemTime, String> {
     let parsed = text.parse::<Timestamp>().ok();
     let seconds = parsed.and_then(|parsed| u64::try_from(parsed.as_second()).ok());
-    let seconds = seconds.ok_or("Expiration is no time")?;
+    let seconds = seconds.ok_or("Expiration is not a time")?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
@@ -209,7 +209,7 @@ mod tests {
         let end: Timestamp = given.expiry().unwrap().try_into().unwrap();
         assert_eq!(end.to_string(), "2027-01-01T00:00:00Z");
         for (command, said) in [
-            ("echo secret", "it is no JSON object"),
+            ("echo secret", "it is not a JSON object"),
             ("echo '{\"Version\":2}'", "Version is not 1"),
             ("echo '{\"Version\":1}'", "AccessKeyId is missing"),
             (

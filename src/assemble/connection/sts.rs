@@ -125,7 +125,7 @@ impl Sessions {
     }
 
     async fn ask(&self) -> Result<Credentials, CredentialsError> {
-        let action = || format!("take on the role {}", self.role());
+        let action = || format!("assume the role {}", self.role());
         let given = match &self.way {
             StsClient::Keys(Role { arn, lasts }) => {
                 let request = self.client.assume_role().role_arn(arn);

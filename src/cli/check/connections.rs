@@ -64,7 +64,7 @@ async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -
         LedgerKind::S3 => {
             let ledger = assemble::s3_ledger(config, connections, keyring, clock::system).await?;
             Ok(format!(
-                "{} keeps conditional writes: several workers may share it",
+                "{} supports conditional writes: several workers may share it",
                 ledger.place()
             ))
         }
@@ -131,8 +131,7 @@ async fn hands_out(
     let is_readable =
         |object: &&ObjectMeta| object.size_bytes > 0 && object.storage == Storage::Ready;
     let Some(object) = listed.iter().find(is_readable) else {
-        let result =
-            format!("can be listed by {name}; nothing is there that shows whether it can be read");
+        let result = format!("can be listed by {name}; no object is there to try reading");
         return ConnectionVerdict::Works(result);
     };
     let Err(error) = connection.s3.beginning(bucket, object, 1).await else {

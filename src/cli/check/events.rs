@@ -69,7 +69,7 @@ async fn judge(rule: &EventRule, file: &Path, services: &Services) -> EventVerdi
             }
             (Ok(()), Some(refused)) => {
                 return EventVerdict::Warns(format!(
-                    "{refused}; that of {event} can be done: let the rule's `key` name no others, or add an [[allow]] rule for them"
+                    "{refused}; that of {event} can be done: restrict the rule's `key` to permitted ones, or add an [[allow]] rule for them"
                 ));
             }
             (Err(error), _) => error,

@@ -51,7 +51,7 @@ pub(super) async fn check(
     };
     let (signer, origin) = (&front.signer, front.distribution.origin());
     let result = format!(
-        "links to {origin} are signed with key {} ({}) and can live until 2038; whether a key group has that key, only a link will tell",
+        "links to {origin} are signed with key {} ({}) and can live until 2038; whether a key group has that key shows only when a link is opened",
         signer.key_pair_id(),
         signer.kind()
     );
@@ -79,7 +79,7 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
                     until(end, now),
                     round_down(left(end, now)),
                 ),
-                Limit::CredentialsUnknown => "the credentials are a session's and do not say when they end: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key".to_owned(),
+                Limit::CredentialsUnknown => "the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key".to_owned(),
                 Limit::CredentialsEnded(end) => format!("the credentials ended at {end}: renew them"),
                 Limit::S3 | Limit::CloudFront | Limit::Rule(_) => shortfall.to_string(),
             });
@@ -90,7 +90,7 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
             LifetimeVerdict::Works("links can live for 7d: the credentials do not end".to_owned())
         }
         CredentialsEnd::Unknown => LifetimeVerdict::Warns(format!(
-            "{jobs_ask} and the credentials are a session's that does not say when it ends: links end with it, also before the end that mails print (links.expiry_guard = \"ignore\")"
+            "{jobs_ask} and the credentials are temporary and do not say when they expire: links end with the session, also before the end that mails print (links.expiry_guard = \"ignore\")"
         )),
         CredentialsEnd::At(end) if planned.bound == Bound::Credentials => {
             LifetimeVerdict::Warns(format!(
@@ -179,9 +179,9 @@ mod tests {
         FAIL the credentials ended at 2026-11-23T17:48:00Z: renew them
         ok links can live for 7d: the credentials do not end
         FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by CloudFront (links.via), which has no such limit
-        FAIL the credentials are a session's and do not say when they end: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
-        FAIL the credentials are a session's and do not say when they end: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
-        warn jobs ask for 1d (links.expires_in) and the credentials are a session's that does not say when it ends: links end with it, also before the end that mails print (links.expiry_guard = "ignore")
+        FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
+        FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
+        warn jobs ask for 1d (links.expires_in) and the credentials are temporary and do not say when they expire: links end with the session, also before the end that mails print (links.expiry_guard = "ignore")
         "#);
     }
 }

@@ -114,7 +114,7 @@ fn can_be_listened_on(address: SocketAddr, is_working: bool) -> CheckOutcome {
     match TcpListener::bind(address) {
         Ok(_) => Ok(format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_working => {
-            Ok(format!("{address} is in use, and a handout works here now"))
+            Ok(format!("{address} is in use by the handout that runs here"))
         }
         Err(error) if error.kind() == ErrorKind::AddrInUse => Err(format!(
             "{address} is in use by another program: end it, or name another port"
@@ -128,14 +128,14 @@ fn can_be_listened_on(address: SocketAddr, is_working: bool) -> CheckOutcome {
 fn can_be_run(program: &Path) -> CheckOutcome {
     let wrong = |what: &str| {
         format!(
-            "{} {what}: no doubt would be answered by it",
+            "{} {what}: in-doubt deliveries would not be resolved by it",
             program.display()
         )
     };
     let metadata = fs::metadata(program);
     let metadata = metadata.map_err(|error| wrong(&format!("cannot be found: {error}")))?;
     if !metadata.is_file() {
-        return Err(wrong("is no file").into());
+        return Err(wrong("is not a file").into());
     }
     rustix::fs::access(program, rustix::fs::Access::EXEC_OK)
         .map_err(|_| wrong("cannot be executed (chmod +x)"))?;
@@ -165,7 +165,7 @@ pub(super) fn can_be_written(place: &Location) -> CheckOutcome {
         .map_err(|error| format!("{} cannot be written: {error}", there.display()))?;
     Ok(match there == &**place {
         true => "can be written".to_owned(),
-        false => format!("is made in {} when it is needed", there.display()),
+        false => format!("is created in {} when it is needed", there.display()),
     })
 }
 
@@ -200,7 +200,7 @@ fn secret_files(config: &Config, report: &CheckReport) -> io::Result<()> {
         return report.tell("secret files", Ok(result));
     }
     let result = format!(
-        "every user of this machine can read {}: take the right away with `chmod o-rwx`",
+        "every user of this machine can read {}: remove the permission with `chmod o-rwx`",
         open.join(", ")
     );
     report.warn("secret files", result)

@@ -69,11 +69,11 @@ async fn takes(
 ) -> CheckOutcome {
     let connection = connections
         .get(name)
-        .ok_or_else(|| format!("there is no connection {name}"))?;
+        .ok_or_else(|| format!("unknown connection {name}"))?;
     Ok(match connection.s3.try_put(bucket, prefix).await? {
         WriteTrial::Taken => format!("takes what {name} publishes"),
         WriteTrial::Left(key) => format!(
-            "takes what {name} publishes; the server heeds neither If-Match nor Content-MD5, so this check left s3://{bucket}/{key} there: remove it"
+            "takes what {name} publishes; the server ignores If-Match and Content-MD5, so this check left s3://{bucket}/{key} there: remove it"
         ),
     })
 }

@@ -83,7 +83,7 @@ fn tell_queue(config: &Config, looked_at: LookedAt, report: &CheckReport) -> io:
         received,
     } = looked_at;
     let alone = match config.ledger.kind {
-        LedgerKind::Sqlite => "; only this machine may work it, since its ledger is here",
+        LedgerKind::Sqlite => "; only this machine may use it, since its ledger is here",
         LedgerKind::S3 => "",
     };
     let result = format!("{waiting} messages wait{alone}");
@@ -105,11 +105,12 @@ fn tell_queue(config: &Config, looked_at: LookedAt, report: &CheckReport) -> io:
 /// Checks the queue of parked messages, if configured. Only a message would show whether it accepts messages.
 async fn parked(config: &Config, queue: &SqsQueue, report: &CheckReport) -> io::Result<()> {
     let Some(parked) = queue.parked() else {
-        let result = "there is no queue.parked_url: what cannot be done is left to the queue's redrive policy";
+        let result =
+            "queue.parked_url is not set: rejected messages are left to the queue's redrive policy";
         return report.tell("parked messages", Ok(result.to_owned()));
     };
     if is_same(&config.queue.parked_url, &config.queue.url) {
-        let result = "queue.parked_url is queue.url: a message that cannot be done would come again for ever; name another queue";
+        let result = "queue.parked_url is queue.url: a rejected message would be received again without end; name another queue";
         return report.tell("parked messages", Err(result.into()));
     }
     let counted = bounded(parked.count()).await;
@@ -171,7 +172,7 @@ fn tell_count(
         Ok(Ok(count)) => report.tell(what, Ok(format!("{count} messages {they}"))),
         Ok(Err(error)) if error.lacks_permission() => {
             let words = chain(&error);
-            report.warn(what, format!("only a message will tell whether the queue takes messages: {words}; grant sqs:GetQueueAttributes to have it looked at"))
+            report.warn(what, format!("whether the queue accepts messages was not checked: {words}; grant sqs:GetQueueAttributes to check it"))
         }
         Ok(Err(error)) => report.tell(what, Err(error.into())),
         Err(error) => report.tell(what, Err(error)),
@@ -180,7 +181,7 @@ fn tell_count(
 
 /// Checks that a line can be appended to the results file, which a job creates if it is missing.
 fn takes_lines(file: &Path) -> CheckOutcome {
-    let failed = |error: io::Error| format!("{} takes no lines: {error}", file.display());
+    let failed = |error: io::Error| format!("{} does not accept lines: {error}", file.display());
     let (parent, name) = directory::split(file).map_err(failed)?;
     let folder = Directory::open(parent).map_err(failed)?;
     match folder.stat(name).map_err(failed)?.is_some() {

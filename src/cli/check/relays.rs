@@ -46,7 +46,7 @@ pub(super) async fn check(
         report.look(MailConfig::section_of(name), async move {
             relay.probe().await?;
             Ok(format!(
-                "{} can be used; it is told EHLO {}",
+                "{} can be used; Handout sends EHLO {}",
                 relay.place(),
                 relay.hello()
             ))
@@ -103,7 +103,7 @@ pub(super) fn signatures(
         Err(error) => return report.tell("mail.dkim", Err(error.into())),
     };
     if signers.is_empty() && config.mail.list.unsubscribe_url.is_some() {
-        let result = "nothing is signed here: unsubscribing by one click counts only if the relay signs, List-Unsubscribe and List-Unsubscribe-Post included (RFC 8058)";
+        let result = "mails are not signed here (DKIM): unsubscribing by one click counts only if the relay signs, List-Unsubscribe and List-Unsubscribe-Post included (RFC 8058)";
         return report.tell("mail.dkim", Ok(result.to_owned()));
     }
     for (index, signer) in signers.iter().enumerate() {

@@ -82,7 +82,7 @@ async fn of_sqlite(arguments: &ParkedArgs, config: &Config) -> anyhow::Result<Ex
     if let Some(age) = arguments.older_than {
         let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
         let pruned = queue.prune_parked(before).await?;
-        say(format_args!("forgot {pruned} parked messages"))?;
+        say(format_args!("pruned {pruned} parked messages"))?;
         return Ok(ExitCode::SUCCESS);
     }
     list(&queue, arguments.after.unwrap_or_default(), arguments.limit).await
@@ -91,11 +91,11 @@ async fn of_sqlite(arguments: &ParkedArgs, config: &Config) -> anyhow::Result<Ex
 async fn of_sqs(arguments: &ParkedArgs, queue: &SqsQueue) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         arguments.after.is_none() && arguments.older_than.is_none(),
-        "--after and --prune are for queue.kind = \"sqlite\"; SQS has no order, and forgets messages after the queue's retention period"
+        "--after and --prune are for queue.kind = \"sqlite\"; SQS has no order, and deletes messages after the queue's retention period"
     );
     let Some(parked) = queue.parked() else {
         anyhow::bail!(
-            "queue.parked_url is not set, so messages are left to the queue's redrive policy; `aws sqs start-message-move-task` puts back what it took away"
+            "queue.parked_url is not set, so messages are left to the queue's redrive policy; `aws sqs start-message-move-task` puts back what it moved"
         );
     };
     if let Some(id) = &arguments.requeue {
@@ -104,7 +104,7 @@ async fn of_sqs(arguments: &ParkedArgs, queue: &SqsQueue) -> anyhow::Result<Exit
     let messages = parked.look(arguments.limit).await?;
     messages.iter().try_for_each(show)?;
     if messages.len() == arguments.limit {
-        say(format_args!("there may be more than these: --limit"))?;
+        say(format_args!("there may be more: raise --limit"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

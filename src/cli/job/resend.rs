@@ -60,7 +60,7 @@ pub(super) async fn again(
         Ok(opened) => Box::pin(do_now(id, &message, opened, config, environment)).await,
         Err(OpenError::Locked { .. }) => put_on_queue(&message, config, environment).await,
         Err(error) => Err(error).context(
-            "they are marked for it; `handout job resend` again goes on when this is repaired",
+            "they are marked for it: repair the cause, then run `handout job resend` again",
         ),
     }
 }
@@ -70,7 +70,7 @@ async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
     let records = ledger.records_of(id, "").await?;
     if is_done(&records) && has_failures(&records) && kept::message(id, ledger).await?.is_none() {
         return Ok(ResendRequest::Nothing(format!(
-            "the message of {id} is not kept, so nothing was marked: give those who failed a job of their own"
+            "the message of {id} is not stored, so nothing was marked: submit a new job for the failed recipients"
         )));
     }
     let resent = resend(ledger, id, "operator", clock::system()).await?;
@@ -79,7 +79,7 @@ async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
     Ok(match (resent, message) {
         (Resent::Unknown, _) => ResendRequest::Nothing(format!("the ledger knows no job {id}")),
         (Resent::NobodyFailed, _) => ResendRequest::Nothing(format!(
-            "nobody of {id} was refused or is in doubt: everybody has had the mail, or waits for it"
+            "no recipient of {id} was rejected or is in doubt: each mail was accepted or is pending"
         )),
         (Resent::Asked(count), Some(message)) => ResendRequest::Again(count, message),
         (Resent::Asked(count), None) => ResendRequest::Waiting(count),
@@ -121,14 +121,17 @@ async fn do_now(
     match orders.map(meant).map_err(JobError::from) {
         Ok(Some(job)) => match work(&run_of(job), opened, config, false).await {
             Err(error) if comes_back(&error) => {
-                say(format_args!("It could not be done now: {}", chain(&*error)))?;
+                say(format_args!(
+                    "The job failed and will be retried: {}",
+                    chain(&*error)
+                ))?;
                 put_on_queue(message, config, environment).await
             }
             worked => worked,
         },
         Ok(None) => {
             opened.close().await;
-            anyhow::bail!("the [[on_event]] rules make another job of the message of {id} now")
+            anyhow::bail!("the [[on_event]] rules now make a different job of the message of {id}")
         }
         Err(error) => {
             opened.close().await;

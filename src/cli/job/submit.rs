@@ -18,7 +18,8 @@ use super::run_of;
 use crate::cli::say;
 
 /// What to do if a job could not be checked.
-const UNCHECKED: &str = "the job was not submitted, since it could not be looked at; `--no-check` submits it without a look";
+const UNCHECKED: &str =
+    "could not check the job, so it was not submitted; `--no-check` submits it without the check";
 
 /// Puts a message on the queue. First checks that each of its jobs can be done, as far as a preview can tell.
 pub(super) async fn submit(

@@ -166,7 +166,7 @@ impl<'a> LedgerRow<'a> {
         let state = match self.state {
             "open" => format!("open, attempt {attempt} is next"),
             "under_way" => format!(
-                "attempt {attempt} is being made, or its process died: the next delivery looks"
+                "attempt {attempt} is in flight, or its process died: the next delivery finds out"
             ),
             "in_doubt" => format!("in doubt at attempt {attempt}"),
             outcome => format!("{outcome} at attempt {attempt}"),
@@ -186,9 +186,7 @@ impl<'a> LedgerRow<'a> {
             line.push_str(&format!("\t{to}"));
         }
         for Late { attempt, outcome } in &self.late {
-            line.push_str(&format!(
-                "; attempt {attempt} came to its end late: {outcome}"
-            ));
+            line.push_str(&format!("; late outcome of attempt {attempt}: {outcome}"));
         }
         line
     }

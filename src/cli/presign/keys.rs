@@ -200,7 +200,7 @@ mod tests {
         let (keys, refused) = read(text.leak());
         assert_eq!(keys, ["ok", "b"]);
         insta::assert_snapshot!(refused.first.join("\n"), @r#"
-        line 1: its name has "." or ".." as a folder, which browsers change
+        line 1: its key has "." or ".." as a folder, which browsers change
         line 2: its name has control characters
         line 3: its key is not UTF-8
         line 5: its key has 1027 bytes: at most 1024 are allowed

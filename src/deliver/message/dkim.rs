@@ -75,7 +75,7 @@ pub enum DkimKeyError {
     Encrypted,
     /// Damaged, another kind of key, or a short one.
     #[error(
-        "is damaged, or neither Ed25519 nor RSA of 2048 to 8192 bits: other keys are not taken by verifiers (RFC 8301, RFC 8463)"
+        "is damaged, or neither Ed25519 nor RSA of 2048 to 8192 bits: verifiers accept no other keys (RFC 8301, RFC 8463)"
     )]
     Unsupported,
 }

@@ -141,7 +141,7 @@ impl Failure {
         match &self.cause {
             Cause::Said(reply) if self.step == DialogueStep::Auth => reply.numbers(),
             Cause::Unasked(Some(reply)) if self.step == DialogueStep::Auth => {
-                format!("unasked, it said {}", reply.numbers())
+                format!("unsolicited reply: {}", reply.numbers())
             }
             cause => cause.words(),
         }
@@ -168,8 +168,10 @@ impl Cause {
     pub(super) fn words(&self) -> String {
         match self {
             Self::Said(reply) => reply.words(),
-            Self::Unasked(Some(reply)) => format!("unasked, it said {}", reply.words()),
-            Self::Unasked(None) => "it spoke unasked, or closed the connection".to_owned(),
+            Self::Unasked(Some(reply)) => format!("unsolicited reply: {}", reply.words()),
+            Self::Unasked(None) => {
+                "it sent an unsolicited reply, or closed the connection".to_owned()
+            }
             Self::Late => "no answer in time".to_owned(),
             Self::Wire(error) => super::reply::clean(&crate::text::chain(error)),
             Self::Lacks(what) => format!("it does not offer {what}"),

@@ -139,7 +139,7 @@ impl Logins {
         if login != state.login {
             tracing::info!(
                 section,
-                "the password file of the relay was exchanged; the next session logs in with the new password"
+                "the password file of the relay changed; the next session logs in with the new password"
             );
         } else if state.is_unreadable {
             tracing::info!(section, "the password file of the relay can be read again");

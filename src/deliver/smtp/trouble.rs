@@ -84,22 +84,22 @@ impl fmt::Display for RelayError {
             ),
             Trouble::Insecure { words } => write!(
                 f,
-                "{relay} does not offer a connection that can be trusted: {words}; see {section}.tls and {section}.ca_file"
+                "{relay} does not offer a trusted TLS connection: {words}; see {section}.tls and {section}.ca_file"
             ),
             Trouble::Login { words } => write!(
                 f,
-                "{relay} does not take the user name and password of {section}: {words}"
+                "{relay} rejects the user name and password of {section}: {words}"
             ),
             Trouble::Refuses { step, words } => write!(
                 f,
-                "{relay} refuses what we send ({step}: {words}); see mail.from and {section}"
+                "{relay} rejects what Handout sends ({step}: {words}); see mail.from and {section}"
             ),
             Trouble::NotNow { step, words } => {
-                write!(f, "{relay} takes no mail now ({step}: {words})")
+                write!(f, "{relay} accepts no mail now ({step}: {words})")
             }
             Trouble::Paused { until, .. } => write!(
                 f,
-                "{relay} was given more than it takes and is left alone until {until}"
+                "{relay} reached its limit and gets no mail until {until}"
             ),
         }
     }
@@ -167,7 +167,7 @@ fn advice(failure: &Failure, tls: Tls) -> Option<&'static str> {
             if failure.step == DialogueStep::Greeting =>
         {
             Some(
-                "a relay that speaks TLS from the first byte is silent so, and needs tls = \"implicit\"",
+                "a relay that speaks TLS from the first byte is silent in the same way, and needs tls = \"implicit\"",
             )
         }
         (Cause::Wire(WireError::Network(error)), Tls::Implicit) if is_plain_text(error) => {

@@ -29,7 +29,7 @@ pub(super) enum WireError {
     #[error("{0}")]
     Network(#[from] io::Error),
     /// The bytes are not a reply.
-    #[error("the relay said something that is no reply: {0}")]
+    #[error("the relay sent an invalid reply: {0}")]
     Garbage(&'static str),
 }
 
@@ -96,7 +96,7 @@ impl Wire {
     pub(super) async fn secure(self, trust: &Trust) -> Result<Self, WireError> {
         // Bytes received before the handshake are not authenticated (CVE-2011-0411).
         if !self.unread.is_empty() {
-            return Err(WireError::Garbage("words between STARTTLS and TLS"));
+            return Err(WireError::Garbage("data between STARTTLS and TLS"));
         }
         let RelayStream::Plain(socket) = self.stream else {
             return Ok(self);
@@ -128,7 +128,7 @@ impl Wire {
             let line = self.line().await?;
             bytes += line.len();
             if bytes > MAX_BYTES {
-                return Err(WireError::Garbage("a reply without an end"));
+                return Err(WireError::Garbage("an unterminated reply"));
             }
             let line = ReplyLine::parse(&line).ok_or(WireError::Garbage("no code"))?;
             let reply = reply.get_or_insert_with(|| Reply {
@@ -161,7 +161,7 @@ impl Wire {
             }
             looked_at = self.unread.len();
             if looked_at > MAX_LINE {
-                return Err(WireError::Garbage("a line without an end"));
+                return Err(WireError::Garbage("an unterminated line"));
             }
             if self.stream.read(&mut self.unread).await? == 0 {
                 return Err(WireError::Closed);

@@ -7,10 +7,23 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::requests::{GIVEN_WAY, SILENT};
-use super::{Edge, EdgeKind, FailureKind, Outage};
+use super::{Activity, Edge, EdgeKind, FailureKind, Outage};
 
-/// How long one job (the scout) may try a silent edge, beyond the share of slots of the jobs that wait for the edge.
-pub(super) const SCOUT: Duration = Duration::from_secs(10);
+/// How long one job (the scout) may try a silent edge, beyond the share of slots of the jobs that wait for the edge. A relay
+/// that is silent after its greeting is tried by mails alone, so the next scout decides how late its return is noticed. A store
+/// is probed besides.
+const fn scouting_time(kind: EdgeKind) -> Duration {
+    match kind {
+        EdgeKind::Relay => Duration::from_millis(3500),
+        EdgeKind::Store
+        | EdgeKind::Ledger
+        | EdgeKind::Queue
+        | EdgeKind::Credentials
+        | EdgeKind::Results
+        | EdgeKind::Parked
+        | EdgeKind::Audit => Duration::from_secs(10),
+    }
+}
 
 /// The time at an edge after which a job counts as long.
 const LONG_JOB: Duration = Duration::from_secs(4);
@@ -168,7 +181,9 @@ impl JobAtEdge {
         if edge.inner.is_replaced.load(Ordering::Relaxed) {
             return self.waits();
         }
-        if edge.is_tried_by(&self.job) || self.is_scout && self.began.elapsed() < SCOUT {
+        if edge.is_tried_by(&self.job)
+            || self.is_scout && self.began.elapsed() < scouting_time(edge.kind())
+        {
             return None;
         }
         let lasting = edge.outage().filter(|_| edge.down_for() >= LONG_OUTAGE);
@@ -187,6 +202,15 @@ impl JobAtEdge {
     /// The edge's outage, or its silence, if it is down or silent.
     pub fn waits(&self) -> Option<Outage> {
         self.edge.outage().or_else(|| self.edge.silence(SILENT))
+    }
+}
+
+impl Activity {
+    /// Whether a scout is trying the edge. A scout without a result in time waits like other jobs: its connection may have died
+    /// while the edge is up.
+    fn has_scout(&self, kind: EdgeKind) -> bool {
+        let scout = self.scout;
+        scout.is_some_and(|(_, since)| since.elapsed() < scouting_time(kind))
     }
 }
 
@@ -219,7 +243,7 @@ impl Edge {
         }
         if let Some(crowded) = self.crowded(jobs, share) {
             let mut activity = self.activity();
-            if activity.has_scout() {
+            if activity.has_scout(self.kind()) {
                 drop(activity);
                 return Err(crowded);
             }
@@ -252,7 +276,7 @@ impl Edge {
                 false => Admission::One,
             },
             None if !is_silent => Admission::All,
-            None if !self.activity().has_scout() => Admission::One,
+            None if !self.activity().has_scout(self.kind()) => Admission::One,
             Some(outage) if outage.left.is_zero() && !is_tried => Admission::One,
             None | Some(_) => Admission::Nothing,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::jobs::{SCOUT, Stay};
+use super::jobs::Stay;
 use super::{Edge, FailureKind, Outage};
 
 /// The time without a byte after which an edge counts as silent, where other jobs need the slots of those that wait for it.
@@ -86,12 +86,6 @@ impl Request {
 }
 
 impl Activity {
-    /// Whether a scout is trying the edge. A scout without a result in time waits like other jobs: its connection may have died
-    /// while the edge is up.
-    pub(super) fn has_scout(&self) -> bool {
-        self.scout.is_some_and(|(_, since)| since.elapsed() < SCOUT)
-    }
-
     /// The request that has waited longest, and since when. Replies to other requests at its step or at a later step count for
     /// it; replies at an earlier step do not, since a relay that greets may be silent at RCPT.
     pub(super) fn silence(&self) -> Option<(Step, Instant)> {

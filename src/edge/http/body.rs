@@ -158,11 +158,14 @@ impl Receiving {
             client.edge.iter().for_each(|edge| edge.replied(ANY));
         }
         match (failure, &client.edge) {
-            (Some((kind, words)), _) => client.failed(attempt, kind, words),
+            (Some((kind, words)), _) => client.failed(attempt, asked.names_a_key, kind, words),
             (None, Some(edge)) => match says.with_code(&self.judge, asked) {
                 Says::Well if asked.is_probe => edge.probe_answered(),
                 Says::Well => edge.answered(),
                 Says::Denied => edge.denied(asked.is_probe, &self.judge.words()),
+                Says::Unwell(kind) if asked.names_a_key && !self.judge.is_of_the_disk() => {
+                    edge.doubted(kind);
+                }
                 Says::Unwell(kind) => {
                     edge.failed_for(kind, &self.judge.words_of_outage(), left_alone);
                 }
@@ -176,9 +179,12 @@ impl Receiving {
         self.judge.complete();
         if let Some(foreign) = self.judge.refuses(true) {
             if let Some(report) = self.report.take() {
-                report
-                    .client
-                    .refused(report.attempt, report.asked, &foreign);
+                report.client.failed(
+                    report.attempt,
+                    report.asked.names_a_key,
+                    FailureKind::Unreachable,
+                    &foreign.0,
+                );
             }
             return Err(foreign.into());
         }

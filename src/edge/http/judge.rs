@@ -146,7 +146,11 @@ impl Judge {
     /// 1,024 bytes each. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
     pub(super) fn too_long(&self, bytes: u64) -> Option<NoListing> {
         let is_too_long = self.must == Must::BeListing && bytes > MAX_ANSWER_BYTES as u64;
-        is_too_long.then(|| NoListing(format!("it is longer than {MAX_ANSWER_BYTES} bytes")))
+        is_too_long.then(|| {
+            NoListing(format!(
+                "the listing is longer than {MAX_ANSWER_BYTES} bytes"
+            ))
+        })
     }
 
     /// The text of an element of an error.
@@ -186,7 +190,12 @@ impl Judge {
             return Some(NoListing(self.words_of_failure()));
         }
         let is_cut = self.is_complete && !ends_listing(&self.last);
-        is_cut.then(|| NoListing("its end is missing".to_owned()))
+        is_cut.then(|| NoListing("the end of the listing is missing".to_owned()))
+    }
+
+    /// Whether the store says that its disk is full, which no probe finds: <https://www.rfc-editor.org/rfc/rfc4918#section-11.5>
+    pub(super) const fn is_of_the_disk(&self) -> bool {
+        self.status == 507
     }
 
     /// The message of a complete answer that is a failure of the edge.
@@ -240,7 +249,7 @@ impl Judge {
 
 /// Why the answer to a listing request is not a listing.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is no listing of S3: {0}")]
+#[error("the answer is not a listing of S3: {0}")]
 pub(super) struct NoListing(String);
 
 /// Whether the name of an element is that of a listing.

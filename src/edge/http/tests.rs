@@ -77,9 +77,9 @@ async fn a_connection_that_breaks_under_a_request_that_names_a_key_is_no_news_of
             drop(tokio::io::AsyncReadExt::read(&mut stream, &mut head).await);
         }
     });
-    for (terms, failures) in [
-        (RequestTerms::naming_a_key(), 0),
-        (RequestTerms::probe(), 1),
+    for (terms, is_doubt) in [
+        (RequestTerms::naming_a_key(), true),
+        (RequestTerms::probe(), false),
     ] {
         let edge = edge();
         let client = EdgeClient {
@@ -90,15 +90,16 @@ async fn a_connection_that_breaks_under_a_request_that_names_a_key_is_no_news_of
         let mut request = HttpRequest::get(url.as_str()).unwrap();
         request.add_extension(terms);
         let error = client.attempt(request).await.unwrap_err();
-        assert_eq!(edge.count(FailureKind::Unreachable), failures, "{terms:?}");
+        assert_eq!(edge.count(FailureKind::Unreachable), 1, "{terms:?}");
+        assert_eq!(
+            (edge.take_doubt(), edge.is_failing()),
+            (is_doubt, !is_doubt)
+        );
         let mut causes = std::iter::successors(
             Some(&error as &(dyn std::error::Error + 'static)),
             |error| error.source(),
         );
-        assert_eq!(
-            causes.any(|cause| cause.is::<BrokenAtName>()),
-            failures == 0
-        );
+        assert_eq!(causes.any(|cause| cause.is::<FailedAtName>()), is_doubt);
     }
 }
 
@@ -142,7 +143,6 @@ async fn a_page_of_what_stands_in_front_of_a_store_is_no_answer_of_the_store() {
 }
 
 const LISTING: AskedRequest = AskedRequest {
-    names_a_key: true,
     is_listing: true,
     ..GET
 };
@@ -241,6 +241,82 @@ async fn what_is_no_listing_is_a_failure_of_the_store_whatever_its_status() {
         judged_as(LISTING, 400, body, &edge).await.unwrap();
         assert_eq!(edge.count(FailureKind::Denied), 1, "{code}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_the_fault_of_a_key_or_a_prefix_is_a_doubt_and_no_outage() {
+    const SLOW_DOWN: &str = "<Error><Code>SlowDown</Code></Error>";
+    const INTERNAL: &str = "<Error><Code>InternalError</Code></Error>";
+    for asked in [GET, LISTING] {
+        for names_a_key in [true, false] {
+            let asked = AskedRequest {
+                names_a_key,
+                ..asked
+            };
+            for (status, body) in [
+                (503, SLOW_DOWN),
+                (500, INTERNAL),
+                (502, "<html><h1>502 Bad Gateway</h1></html>"),
+                (403, "<html>blocked</html>"),
+                (200, "<html>blocked</html>"),
+                (400, "<Error><Code>RequestTimeout</Code></Error>"),
+            ] {
+                let edge = edge();
+                for _ in 0..4 {
+                    drop(judged_as(asked, status, body, &edge).await);
+                    tokio::time::sleep(Duration::from_secs(4)).await;
+                }
+                let said = (edge.outage().is_some(), edge.take_doubt());
+                assert_eq!(said, (!names_a_key, names_a_key), "{status} {body}");
+            }
+            let edge = edge();
+            for body in [cut_off, stalled] {
+                for _ in 0..2 {
+                    let mut receiving = receiving(body(), &edge);
+                    receiving.report.as_mut().unwrap().asked = asked;
+                    let attempt = receiving.collect();
+                    let answered = async {
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                        // Another request, as a probe.
+                        if names_a_key {
+                            edge.answered();
+                        }
+                    };
+                    let (received, ()) = tokio::join!(attempt, answered);
+                    assert!(received.is_err());
+                }
+            }
+            let said = (edge.outage().is_some(), edge.take_doubt());
+            assert_eq!(said, (!names_a_key, names_a_key));
+        }
+    }
+    // A full disk is the store's, and a probe, which only reads, does not find it.
+    let edge = edge();
+    for _ in 0..4 {
+        let named = AskedRequest {
+            names_a_key: true,
+            ..GET
+        };
+        let full = "<Error><Code>XMinioStorageFull</Code></Error>";
+        judged_as(named, 507, full, &edge).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    assert!(edge.outage().is_some());
+}
+
+/// A body whose connection ends in the middle.
+fn cut_off() -> SdkBody {
+    let chunks = [
+        Ok(Frame::data(Bytes::from_static(b"<ListBucketResult>"))),
+        Err(BoxError::from("end of file before message length reached")),
+    ];
+    let chunks = futures_util::stream::iter(chunks);
+    SdkBody::from_body_1_x(http_body_util::StreamBody::new(chunks))
+}
+
+/// A body of which nothing more comes.
+fn stalled() -> SdkBody {
+    trickling(1, 1, Duration::from_secs(1000))
 }
 
 /// A listing of this many bytes, in chunks.

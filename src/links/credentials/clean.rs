@@ -52,7 +52,7 @@ fn part<'a>(
         "" => "is empty",
         _ if text.contains(['\n', '\r']) => "holds a line end",
         _ if text.contains(|c: char| c.is_control()) => "holds a control character",
-        _ if is_quoted(text) => "stands in quotation marks",
+        _ if is_quoted(text) => "is in quotation marks",
         _ if is_token && text.contains(char::is_whitespace) => "holds a space",
         _ if is_token && !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
             "holds a character that is not ASCII"
@@ -123,13 +123,13 @@ mod tests {
         the access key id holds a line end
         the access key id holds a space
         the access key id holds a control character
-        the access key id stands in quotation marks
-        the access key id stands in quotation marks
+        the access key id is in quotation marks
+        the access key id is in quotation marks
         the access key id holds a quotation mark
         the access key id holds a character that is not ASCII
         the access key id is empty
         the secret access key holds a line end
-        the secret access key stands in quotation marks
+        the secret access key is in quotation marks
         "AKIA" "pass wörd" None
         the secret access key is empty
         the session token holds a space

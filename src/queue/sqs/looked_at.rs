@@ -61,7 +61,8 @@ pub(super) async fn attributes(
         .attribute_names(waiting.clone())
         .attribute_names(redrive.clone());
     let answer = asking.send().await;
-    let answer = answer.map_err(|error| EdgeError::from_sdk(format!("look at {url}"), &error))?;
+    let answer = answer
+        .map_err(|error| EdgeError::from_sdk(format!("get the attributes of {url}"), &error))?;
     let attributes = answer.attributes.unwrap_or_default();
     let count = attributes
         .get(&waiting)

@@ -263,7 +263,7 @@ impl<'a> Cards<'a> {
         let url = page.url(item);
         if !is_safe_url(url) {
             // The URL is a secret, so the error does not contain it.
-            let reason = "{{link}} was given something that is no https link";
+            let reason = "{{link}} needs an https URL";
             return Err(complaint(reason.to_owned()));
         }
         self.name.clear();
@@ -408,6 +408,6 @@ mod tests {
         let everyone = Audience::Everyone;
         let mut gallery = Gallery::begin(&templates, &plan, &everyone, 1, nav, &settings).unwrap();
         gallery.push(&links, &Pictures::default()).unwrap();
-        insta::assert_snapshot!(gallery.finish().unwrap_err(), @"the template partials/cards.html.hbs could not be filled in: {{link}} was given something that is no https link");
+        insta::assert_snapshot!(gallery.finish().unwrap_err(), @"the template partials/cards.html.hbs could not be rendered: {{link}} needs an https URL");
     }
 }

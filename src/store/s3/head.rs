@@ -23,7 +23,7 @@ pub(super) async fn head(
         let request = request.key(key.as_str()).customize();
         let request = request.interceptor(RequestTerms::naming_a_key());
         let answer = request.interceptor(clock.clone()).send().await;
-        let action = format!("look at s3://{bucket}/{key}");
+        let action = format!("get the metadata of s3://{bucket}/{key}");
         answer.map_err(|error| EdgeError::from_sdk(action, &error))
     };
     let answer = match head().await {
@@ -86,7 +86,7 @@ async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<bool, St
         // The object is empty.
         Some("InvalidRange") => Ok(true),
         _ => {
-            let action = format!("look at s3://{bucket}/{key}");
+            let action = format!("get the metadata of s3://{bucket}/{key}");
             Err(EdgeError::from_sdk(action, &error))
         }
     }

@@ -49,7 +49,7 @@ enum ReadError {
     #[error("the listing has the unknown reference &{0};")]
     Reference(String),
     /// A field has a value that S3 does not send.
-    #[error("the listing has the {field} {text:?}, which is none")]
+    #[error("the listing has the invalid {field} {text:?}")]
     Field {
         /// The element.
         field: &'static str,
@@ -69,7 +69,7 @@ impl PageReader {
     pub(super) fn take(&self) -> Result<Page, String> {
         let mut page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         page.take()
-            .unwrap_or_else(|| Err("the answer is no listing".to_owned()))
+            .unwrap_or_else(|| Err("the answer is not a listing".to_owned()))
     }
 }
 

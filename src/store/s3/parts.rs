@@ -50,7 +50,7 @@ impl<'a> Upload<'a> {
         key: &'a Key,
         content: Content,
     ) -> Result<Self, StoreError> {
-        let action = format!("begin to upload s3://{bucket}/{key}");
+        let action = format!("start the upload of s3://{bucket}/{key}");
         let request = client.create_multipart_upload().bucket(bucket.as_str());
         let request = request
             .key(key.as_str())
@@ -191,12 +191,12 @@ impl<'a> Upload<'a> {
             .send()
             .await;
         if let Err(error) = aborted {
-            let action = format!("give up the upload to s3://{}/{}", self.bucket, self.key);
+            let action = format!("abort the upload of s3://{}/{}", self.bucket, self.key);
             let error = EdgeError::from_sdk(action, &error);
             let error = &error as &(dyn std::error::Error + 'static);
             tracing::warn!(
                 error,
-                "parts of an upload stay behind; a lifecycle rule can abort them"
+                "parts of an aborted upload remain in the bucket; a lifecycle rule can remove them"
             );
         }
     }

@@ -138,7 +138,7 @@ impl Puts {
     fn hint(&self, section: &str, fact: ErrorKind) -> Option<String> {
         match (self.encryption, fact) {
             (None, ErrorKind::Denied) => Some(format!(
-                "if the bucket's policy wants an encryption, set {section}.sse"
+                "if the bucket's policy requires encryption, set {section}.sse"
             )),
             (Some(encryption), ErrorKind::Denied | ErrorKind::Rejected) => {
                 let header = sse(encryption);

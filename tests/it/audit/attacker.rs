@@ -560,7 +560,10 @@ async fn another_log_of_the_same_key_is_not_taken_for_this_one() {
         .iter()
         .find(|problem| problem.segment == *name)
         .unwrap();
-    assert!(problem.reason.contains("of other lines"), "{problem:?}");
+    assert!(
+        problem.reason.contains("does not match the lines"),
+        "{problem:?}"
+    );
 }
 
 /// A copy of both directories goes on by itself and comes to the same generation; a memory knows a stream that the registry
@@ -590,7 +593,7 @@ async fn a_registry_that_is_not_the_remembered_one_is_damage_at_the_same_generat
     }
     let said = log.start().expect("the start ends with 65");
     assert!(
-        said.contains("is another one than was written last"),
+        said.contains("differs from the one that was written last"),
         "{said}"
     );
     assert!(!log.verified().problems.is_empty());

@@ -268,7 +268,7 @@ async fn a_log_that_something_else_rotates_ends_the_daemon_with_65() {
     let (code, _) = daemon.end().await;
     assert_eq!(code, Some(65), "{}", daemon_log(&config));
     assert!(world.mails().is_empty());
-    assert!(daemon_log(&config).contains("take the log out of logrotate's hands"));
+    assert!(daemon_log(&config).contains("exclude it from logrotate"));
     // It does not start over a damaged log.
     let again = handout(&["run", "--config", &config.to_string_lossy()])
         .output()
@@ -613,7 +613,7 @@ fn a_log_is_verified_under_a_pinned_key() {
     }
     let text = stdout(&ask(&[]));
     assert!(
-        text.contains("pin the key (--public-key)") && text.ends_with(": whole\n"),
+        text.contains("give the key (--public-key)") && text.ends_with(": whole\n"),
         "{text}"
     );
     let other = handout::audit::note::SigningKey::from_seed(&[1; 32])

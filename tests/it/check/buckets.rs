@@ -96,6 +96,6 @@ fn a_bucket_without_files_is_no_failure() {
     assert_eq!(checked.failures(), [""; 0]);
     assert_eq!(
         checked.line("s3://reports"),
-        "ok s3://reports: can be listed by local; nothing is there that shows whether it can be read"
+        "ok s3://reports: can be listed by local; no object is there to try reading"
     );
 }

@@ -141,7 +141,7 @@ fn an_event_rule_whose_jobs_would_be_refused_is_a_failure_that_says_why() {
                 json!([{ "address": "ann@acme.example", "locale": "tlh" }]),
             ),
             none,
-            "which no mail can be written in",
+            "which is not an installed language",
         ),
         (
             "time",

@@ -28,8 +28,8 @@ fn line(world: &World, what: &str) -> String {
 #[test]
 fn an_outbox_and_an_audit_log_that_cannot_be_written_are_failures() {
     let mut world = World::new();
-    insta::assert_snapshot!(line(&world, "mail"), @"ok mail: nothing is sent: mails go to …/state/outbox, which is made in …/state when it is needed");
-    insta::assert_snapshot!(line(&world, "audit log"), @"ok audit log: …/state/audit is made in …/state when it is needed");
+    insta::assert_snapshot!(line(&world, "mail"), @"ok mail: nothing is sent: mails go to …/state/outbox, which is created in …/state when it is needed");
+    insta::assert_snapshot!(line(&world, "audit log"), @"ok audit log: …/state/audit is created in …/state when it is needed");
     let file = world.dir.path().join("file");
     fs::write(&file, "").unwrap();
     world.config.mail.outbox_dir = Some(file.join("outbox"));
@@ -96,7 +96,7 @@ async fn an_address_that_another_program_has_is_a_failure_and_one_that_the_daemo
         assert!(
             checked
                 .line(key)
-                .ends_with("is in use, and a handout works here now")
+                .ends_with("is in use by the handout that runs here")
         );
     }
     drop(daemon);
@@ -135,10 +135,10 @@ fn a_program_for_doubts_that_cannot_be_run_is_a_failure() {
     write(&program, "#!/bin/sh\necho hold\n", 0o755);
     told.push(line(&world, "ledger.resolve_cmd"));
     insta::assert_snapshot!(told.join("\n"), @r"
-    FAIL ledger.resolve_cmd: …/resolve cannot be found: No such file or directory (os error 2): no doubt would be answered by it
-    FAIL ledger.resolve_cmd: …/resolve cannot be executed (chmod +x): no doubt would be answered by it
-    FAIL ledger.resolve_cmd: …/resolve names /usr/bin/nonesuch, which is not there: no doubt would be answered by it
-    FAIL ledger.resolve_cmd: …/resolve is no file: no doubt would be answered by it
+    FAIL ledger.resolve_cmd: …/resolve cannot be found: No such file or directory (os error 2): in-doubt deliveries would not be resolved by it
+    FAIL ledger.resolve_cmd: …/resolve cannot be executed (chmod +x): in-doubt deliveries would not be resolved by it
+    FAIL ledger.resolve_cmd: …/resolve names /usr/bin/nonesuch, which is not there: in-doubt deliveries would not be resolved by it
+    FAIL ledger.resolve_cmd: …/resolve is not a file: in-doubt deliveries would not be resolved by it
     ok ledger.resolve_cmd: …/resolve can be executed
     ");
 }
@@ -151,9 +151,9 @@ fn a_file_of_results_that_takes_no_lines_is_a_failure_and_a_check_makes_none() {
     insta::assert_snapshot!(line(&world, "results"), @"ok results: are lines of …/results.jsonl");
     assert!(!file.exists());
     fs::create_dir(&file).unwrap();
-    insta::assert_snapshot!(failure(&world), @"FAIL results: …/results.jsonl takes no lines: …/results.jsonl is not a regular file: remove it, or use another directory");
+    insta::assert_snapshot!(failure(&world), @"FAIL results: …/results.jsonl does not accept lines: …/results.jsonl is not a regular file: remove it, or use another directory");
     world.config.results.file = Some(world.dir.path().join("missing/results.jsonl"));
-    insta::assert_snapshot!(failure(&world), @"FAIL results: …/missing/results.jsonl takes no lines: No such file or directory (os error 2)");
+    insta::assert_snapshot!(failure(&world), @"FAIL results: …/missing/results.jsonl does not accept lines: No such file or directory (os error 2)");
 }
 
 #[test]

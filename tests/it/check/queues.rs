@@ -73,9 +73,8 @@ async fn a_queue_that_may_be_sent_to_and_not_looked_at_is_a_warning() {
     assert_eq!(checked.failures(), [""; 0]);
     let line = checked.line("results");
     assert!(
-        line.starts_with(
-            "warn results: only a message will tell whether the queue takes messages: "
-        ) && line.ends_with("grant sqs:GetQueueAttributes to have it looked at"),
+        line.starts_with("warn results: whether the queue accepts messages was not checked: ")
+            && line.ends_with("grant sqs:GetQueueAttributes to check it"),
         "{line}"
     );
     // A key that the service does not know sends nothing either.

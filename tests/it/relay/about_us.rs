@@ -102,7 +102,10 @@ async fn a_relay_that_refuses_our_name_rejects_nobody_and_the_mail_leaves_after_
         let job = job_for("daily", &["ann@acme.example"]);
         let (code, _, wrong) = job_run(&config, &job, &[]);
         assert_eq!(code, Some(69), "{reply}: {wrong}");
-        assert!(wrong.contains("refuses what we send"), "{reply}: {wrong}");
+        assert!(
+            wrong.contains("rejects what Handout sends"),
+            "{reply}: {wrong}"
+        );
         assert_eq!(outcomes(&world).join(" "), recorded, "{reply}");
         relay.becomes(Vec::new());
         let (code, told, wrong) = job_run(&config, &job, &[]);
@@ -125,7 +128,7 @@ async fn a_daily_limit_rests_the_relay_and_the_mail_leaves_when_it_is_over() {
         let job = job_for("daily", &["ann@acme.example", "bo@acme.example"]);
         let (code, _, wrong) = job_run(&config, &job, &[]);
         assert_eq!(code, Some(69), "{reply}: {wrong}");
-        assert!(wrong.contains("left alone until"), "{reply}: {wrong}");
+        assert!(wrong.contains("gets no mail until"), "{reply}: {wrong}");
         assert!(
             !outcomes(&world).iter().any(|line| line != recorded),
             "{reply}"
@@ -246,7 +249,7 @@ async fn postfix_refuses_us_at_rcpt_and_nobody_is_rejected() {
         assert_eq!(code, Some(69), "{setting}: {told}{wrong}");
         let log = fs::read_to_string(dir.join("log")).unwrap();
         assert!(
-            wrong.contains("refuses what we send"),
+            wrong.contains("rejects what Handout sends"),
             "{setting}: {wrong}\n{log}"
         );
         assert!(log.contains(said), "{setting}: {log}");
@@ -370,7 +373,7 @@ async fn job_run_names_who_was_rejected_and_why_and_ends_with_1() {
     assert!(!log.contains("@acme.example"), "{log}");
     let lines: Vec<&str> = log
         .lines()
-        .filter(|line| line.contains("a mail was rejected"))
+        .filter(|line| line.contains("mail rejected"))
         .collect();
     assert_eq!(lines.len(), 2, "{log}");
     for line in lines {

@@ -73,7 +73,7 @@ async fn a_relays_password_that_kubernetes_exchanges_is_used_for_the_next_sessio
     daemon.stops(&config).await;
     let log = daemon_log(&config);
     let told = log
-        .matches("the password file of the relay was exchanged")
+        .matches("the password file of the relay changed")
         .count();
     assert_eq!(told, 1, "{log}");
     assert!(!log.contains(&plain("two")), "{log}");

@@ -21,31 +21,42 @@ pub(crate) async fn answering(
     date: String,
     answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
 ) -> (String, Requests) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let requests = Requests::default();
     let seen = Arc::clone(&requests);
-    let answer = Arc::new(move |request: String| {
-        let (status, headers, body) = answer(&request);
+    let url = answering_raw(move |request| {
+        let (status, headers, body) = answer(request);
         let length = body.len();
-        seen.lock().unwrap().push(request);
-        format!(
+        seen.lock().unwrap().push(request.to_owned());
+        Some(format!(
             "HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        )
-    });
+        ))
+    })
+    .await;
+    (url, requests)
+}
+
+/// Answers every request with this text, and closes the connection; without a text, the request is never answered.
+pub(crate) async fn answering_raw(
+    answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
     let serve = async move {
         let mut connections = JoinSet::new();
         while let Ok((mut stream, _)) = listener.accept().await {
             let answer = Arc::clone(&answer);
             connections.spawn(async move {
-                let answer = answer(request(&mut stream).await);
-                drop(stream.write_all(answer.as_bytes()).await);
+                match answer(&request(&mut stream).await) {
+                    Some(text) => drop(stream.write_all(text.as_bytes()).await),
+                    None => std::future::pending().await,
+                }
             });
         }
     };
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(serve);
-    (url, requests)
+    url
 }
 
 /// Reads a request with its body.

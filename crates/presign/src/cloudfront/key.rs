@@ -60,10 +60,10 @@ pub enum PrivateKeyError {
     #[error("is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`")]
     Encrypted,
     /// The key is malformed.
-    #[error("is damaged: what stands between its first and last line is no key")]
+    #[error("is damaged: the text between its first and last line is not a key")]
     Damaged,
     /// The type of the key or its curve is not supported.
-    #[error("is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other")]
+    #[error("is neither RSA nor ECDSA on the curve P-256, and CloudFront accepts no others")]
     Unsupported,
     /// The RSA key is too short.
     #[error("has {0} bits: CloudFront takes RSA keys of {MIN_RSA_BITS} and more")]
@@ -196,12 +196,12 @@ pub(super) mod tests {
         nothing: has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC
         public: has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC
         cut: has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC
-        Ed25519: is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other
+        Ed25519: is neither RSA nor ECDSA on the curve P-256, and CloudFront accepts no others
         encrypted: is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`
         legacy: is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`
-        not base 64: is damaged: what stands between its first and last line is no key
-        another kind: is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other
-        wrong label: is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other
+        not base 64: is damaged: the text between its first and last line is not a key
+        another kind: is neither RSA nor ECDSA on the curve P-256, and CloudFront accepts no others
+        wrong label: is neither RSA nor ECDSA on the curve P-256, and CloudFront accepts no others
         "#);
     }
 }

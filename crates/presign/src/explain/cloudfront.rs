@@ -41,13 +41,13 @@ pub(super) fn explain(
         (None, Some(expires)) => {
             explanation.ends_at = expires.parse().ok().and_then(second);
             if explanation.ends_at.is_none() {
-                explanation.wrong("its Expires is no second since 1970");
+                explanation.wrong("its Expires is not a Unix time");
             }
         }
     }
     if explanation.disposition.is_some() {
         explanation.note(
-            "its response-content-disposition works only if the distribution hands it on to S3",
+            "its response-content-disposition works only if the distribution forwards it to S3",
         );
     }
 }
@@ -69,7 +69,7 @@ fn look_at_signature(explanation: &mut Explanation, parameters: &Parameters<'_>)
         let is_escaped = signature.contains('%');
         let decoded = parameters.get("Signature").and_then(from_base64);
         if decoded.is_none_or(|signature| signature.len() < 64) {
-            explanation.wrong("its signature is not whole: the link was cut or changed");
+            explanation.wrong("its signature is incomplete: the link was cut or changed");
         } else if is_escaped {
             explanation.risk("its signature was percent-encoded, which CloudFront may refuse");
         }
@@ -84,7 +84,7 @@ fn look_at_policy(explanation: &mut Explanation, policy: &str, parts: &Parts<'_>
     let policy: Option<Value> =
         from_base64(&decode_lossy(policy)).and_then(|json| serde_json::from_slice(&json).ok());
     let Some(policy) = policy else {
-        explanation.wrong("its Policy is not whole: the link was cut or changed");
+        explanation.wrong("its Policy is incomplete: the link was cut or changed");
         return;
     };
     let statement = &policy["Statement"][0];
@@ -93,7 +93,7 @@ fn look_at_policy(explanation: &mut Explanation, policy: &str, parts: &Parts<'_>
     explanation.starts_at = instant("DateGreaterThan");
     explanation.ends_at = instant("DateLessThan");
     if explanation.ends_at.is_none() {
-        explanation.wrong("its policy has no end, which CloudFront demands");
+        explanation.wrong("its policy has no end, which CloudFront requires");
     }
     if policy["Statement"][1].is_object() {
         explanation.wrong("its policy has more than one statement, and CloudFront takes one");

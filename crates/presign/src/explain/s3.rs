@@ -62,7 +62,7 @@ fn look_at_signature(explanation: &mut Explanation, parameters: &Parameters<'_>)
     let algorithm = parameters.get("X-Amz-Algorithm").unwrap_or_default();
     let is_sigv4 = algorithm == "AWS4-HMAC-SHA256";
     if !is_sigv4 && algorithm != "AWS4-ECDSA-P256-SHA256" && parameters.has("X-Amz-Algorithm") {
-        explanation.wrong("its X-Amz-Algorithm is none that S3 knows");
+        explanation.wrong("its X-Amz-Algorithm is not one that S3 supports");
     }
     let signature = parameters.get("X-Amz-Signature").unwrap_or_default();
     let is_hex = signature.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -125,7 +125,7 @@ fn look_at_time(explanation: &mut Explanation, parameters: &Parameters<'_>) {
     if let Some(date) = parameters.get("X-Amz-Date") {
         explanation.starts_at = instant(date);
         if explanation.starts_at.is_none() {
-            explanation.wrong("its X-Amz-Date is no instant such as 20261123T080000Z");
+            explanation.wrong("its X-Amz-Date is not an instant such as 20261123T080000Z");
         }
     }
     let Some(expires) = parameters.get("X-Amz-Expires") else {
@@ -138,7 +138,7 @@ fn look_at_time(explanation: &mut Explanation, parameters: &Parameters<'_>) {
             "its X-Amz-Expires is {seconds}: S3 refuses more than {longest}, which is 7 days"
         )),
         Ok(_) => {}
-        Err(_) => explanation.wrong("its X-Amz-Expires is no number of seconds"),
+        Err(_) => explanation.wrong("its X-Amz-Expires is not a number of seconds"),
     }
     let seconds = expires.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
     explanation.ends_at = explanation
@@ -191,7 +191,7 @@ fn look_at_token(explanation: &mut Explanation, parameters: &Parameters<'_>) {
             explanation.wrong("a temporary key signed it, but its session token is missing");
         }
         (Some(_), false) => {
-            explanation.risk("it has a session token, but its key is no temporary one");
+            explanation.risk("it has a session token, but its key is not a temporary one");
         }
         (None, false) => {}
     }
@@ -204,7 +204,7 @@ fn look_at_region(explanation: &mut Explanation) {
     };
     match (location.style, location.region) {
         (UrlStyle::Website, _) => {
-            explanation.wrong("its host is a website endpoint, which knows no signatures");
+            explanation.wrong("its host is a website endpoint, which does not check signatures");
         }
         (_, Some(of_host)) if !is_among(&of_host, &region) => explanation.wrong(format!(
             "it is signed for {}, but its host is in {of_host}",
@@ -235,7 +235,7 @@ fn look_at_headers(explanation: &mut Explanation, parameters: &Parameters<'_>) {
     let count = headers.len();
     headers.retain(|header| *header != "host");
     if headers.len() == count {
-        explanation.wrong("its X-Amz-SignedHeaders lacks host, which S3 demands");
+        explanation.wrong("its X-Amz-SignedHeaders lacks host, which S3 requires");
     }
     if let Some(header) = headers.first().filter(|header| !header.is_empty()) {
         explanation.risk(format!(
@@ -264,14 +264,14 @@ fn look_behind_signature(explanation: &mut Explanation, parameters: &Parameters<
         let starts = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
         if is_own_form {
             explanation.wrong(format!(
-                "{} stands behind the signature: it was appended after signing, and the link gets 403",
+                "{} follows the signature: it was appended after signing, and the link gets 403",
                 shown_name(name)
             ));
         } else if !(starts(&["X-Amz-", "x-amz-"])
             || at <= sorted && starts(&["response-", "versionId", "partNumber", "x-"]))
         {
             explanation.risk(format!(
-                "{} stands behind the signature: if it was appended after signing, the link gets 403",
+                "{} follows the signature: if it was appended after signing, the link gets 403",
                 shown_name(name)
             ));
         }
@@ -292,7 +292,7 @@ pub(super) fn explain_v2(explanation: &mut Explanation, parameters: &Parameters<
         let second = expires.parse().ok();
         explanation.ends_at = second.and_then(|second| Timestamp::from_second(second).ok());
         if explanation.ends_at.is_none() {
-            explanation.wrong("its Expires is no second since 1970");
+            explanation.wrong("its Expires is not a Unix time");
         }
     }
     look_at_token(explanation, parameters);
@@ -301,7 +301,7 @@ pub(super) fn explain_v2(explanation: &mut Explanation, parameters: &Parameters<
             "{region} does not take signature version 2: sign it with version 4"
         )),
         _ => explanation.risk(
-            "signature version 2 is on its way out: regions since 2014 and buckets since June 2020 refuse it",
+            "signature version 2 is deprecated: regions since 2014 and buckets since June 2020 refuse it",
         ),
     }
     for parameter in &parameters.0 {
@@ -313,7 +313,7 @@ pub(super) fn explain_v2(explanation: &mut Explanation, parameters: &Parameters<
             );
         if !is_signed {
             explanation.risk(format!(
-                "{} is not signed by version 2: anybody can change it",
+                "{} is not signed by version 2, so it can be changed",
                 shown_name(name)
             ));
         }

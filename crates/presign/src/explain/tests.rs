@@ -102,7 +102,7 @@ fn a_link_of_a_session() {
       for region   eu-west-1
       from         2026-11-23T08:00:00Z, 4 hours ago
       until        2026-11-30T08:00:00Z, in 6 days
-      really ends  with the session of its key, which the URL does not tell, at the latest 2026-11-24T20:00:00Z
+      really ends  with the session of its key, whose end is not in the URL, at the latest 2026-11-24T20:00:00Z
       disposition  attachment; filename="a b.pdf"
       version      3HL4kqtJlcpXroDTDmJ
       link id      0123456789abcdef0123456789abcdef
@@ -134,7 +134,7 @@ fn a_link_that_is_over_damaged_and_elsewhere() {
       length       501 bytes
     wrong: it has "&amp;" where "&" belongs: it was copied out of a page's source
     wrong: it is signed for eu-west-1, but its host is in us-east-1
-    wrong: utm_source stands behind the signature: it was appended after signing, and the link gets 403
+    wrong: utm_source follows the signature: it was appended after signing, and the link gets 403
     wrong: it is over: it ended 2026-11-23T09:00:00Z, 3 hours ago
     risk:  its key has "." or ".." as a folder: browsers take that out and ask for another object
     "#);
@@ -152,7 +152,7 @@ fn a_link_of_signature_version_2() {
       length       158 bytes
     wrong: eu-central-1 does not take signature version 2: sign it with version 4
     wrong: it is over: it ended 2026-11-23T12:00:00Z, 0 seconds ago
-    risk:  x-handout is not signed by version 2: anybody can change it
+    risk:  x-handout is not signed by version 2, so it can be changed
     ");
 }
 
@@ -170,7 +170,7 @@ fn a_link_to_cloudfront_with_a_canned_policy() {
       link id      0123456789abcdef0123456789abcdef
       length       558 bytes
     wrong: it is over: it ended 2026-01-01T18:00:00Z, 325 days ago
-    note:  its response-content-disposition works only if the distribution hands it on to S3
+    note:  its response-content-disposition works only if the distribution forwards it to S3
     "#);
 }
 
@@ -253,20 +253,20 @@ fn what_is_wrong_is_found() {
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
     it is http: a listener on the network path can open it too
-    this is no URL: it must begin with https:// or http:// and a host
+    this is not a URL: it must begin with https:// or http:// and a host
     its signature is not of 64 hexadecimal digits: the link was cut or changed
     X-Amz-SignedHeaders is missing: the link was cut or changed
     it works only with the header x-amz-meta, which no browser sends by itself
-    its X-Amz-SignedHeaders lacks host, which S3 demands; it works only with the header range, which no browser sends by itself
+    its X-Amz-SignedHeaders lacks host, which S3 requires; it works only with the header range, which no browser sends by itself
     its X-Amz-Expires is 0: it never worked; it is over: it ended 2026-11-23T08:00:00Z, 4 hours ago
     its X-Amz-Expires is 700000: S3 refuses more than 604800, which is 7 days
-    its X-Amz-Expires is no number of seconds; a bare + is in its query, which some servers take for a space: write %2B or %20
+    its X-Amz-Expires is not a number of seconds; a bare + is in its query, which some servers take for a space: write %2B or %20
     it begins in the future, 2026-11-24T08:00:00Z, in 20 hours
     the days in X-Amz-Credential and X-Amz-Date differ; it begins in the future, 2026-11-24T08:00:00Z, in 20 hours
-    its X-Amz-Date is no instant such as 20261123T080000Z
+    its X-Amz-Date is not an instant such as 20261123T080000Z
     it is signed for eu-west-2, but its host is in eu-west-1
     its host names no region: S3 may redirect it, and a redirected signature fails
-    its host is a website endpoint, which knows no signatures
+    its host is a website endpoint, which does not check signatures
     its bucket has a dot: no certificate of S3 is valid for that host, so use path style
     a temporary key signed it, but its session token is missing
     it is signed for the service sqs, not for s3
@@ -275,8 +275,8 @@ fn what_is_wrong_is_found() {
     it has characters that must be percent-encoded; clients disagree about what to send
     its response-content-disposition is not ISO-8859-1: S3 refuses it, use filename*=UTF-8''…
     the parameter x-id is there twice: servers differ in which they take
-    there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id
-    this is no URL: it must begin with https:// or http:// and a host
+    it has no known signature: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id
+    this is not a URL: it must begin with https:// or http:// and a host
     it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read
     a session of a directory bucket signed it, which ends after five minutes
     ");
@@ -359,20 +359,18 @@ fn a_signature_in_the_wrong_place_is_not_shown_either() {
         }
         words.push_str(text.lines().nth(1).unwrap());
         words.push('\n');
-        let damage = text
-            .lines()
-            .filter(|line| line.contains("stand in its path"));
+        let damage = text.lines().filter(|line| line.contains("are in its path"));
         words.extend(damage.map(|line| format!("{line}\n")));
     }
     insta::assert_snapshot!(words, @r#"
       opens        s3://acme-reports/k?x-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
-    wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+    wrong: its parameters are in its path: the ? before them was escaped or lost on the way
       opens        s3://acme-reports/k%3Fx-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
-    wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+    wrong: its parameters are in its path: the ? before them was escaped or lost on the way
       opens        s3://acme-reports/k&x-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
-    wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+    wrong: its parameters are in its path: the ? before them was escaped or lost on the way
       opens        s3://acme-reports/k?x-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
-    wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+    wrong: its parameters are in its path: the ? before them was escaped or lost on the way
       opens        s3://acme-reports/k
       opens        s3://acme-reports/k
       opens        s3://acme-reports/k
@@ -403,23 +401,23 @@ fn what_was_appended_to_a_link_is_found() {
     ]
     .map(|url| {
         let behind = known().explain(&url, noon()).findings.into_iter();
-        let behind = behind.filter(|f| f.text.contains("behind the signature"));
+        let behind = behind.filter(|f| f.text.contains("follows the signature"));
         let words: Vec<_> = behind
             .map(|f| format!("{:?}: {}", f.severity, f.text))
             .collect();
         words.join("; ")
     });
     insta::assert_snapshot!(table.join("\n"), @r"
-    Wrong: response-content-type stands behind the signature: it was appended after signing, and the link gets 403
-    Wrong: versionId stands behind the signature: it was appended after signing, and the link gets 403
-    Wrong: x-amz-checksum-mode stands behind the signature: it was appended after signing, and the link gets 403
-    Risk: response-content-type stands behind the signature: if it was appended after signing, the link gets 403
-    Risk: utm_source stands behind the signature: if it was appended after signing, the link gets 403
+    Wrong: response-content-type follows the signature: it was appended after signing, and the link gets 403
+    Wrong: versionId follows the signature: it was appended after signing, and the link gets 403
+    Wrong: x-amz-checksum-mode follows the signature: it was appended after signing, and the link gets 403
+    Risk: response-content-type follows the signature: if it was appended after signing, the link gets 403
+    Risk: utm_source follows the signature: if it was appended after signing, the link gets 403
 
-    Risk: fbclid stands behind the signature: if it was appended after signing, the link gets 403
+    Risk: fbclid follows the signature: if it was appended after signing, the link gets 403
     ");
     let token = link("ASIAIOSFODNN7EXAMPLE", Some("FwoTOKEN"), "a.pdf", 86_400);
-    assert!(!told(&token).contains("behind the signature"));
+    assert!(!told(&token).contains("follows the signature"));
 }
 
 #[test]
