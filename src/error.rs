@@ -454,10 +454,10 @@ impl JobError {
 
     /// What the reason of a parked message may add: only who sees the message may see it.
     pub fn for_readers(&self) -> Option<&str> {
-        match self {
-            Self::Parse(error) => error.for_readers(),
-            _ => None,
+        if let Self::Parse(error) = self {
+            return error.for_readers();
         }
+        None
     }
 
     /// Whether an operator is needed: credentials and disks do not recover by themselves.

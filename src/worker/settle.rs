@@ -84,7 +84,7 @@ pub fn log(
                 job.id = job,
                 receive_count,
                 error = words,
-                "a job cannot be done; its message is left to the queue's redrive policy"
+                "job cannot be done; its message is left to the queue's redrive policy"
             );
         }
         (_, Disposition::Park | Disposition::Delete) => {

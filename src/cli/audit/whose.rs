@@ -51,8 +51,8 @@ pub(super) struct Whose<'a> {
     addresses: HashMap<String, String>,
     /// The id of links that all recipients of a job share.
     everyone: String,
-    /// The jobs of which the ledger was asked.
-    asked: HashSet<String>,
+    /// The job and the recipient id of which the ledger was asked.
+    asked: HashSet<(String, String)>,
 }
 
 impl<'a> Whose<'a> {
@@ -94,7 +94,8 @@ impl<'a> Whose<'a> {
         if issued.to.is_some() || issued.rid == self.everyone {
             return issued.to.clone();
         }
-        if !self.addresses.contains_key(&issued.rid) && self.asked.insert(issued.job.clone()) {
+        let question = (issued.job.clone(), issued.rid.clone());
+        if !self.addresses.contains_key(&issued.rid) && self.asked.insert(question) {
             let recipients = self.in_ledger(&issued.job, &issued.rid, environment).await;
             self.add(recipients.iter());
         }
