@@ -171,17 +171,11 @@ async fn recipients_of(
         .jobs
         .into_iter()
         .filter_map(|order| order.open().ok());
-    Ok(jobs
-        .filter(|found| found.id == *job)
-        .flat_map(all_recipients)
-        .collect())
-}
-
-fn all_recipients(job: Job) -> Vec<Recipient> {
-    let email = job.email.iter();
-    email
+    let found: Vec<Job> = jobs.filter(|found| found.id == *job).collect();
+    let emails = found.iter().filter_map(|job| job.email.as_ref());
+    Ok(emails
         .flat_map(|email| email.recipients().cloned())
-        .collect()
+        .collect())
 }
 
 /// The recipients that a job file names with plain addresses.
