@@ -440,6 +440,7 @@ where
     let attempt = AttemptRecord {
         job,
         rid: &rid,
+        to: &recipient.canonical_address(),
         n,
         message_id: &letter.message_id,
     };

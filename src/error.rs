@@ -452,6 +452,14 @@ impl JobError {
         })
     }
 
+    /// What the reason of a parked message may add: only who sees the message may see it.
+    pub fn for_readers(&self) -> Option<&str> {
+        if let Self::Parse(error) = self {
+            return error.for_readers();
+        }
+        None
+    }
+
     /// Whether an operator is needed: credentials and disks do not recover by themselves.
     pub fn needs_a_person(&self) -> bool {
         match self {

@@ -15,6 +15,7 @@ pub mod occurrence;
 pub mod phrase;
 pub mod place;
 pub mod recipient;
+pub mod sns;
 mod vars;
 pub mod wire;
 
@@ -39,6 +40,7 @@ pub use wire::{
 use crate::bounds::MAX_KEYS;
 use crate::quantity::Span;
 use occurrence::Occurrence;
+use sns::SubscriptionNotice;
 
 /// The largest message body that is read, in bytes: what SQS carries at most.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -73,9 +75,12 @@ pub enum ParseJobError {
     /// JSON, but not an object.
     #[error("the message is JSON, but not an object: a job looks like {{\"v\":1,\"id\":…}}")]
     NotAnObject,
-    /// The version of the format is missing or not supported.
+    /// The version of the format is missing.
+    #[error("the job has no version: write \"v\": {}", wire::VERSION)]
+    NoVersion,
+    /// The version of the format is not supported.
     #[error(
-        "the job's version \"v\" is {found}: this program reads version {}",
+        "the job's version \"v\" is {found}: this program reads version {0}, so write \"v\": {0}",
         wire::VERSION
     )]
     Version {
@@ -108,6 +113,9 @@ pub enum ParseJobError {
         /// What is wrong with it and what would be right.
         reason: String,
     },
+    /// A notice of SNS about a subscription of the queue.
+    #[error("{0}")]
+    OfSns(SubscriptionNotice),
     /// An event of S3 that no `[[on_event]]` rule turns into a job.
     #[error(
         "no [[on_event]] rule of the configuration matches the event {event} for s3://{bucket}/{key}"
@@ -153,6 +161,14 @@ impl ParseJobError {
         Self::Field {
             field: field.into(),
             reason: reason.to_string(),
+        }
+    }
+
+    /// What the reason leaves out and the reader of the message itself may see: where a subscription is confirmed.
+    pub fn for_readers(&self) -> Option<&str> {
+        match self {
+            Self::OfSns(notice) => notice.url.as_deref(),
+            _ => None,
         }
     }
 

@@ -271,6 +271,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether only the owner of this machine's state can read it. A record of another ledger names recipients by their ids alone.
+    fn is_private(&self) -> bool {
+        false
+    }
+
     /// Creates a record unless one of its job, recipient, attempt and kind exists. Never changes a record.
     async fn create(&self, record: Record) -> Result<Created, LedgerError>;
 

@@ -63,6 +63,8 @@ struct Counts {
     doubts_resent: AtomicU64,
     waits: AtomicU64,
     slowdowns: AtomicU64,
+    markers_listed: AtomicU64,
+    markers_in_events: AtomicU64,
     turns: AtomicU64,
     /// The jobs that are being worked, by number, and since when.
     in_flight: Mutex<BTreeMap<u64, Instant>>,
@@ -119,6 +121,10 @@ pub struct Snapshot {
     pub waits: u64,
     /// How often a relay's rate was reduced.
     pub slowdowns: u64,
+    /// Folder markers in listings, which are left out.
+    pub markers_listed: u64,
+    /// Events of folder markers, which make no job.
+    pub markers_in_events: u64,
     /// Iterations of the worker's loop, also those in which the queue did not answer.
     pub turns: u64,
     /// Jobs that are being worked now.
@@ -155,6 +161,8 @@ impl Progress {
             doubts_resent: read(&counts.doubts_resent),
             waits: read(&counts.waits),
             slowdowns: read(&counts.slowdowns),
+            markers_listed: read(&counts.markers_listed),
+            markers_in_events: read(&counts.markers_in_events),
         }
     }
 
@@ -180,6 +188,16 @@ impl Progress {
 
     pub(crate) fn found(&self, objects: usize) {
         add(&self.counts.objects_found, objects as u64);
+    }
+
+    /// Folder markers that a listing leaves out.
+    pub(crate) fn listed_markers(&self, count: usize) {
+        add(&self.counts.markers_listed, count as u64);
+    }
+
+    /// Events of folder markers, which make no job.
+    pub(crate) fn ignored_markers(&self, count: usize) {
+        add(&self.counts.markers_in_events, count as u64);
     }
 
     /// Adds the links and mails that a job will make.

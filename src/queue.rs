@@ -53,6 +53,35 @@ pub struct Message {
     pub receive_count: u32,
     /// The group of a FIFO queue, within which messages are worked in their order.
     pub group: Option<String>,
+    /// What its sender wrote beside the body; kept when it is parked.
+    pub attributes: Vec<MessageAttribute>,
+}
+
+/// What the sender of a message wrote beside its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageAttribute {
+    /// Its name.
+    pub name: String,
+    /// Its type, such as `String`, `Number.int` or `Binary`.
+    pub data_type: String,
+    /// Its value.
+    pub value: AttributeValue,
+}
+
+/// The value of an attribute.
+#[derive(Clone, PartialEq, Eq)]
+pub enum AttributeValue {
+    /// A text or a number.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+// A value may be anything, an address too.
+impl fmt::Debug for AttributeValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AttributeValue(****)")
+    }
 }
 
 impl fmt::Debug for Message {
@@ -120,6 +149,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// reports to it.
     fn parked_edge(&self) -> Option<&Edge> {
         None
+    }
+
+    /// Whether [`Queue::park`] moves messages away. Otherwise they stay until the queue's redrive policy moves them.
+    fn parks(&self) -> bool {
+        true
     }
 
     /// Parks a message with the reason why it cannot be worked.

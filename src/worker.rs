@@ -687,11 +687,15 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
-        if opened.test_event || opened.unwanted > 0 {
+        self.services
+            .progress
+            .ignored_markers(opened.folder_markers);
+        if opened.test_event || opened.unwanted > 0 || opened.folder_markers > 0 {
             tracing::info!(
                 message.id,
                 test_event = opened.test_event,
                 unwanted = opened.unwanted,
+                folder_markers = opened.folder_markers,
                 "events that are no jobs"
             );
         }
@@ -807,9 +811,10 @@ impl Worker {
             None => disposition,
         };
         let job = failed.jobs.iter().find_map(|(job, _)| job.as_ref());
-        // A message that waits to be parked was logged when it came first.
+        // A message that waits to be parked, or that the redrive policy has not moved yet, was logged when it came first.
         if disposition != Disposition::Park || !self.refused.has(&message.id) {
-            settle::log(message, job, &failed.error, disposition);
+            let is_parked_here = self.queue.parks();
+            settle::log(message, job, &failed.error, disposition, is_parked_here);
         }
         self.settle_as(message, disposition, Some(&failed)).await
     }
@@ -820,6 +825,7 @@ impl Worker {
         disposition: Disposition,
         failed: Option<&Failed>,
     ) -> Settled {
+        let came_before = self.refused.has(&message.id);
         let parked = match (disposition, failed) {
             (Disposition::Park, Some(failed)) => Some(self.park(message, failed).await),
             _ => None,
@@ -831,6 +837,10 @@ impl Worker {
         self.services.progress.settled(match disposition {
             Disposition::Delete => JobEnd::Done,
             Disposition::Retry { .. } => JobEnd::Retried,
+            // Each message counts once, however often it comes until the queue's redrive policy moves it.
+            Disposition::Park if came_before && matches!(parked, Some(Ok(Settled::Staying))) => {
+                JobEnd::Retried
+            }
             Disposition::Park => JobEnd::Parked,
         });
         let settled = match parked {
@@ -881,7 +891,10 @@ impl Worker {
         let edge = self.queue.parked_edge();
         let at = edge.map(|edge| edge.enter(&message.id, self.services.share));
         let _at = at.transpose().map_err(JobError::Down)?;
-        let reason = chain(&failed.error);
+        let mut reason = chain(&failed.error);
+        if let Some(more) = failed.error.for_readers() {
+            reason = format!("{reason}: {more}");
+        }
         let parked = settle::settle(&*self.queue, message, Disposition::Park, &reason).await;
         parked.map_err(|error| match edge.and_then(Edge::outage) {
             Some(outage) => JobError::Down(outage).into(),

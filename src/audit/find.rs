@@ -115,17 +115,18 @@ impl Search {
     }
 }
 
-/// Calls `found` with every line that matches the query, oldest stream first. An incomplete line, which is still being
-/// written, is skipped.
+/// Calls `found` with every line that matches the query, oldest stream first, and returns how many segments the log has. An
+/// incomplete line, which is still being written, is skipped.
 pub fn find(
     dir: impl Into<Location>,
     question: &LinkQuery,
     mut found: impl FnMut(&str) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<usize> {
     let search = Search::new(question);
     let directory = &LogDirectory::open(&dir.into())?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for together in directory.segments()?.chunks(cores) {
+    let segments = directory.segments()?;
+    for together in segments.chunks(cores) {
         std::thread::scope(|scope| {
             let mut results = Vec::new();
             for name in together {
@@ -147,7 +148,7 @@ pub fn find(
             Ok::<_, io::Error>(())
         })?;
     }
-    Ok(())
+    Ok(segments.len())
 }
 
 /// Reads a segment and sends the matches, until the receiver is dropped.

@@ -1,5 +1,8 @@
 //! `handout audit`: verifies the log, finds lines, and counts links.
 
+mod find;
+mod whose;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,25 +11,21 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use directory::Location;
 use handout::assemble::OpenError;
-use handout::audit::find::{LinkQuery, find};
+use handout::audit::find::LinkQuery;
 use handout::audit::note::PublicKey;
-use handout::audit::record::Pseudonyms;
 use handout::audit::remembered::Memory;
 use handout::audit::stats::stats;
-use handout::audit::table;
 use handout::audit::tail::Tail;
 use handout::audit::verify::verify_remembered;
 use handout::audit::{LossError, accept_loss};
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
-use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::mounted;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use presign::signature_in;
 use serde::Serialize;
 
 use super::terminal::{TerminalLines, complain};
@@ -52,11 +51,8 @@ The key of your own log comes from the configuration. To verify a copy from anot
         config: ConfigArgs,
     },
     /// Prints the lines that match, as they are in the log.
-    #[command(after_help = "Examples:
-  handout audit find --recipient ann@acme.example --since 2026-11-01
-  handout audit find --key s3://acme-reports/2026/11/23/a.pdf --csv
-  handout audit find --url -   < leaked-url.txt      which line issued this link, and to whom")]
-    Find(Box<FindArgs>),
+    #[command(after_help = find::HELP)]
+    Find(Box<find::FindArgs>),
     /// Prints the last lines of all streams; with --follow, new lines too.
     #[command(after_help = "Example:\n  handout audit tail -f")]
     Tail {
@@ -101,36 +97,6 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("question").required(true).multiple(true))]
-pub(crate) struct FindArgs {
-    /// A link that this installation issued, or `-` to read it from stdin, which keeps the URL out of the shell history.
-    #[arg(long, value_name = "URL|-", group = "question")]
-    url: Option<String>,
-    /// A link's id: the value of its x-handout parameter.
-    #[arg(long, value_name = "ID", group = "question")]
-    link_id: Option<String>,
-    /// A recipient's address.
-    #[arg(long, value_name = "ADDRESS", group = "question", value_parser = Recipient::parse)]
-    recipient: Option<Recipient>,
-    /// An object.
-    #[arg(long, value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
-    key: Option<(String, String)>,
-    /// A job's id.
-    #[arg(long, value_name = "ID", group = "question")]
-    job: Option<String>,
-    #[command(flatten)]
-    time: TimeArgs,
-    /// Prints the lines as JSON, which is the default.
-    #[arg(long, conflicts_with = "csv")]
-    json: bool,
-    /// Prints a table for a spreadsheet.
-    #[arg(long)]
-    csv: bool,
-    #[command(flatten)]
-    config: ConfigArgs,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
     time: TimeArgs,
@@ -160,14 +126,6 @@ fn instant(text: &str) -> Result<Timestamp, String> {
     instant.ok_or_else(|| {
         "write an instant such as 2026-11-23T18:40:00Z, or a day such as 2026-11-23".to_owned()
     })
-}
-
-fn object(place: &str) -> Result<(String, String), String> {
-    let parts = place
-        .strip_prefix("s3://")
-        .and_then(|place| place.split_once('/'));
-    let (bucket, key) = parts.ok_or("it is not of the form s3://BUCKET/KEY")?;
-    Ok((bucket.to_owned(), key.to_owned()))
 }
 
 /// Runs the command.
@@ -200,7 +158,8 @@ pub(super) async fn audit(
             }
         }
         AuditCommand::Find(arguments) => {
-            find_lines(&arguments, &books_of(&arguments.config, environment)?)
+            let config = books_of(&arguments.config, environment)?;
+            find::find_lines(&arguments, &config, environment).await
         }
         AuditCommand::Tail {
             lines,
@@ -312,59 +271,6 @@ fn own_log(
     let keyring = Keyring::open(&config.secret_key_file())?;
     let key = config.checkpoint_key(&keyring, environment)?.public();
     Ok(Some((key, config.audit_memory())))
-}
-
-fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let keyring = Keyring::open(&config.secret_key_file())?;
-    let question = question(arguments, &Pseudonyms::new(&keyring, false))?;
-    let mut count = 0_u64;
-    let dir = config.audit_place();
-    let mut out = TerminalLines::new();
-    if arguments.csv {
-        out.csv(&table::heading())?;
-    }
-    let told = find(&dir, &question, |line| {
-        count += 1;
-        match arguments.csv {
-            true => out.csv(&table::row(line)?),
-            false => out.json(line),
-        }
-    });
-    told.with_context(|| could_not_read(&dir))?;
-    out.flush()?;
-    Ok(if count > 0 {
-        ExitCode::SUCCESS
-    } else {
-        exit::FOUND.into()
-    })
-}
-
-fn question(arguments: &FindArgs, names: &Pseudonyms) -> anyhow::Result<LinkQuery> {
-    let link = match arguments.url.as_deref() {
-        Some("-") => {
-            let mut url = String::new();
-            std::io::stdin().read_line(&mut url)?;
-            Some(fingerprint(url.trim(), names)?)
-        }
-        Some(url) => Some(fingerprint(url, names)?),
-        None => None,
-    };
-    let recipient = arguments.recipient.as_ref();
-    Ok(LinkQuery {
-        link,
-        link_id: arguments.link_id.clone(),
-        rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
-        job: arguments.job.clone(),
-        object: arguments.key.clone(),
-        since: arguments.time.since,
-        until: arguments.time.until,
-    })
-}
-
-fn fingerprint(url: &str, names: &Pseudonyms) -> anyhow::Result<String> {
-    let signature =
-        signature_in(url).context("--url has no signature in it: give the whole link")?;
-    Ok(names.fingerprint(&signature))
 }
 
 async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<ExitCode> {

@@ -13,14 +13,15 @@ use presign::explain::{Explainer, KnownServer};
 
 use super::{ConfigArgs, exit, say_json, say_lines};
 
-/// The maximum length of a URL from stdin; servers accept an eighth of it.
-const MAX_BYTES: u64 = 64 * 1024;
+/// The maximum length of a text from stdin.
+const MAX_BYTES: u64 = 256 * 1024;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   handout explain - < url.txt           from stdin, which keeps the URL out of the shell history
   handout explain --json 'https://acme-reports.s3.eu-west-1.amazonaws.com/a.pdf?X-Amz-Algorithm=…'
 
+The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was.
 No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session
 token are never printed.";
 
@@ -76,7 +77,7 @@ impl ExplainArgs {
     }
 }
 
-/// Reads all of stdin: a link that was broken in two contains a line break, which is worth reporting.
+/// Reads all of stdin: a link may be broken into lines, or be anywhere in a mail.
 fn read() -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin()

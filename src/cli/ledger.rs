@@ -26,7 +26,8 @@ const LOOKED_THROUGH: usize = 1000;
 pub(crate) enum LedgerCommand {
     /// Prints the status of each recipient of a job, the latest jobs, or the doubts to resolve.
     #[command(after_help = "\
-Each line of a recipient has, separated by tabs: id, outcome, time of the record, reply code and text of the relay.
+Each line of a recipient has, separated by tabs: id, outcome, time of the record, reply code and text of the relay, and the
+address if the ledger has it; before the address of a doubt, the Message-ID.
 
 Examples:
   handout ledger show

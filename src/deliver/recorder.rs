@@ -53,6 +53,8 @@ pub struct AttemptRecord<'a> {
     pub job: &'a JobId,
     /// The recipient's id.
     pub rid: &'a str,
+    /// The recipient's canonical address, for a ledger that may have it.
+    pub to: &'a str,
     /// The attempt's number.
     pub n: u32,
     /// The mail's Message-ID.
@@ -177,11 +179,14 @@ impl DeliveryLedger {
 
     /// Requests the right to an attempt; whether it is ours.
     pub(super) async fn intend(&self, attempt: &AttemptRecord<'_>) -> Result<bool, LedgerError> {
-        let body = json!({
+        let mut body = json!({
             "message_id": attempt.message_id,
             "by": self.owner.as_str(),
             "at": (self.clock)(),
         });
+        if self.ledger.is_private() {
+            body["to"] = json!(attempt.to);
+        }
         let intent = Record::new(attempt.job, attempt.rid, attempt.n, Kind::Intent, body);
         Ok(self.ledger.create(intent).await? == Created::Ours)
     }
@@ -200,6 +205,7 @@ impl DeliveryLedger {
             rid,
             n,
             message_id,
+            ..
         } = *attempt;
         let mut body = outcome.to_body();
         body["at"] = json!((self.clock)());
@@ -366,6 +372,7 @@ pub(super) mod tests {
         let attempt = AttemptRecord {
             job: &job,
             rid: &rid,
+            to: "ann@acme.example",
             n: 0,
             message_id: "<m@x>",
         };

@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, PhraseScope, stem_and_extension};
-use super::{Bucket, Job, ParseJobError, glob, json, wire};
+use super::place::is_folder_marker;
+use super::{Bucket, Job, ParseJobError, glob, json, sns, wire};
 use crate::bounds::{MAX_EVENT_TEXT_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::keyring::sha256_hex;
 use crate::text::percent::decode_form;
@@ -92,6 +93,8 @@ pub struct OpenedMessage {
     pub jobs: Vec<PendingJob>,
     /// The number of events in the message that match no rule.
     pub unwanted: usize,
+    /// The number of events of folder markers, which make no job.
+    pub folder_markers: usize,
     /// Why other events in the message make no job: an event with an invalid key does not prevent the rest from being worked.
     pub refused: Vec<ParseJobError>,
     /// Whether this was the test event that S3 sends when a notification is set up.
@@ -138,6 +141,9 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
     let fields = match unwrap_event(json::parse(body)?, MAX_WRAPPINGS)? {
         Unwrapped::Event(fields) => fields,
         Unwrapped::Other(value) => {
+            if let Some(notice) = sns::notice(&value) {
+                return Err(ParseJobError::OfSns(notice));
+            }
             return Ok(OpenedMessage {
                 jobs: vec![PendingJob::Job(Box::new(Job::of(body, value)?))],
                 ..OpenedMessage::default()
@@ -176,6 +182,10 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
                 continue;
             }
         };
+        if is_folder_marker(&event.key, event.size_bytes) {
+            opened.folder_markers += 1;
+            continue;
+        }
         let Some(rule) = rules.iter().find(|rule| rule.wants(&event)) else {
             if opened.unwanted == 0 {
                 no_rule = event.without_rule();
@@ -196,7 +206,9 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
             message,
         })));
     }
-    match opened.jobs.is_empty() {
+    let is_of_markers =
+        opened.folder_markers > 0 && opened.unwanted == 0 && opened.refused.is_empty();
+    match opened.jobs.is_empty() && !is_of_markers {
         true => Err(opened.refused.into_iter().next().unwrap_or(no_rule)),
         false => Ok(opened),
     }
@@ -251,6 +263,7 @@ struct ObjectEvent {
     version: Option<String>,
     sequencer: Option<String>,
     etag: Option<String>,
+    size_bytes: Option<u64>,
     time: String,
     /// The time until which a restored copy exists.
     restored_until: Option<String>,
@@ -334,6 +347,7 @@ fn notification_record(record: &Value) -> Result<ObjectEvent, ParseJobError> {
         version: optional("/s3/object/versionId"),
         sequencer: optional("/s3/object/sequencer"),
         etag: optional("/s3/object/eTag"),
+        size_bytes: record.pointer("/s3/object/size").and_then(Value::as_u64),
         time: need("/eventTime")?.to_owned(),
         restored_until: optional(
             "/glacierEventData/restoreEventData/lifecycleRestorationExpiryTime",
@@ -367,6 +381,7 @@ fn event_bridge(fields: &Map<String, Value>) -> Result<ObjectEvent, ParseJobErro
         version: optional("/object/version-id"),
         sequencer: optional("/object/sequencer"),
         etag: optional("/object/etag"),
+        size_bytes: detail.pointer("/object/size").and_then(Value::as_u64),
         time: top("time")?.to_owned(),
         restored_until: optional("/restore-expiry-time"),
     })
@@ -432,6 +447,7 @@ impl EventRule {
             version: None,
             sequencer: None,
             etag: None,
+            size_bytes: None,
             restored_until: None,
             time: "2026-01-01T00:00:00Z".to_owned(),
         };
@@ -874,7 +890,7 @@ mod tests {
         assert_ne!(job.id, opened(&sent("2026-11-24T06:00:00Z")).id);
         // The placeholder is unfilled: the schedule's own text was sent to test the queue.
         let unfilled = open(input, &[]).unwrap_err();
-        insta::assert_snapshot!(unfilled, @"the job's field scheduled_at cannot be read: it is not what this field takes (see `handout schema`)");
+        insta::assert_snapshot!(unfilled, @"the job's field scheduled_at cannot be read: it is not what this field takes: write it as \"2026-11-23T06:00:00Z\"");
     }
 
     #[test]
@@ -926,6 +942,57 @@ mod tests {
         )
         .unwrap();
         assert!(opened.test_event && opened.jobs.is_empty());
+    }
+
+    #[test]
+    fn an_event_of_a_folder_marker_is_no_job_and_no_error() {
+        let bridged = |key: &str| {
+            json!({
+                "source": "aws.s3", "detail-type": "Object Created", "time": "2026-11-23T18:40:00Z",
+                "detail": { "bucket": { "name": "uploads" }, "object": { "key": key, "size": 0, "sequencer": "1" } }
+            })
+        };
+        let sized = |key: &str, size: u64| {
+            let mut body = notification(key, "1");
+            body["Records"][0]["s3"]["object"]["size"] = json!(size);
+            body
+        };
+        let mut unsized_marker = notification("incoming/", "1");
+        let object = &mut unsized_marker["Records"][0]["s3"]["object"];
+        object.as_object_mut().unwrap().remove("size");
+        for marker in [
+            sized("incoming/", 0),
+            sized("incoming/2026/", 0),
+            sized("incoming_%24folder%24", 0),
+            sized("incoming/2026_$folder$", 0),
+            sized("elsewhere/", 0),
+            bridged("incoming/"),
+            bridged("incoming_$folder$"),
+            unsized_marker,
+        ] {
+            let opened = super::open(&marker.to_string(), &rules()).unwrap();
+            assert_eq!(
+                (opened.jobs.len(), opened.folder_markers),
+                (0, 1),
+                "{marker}"
+            );
+        }
+        let content = open(&sized("incoming/a_$folder$", 3).to_string(), &rules()).unwrap();
+        assert_eq!(content.jobs.len(), 1, "it has content");
+        // Beside others it changes nothing.
+        let mut several = sized("incoming/", 0);
+        for other in [sized("incoming/a.pdf", 3), sized("elsewhere/a.pdf", 3)] {
+            let records = several["Records"].as_array_mut().unwrap();
+            records.push(other["Records"][0].clone());
+        }
+        let opened = super::open(&several.to_string(), &rules()).unwrap();
+        let counts = (opened.jobs.len(), opened.folder_markers, opened.unwanted);
+        assert_eq!(counts, (1, 1, 1));
+        several["Records"].as_array_mut().unwrap().remove(1);
+        assert!(
+            super::open(&several.to_string(), &rules()).is_err(),
+            "no rule wants the other"
+        );
     }
 
     #[test]

@@ -285,6 +285,16 @@ fn check_characters(
     }
 }
 
+/// How Hadoop's older connectors and EMR end the key of an object that stands for a folder.
+/// <https://docs.aws.amazon.com/emr/latest/ManagementGuide/emr-plan-file-systems.html>
+const HADOOP_MARKER: &str = "_$folder$";
+
+/// Whether an object only stands for a folder, and has no content: consoles and S3A make `incoming/`, Hadoop and EMR
+/// `incoming_$folder$`. An unknown size counts as none.
+pub fn is_folder_marker(key: &str, size_bytes: Option<u64>) -> bool {
+    size_bytes.unwrap_or(0) == 0 && (key.ends_with('/') || key.ends_with(HADOOP_MARKER))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

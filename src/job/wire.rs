@@ -3,6 +3,8 @@
 //! Unknown fields are errors: a misspelt `exclude` would otherwise hand out the objects that it should exclude. The
 //! schema that `handout schema` prints is derived from these types.
 
+mod mistakes;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -13,11 +15,9 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ParseJobError;
-use crate::bounds::MAX_REASON_BYTES;
 use crate::quantity::Span;
-use crate::text::printable;
-use crate::text::{nearest, with_nearest};
+
+pub use mistakes::from_value;
 
 /// The version of the format that this program reads.
 pub const VERSION: u64 = 1;
@@ -359,149 +359,9 @@ pub struct Publish {
     pub dir: Option<String>,
 }
 
-/// Reads the JSON of a job; the error names the field and, for a misspelt one, the nearest right one.
-pub fn from_value(value: Value) -> Result<JobFields, ParseJobError> {
-    let Value::Object(fields) = &value else {
-        return Err(ParseJobError::NotAnObject);
-    };
-    // Before the fields: a job of another version has other fields, and "unknown field" would mislead.
-    match fields.get("v") {
-        Some(version) if version.as_u64() == Some(VERSION) => {}
-        Some(version) => {
-            let found = match version.as_u64() {
-                Some(number) => number.to_string(),
-                None => "not a whole number".to_owned(),
-            };
-            return Err(ParseJobError::Version { found });
-        }
-        None => {
-            return Err(ParseJobError::Version {
-                found: "nothing".to_owned(),
-            });
-        }
-    }
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| unreadable(error.path(), &error.inner().to_string()))
-}
-
-/// The error about a field that serde says this about.
-fn unreadable(path: &serde_path_to_error::Path, message: &str) -> ParseJobError {
-    let mut segments: Vec<String> = path.iter().map(ToString::to_string).collect();
-    if message.starts_with("unknown field") {
-        // The name is the message's, and may be an address.
-        segments.pop();
-    }
-    let reason = without_value(message);
-    let said = printable(&with_nearest(message), MAX_REASON_BYTES).into_owned();
-    match segments.is_empty() {
-        true => ParseJobError::Shape { reason, said },
-        false => ParseJobError::Unreadable {
-            field: joined(&segments),
-            reason,
-            said,
-        },
-    }
-}
-
-/// `email.to[0].locale`.
-fn joined(segments: &[String]) -> String {
-    let mut field = String::new();
-    for segment in segments {
-        if !field.is_empty() && !segment.starts_with('[') {
-            field.push('.');
-        }
-        field.push_str(segment);
-    }
-    field
-}
-
-/// serde's message without the value or the name that it repeats: these may be an address or a link, and reasons are
-/// logged.
-///
-/// The text after the last `, expected` is serde's own. A message of another form is replaced as a whole.
-fn without_value(message: &str) -> String {
-    if message.starts_with("missing field `") {
-        return message.to_owned();
-    }
-    // A quantity's sentence begins with the value, in quotes.
-    let quantity = message
-        .strip_prefix('"')
-        .and_then(|rest| rest.rsplit_once("\" is not a "));
-    if let Some((_, form)) = quantity {
-        return format!("it is not a {form}");
-    }
-    let serdes = message
-        .rsplit_once(", expected ")
-        .and_then(|(what, expected)| {
-            let (kind, value) = what.split_once([':', '`'])?;
-            Some((
-                kind.trim_end(),
-                value,
-                expected.replace("struct ", "the object "),
-            ))
-        });
-    match serdes {
-        Some((kind @ ("unknown field" | "unknown variant"), _, expected)) => {
-            let nearest = nearest(message).map(|right| format!("; did you mean {right}?"));
-            format!("{kind}, expected {expected}{}", nearest.unwrap_or_default())
-        }
-        Some((kind @ ("invalid type" | "invalid value"), value, expected)) => {
-            let of_json = value.split(['`', '"']).next().unwrap_or_default().trim();
-            let of_json = of_json.replace("string", "a text");
-            format!("{kind}: {of_json}, expected {expected}")
-        }
-        _ => "it is not what this field takes (see `handout schema`)".to_owned(),
-    }
-}
-
 /// The JSON Schema of the format, as `handout schema` prints it.
 pub fn schema() -> Schema {
     let mut schema = schemars::schema_for!(JobFields);
     schema.insert("title".to_owned(), "Handout job, version 1".into());
     schema
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn an_error_repeats_no_value_and_no_name_of_the_job() {
-        let secret = "ann.secret@acme.example";
-        let tricky = format!("x`y`{secret}`, expected {secret}\" is not a {secret}\n");
-        for text in [secret, &tricky] {
-            let jobs = [
-                json!({ "v": 1, "id": "x", text: 1 }),
-                json!({ "v": 1, "id": "x", "from": { text: 1 } }),
-                json!({ "v": 1, "id": "x", "from": text }),
-                json!({ "v": 1, "id": "x", "on_doubt": text }),
-                json!({ "v": 1, "id": "x", "scheduled_at": text }),
-                json!({ "v": 1, "id": "x", "vars": text }),
-                json!({ "v": 1, "id": "x", "links": { "expires_in": secret } }),
-                json!({ "v": 1, "id": "x", "email": { "to": [{ text: 1 }] } }),
-                json!({ "v": 1, "id": { text: 1 } }),
-                json!({ "v": text }),
-                json!({ text: 1 }),
-            ];
-            for job in jobs {
-                let error = from_value(job.clone()).unwrap_err();
-                let logged = crate::text::chain(&error);
-                assert!(!logged.contains("secret"), "{job}: {logged}");
-            }
-        }
-        let error = from_value(json!({ "v": 1, "id": "x", "on_doubt": secret })).unwrap_err();
-        assert!(
-            error.said().unwrap().contains(secret),
-            "the terminal shows it"
-        );
-    }
-
-    #[test]
-    fn a_long_wrong_name_or_value_is_bounded_on_the_terminal_too() {
-        let long = "\u{1b}x".repeat(200_000);
-        let error = from_value(json!({ "v": 1, "from": { &long: 1 } })).unwrap_err();
-        let said = error.said().unwrap();
-        assert!(said.len() <= MAX_REASON_BYTES && !said.contains('\u{1b}'));
-    }
 }

@@ -93,6 +93,10 @@ const SELECT: &str = "SELECT job, rid, n, kind, nonce, body FROM record";
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn is_private(&self) -> bool {
+        true
+    }
+
     async fn create(&self, record: Record) -> Result<Created, LedgerError> {
         let at = (self.clock)().as_millisecond();
         let nonce = record.nonce.clone();

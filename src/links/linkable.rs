@@ -8,7 +8,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::job::place::refuse_control;
+use crate::job::place::{self, refuse_control};
 use crate::store::{ObjectMeta, Storage};
 
 /// Why an object is not linked.
@@ -71,9 +71,9 @@ pub struct Unavailable {
     pub reason: Unlinkable,
 }
 
-/// Whether the object is only a folder's marker, as consoles make them.
+/// Whether the object is only a folder's marker.
 pub fn is_folder_marker(object: &ObjectMeta) -> bool {
-    object.size_bytes == 0 && object.key.as_str().ends_with('/')
+    place::is_folder_marker(object.key.as_str(), Some(object.size_bytes))
 }
 
 /// How long an object must still exist to be linked, counted from the date of the signature, which is dated back by a minute.
@@ -181,6 +181,12 @@ mod tests {
     #[test]
     fn folder_markers_are_no_files() {
         assert!(is_folder_marker(&object("photos/")));
+        assert!(is_folder_marker(&object("photos_$folder$")));
         assert!(!is_folder_marker(&object("photos/a")));
+        let with_content = ObjectMeta {
+            size_bytes: 1,
+            ..object("photos_$folder$")
+        };
+        assert!(!is_folder_marker(&with_content));
     }
 }

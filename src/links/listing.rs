@@ -360,6 +360,8 @@ async fn gather_under(
     while let Some(mut objects) = lister.page().await? {
         stop.check()?;
         progress.found(objects.len());
+        let markers = objects.iter().filter(|o| linkable::is_folder_marker(o));
+        progress.listed_markers(markers.count());
         let before = found;
         found += objects.len() as u64;
         if found > MAX_LISTED_OBJECTS {

@@ -151,6 +151,7 @@ impl Queue for MemoryQueue {
                             receipt: held.receipt(),
                             receive_count: held.receives,
                             group: held.group.clone(),
+                            attributes: Vec::new(),
                         }
                     });
                 Some(messages.collect::<Vec<_>>())

@@ -153,6 +153,7 @@ impl SqliteQueue {
                             receipt: Receipt::new(row.get(2)?),
                             receive_count: row.get(3)?,
                             group: None,
+                            attributes: Vec::new(),
                         })
                     })?
                     .collect()

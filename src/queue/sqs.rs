@@ -1,5 +1,6 @@
 //! Amazon SQS, or another server with its protocol, through the AWS SDK.
 
+mod beside;
 mod looked_at;
 mod parked;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
-use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
+use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 
 use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt, hand_over};
 use crate::bounds::MAX_MESSAGE_ID_BYTES;
@@ -122,6 +123,7 @@ impl Queue for SqsQueue {
             .wait_time_seconds(seconds(wait))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
+            .message_attribute_names(beside::ALL)
             .customize()
             // A long poll may last as long as its wait.
             .interceptor(RequestTerms::answer_within(patience))
@@ -165,6 +167,10 @@ impl Queue for SqsQueue {
         })
     }
 
+    fn parks(&self) -> bool {
+        self.parked.is_some()
+    }
+
     fn parked_edge(&self) -> Option<&Edge> {
         self.parked.as_ref().map(|aside| &aside.edge)
     }
@@ -172,16 +178,6 @@ impl Queue for SqsQueue {
     async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {
         let Some(Aside { client, url, edge }) = &self.parked else {
             return Ok(Parked::LeftToRedrive);
-        };
-        let text = |value: String| {
-            MessageAttributeValue::builder()
-                .data_type("String")
-                .string_value(value)
-                .build()
-        };
-        let attribute = |value: String| {
-            text(value)
-                .map_err(|error| EdgeError::new("park a message", ErrorKind::Rejected, error))
         };
         let fifo = Fifo::of(url, message.group.as_deref());
         let send = || {
@@ -195,14 +191,26 @@ impl Queue for SqsQueue {
         };
         let parked = |error: &_| EdgeError::from_sdk(format!("park a message in {url}"), error);
         // Sends first and deletes then: a crash in between leaves two copies, never none.
-        let with_reason = send()
-            .message_attributes(parked::REASON, attribute(printable(reason))?)
-            .message_attributes(parked::MESSAGE_ID, attribute(message.id.clone())?);
+        let with = |attributes| async move {
+            let send = send().set_message_attributes(Some(attributes));
+            send.send().await.map_err(|error| parked(&error))
+        };
+        let ours = [
+            (parked::REASON, printable(reason)),
+            (parked::MESSAGE_ID, message.id.clone()),
+        ];
+        if let Some(attribute) = beside::left_out(&message.attributes) {
+            tracing::warn!(
+                message.id,
+                attribute,
+                "a parked message has no room for an attribute of its sender beside the reason"
+            );
+        }
         let sending = async {
-            match with_reason.send().await.map_err(|error| parked(&error)) {
-                // A body near the size limit leaves no room for attributes; the reason is in the audit log.
+            match with(beside::with_ours(ours, &message.attributes)).await {
+                // A body near the size limit leaves no room for more; the reason is in the audit log.
                 Err(error) if error.fact == ErrorKind::Rejected => {
-                    send().send().await.map_err(|error| parked(&error))
+                    with(beside::of_sender(&message.attributes)).await
                 }
                 sent => sent,
             }
@@ -246,6 +254,7 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
         .and_then(|count| count.parse().ok());
     let group = attribute(MessageSystemAttributeName::MessageGroupId).cloned();
+    let attributes = message.message_attributes.unwrap_or_default();
     Some(Message {
         // The id goes into log and audit lines.
         id: crate::text::printable(
@@ -257,6 +266,7 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         receipt: Receipt::new(message.receipt_handle?),
         receive_count: receives.unwrap_or(1),
         group,
+        attributes: beside::read(attributes),
     })
 }
 

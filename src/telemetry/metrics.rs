@@ -10,7 +10,7 @@ type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
 /// Writes the counters in Prometheus's text format. The number of label values is bounded: results, never names.
 pub fn text(counts: &Snapshot, edges: &Edges) -> String {
-    let families: [Family<'_>; 7] = [
+    let families: [Family<'_>; 8] = [
         (
             "handout_jobs_total",
             "Messages settled, by what became of them.",
@@ -52,6 +52,14 @@ pub fn text(counts: &Snapshot, edges: &Edges) -> String {
             "handout_links_issued_total",
             "Links signed and recorded.",
             &[("", counts.links_issued)],
+        ),
+        (
+            "handout_folder_markers_total",
+            "Objects that only stand for a folder, and were ignored.",
+            &[
+                ("{source=\"event\"}", counts.markers_in_events),
+                ("{source=\"listing\"}", counts.markers_listed),
+            ],
         ),
         (
             "handout_queue_answers_total",

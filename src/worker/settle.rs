@@ -17,8 +17,15 @@ const DELETE_PAUSE: Duration = Duration::from_millis(500);
 /// How long a message stays hidden that only the queue's redrive policy can remove.
 const LEFT_TO_REDRIVE: Duration = Duration::from_secs(60);
 
-/// Logs a failed job, once, with its causes.
-pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition: Disposition) {
+/// Logs a failed job, once, with its causes. `is_parked_here` says whether the queue parks a message, or leaves it to its redrive
+/// policy.
+pub fn log(
+    message: &Message,
+    job: Option<&JobId>,
+    error: &JobError,
+    disposition: Disposition,
+    is_parked_here: bool,
+) {
     let (id, job) = (message.id.as_str(), job.map(tracing::field::display));
     let receive_count = message.receive_count;
     let words = chain(error);
@@ -69,6 +76,15 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 retry_in_secs,
                 error = words,
                 "job failed; it will be retried"
+            );
+        }
+        (_, Disposition::Park) if !is_parked_here => {
+            tracing::error!(
+                message.id = id,
+                job.id = job,
+                receive_count,
+                error = words,
+                "job cannot be done; its message is left to the queue's redrive policy"
             );
         }
         (_, Disposition::Park | Disposition::Delete) => {

@@ -113,6 +113,7 @@ mod tests {
             receipt: Receipt::new(String::new()),
             receive_count: 1,
             group: group.map(ToOwned::to_owned),
+            attributes: Vec::new(),
         };
         let received = [
             message("1", Some("a")),

@@ -59,14 +59,14 @@ async fn what_is_no_job_says_so() {
     insta::assert_snapshot!(reasons(&bodies).await, @r#"
     the message is not JSON: expected ident at line 1 column 2
     the message is JSON, but not an object: a job looks like {"v":1,"id":…}
-    the job's version "v" is nothing: this program reads version 1
-    the job's version "v" is 2: this program reads version 1
-    the job cannot be read: missing field `id`
+    the job has no version: write "v": 1
+    the job's version "v" is 2: this program reads version 1, so write "v": 1
+    the job cannot be read: missing field `id`: write "id": "daily-2026-11-23"
     the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
     the job's field email.to[0] cannot be read: unknown field, expected one of `address`, `name`, `locale`, `time_zone`, `vars`; did you mean address?
-    the job's field from.order cannot be read: unknown variant, expected one of `key`, `newest`, `oldest`, `largest`, `name`; did you mean newest?
+    the job's field from.order cannot be read: it is none of "key", "newest", "oldest", "largest", "name"; did you mean "newest"?
     the message has more than 32 lists and objects inside each other: remove some, or make several jobs of it
-    the job's field email cannot be read: invalid type: a text, expected the object Email
+    the job's field email cannot be read: it is a text, and an object is wanted: write { "to": ["ann@acme.example"] }
     the job's field from.include[0] is a pattern of 200001 bytes: at most 1024 are allowed
     "#);
 }
@@ -119,7 +119,7 @@ async fn a_field_that_is_wrong_is_named() {
     the job's field id is empty: give an id that is the same for the same job
     the job's field from.bucket is empty: give the bucket's name
     the job's field links.expires_in is 0: a link must live for at least one second
-    the job's field links.expires_in cannot be read: invalid value: integer, expected a duration such as "24h", or a whole number of seconds
+    the job's field links.expires_in cannot be read: it is a number, and a duration such as "24h", or a whole number of seconds is wanted
     the job's field links.expires_in is 8d: S3 lets a link live for 7d at most
     the job's field links.expires_in cannot be read: it is not a duration: write a whole number with a unit, such as "90s", "15m", "24h" or "7d"
     the job's field from.keys is set together with from.prefix: give only one of them

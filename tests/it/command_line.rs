@@ -244,7 +244,7 @@ fn a_job_that_is_none_is_not_submitted() {
     let (config, job) = files(&world, &json!({ "v": 1, "id": "x" }));
     let output = handout(&["job", "submit", &job, "--config", &config]);
     assert_eq!(output.status.code(), Some(1));
-    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr), @"handout: the job cannot be read: missing field `from`");
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr), @r#"handout: the job cannot be read: missing field `from`: write "from": { "connection": "reports", "bucket": "acme-reports", "prefix": "2026/" }"#);
 }
 
 #[tokio::test]

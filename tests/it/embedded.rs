@@ -7,10 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
@@ -22,6 +20,8 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, EncodingType};
 use localstore::{Endpoint, EndpointError, Site, create_bucket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::support::log::Log;
 
 mod below;
 mod clients;
@@ -1608,13 +1608,7 @@ async fn a_secret_is_not_printed() {
 /// s3s logs whole requests, so what runs inside of it must not reach the log; what we have to say must.
 #[tokio::test]
 async fn a_link_is_in_no_log_and_a_failure_is() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::of_thread(tracing::Level::TRACE);
     let world = World::new().await;
     world.drop_file("a", "text");
     let link = world.link("a", 60).await;
@@ -1622,7 +1616,7 @@ async fn a_link_is_in_no_log_and_a_failure_is() {
     let put = world.client.put_object().bucket(BUCKET).key("b");
     let put = put.presigned(PresigningConfig::expires_in(Duration::from_secs(60)).unwrap());
     let put = world.target(put.await.unwrap().uri());
-    log.0.lock().unwrap().clear();
+    log.clear();
 
     assert_eq!(world.fetch("GET", &link, &[]).await.status, 200);
     assert_eq!(
@@ -1639,33 +1633,12 @@ async fn a_link_is_in_no_log_and_a_failure_is() {
             .status,
         403
     );
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(
         text.contains("the embedded endpoint could not begin an object"),
         "{text}"
     );
     assert!(!text.contains("Amz") && !text.contains("AKID"), "{text}");
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
 
 #[tokio::test]

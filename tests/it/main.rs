@@ -50,6 +50,7 @@ mod names;
 mod network;
 mod page_links;
 mod pages;
+mod parking;
 mod peers;
 mod pictures;
 #[cfg(debug_assertions)]
@@ -76,5 +77,6 @@ mod submit;
 mod under_way;
 #[cfg(feature = "embedded")]
 mod waits;
+mod whose;
 mod worker;
 mod worst;

@@ -5,6 +5,7 @@
 
 mod cloudfront;
 mod location;
+mod providers;
 mod query;
 mod s3;
 
@@ -15,8 +16,9 @@ use serde::Serialize;
 
 use crate::percent::decode_lossy;
 use crate::request::CustomParameter;
+use crate::wrapping::{self, Unwrapping};
 
-pub use location::{KnownServer, UrlLocation, UrlStyle};
+pub use location::{BucketAndKey, KnownServer, UrlLocation, UrlStyle};
 
 use query::{Parameters, Parts, shown, shown_name, without_secrets};
 
@@ -26,6 +28,12 @@ const MAX_LINE: usize = 998;
 const MAX_FOR_OLD_CLIENTS: usize = 2_048;
 /// The limit of most servers and of CloudFront, in bytes.
 const MAX_FOR_SERVERS: usize = 8_192;
+
+/// Damage that mail programs, pages and clipboards do.
+const LINE_BREAK: &str = "a line break is in it: a mail program or a terminal cut it in two";
+const HTML: &str = "it has \"&amp;\" where \"&\" belongs: it was copied out of a page's source";
+const QUOTED_PRINTABLE: &str =
+    "it has \"=3D\" where \"=\" belongs: it was copied out of a mail's source";
 
 /// The signature scheme of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -156,8 +164,13 @@ impl Explainer<'_> {
 
 fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
     let servers = known.servers;
-    let url = url.trim();
+    let text = url.trim();
+    let found = wrapping::signed_url(text);
+    let url = found.as_ref().map_or(text, |(url, _)| url.as_str());
     let mut explanation = Explanation::of_nothing(url.len());
+    if let Some((_, steps)) = &found {
+        explanation.look_at_steps(steps);
+    }
     explanation.look_for_damage(url);
     let Some(parts) = Parts::of(url) else {
         explanation.wrong("this is not a URL: it must begin with https:// or http:// and a host");
@@ -182,9 +195,10 @@ fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
         explanation.wrong("it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read");
     } else {
         explanation.opens = Some(location::at_s3(&parts, servers));
-        explanation.wrong(
-            "it has no known signature: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id",
-        );
+        explanation.wrong(match wrapping::service_of(text) {
+            Some(service) => format!("{service} has replaced the link and does not show the original: open it, and explain the address to which it leads"),
+            None => "it has no known signature: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id".to_owned(),
+        });
     }
     explanation.look_at_place(&parts);
     explanation.look_at_parameters(&parameters);
@@ -256,11 +270,17 @@ impl Explanation {
     fn finished(mut self) -> Self {
         self.findings.sort_by_key(|finding| finding.severity);
         let location = self.opens.iter_mut().flat_map(|location| {
+            let (other_bucket, other_key) = match &mut location.otherwise {
+                Some(BucketAndKey { bucket, key }) => (bucket.as_mut(), Some(key)),
+                None => (None, None),
+            };
             [
                 Some(&mut location.host),
                 location.bucket.as_mut(),
                 Some(&mut location.key),
                 location.region.as_mut(),
+                other_bucket,
+                other_key,
             ]
         });
         let own = [
@@ -282,18 +302,38 @@ impl Explanation {
         self
     }
 
+    /// Says what was done to a text to find the URL in it. What a service has wrapped arrives undamaged.
+    fn look_at_steps(&mut self, steps: &[Unwrapping]) {
+        let is_wrapped = steps
+            .iter()
+            .any(|step| matches!(step, Unwrapping::Service(_)));
+        for step in steps {
+            match step {
+                Unwrapping::Service(name) => self.note(format!(
+                    "{} has replaced it by a link of its own; this is about the original",
+                    shown_name(name)
+                )),
+                Unwrapping::Around => self.note("the text around it was left out"),
+                Unwrapping::LineBreak if is_wrapped => {}
+                Unwrapping::LineBreak => self.wrong(LINE_BREAK),
+                Unwrapping::Html if is_wrapped => {}
+                Unwrapping::Html => self.wrong(HTML),
+                Unwrapping::QuotedPrintable if is_wrapped => {}
+                Unwrapping::QuotedPrintable => self.wrong(QUOTED_PRINTABLE),
+            }
+        }
+    }
+
     /// Checks for damage that mails, pages and clipboards do to URLs.
     fn look_for_damage(&mut self, url: &str) {
         if url.contains(['\r', '\n']) {
-            self.wrong("a line break is in it: a mail program or a terminal cut it in two");
+            self.wrong(LINE_BREAK);
         }
         if url.contains("&amp;") {
-            self.wrong(
-                "it has \"&amp;\" where \"&\" belongs: it was copied out of a page's source",
-            );
+            self.wrong(HTML);
         }
         if url.contains("X-Amz-Algorithm=3D") || url.contains("Expires=3D") {
-            self.wrong("it has \"=3D\" where \"=\" belongs: it was copied out of a mail's source");
+            self.wrong(QUOTED_PRINTABLE);
         }
         let must_be_escaped = |c: char| {
             !c.is_ascii()
@@ -306,6 +346,13 @@ impl Explanation {
     }
 
     fn look_at_place(&mut self, parts: &Parts<'_>) {
+        if self
+            .opens
+            .as_ref()
+            .is_some_and(|location| location.otherwise.is_some())
+        {
+            self.note("its server is unknown, so its bucket is in the host or in the path: a connection with this endpoint_url says which");
+        }
         if parts.has_user {
             self.wrong(
                 "it has a user name before its host: clients send that as another kind of authorization",
@@ -559,9 +606,16 @@ impl fmt::Display for InWords<'_> {
 
 impl UrlLocation {
     fn in_words(&self) -> String {
-        match &self.bucket {
-            Some(bucket) => format!("s3://{bucket}/{}", self.key),
-            None => format!("/{}", self.key),
+        let place = |bucket: &Option<String>, key: &str| match bucket {
+            Some(bucket) => format!("s3://{bucket}/{key}"),
+            None => format!("/{key}"),
+        };
+        let location = place(&self.bucket, &self.key);
+        match &self.otherwise {
+            Some(BucketAndKey { bucket, key }) => {
+                format!("{location}, or {}", place(bucket, key))
+            }
+            None => location,
         }
     }
 }

@@ -42,6 +42,7 @@
 //! - [`cloudfront`]: signed URLs with canned and custom policies, RSA and ECDSA keys, SHA-1 and SHA-256
 //! - [`disposition`]: file names and `Content-Disposition` values that are safe for any object key
 //! - [`explain`]: what a presigned URL opens, which key signed it, when it ends and why it may fail
+//! - [`wrapping`]: the signed URL in what a mail system made of it
 //! - [`partition`]: AWS's partitions and the regional endpoints of S3
 //! - [`midstate`], [`hex`], [`percent`], [`pem`]: building blocks of signatures, also for servers that verify them and for other
 //!   uses of HMAC
@@ -75,6 +76,7 @@ mod policy;
 mod request;
 pub mod sigv4;
 mod url;
+pub mod wrapping;
 
 pub use endpoint::{Addressing, BucketUrl, ServerUrl, ServerUrlError};
 pub use request::{CustomParameter, ExpiresIn, ExpiresInError, PresignRequest};

@@ -45,6 +45,8 @@ struct LedgerRow<'a> {
     code: Option<u16>,
     words: Option<String>,
     message_id: Option<&'a str>,
+    /// The recipient's address, in a ledger on this machine; records of older versions have none.
+    to: Option<&'a str>,
     /// Attempts whose owner recorded the outcome after another worker had called them unknown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     late: Vec<Late>,
@@ -152,11 +154,13 @@ impl<'a> LedgerRow<'a> {
             code: told.and_then(Outcome::code),
             words: told.map(|outcome| outcome.words().to_owned()),
             message_id: intent(records, of, "message_id"),
+            to: intent(records, of, "to"),
             late: late(records)?,
         })
     }
 
-    /// The recipient's id, the status, the time, the reply code and the reply text, separated by tabs.
+    /// The recipient's id, the status, the time, the reply code, the reply text and the address, separated by tabs; before the
+    /// address of a doubt, the Message-ID.
     fn line(&self) -> String {
         let attempt = self.attempt;
         let state = match self.state {
@@ -177,6 +181,9 @@ impl<'a> LedgerRow<'a> {
         let mut line = format!("{}\t{state}\t{at}\t{code}\t{words}", self.rid);
         if let ("in_doubt", Some(message_id)) = (self.state, self.message_id) {
             line.push_str(&format!("\t{message_id}"));
+        }
+        if let Some(to) = self.to {
+            line.push_str(&format!("\t{to}"));
         }
         for Late { attempt, outcome } in &self.late {
             line.push_str(&format!("; late outcome of attempt {attempt}: {outcome}"));

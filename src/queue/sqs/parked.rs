@@ -10,8 +10,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 
 use super::looked_at::attributes;
-use super::{Aside, Fifo, MAX_RECEIVE, SqsQueue, receipt_error, seconds};
-use crate::queue::{EdgeError, ParkedMessage, QueueError};
+use super::{Aside, Fifo, MAX_RECEIVE, SqsQueue, beside, receipt_error, seconds};
+use crate::queue::{EdgeError, MessageAttribute, ParkedMessage, QueueError};
 
 /// Attributes of a parked message: why it was parked, and its id on its original queue.
 pub(super) const REASON: &str = "handout-reason";
@@ -39,6 +39,8 @@ struct Looked {
     group: Option<String>,
     /// Its id on its original queue.
     came_as: Option<String>,
+    /// What its sender wrote beside the body.
+    attributes: Vec<MessageAttribute>,
 }
 
 impl Looked {
@@ -111,8 +113,7 @@ impl ParkedQueue<'_> {
             .max_number_of_messages(i32::try_from(most.clamp(1, MAX_RECEIVE)).unwrap_or(1))
             .visibility_timeout(seconds(LOOK))
             .wait_time_seconds(seconds(WAIT))
-            .message_attribute_names(REASON)
-            .message_attribute_names(MESSAGE_ID)
+            .message_attribute_names(beside::ALL)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .send()
             .await
@@ -130,6 +131,7 @@ impl ParkedQueue<'_> {
             .send_message()
             .queue_url(url)
             .message_body(&one.message.body)
+            .set_message_attributes(Some(beside::of_sender(&one.attributes)))
             .set_message_group_id(group)
             .set_message_deduplication_id(id)
             .send()
@@ -168,22 +170,23 @@ fn keep_fresh(received: Vec<Looked>, seen: &mut HashSet<String>) -> Vec<Looked> 
 }
 
 fn looked(message: Message) -> Option<Looked> {
-    let beside = |name: &str| {
+    let ours = |name: &str| {
         let attribute = message.message_attributes.as_ref()?.get(name)?;
         attribute.string_value.clone()
     };
     let group = MessageSystemAttributeName::MessageGroupId;
     Some(Looked {
-        came_as: beside(MESSAGE_ID),
+        came_as: ours(MESSAGE_ID),
         group: message
             .attributes
             .as_ref()
             .and_then(|attributes| attributes.get(&group).cloned()),
         message: ParkedMessage {
             id: message.message_id?,
-            reason: beside(REASON).unwrap_or_default(),
+            reason: ours(REASON).unwrap_or_default(),
             body: message.body?,
         },
         receipt: message.receipt_handle?,
+        attributes: beside::read(message.message_attributes.unwrap_or_default()),
     })
 }

@@ -1,6 +1,7 @@
 //! What a user finds out who may write in a bucket's folder, and puts links in the place of folders.
 
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::providers::{BucketIn, bucket_in};
 use super::query::Parts;
 use crate::endpoint::{Addressing, ServerUrl};
 use crate::partition::{before_suffix, is_region};
@@ -25,6 +26,8 @@ pub enum UrlStyle {
     ObjectLambda,
     /// Not a host of AWS: the first path segment is read as the bucket.
     CustomEndpoint,
+    /// Not a host of AWS: the host is read as naming the bucket.
+    CustomVirtualHost,
     /// A server that is listed in [`KnownServer`]s.
     Configured,
     /// A distribution: its origin cannot be derived from the URL.
@@ -41,6 +44,7 @@ impl UrlStyle {
             Self::MultiRegionAccessPoint => "multi-region access point",
             Self::ObjectLambda => "object lambda access point",
             Self::CustomEndpoint => "not a host of AWS, read as path style",
+            Self::CustomVirtualHost => "not a host of AWS, read as virtual-host style",
             Self::Configured => "a server of the configuration",
             Self::CloudFront => "a distribution",
         }
@@ -65,6 +69,19 @@ pub struct UrlLocation {
     /// The connection whose links use this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
+    /// What the URL opens if its server names buckets in the other way; only where the URL does not show which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<BucketAndKey>,
+}
+
+/// A bucket and a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BucketAndKey {
+    /// The bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// The key.
+    pub key: String,
 }
 
 /// A server that a connection's links name, with facts that a URL does not contain.
@@ -107,6 +124,7 @@ pub(super) fn at_cloudfront(parts: &Parts<'_>) -> UrlLocation {
         key: decode_lossy(parts.path.strip_prefix('/').unwrap_or_default()),
         region: None,
         connection: None,
+        otherwise: None,
     }
 }
 
@@ -126,11 +144,13 @@ pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> UrlLocation {
             key: decode_lossy(key),
             region: None,
             connection: Some(server.connection.clone()),
+            otherwise: None,
         };
     }
-    let aws = before_suffix(&host).and_then(aws_host);
-    let (style, named_bucket, region) = aws.unwrap_or((UrlStyle::CustomEndpoint, None, None));
     let path = parts.path.strip_prefix('/').unwrap_or_default();
+    let Some((style, named_bucket, region)) = before_suffix(&host).and_then(aws_host) else {
+        return elsewhere(parts, &host, path);
+    };
     let (bucket, key) = match named_bucket {
         Some(bucket) => (Some(bucket), path),
         None => in_path(path),
@@ -142,6 +162,34 @@ pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> UrlLocation {
         key: decode_lossy(key),
         region,
         connection: None,
+        otherwise: None,
+    }
+}
+
+/// Reads the location of a URL to a server that is neither AWS's nor configured.
+fn elsewhere(parts: &Parts<'_>, host: &str, path: &str) -> UrlLocation {
+    let read = |(bucket, key): (Option<String>, &str)| BucketAndKey {
+        bucket,
+        key: decode_lossy(key),
+    };
+    let by_path = read(in_path(path));
+    let by_host = |bucket| read((Some(bucket), path));
+    let (style, location, otherwise) = match bucket_in(host, path) {
+        BucketIn::Path => (UrlStyle::CustomEndpoint, by_path, None),
+        BucketIn::Host(bucket) => (UrlStyle::CustomVirtualHost, by_host(bucket), None),
+        BucketIn::PathOrHost(bucket) => (UrlStyle::CustomEndpoint, by_path, Some(by_host(bucket))),
+        BucketIn::HostOrPath(bucket) => {
+            (UrlStyle::CustomVirtualHost, by_host(bucket), Some(by_path))
+        }
+    };
+    UrlLocation {
+        host: parts.authority.to_owned(),
+        style,
+        bucket: location.bucket,
+        key: location.key,
+        region: None,
+        connection: None,
+        otherwise,
     }
 }
 
@@ -239,6 +287,73 @@ mod tests {
         b | /k | CustomEndpoint | -
         b | k | CustomEndpoint | -
         - |  | Path | eu-west-1
+        ");
+    }
+
+    #[test]
+    fn a_bucket_is_found_on_servers_of_others_and_both_readings_are_named_where_it_is_unknown() {
+        let table = [
+            // Services, by their lists of endpoints.
+            "https://acme-reports.s3.eu-central-1.wasabisys.com/2026/q3.pdf",
+            "https://s3.eu-central-1.wasabisys.com/acme-reports/2026/q3.pdf",
+            "https://s3.wasabisys.com/acme-reports/2026/q3.pdf",
+            "https://my.bucket.s3.eu-central-003.backblazeb2.com/2026/q3.pdf",
+            "https://acme-reports.0123456789abcdef.r2.cloudflarestorage.com/2026/q3.pdf",
+            "https://acme-reports.0123456789abcdef.eu.r2.cloudflarestorage.com/2026/q3.pdf",
+            "https://0123456789abcdef.eu.r2.cloudflarestorage.com/acme-reports/2026/q3.pdf",
+            "https://acme-reports.fra1.digitaloceanspaces.com/2026/q3.pdf",
+            "https://acme-reports.fra1.cdn.digitaloceanspaces.com/2026/q3.pdf",
+            "https://fra1.digitaloceanspaces.com/acme-reports/2026/q3.pdf",
+            "https://acme-reports.s3.fr-par.scw.cloud/2026/q3.pdf",
+            "https://acme-reports.fsn1.your-objectstorage.com/2026/q3.pdf",
+            "https://acme-reports.s3.gra.io.cloud.ovh.net/2026/q3.pdf",
+            "https://acme-reports.storage.googleapis.com/2026/q3.pdf",
+            "https://storage.googleapis.com/acme-reports/2026/q3.pdf",
+            "https://acme-reports.s3.eu-de.cloud-object-storage.appdomain.cloud/2026/q3.pdf",
+            "https://acme-reports.s3.oss-eu-central-1.aliyuncs.com/2026/q3.pdf",
+            "https://ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com/acme-reports/2026/q3.pdf",
+            // Servers of somebody's own.
+            "https://acme-reports.s3.acme.example:9000/2026/q3.pdf",
+            "https://files.acme.example/acme-reports/2026/q3.pdf",
+            "https://acme-reports.minio.acme.example/q3.pdf",
+            "https://acme-reports.minio.acme.example/q%203/a.pdf",
+            "https://s3.acme.example/acme-reports/2026/q3.pdf",
+            "http://minio:9000/acme-reports/2026/q3.pdf",
+            "http://192.0.2.1:9000/acme-reports/2026/q3.pdf",
+            "http://[2001:db8::1]:9000/acme-reports/2026/q3.pdf",
+        ]
+        .map(|url| {
+            let location = at_s3(&Parts::of(url).unwrap(), &[]);
+            let (style, words) = (location.style, location.in_words());
+            format!("{words} | {style:?}")
+        });
+        insta::assert_snapshot!(table.join("\n"), @r"
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://my.bucket/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf, or s3://2026/q3.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf, or s3://files/acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/q3.pdf | CustomVirtualHost
+        s3://acme-reports/q 3/a.pdf | CustomVirtualHost
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
+        s3://acme-reports/2026/q3.pdf | CustomEndpoint
         ");
     }
 

@@ -131,7 +131,7 @@ fn a_link_that_is_over_damaged_and_elsewhere() {
       disposition  attachment; filename="a b.pdf"
       version      3HL4kqtJlcpXroDTDmJ
       link id      0123456789abcdef0123456789abcdef
-      length       537 bytes
+      length       501 bytes
     wrong: it has "&amp;" where "&" belongs: it was copied out of a page's source
     wrong: it is signed for eu-west-1, but its host is in us-east-1
     wrong: utm_source follows the signature: it was appended after signing, and the link gets 403
@@ -280,6 +280,45 @@ fn what_is_wrong_is_found() {
     it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read
     a session of a directory bucket signed it, which ends after five minutes
     ");
+}
+
+#[test]
+fn a_link_that_a_mail_system_has_replaced_is_explained_as_it_was() {
+    let good = link("AKIAIOSFODNN7EXAMPLE", None, "2026/q3.pdf", 86_400);
+    let mut encoded = String::new();
+    crate::percent::push_query(&good, &mut encoded);
+    let safe_link = format!(
+        "<https://eur01.safelinks.protection.outlook.com/?url={encoded}&amp;data=05%7C02&amp;reserved=0>"
+    );
+    insta::assert_snapshot!(told(&safe_link), @r#"
+    a link to S3, signature version 4
+      opens        s3://acme-reports/2026/q3.pdf
+      at           acme-reports.s3.eu-west-1.amazonaws.com (virtual-host style, region eu-west-1)
+      signed by    AKIAIOSFODNN7EXAMPLE, a long-term key
+      for region   eu-west-1
+      from         2026-11-23T08:00:00Z, 4 hours ago
+      until        2026-11-24T08:00:00Z, in 20 hours
+      really ends  then, unless the key is disabled or loses its permission before
+      disposition  attachment; filename="a b.pdf"
+      version      3HL4kqtJlcpXroDTDmJ
+      link id      0123456789abcdef0123456789abcdef
+      length       487 bytes
+    note:  the text around it was left out
+    note:  Safe Links has replaced it by a link of its own; this is about the original
+    note:  the method is signed: HEAD gets 403, so check it with GET and "Range: bytes=0-0"
+    "#);
+    let in_a_sentence = told(&format!("Ann, look at {good}.\nRegards"));
+    assert!(
+        in_a_sentence.contains("s3://acme-reports/2026/q3.pdf\n"),
+        "{in_a_sentence}"
+    );
+    let kept = "https://protect-eu.mimecast.com/s/AbCdEf?domain=acme-reports.s3.amazonaws.com";
+    assert_eq!(
+        findings(kept),
+        [
+            "Mimecast has replaced the link and does not show the original: open it, and explain the address to which it leads"
+        ]
+    );
 }
 
 #[test]

@@ -1,0 +1,311 @@
+//! `handout audit find`: prints the lines that answer a question, and whose a link is.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use directory::Location;
+use handout::audit::find::{LinkQuery, find};
+use handout::audit::record::Pseudonyms;
+use handout::audit::table;
+use handout::clock;
+use handout::config::{Config, LedgerKind};
+use handout::environment::Environment;
+use handout::job::Recipient;
+use handout::keyring::Keyring;
+use handout::links::LINK_ID;
+use presign::explain::Explainer;
+use presign::{signature_in, wrapping};
+
+use super::super::terminal::{TerminalLines, complain};
+use super::super::{ConfigArgs, exit};
+use super::whose::{IssuedTo, Whose};
+use super::{TimeArgs, could_not_read};
+
+/// The maximum length of a text from stdin.
+const MAX_BYTES: u64 = 256 * 1024;
+
+pub(super) const HELP: &str = "\
+Examples:
+  handout audit find --recipient ann@acme.example --since 2026-11-01
+  handout audit find --key s3://acme-reports/2026/11/23/a.pdf --csv
+  handout audit find --url -   < leaked-url.txt      which line issued this link, and to whom
+  handout audit find --url - /mnt/worker-1/audit /mnt/worker-2/audit   < leaked-url.txt
+
+--url takes the link as a mail system has passed it on: replaced by Safe Links, Proofpoint or another service, escaped, broken into
+lines, or in the middle of a text. Whose the link is stands on stderr, and as \"to\" in the line, if the log, the configuration (rules
+without a wildcard, jobs of events) or the ledger (mails that were begun) has the address.";
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("question").required(true).multiple(true))]
+pub(crate) struct FindArgs {
+    /// The logs' directories, for several workers [default: the configuration's]
+    #[arg(value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// A link that this installation issued, or `-` to read it from stdin, which keeps the URL out of the shell history.
+    #[arg(long, value_name = "URL|-", group = "question")]
+    url: Option<String>,
+    /// A link's id: the value of its x-handout parameter.
+    #[arg(long, value_name = "ID", group = "question")]
+    link_id: Option<String>,
+    /// A recipient's address.
+    #[arg(long, value_name = "ADDRESS", group = "question", value_parser = Recipient::parse)]
+    recipient: Option<Recipient>,
+    /// An object.
+    #[arg(long, value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
+    key: Option<(String, String)>,
+    /// A job's id.
+    #[arg(long, value_name = "ID", group = "question")]
+    job: Option<String>,
+    #[command(flatten)]
+    time: TimeArgs,
+    /// Prints the lines alone, as JSON.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Prints a table for a spreadsheet.
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+}
+
+fn object(place: &str) -> Result<(String, String), String> {
+    let parts = place
+        .strip_prefix("s3://")
+        .and_then(|place| place.split_once('/'));
+    let (bucket, key) = parts.ok_or("it is not of the form s3://BUCKET/KEY")?;
+    Ok((bucket.to_owned(), key.to_owned()))
+}
+
+/// What the arguments ask for.
+struct Question {
+    query: LinkQuery,
+    /// The id in a link, by which it is searched if no line has its signature.
+    link_id: Option<String>,
+}
+
+/// Prints the lines that match.
+pub(super) async fn find_lines(
+    arguments: &FindArgs,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let keyring = Keyring::open(&config.secret_key_file())?;
+    let names = Pseudonyms::new(&keyring, false);
+    let question = arguments.question(&names)?;
+    let logs = arguments.logs(config);
+    let asks_whose = arguments.url.is_some() || arguments.link_id.is_some();
+    let count = match asks_whose {
+        true => {
+            let lines = matches_of_link(question, &logs)?;
+            let whose = Whose::new(config, arguments.recipient.as_ref(), names);
+            arguments.tell_whose(&lines, whose, environment).await?
+        }
+        false => {
+            let mut lines = FoundLines::begin(arguments.csv)?;
+            logs.search(&question.query, |line| lines.print(line))?;
+            lines.end()?
+        }
+    };
+    if count > 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    complain(logs.without_match(config));
+    Ok(exit::FOUND.into())
+}
+
+/// The lines that issued a link: by its signature, or by its id if the signature was changed or cut.
+fn matches_of_link(question: Question, logs: &Logs) -> anyhow::Result<Vec<String>> {
+    let Question { mut query, link_id } = question;
+    let mut lines = logs.collect(&query)?;
+    if lines.is_empty()
+        && query.link.is_some()
+        && let Some(id) = link_id
+    {
+        (query.link, query.link_id) = (None, Some(id));
+        lines = logs.collect(&query)?;
+        if !lines.is_empty() {
+            complain(
+                "no line has the signature of this link; these have its id: the link was changed, or signed with another secret",
+            );
+        }
+    }
+    Ok(lines)
+}
+
+impl FindArgs {
+    fn question(&self, names: &Pseudonyms) -> anyhow::Result<Question> {
+        let (link, in_url) = match self.url.as_deref() {
+            Some("-") => parts_of_link(&read()?, names)?,
+            Some(url) => parts_of_link(url, names)?,
+            None => (None, None),
+        };
+        let recipient = self.recipient.as_ref();
+        let query = LinkQuery {
+            link_id: match link.is_none() {
+                true => self.link_id.clone().or_else(|| in_url.clone()),
+                false => self.link_id.clone(),
+            },
+            link,
+            rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
+            job: self.job.clone(),
+            object: self.key.clone(),
+            since: self.time.since,
+            until: self.time.until,
+        };
+        let link_id = in_url.filter(|_| self.link_id.is_none());
+        Ok(Question { query, link_id })
+    }
+
+    fn logs(&self, config: &Config) -> Logs {
+        match self.dirs.is_empty() {
+            true => Logs {
+                places: vec![config.audit_place()],
+                are_named: false,
+            },
+            false => Logs {
+                places: self.dirs.iter().map(Location::from).collect(),
+                are_named: true,
+            },
+        }
+    }
+
+    /// Prints lines about a link, with the address of its recipient, and a sentence for people; returns their number.
+    async fn tell_whose(
+        &self,
+        lines: &[String],
+        mut whose: Whose<'_>,
+        environment: &Environment,
+    ) -> anyhow::Result<usize> {
+        let mut found = FoundLines::begin(self.csv)?;
+        let mut first = None;
+        for line in lines {
+            let Some(issued) = IssuedTo::of(line) else {
+                found.print(line)?;
+                continue;
+            };
+            let to = whose.address(&issued, environment).await;
+            found.print(&issued.line_with(line, to.as_deref()))?;
+            first.get_or_insert_with(|| whose.sentence(&issued, to.as_deref()));
+        }
+        let count = found.end()?;
+        if let Some(sentence) = first.filter(|_| !self.json && !self.csv) {
+            complain(sentence);
+        }
+        Ok(count)
+    }
+}
+
+/// Reads a text with a link in it from stdin.
+fn read() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .take(MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .context("could not read the link from stdin")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The fingerprint of the first signed link in a text, and its link id. One of them is there.
+fn parts_of_link(
+    text: &str,
+    names: &Pseudonyms,
+) -> anyhow::Result<(Option<String>, Option<String>)> {
+    let found = wrapping::unwrap(text);
+    let url = found
+        .as_ref()
+        .map_or(text.trim(), |found| found.url.expose());
+    let fingerprint = signature_in(url).map(|signature| names.fingerprint(&signature));
+    let explainer = Explainer {
+        servers: &[],
+        custom: Some(LINK_ID),
+    };
+    let link_id = explainer.explain(url, clock::system()).link_id;
+    if fingerprint.is_none() && link_id.is_none() {
+        match wrapping::service_of(text) {
+            Some(service) => anyhow::bail!(
+                "--url: {service} has replaced the link and does not show the original: open it, and give the address to which it leads"
+            ),
+            None => anyhow::bail!("--url has no signature in it: give the whole link"),
+        }
+    }
+    Ok((fingerprint, link_id))
+}
+
+/// The audit logs that are searched, one for each worker.
+struct Logs {
+    places: Vec<Location>,
+    /// Whether the arguments name them.
+    are_named: bool,
+}
+
+impl Logs {
+    fn search(
+        &self,
+        query: &LinkQuery,
+        mut found: impl FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        for place in &self.places {
+            let segments = find(place, query, &mut found);
+            let segments = segments.with_context(|| could_not_read(place))?;
+            anyhow::ensure!(
+                segments > 0 || !self.are_named,
+                "{} holds no audit log: name the directory of each worker's log",
+                place.display()
+            );
+        }
+        Ok(())
+    }
+
+    fn collect(&self, query: &LinkQuery) -> anyhow::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        self.search(query, |line| {
+            lines.push(line.to_owned());
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
+    fn without_match(&self, config: &Config) -> String {
+        let places: Vec<_> = self.places.iter().map(|place| place.display()).collect();
+        let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+        let others = match config.ledger.kind == LedgerKind::S3 && self.places.len() == 1 {
+            true => "; each worker has a log of its own: name the directories of all",
+            false => "",
+        };
+        format!("no line matches in {}{others}", places.join(", "))
+    }
+}
+
+/// Lines on stdout, as JSON or as a table.
+struct FoundLines {
+    out: TerminalLines,
+    csv: bool,
+    count: usize,
+}
+
+impl FoundLines {
+    fn begin(csv: bool) -> io::Result<Self> {
+        let mut out = TerminalLines::new();
+        if csv {
+            out.csv(&table::heading())?;
+        }
+        let count = 0;
+        Ok(Self { out, csv, count })
+    }
+
+    fn print(&mut self, line: &str) -> io::Result<()> {
+        self.count += 1;
+        match self.csv {
+            true => self.out.csv(&table::row(line)?),
+            false => self.out.json(line),
+        }
+    }
+
+    fn end(self) -> io::Result<usize> {
+        self.out.flush()?;
+        Ok(self.count)
+    }
+}

@@ -1,0 +1,123 @@
+//! Notices of SNS about subscriptions, which come to a queue beside its messages.
+//!
+//! SNS asks the owner of a queue in another account to confirm a subscription: nothing is delivered before.
+//! <https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html>
+
+use std::fmt;
+
+use presign::partition::before_suffix;
+use serde_json::Value;
+
+use crate::bounds::MAX_SHOWN_VALUE_BYTES;
+use crate::text::printable;
+
+/// The longest `SubscribeURL` that is shown, in bytes; SNS's have some 400.
+const MAX_URL_BYTES: usize = 600;
+
+/// A notice of SNS about a subscription of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionNotice {
+    /// Whether the subscription begins, and is to be confirmed; else it has ended.
+    begins: bool,
+    /// The topic, printable.
+    topic: String,
+    /// The URL that confirms the subscription. It has a token, so it is shown only beside the message. `None` if it does not lead
+    /// to SNS: anyone who may send to the queue can forge a notice.
+    pub(super) url: Option<String>,
+}
+
+/// Reads a notice; `None` for any other message.
+pub(super) fn notice(message: &Value) -> Option<SubscriptionNotice> {
+    let text = |field: &str| message.get(field).and_then(Value::as_str);
+    let begins = match text("Type")? {
+        "SubscriptionConfirmation" => true,
+        "UnsubscribeConfirmation" => false,
+        _ => return None,
+    };
+    Some(SubscriptionNotice {
+        begins,
+        topic: printable(text("TopicArn")?, MAX_SHOWN_VALUE_BYTES).into_owned(),
+        url: text("SubscribeURL")
+            .filter(|url| is_of_sns(url))
+            .map(ToOwned::to_owned),
+    })
+}
+
+/// Whether a URL leads to SNS, and can be shown.
+fn is_of_sns(url: &str) -> bool {
+    let host = url
+        .strip_prefix("https://")
+        .and_then(|rest| rest.split(['/', '?', '#']).next());
+    let is_sns = host
+        .and_then(before_suffix)
+        .is_some_and(|service| service.starts_with("sns.") && !service.contains(['@', ':']));
+    is_sns && url.len() <= MAX_URL_BYTES && url.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl fmt::Display for SubscriptionNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topic = &self.topic;
+        match self.begins {
+            true => write!(
+                f,
+                "the message is no job: SNS asks to confirm the subscription of this queue to the topic {topic}, and delivers nothing before; "
+            )?,
+            false => write!(
+                f,
+                "the message is no job: SNS has ended the subscription of this queue to the topic {topic}, and delivers nothing more; to subscribe again, "
+            )?,
+        }
+        f.write_str(match self.url {
+            Some(_) => "open the SubscribeURL of the message once, in any browser",
+            None => "look at the SubscribeURL of the message before you open it: it does not lead to SNS",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(kind: &str, url: &str) -> (String, Option<String>) {
+        let message = json!({
+            "Type": kind, "MessageId": "1", "Token": "2336412f37", "TopicArn": "arn:aws:sns:eu-west-1:123456789012:uploads",
+            "Message": "You have chosen to subscribe", "SubscribeURL": url,
+        });
+        let notice = notice(&message).unwrap();
+        (notice.to_string(), notice.url)
+    }
+
+    #[test]
+    fn a_notice_says_what_it_is_and_its_token_is_only_in_the_url() {
+        let url = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:eu-west-1:123456789012:uploads&Token=2336412f37";
+        let (confirm, shown) = told("SubscriptionConfirmation", url);
+        assert_eq!(shown.as_deref(), Some(url));
+        assert!(!confirm.contains("2336412f37"));
+        insta::assert_snapshot!(confirm, @"the message is no job: SNS asks to confirm the subscription of this queue to the topic arn:aws:sns:eu-west-1:123456789012:uploads, and delivers nothing before; open the SubscribeURL of the message once, in any browser");
+        let (ended, _) = told("UnsubscribeConfirmation", url);
+        insta::assert_snapshot!(ended, @"the message is no job: SNS has ended the subscription of this queue to the topic arn:aws:sns:eu-west-1:123456789012:uploads, and delivers nothing more; to subscribe again, open the SubscribeURL of the message once, in any browser");
+    }
+
+    #[test]
+    fn a_forged_notice_shows_no_url() {
+        for url in [
+            "https://sns.eu-west-1.amazonaws.com.evil.example/?Token=1",
+            "https://evil.example/sns.eu-west-1.amazonaws.com/",
+            "https://sns.x@evil.example/",
+            "http://sns.eu-west-1.amazonaws.com/?Token=1",
+            "https://s3.eu-west-1.amazonaws.com/b/k",
+            "https://sns.eu-west-1.amazonaws.com/\u{1b}[2J",
+        ] {
+            let (told, shown) = told("SubscriptionConfirmation", url);
+            assert_eq!(shown, None, "{url}");
+            assert!(told.ends_with("it does not lead to SNS"), "{told}");
+        }
+        assert_eq!(
+            notice(&json!({ "Type": "Notification", "TopicArn": "arn:x" })),
+            None
+        );
+        assert_eq!(notice(&json!({ "v": 1, "id": "x" })), None);
+    }
+}
