@@ -27,8 +27,8 @@ use handout::config::{Config, ConnectionConfig, RecipientNames};
 use handout::edge::{EdgeError, Egress};
 use handout::environment::Environment;
 use handout::error::JobError;
-use handout::job::phrase::{Phrase, PhraseError};
-use handout::job::{Bucket, ContentDisposition, Recipient, Via};
+use handout::job::phrase::PhraseError;
+use handout::job::{Bucket, ContentDisposition, FileName, Recipient, Via};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{self, Identity, LinkOptions};
 use handout::links::signer::SignerError;
@@ -87,9 +87,10 @@ pub(crate) struct PresignArgs {
     /// expiry; or ignore it with a warning (the links then work until the session ends).
     #[arg(long, value_name = "refuse|clamp|ignore", default_value = "refuse", value_parser = guard())]
     expiry_guard: ExpiryGuard,
-    /// The file name for downloads; may contain {{object.name}}, .stem, .extension, .folder and .key.
+    /// The file name for downloads; may contain {{object.name}}, .stem, .extension, .folder and .key; "stored" leaves the stored
+    /// Content-Disposition as it is.
     #[arg(long, value_name = "TEXT")]
-    filename: Option<Phrase>,
+    filename: Option<FileName>,
     /// Lets browsers show the file instead of saving it; types that can run scripts (HTML, SVG …) are saved anyway.
     #[arg(long)]
     inline: bool,
@@ -300,7 +301,7 @@ pub(super) async fn presign(
         Some(_) | None => None,
     };
     let desk = PresignDesk {
-        wish: arguments.wish(books.as_ref()),
+        wish: arguments.wish(config.as_ref(), books.as_ref()),
         direct,
         books,
         arguments,
@@ -412,7 +413,7 @@ impl PresignArgs {
         Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
     }
 
-    fn wish(&self, books: Option<&PresignBooks>) -> LinkOptions {
+    fn wish(&self, config: Option<&Config>, books: Option<&PresignBooks>) -> LinkOptions {
         let identity = match (&self.link_id, books) {
             (Some(id), _) => Identity::Given(id.clone()),
             (None, Some(books)) => Identity::Derived(books.keyring.deriver(Purpose::LinkId)),
@@ -426,6 +427,9 @@ impl PresignArgs {
                 false => ContentDisposition::Attachment,
             },
             content_type: self.content_type.clone(),
+            text_charset: config
+                .map(|config| config.links.text_charset)
+                .unwrap_or_default(),
             version_id: self.version_id.clone(),
             identity,
             audience: recipient.map_or(Audience::Everyone, Audience::Recipient),

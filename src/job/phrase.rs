@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use presign::disposition::file_extension;
 use serde_json::{Map, Value};
 
 use super::recipient::Recipient;
@@ -283,9 +284,10 @@ const OBJECT_FIELDS: [&str; 5] = ["name", "stem", "extension", "folder", "key"];
 
 fn object_field<'a>(key: &'a Key, field: &str) -> Option<&'a str> {
     let name = key.file_name();
-    let (stem, extension) = match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => (stem, extension),
-        _ => (name, ""),
+    let extension = file_extension(name).unwrap_or_default();
+    let stem = match extension.len() {
+        0 => name,
+        length => &name[..name.len() - length - 1],
     };
     match field {
         "name" => Some(name),

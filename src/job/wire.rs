@@ -143,7 +143,8 @@ pub struct LinksFields {
     pub expires_in: Option<Span>,
     /// What a browser does with the file.
     pub disposition: Option<ContentDisposition>,
-    /// The name under which the file is saved; names in braces are filled in.
+    /// The name under which the file is saved; names in braces are filled in. `"stored"`: as the `Content-Disposition` that
+    /// is stored with the file says.
     pub filename: Option<String>,
     /// The service that answers the link.
     pub via: Option<Via>,
@@ -341,8 +342,10 @@ pub enum ManifestFormat {
     Csv,
     /// One JSON object a line.
     Jsonl,
-    /// One URL a line, for `wget -i`.
+    /// One URL a line, for `wget --content-disposition -i`.
     Urls,
+    /// Each URL with the name of its file, for `aria2c -i`.
+    Aria2,
 }
 
 /// Where a page or a list is put: a bucket of the job's connection, or a directory of this machine.

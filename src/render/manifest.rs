@@ -58,7 +58,7 @@ impl Manifest {
         };
         let head = match format {
             ManifestFormat::Csv => heading(&COLUMNS),
-            ManifestFormat::Jsonl | ManifestFormat::Urls => String::new(),
+            ManifestFormat::Jsonl | ManifestFormat::Urls | ManifestFormat::Aria2 => String::new(),
         };
         (manifest, head.into_bytes())
     }
@@ -75,6 +75,12 @@ impl Manifest {
                     text.push_str(link.url.expose());
                     text.push('\n');
                 }
+                // https://aria2.github.io/manual/en/html/aria2c.html#input-file
+                ManifestFormat::Aria2 => {
+                    for part in [link.url.expose(), "\n  out=", &link.name, "\n"] {
+                        text.push_str(part);
+                    }
+                }
             }
         }
         for missed in links.unavailable() {
@@ -89,8 +95,8 @@ impl Manifest {
                         &mut text,
                     );
                 }
-                // The list of URLs for download programs contains only downloadable objects.
-                ManifestFormat::Urls => {}
+                // Lists for download programs contain only downloadable objects.
+                ManifestFormat::Urls | ManifestFormat::Aria2 => {}
             }
         }
         self.text = text;

@@ -46,6 +46,7 @@ mod lifecycle;
 mod liveness;
 mod mails;
 mod maps;
+mod missing;
 mod names;
 mod network;
 mod page_links;
@@ -66,12 +67,14 @@ mod reload;
 #[cfg(debug_assertions)]
 mod restart;
 mod s3_answers;
+mod saved;
 mod schema;
 mod signer;
 mod story;
 mod submit;
 #[cfg(feature = "embedded")]
 mod under_way;
+mod unordered;
 #[cfg(feature = "embedded")]
 mod waits;
 mod worker;
