@@ -214,6 +214,7 @@ fn links(keyring: &Keyring) -> Links {
         filename: None,
         disposition: ContentDisposition::Attachment,
         content_type: None,
+        text_charset: handout::text::charset::TextCharset::default(),
         version_id: None,
         identity: Identity::Derived(keyring.deriver(Purpose::LinkId)),
         audience: Audience::Recipient(Arc::new(Recipient::parse("ann@acme.example").unwrap())),

@@ -28,6 +28,7 @@ use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Plan, PublishTarget,
 };
 use handout::render::{Gallery, MailSettings, PageLinks, Templates};
+use handout::text::charset::TextCharset;
 use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
 
 /// The links of a batch, and the cards of a page.
@@ -151,6 +152,7 @@ fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
         filename: None,
         disposition: ContentDisposition::Inline,
         content_type: None,
+        text_charset: TextCharset::default(),
         version_id: None,
         identity: Identity::Derived(keyring.deriver(Purpose::LinkId)),
         audience: Audience::Everyone,
@@ -207,6 +209,7 @@ fn plan() -> Plan {
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects: Objects::Named(Vec::new()),
+        allowed: "".parse().unwrap(),
         order: job.from.order,
         limit: None,
         when_empty: job.from.when_empty,
@@ -219,6 +222,7 @@ fn plan() -> Plan {
         overrides: ResponseOverrides::Forwarded,
         disposition: ContentDisposition::Inline,
         filename: None,
+        text_charset: TextCharset::default(),
         per_recipient: false,
         on_doubt: OnDoubt::Resend,
         max_links: 1_000_000,

@@ -38,8 +38,10 @@ pub use crate::config_error::ConfigError;
 
 use crate::environment::SYSTEM_STATE;
 use crate::job::{ContentDisposition, Recipient, RelayName};
+use crate::plan::policy::DefaultName;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
+use crate::text::charset::TextCharset;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -315,6 +317,10 @@ pub struct LinksConfig {
     pub expiry_guard: ExpiryGuard,
     /// Whether a browser displays or saves the file.
     pub disposition: ContentDisposition,
+    /// The name under which files are saved, if it is the stored one; jobs can give others.
+    pub filename: Option<DefaultName>,
+    /// The charset of texts that are shown and whose own is not known.
+    pub text_charset: TextCharset,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
     /// What to do about objects that cannot be linked.
@@ -335,6 +341,8 @@ impl Default for LinksConfig {
             expires_in: Span::hours(24),
             expiry_guard: ExpiryGuard::Refuse,
             disposition: ContentDisposition::Attachment,
+            filename: None,
+            text_charset: TextCharset::default(),
             per_recipient: true,
             on_unlinkable: OnUnlinkable::Skip,
             pin_version: false,

@@ -101,6 +101,7 @@ async fn hand_out(
     let mut report = JobReport {
         reopenings: reopenings(state.sheet.of("")),
         unavailable: listing.unavailable,
+        missing: listing.missing,
         expires_at: Some(plan.lifetime.expires_at),
         ..JobReport::default()
     };

@@ -8,6 +8,7 @@ pub mod address;
 mod date_distance;
 pub mod email;
 pub mod envelope;
+mod file_name;
 pub mod glob;
 mod json;
 pub mod list_id;
@@ -28,6 +29,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 pub use email::EmailOrder;
+pub use file_name::FileName;
 pub use glob::Globs;
 pub use list_id::ListId;
 pub use phrase::{Phrase, PhraseScope};
@@ -283,7 +285,7 @@ pub struct LinkWishes {
     /// What a browser does with the file.
     pub disposition: Option<ContentDisposition>,
     /// The name under which the file is saved.
-    pub filename: Option<Phrase>,
+    pub filename: Option<FileName>,
     /// Who answers the link: S3 or CloudFront.
     pub via: Via,
     /// Whether each recipient gets links of their own.

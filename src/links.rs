@@ -14,8 +14,10 @@ pub mod lines;
 pub mod linkable;
 mod lister;
 pub mod listing;
+mod presentation;
 mod ranges;
 pub mod signer;
+mod sorted;
 pub mod walk;
 pub mod way;
 
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use presign::cloudfront::CloudFrontError;
-use presign::disposition::{clean_name, passive_type, push_content_disposition, with_extension_of};
+use presign::disposition::{clean_name, push_content_disposition};
 use presign::{PresignRequest, Presigner};
 
 pub(crate) use example::example_url;
@@ -32,10 +34,11 @@ use presign::{CustomParameter, PresignedUrl};
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
-use crate::job::{Bucket, ContentDisposition, Key, PhraseScope};
+use crate::job::{Bucket, ContentDisposition, FileName, Key, PhraseScope};
 use crate::keyring::Deriver;
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
+use crate::links::presentation::{Wish, WishedName, present};
 
 use crate::plan::Audience;
 use crate::plan::{Lifetime, Plan};
@@ -190,9 +193,10 @@ pub fn sign(
         match entry {
             Entry::Linkable(object) => {
                 content_disposition.clear();
-                let name = file_name(plan, &object.key, audience)?;
+                let given = given_name(plan, &object.key, audience)?;
+                let wish = wish(plan, given.as_deref());
                 let scratch = &mut content_disposition;
-                links.push(sign_one(plan, object, name, signing, &link_ids, scratch)?);
+                links.push(sign_one(plan, object, &wish, signing, &link_ids, scratch)?);
             }
             Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
         }
@@ -217,52 +221,55 @@ fn link_ids(signing: &LinkSigner, plan: &Plan, bucket: &Bucket, audience: &Audie
 fn sign_one(
     plan: &Plan,
     object: ObjectMeta,
-    name: String,
+    wish: &Wish<'_>,
     signing: &LinkSigner,
     link_ids: &Deriver,
     content_disposition: &mut String,
 ) -> Result<Link, SignError> {
-    let media_type = passive_type(object.key.file_name());
-    // A file that could run scripts is saved, whatever the job says; see `passive_type`.
-    let disposition = match media_type {
-        Some(_) => plan.disposition,
-        None => ContentDisposition::Attachment,
-    };
+    let shown = present(&object.key, object.stored.as_deref(), wish);
     let key = object.key.as_str();
     let version = object.version.as_deref().unwrap_or(&object.etag);
     let id = link_ids.id(&[key.as_bytes(), version.as_bytes()]);
-    push_content_disposition(disposition.into(), &name, content_disposition);
+    push_content_disposition(shown.disposition.into(), &shown.name, content_disposition);
     let url = signing.url_signer.sign(&PresignRequest {
         key,
-        content_disposition: Some(content_disposition),
-        content_type: media_type.filter(|_| disposition == ContentDisposition::Inline),
+        content_disposition: Some(content_disposition.as_str()).filter(|_| shown.is_named),
+        content_encoding: shown.content_encoding,
+        content_type: shown.content_type.as_deref(),
         version_id: object.version.as_deref(),
         custom: Some((LINK_ID, &id)),
     })?;
     Ok(Link {
         id,
         bucket: plan.bucket.clone(),
+        name: shown.name,
+        disposition: shown.disposition,
         object,
-        name,
-        disposition,
         url,
     })
 }
 
-/// The name under which a file is saved: the job's phrase, or the object's own.
-fn file_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<String, PhraseError> {
-    let Some(phrase) = &plan.filename else {
-        return Ok(clean_name(key.file_name()));
+/// The name that the job's phrase gives to an object, if it has one.
+fn given_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<Option<String>, PhraseError> {
+    let Some(phrase) = plan.filename.as_ref().and_then(FileName::phrase) else {
+        return Ok(None);
     };
     let scope = PhraseScope {
         recipient: audience.recipient(),
         object: Some(key),
         ..plan.scope()
     };
-    Ok(clean_name(&with_extension_of(
-        phrase.fill(&scope, MAX_FILLED_NAME_BYTES)?,
-        key.file_name(),
-    )))
+    phrase.fill(&scope, MAX_FILLED_NAME_BYTES).map(Some)
+}
+
+/// What a plan's links ask for; `given` is the name that its phrase gives.
+const fn wish<'a>(plan: &'a Plan, given: Option<&'a str>) -> Wish<'a> {
+    Wish {
+        name: WishedName::new(plan.filename.as_ref(), given),
+        disposition: plan.disposition,
+        content_type: None,
+        text_charset: plan.text_charset,
+    }
 }
 
 /// Signs a link to a page or a list that the job itself publishes, shown in a browser or saved under `name`.
@@ -284,6 +291,7 @@ pub fn sign_published(
     let url = signing.url_signer.sign(&PresignRequest {
         key,
         content_disposition: Some(&content_disposition),
+        content_encoding: None,
         content_type: Some(media_type),
         version_id: None,
         custom: Some((LINK_ID, &id)),

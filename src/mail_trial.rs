@@ -16,7 +16,7 @@ use crate::audit::AuditedLinks;
 use crate::bounds::MAX_TRIED_JOBS;
 use crate::cancellation::Cancellation;
 use crate::error::JobError;
-use crate::job::{EmailOrder, JobId, Overflow, Phrase, Recipient};
+use crate::job::{EmailOrder, FileName, JobId, Overflow, Phrase, Recipient};
 use crate::links::connection::Connections;
 use crate::links::listing::{Entry, Listing};
 use crate::links::{self, LinkSigner};
@@ -310,7 +310,7 @@ async fn try_mails(
 
 /// Whether the names of files differ between recipients.
 fn names_readers(plan: &Plan) -> bool {
-    let filename = plan.filename.as_ref();
+    let filename = plan.filename.as_ref().and_then(FileName::phrase);
     plan.per_recipient && filename.is_some_and(Phrase::names_recipient)
 }
 

@@ -25,10 +25,11 @@ use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, Filter, Job, Key, Locale,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Filter, Job, Key, Locale,
     ManifestFormat, OnDoubt, Order, Phrase, PhraseScope, Prefix, PublishTo, Recipient, RelayName,
     Selection, TemplateName, Via, WhenEmpty,
 };
+use crate::text::charset::TextCharset;
 
 /// How many objects a job in an order other than `key` may have without a limit, since they are sorted in memory.
 pub const MAX_SORTED_OBJECTS: usize = 100_000;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub bucket: Bucket,
     /// Which of its objects; phrases are filled in.
     pub objects: Objects,
+    /// The prefix of all keys that the job's rule allows.
+    pub allowed: Prefix,
     /// In which order.
     pub order: Order,
     /// At most so many.
@@ -65,7 +68,9 @@ pub struct Plan {
     /// What a browser does with the file.
     pub disposition: ContentDisposition,
     /// The name under which an object is saved, if it is not its own.
-    pub filename: Option<Phrase>,
+    pub filename: Option<FileName>,
+    /// The charset of texts that are shown and whose own is not known.
+    pub text_charset: TextCharset,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
     /// Whether a link opens the version that was current when it was made.
@@ -393,6 +398,7 @@ pub fn draw_with(
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects,
+        allowed: rule.prefix.clone(),
         order: job.from.order,
         limit: job.from.limit,
         when_empty: job.from.when_empty,
@@ -408,7 +414,8 @@ pub fn draw_with(
         lifetime,
         expiry_guard: policy.links.expiry_guard,
         disposition: job.links.disposition.unwrap_or(policy.links.disposition),
-        filename: job.links.filename.clone(),
+        filename: policy.filename(job),
+        text_charset: policy.links.text_charset,
         per_recipient: job
             .links
             .per_recipient
@@ -636,7 +643,7 @@ fn check_recipient_phrases(job: &Job, scope: &PhraseScope<'_>) -> Result<(), Pla
             place::refuse_control(&filled).map_err(|source| PlanError::Name { field, source })?;
         }
     }
-    if let Some(filename) = &job.links.filename {
+    if let Some(filename) = job.links.filename.as_ref().and_then(FileName::phrase) {
         for scope in scopes(filename, &recipients, scope) {
             let object = Some(&sample);
             let scope = PhraseScope { object, ..scope };

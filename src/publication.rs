@@ -13,7 +13,7 @@ use crate::audit::record::{self, LinkKind};
 use crate::deliver::DeliveryLedger;
 use crate::deliver::publish::{ListDraft, Publisher};
 use crate::error::JobError;
-use crate::job::{ContentDisposition, ManifestFormat};
+use crate::job::{ContentDisposition, FileName, ManifestFormat};
 use crate::links::listing::Listing;
 use crate::links::{self, Links, SignError};
 
@@ -207,7 +207,12 @@ impl<'a> Publishing<'a> {
         let urls = self.sign_files(audience, &publisher, &names, ShownAs::Saved(media_type));
         let urls = urls.await?;
         let mut draft = publisher.begin(name, &self.presenting.spool_dir).await?;
-        let (manifest, head) = Manifest::begin(wanted.format, self.plan);
+        let format = match (wanted.format, &self.plan.filename) {
+            // The names are the store's, and aria2 takes them from there.
+            (ManifestFormat::Aria2, Some(FileName::Stored)) => ManifestFormat::Urls,
+            (format, _) => format,
+        };
+        let (manifest, head) = Manifest::begin(format, self.plan);
         draft.append(&head)?;
         let list = PublishedList {
             url: urls.into_iter().next().or_else(|| publisher.url(name)),
@@ -250,6 +255,7 @@ impl<'a> Publishing<'a> {
                 version: None,
                 modified: Timestamp::UNIX_EPOCH,
                 storage: Storage::Ready,
+                stored: None,
             };
             links::sign_published(
                 plan,

@@ -28,6 +28,9 @@ pub struct JobReport {
     pub links: u64,
     /// How many objects could not be linked.
     pub unavailable: u64,
+    /// How many of them do not exist.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missing: u64,
     /// Until when the links of the last attempt work.
     pub expires_at: Option<Timestamp>,
     /// Mails that the relay accepted.
@@ -56,6 +59,14 @@ pub struct WithoutMail {
     /// The outcome of the mail, with the relay's text.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl JobReport {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_FRUITLESS_PAGES, MAX_TOKEN_BYTES};
 pub use crate::edge::{EdgeError, ErrorKind};
-use crate::job::{Bucket, Key};
+use crate::job::{Bucket, ContentDisposition, Key};
 
 /// The most objects that S3 lists in a page.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
@@ -39,6 +39,20 @@ pub struct ObjectMeta {
     pub modified: Timestamp,
     /// Whether S3 serves it at once.
     pub storage: Storage,
+    /// Its headers, where they are known: only HEAD gives them.
+    pub stored: Option<Box<StoredHeaders>>,
+}
+
+/// Headers that are stored with an object and decide how a browser saves or shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredHeaders {
+    /// The file name in its `Content-Disposition`, cleaned.
+    pub file_name: Option<String>,
+    /// Whether its `Content-Disposition` has a browser save or show it.
+    pub disposition: Option<ContentDisposition>,
+    /// Its `Content-Type`.
+    pub content_type: Option<String>,
 }
 
 /// Whether S3 serves an object at once.
@@ -93,6 +107,15 @@ pub struct Page {
     pub objects: Vec<ObjectMeta>,
     /// The token for the next page, if there is one.
     pub continuation_token: Option<String>,
+}
+
+impl Page {
+    /// The first key that does not follow the key before it in the order of their bytes, and that key; S3 lists in that order.
+    pub fn out_of_order(&self) -> Option<[&Key; 2]> {
+        let mut pairs = self.objects.array_windows();
+        let found = pairs.find(|[last, next]| last.key >= next.key);
+        found.map(|[last, next]| [&last.key, &next.key])
+    }
 }
 
 /// Why a listing is not continued.

@@ -4,7 +4,9 @@
 //! end a line, control a terminal, reorder the text around them, or are refused by SQS; and they may be a megabyte long.
 
 mod causes;
+pub mod charset;
 pub(crate) mod csv;
+pub(crate) mod forms;
 pub(crate) mod html;
 pub mod percent;
 

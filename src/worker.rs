@@ -987,6 +987,7 @@ fn report(id: &JobId, delivered: &JobReport) {
                 job.id = %id,
                 links = delivered.links,
                 unavailable = delivered.unavailable,
+                missing = delivered.missing,
                 accepted = delivered.accepted,
                 rejected = delivered.rejected,
                 unknown = delivered.unknown,
@@ -995,8 +996,9 @@ fn report(id: &JobId, delivered: &JobReport) {
             )
         };
     }
-    // A job is done when every recipient has a final status; a final status without a mail needs attention.
-    match delivered.rejected + delivered.unknown {
+    // A job is done when every recipient has a final status; a final status without a mail needs attention, and so does a file
+    // that the job names and that does not exist.
+    match delivered.failed() + delivered.missing {
         0 => tell!(info),
         _ => tell!(warn),
     }

@@ -40,7 +40,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt.
+    /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt, or a file is missing.
     #[command(
         after_help = "Examples:\n  handout job run job.json\n  generate-job | handout job run -"
     )]
@@ -196,7 +196,7 @@ async fn work(
             say("Links to a connection with a directory open while `handout run` runs.")?;
         }
     }
-    Ok(match delivered.failed() {
+    Ok(match delivered.failed() + delivered.missing {
         0 => ExitCode::SUCCESS,
         _ => exit::FOUND.into(),
     })
@@ -220,6 +220,12 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
     say(format_args!("  links        {}", delivered.links))?;
     if delivered.unavailable > 0 {
         say(format_args!("  unavailable  {}", delivered.unavailable))?;
+    }
+    if delivered.missing > 0 {
+        say(format_args!(
+            "  missing      {} of these do not exist",
+            delivered.missing
+        ))?;
     }
     if let Some(shown) = delivered.shown {
         say(format_args!(

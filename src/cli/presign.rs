@@ -22,8 +22,7 @@ use std::sync::Arc;
 use clap::Args;
 use handout::assemble::connection::OF_ENVIRONMENT;
 use handout::environment::Environment;
-use handout::job::phrase::Phrase;
-use handout::job::{Recipient, Via};
+use handout::job::{FileName, Recipient, Via};
 use handout::plan::ExpiryGuard;
 use handout::quantity::Span;
 use jiff::Timestamp;
@@ -81,9 +80,10 @@ pub(crate) struct PresignArgs {
     /// expiry; or ignore it with a warning (the links then work until the session ends).
     #[arg(long, value_name = "refuse|clamp|ignore", default_value = "refuse", value_parser = guard())]
     expiry_guard: ExpiryGuard,
-    /// The file name for downloads; may contain {{object.name}}, .stem, .extension, .folder and .key.
+    /// The file name for downloads; may contain {{object.name}}, .stem, .extension, .folder and .key; "stored" leaves the stored
+    /// Content-Disposition as it is.
     #[arg(long, value_name = "TEXT")]
-    filename: Option<Phrase>,
+    filename: Option<FileName>,
     /// Lets browsers show the file instead of saving it; types that can run scripts (HTML, SVG …) are saved anyway.
     #[arg(long)]
     inline: bool,
@@ -174,7 +174,7 @@ pub(super) async fn presign(
         Some(_) | None => None,
     };
     let desk = PresignDesk {
-        wish: arguments.wish(books.as_ref()),
+        wish: arguments.wish(config.as_ref(), books.as_ref()),
         direct,
         books,
         arguments: &arguments,

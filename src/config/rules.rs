@@ -33,6 +33,8 @@ impl Config {
                 expires_in: self.links.expires_in,
                 expiry_guard: self.links.expiry_guard,
                 disposition: self.links.disposition,
+                filename: self.links.filename,
+                text_charset: self.links.text_charset,
                 per_recipient: self.links.per_recipient,
                 on_unlinkable: self.links.on_unlinkable,
                 pin_version: self.links.pin_version,

@@ -11,6 +11,7 @@ use super::ParseJobError;
 use crate::bounds::{
     MAX_PATTERN_BYTES, MAX_PATTERN_NESTING, MAX_PATTERNS, MAX_PATTERNS_BYTES, MAX_WILDCARDS,
 };
+use crate::text::forms::composed;
 
 /// What a slash means in a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +105,7 @@ fn braced(text: &str) -> (&str, &str) {
     (text, "")
 }
 
-/// Patterns that are matched against a key together, and the cost of that. Clones share the data.
+/// Patterns that are matched against a key together, whichever Unicode form each of them has, and the cost of that. Clones share the data.
 #[derive(Debug, Clone, Default)]
 pub struct Globs {
     set: Arc<GlobSet>,
@@ -129,7 +130,7 @@ impl Globs {
 
     /// Whether one of them matches.
     pub fn is_match(&self, text: &str) -> bool {
-        self.set.is_match(text)
+        self.set.is_match(&*composed(text))
     }
 
     /// The upper bound of the work of [`Self::is_match`], see [`MAX_PATTERN_WORK`](crate::bounds::MAX_PATTERN_WORK).
@@ -152,7 +153,7 @@ pub(crate) fn set(field: &str, patterns: &[String]) -> Result<Globs, ParseJobErr
     let mut set = GlobSetBuilder::new();
     let (mut bytes, mut wildcards) = (0, 0);
     for (index, pattern) in patterns.iter().enumerate() {
-        let glob = parse(pattern, Slashes::Separate)
+        let glob = parse(&composed(pattern), Slashes::Separate)
             .map_err(|reason| ParseJobError::field(format!("{field}[{index}]"), reason))?;
         bytes += pattern.len();
         wildcards += pattern.matches(['*', '?', '[', '{']).count();

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use presign::disposition::file_extension;
 use serde_json::{Map, Value};
 
 use super::date_distance::DateDistance;
@@ -343,9 +344,10 @@ fn object_field<'a>(key: &'a Key, field: &str) -> Option<&'a str> {
 
 /// A file name without its extension, and the extension without its dot.
 pub(super) fn stem_and_extension(name: &str) -> (&str, &str) {
-    match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => (stem, extension),
-        _ => (name, ""),
+    let extension = file_extension(name).unwrap_or_default();
+    match extension.len() {
+        0 => (name, ""),
+        length => (&name[..name.len() - length - 1], extension),
     }
 }
 

@@ -143,7 +143,8 @@ pub struct LinksFields {
     pub expires_in: Option<Span>,
     /// What a browser does with the file.
     pub disposition: Option<ContentDisposition>,
-    /// The name under which the file is saved; names in braces are filled in.
+    /// The name under which the file is saved; names in braces are filled in. `"stored"`: as the `Content-Disposition` that
+    /// is stored with the file says.
     pub filename: Option<String>,
     /// The service that answers the link.
     pub via: Option<Via>,

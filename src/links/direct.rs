@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use presign::PresignRequest;
-use presign::disposition::{
-    clean_name, is_passive, passive_type, push_content_disposition, with_extension_of,
-};
+use presign::disposition::push_content_disposition;
 
+use super::presentation::{Wish, WishedName, present};
 use super::{LINK_ID, Link, Links, SignError, UrlSigner};
 use crate::bounds::MAX_FILLED_NAME_BYTES;
-use crate::job::phrase::{Phrase, PhraseError};
-use crate::job::{Bucket, ContentDisposition, Key, PhraseScope};
+use crate::job::phrase::PhraseError;
+use crate::job::{Bucket, ContentDisposition, FileName, Key, PhraseScope};
 use crate::keyring::Deriver;
 use crate::plan::Audience;
 use crate::plan::Lifetime;
 use crate::store::{ObjectMeta, Storage};
+use crate::text::charset::TextCharset;
 
 /// The job's name of such links in the audit log.
 pub const JOB: &str = "presign";
@@ -26,11 +26,13 @@ pub const JOB: &str = "presign";
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
     /// The name under which files are saved, instead of their own.
-    pub filename: Option<Phrase>,
+    pub filename: Option<FileName>,
     /// What a browser does with the files.
     pub disposition: ContentDisposition,
     /// The media type that the store sends, instead of the object's own.
     pub content_type: Option<String>,
+    /// The charset of texts that are shown.
+    pub text_charset: TextCharset,
     /// The version to which the links are pinned.
     pub version_id: Option<String>,
     /// The link id that is signed in.
@@ -63,26 +65,29 @@ pub fn sign(
     let mut links = Vec::with_capacity(keys.len());
     let mut content_disposition = String::new();
     for key in keys {
-        let name = wish.name(&key)?;
-        let passive = passive_type(key.file_name());
-        let may_be_shown = wish
-            .content_type
-            .as_deref()
-            .map_or(passive.is_some(), is_passive);
-        // A file that could run scripts is saved, whatever was asked; see `passive_type`.
-        let disposition = if may_be_shown {
-            wish.disposition
-        } else {
-            ContentDisposition::Attachment
-        };
-        let own_type = passive.filter(|_| disposition == ContentDisposition::Inline);
+        let given = wish.given_name(&key)?;
+        let shown = present(
+            &key,
+            None,
+            &Wish {
+                name: WishedName::new(wish.filename.as_ref(), given.as_deref()),
+                disposition: wish.disposition,
+                content_type: wish.content_type.as_deref(),
+                text_charset: wish.text_charset,
+            },
+        );
         content_disposition.clear();
-        push_content_disposition(disposition.into(), &name, &mut content_disposition);
+        push_content_disposition(
+            shown.disposition.into(),
+            &shown.name,
+            &mut content_disposition,
+        );
         let id = wish.link_id(&canonical, bucket, &key);
         let url = hand.sign(&PresignRequest {
             key: key.as_str(),
-            content_disposition: Some(&content_disposition),
-            content_type: wish.content_type.as_deref().or(own_type),
+            content_disposition: Some(content_disposition.as_str()).filter(|_| shown.is_named),
+            content_encoding: shown.content_encoding,
+            content_type: shown.content_type.as_deref(),
             version_id: wish.version_id.as_deref(),
             custom: Some((LINK_ID, id.as_str())).filter(|(_, id)| !id.is_empty()),
         })?;
@@ -90,8 +95,8 @@ pub fn sign(
             id,
             bucket: bucket.clone(),
             object: unseen(key, wish.version_id.clone()),
-            name,
-            disposition,
+            name: shown.name,
+            disposition: shown.disposition,
             url,
         });
     }
@@ -105,17 +110,17 @@ pub fn sign(
 }
 
 impl LinkOptions {
-    fn name(&self, key: &Key) -> Result<String, PhraseError> {
-        let Some(phrase) = &self.filename else {
-            return Ok(clean_name(key.file_name()));
+    /// The name that the phrase gives to an object, if there is one.
+    fn given_name(&self, key: &Key) -> Result<Option<String>, PhraseError> {
+        let Some(phrase) = self.filename.as_ref().and_then(FileName::phrase) else {
+            return Ok(None);
         };
         let scope = PhraseScope {
             recipient: self.audience.recipient(),
             object: Some(key),
             ..PhraseScope::default()
         };
-        let name = with_extension_of(phrase.fill(&scope, MAX_FILLED_NAME_BYTES)?, key.file_name());
-        Ok(clean_name(&name))
+        phrase.fill(&scope, MAX_FILLED_NAME_BYTES).map(Some)
     }
 
     /// The link id; empty if it has none.
@@ -147,5 +152,6 @@ fn unseen(key: Key, version: Option<String>) -> ObjectMeta {
         version,
         modified: Timestamp::UNIX_EPOCH,
         storage: Storage::Ready,
+        stored: None,
     }
 }

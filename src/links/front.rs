@@ -73,7 +73,12 @@ impl FrontSigning {
             ..*ask
         };
         if self.front.reach.overrides == ResponseOverrides::Omitted {
-            (ask.content_disposition, ask.content_type) = (None, None);
+            ask = PresignRequest {
+                content_disposition: None,
+                content_encoding: None,
+                content_type: None,
+                ..ask
+            };
         }
         let url = self.front.distribution.url(&ask);
         match &self.shared {
@@ -129,6 +134,7 @@ mod tests {
         PresignRequest {
             key,
             content_disposition: Some("inline"),
+            content_encoding: Some("identity"),
             content_type: Some("text/plain"),
             version_id: None,
             custom: Some((crate::links::LINK_ID, "1")),
@@ -152,7 +158,7 @@ mod tests {
     #[test]
     fn a_link_leaves_out_what_the_distribution_adds_or_does_not_hand_on() {
         let whole = front("", SignatureScope::Never, ResponseOverrides::Forwarded);
-        insta::assert_snapshot!(shape(&whole, None, "a b.txt"), @"https://d111111abcdef8.cloudfront.net/a%20b.txt?response-content-disposition response-content-type x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
+        insta::assert_snapshot!(shape(&whole, None, "a b.txt"), @"https://d111111abcdef8.cloudfront.net/a%20b.txt?response-content-disposition response-content-encoding response-content-type x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
         let site = front("site/", SignatureScope::Never, ResponseOverrides::Omitted);
         insta::assert_snapshot!(shape(&site, None, "site/a.txt"), @"https://d111111abcdef8.cloudfront.net/a.txt?x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
         let signing = site.signing(end(), None).unwrap();

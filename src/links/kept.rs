@@ -99,7 +99,7 @@ pub async fn recall(
     stop: &Cancellation,
 ) -> Result<Option<Listing>, KeptError> {
     let mut recalled = Listing::begin(spool_dir);
-    let mut presence = Presence::of(plan, kept, store, stop);
+    let mut presence = Presence::of(plan, kept, store, spool_dir, stop);
     let numbers: Vec<u32> = (0..kept.pages).collect();
     // No page is requested while objects are checked: it would not be polled meanwhile, and its deadline would pass.
     for some in numbers.chunks(PAGES_AT_ONCE) {
@@ -129,6 +129,7 @@ pub async fn recall(
 struct Presence<'a> {
     plan: &'a Plan,
     store: &'a dyn ObjectStore,
+    spool_dir: &'a Location,
     listed: Option<FreshListing<'a>>,
 }
 
@@ -143,6 +144,7 @@ impl<'a> Presence<'a> {
         plan: &'a Plan,
         kept: &ObjectSnapshot,
         store: &'a dyn ObjectStore,
+        spool_dir: &'a Location,
         stop: &'a Cancellation,
     ) -> Self {
         let listed = match &plan.objects {
@@ -164,6 +166,7 @@ impl<'a> Presence<'a> {
         Self {
             plan,
             store,
+            spool_dir,
             listed,
         }
     }
@@ -212,9 +215,11 @@ impl<'a> Presence<'a> {
                     Ordering::Greater => return Ok(false),
                 }
             }
-            match listed.lister.page().await? {
-                Some(page) => listed.keys.extend(page.into_iter().map(|o| o.key)),
-                None => return Ok(false),
+            match listed.lister.page().await {
+                Ok(Some(page)) => listed.keys.extend(page.into_iter().map(|o| o.key)),
+                Ok(None) => return Ok(false),
+                Err(GatherError::OutOfOrder { .. }) => listed.lister.sort(self.spool_dir),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -223,10 +228,13 @@ impl<'a> Presence<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Bucket;
     use crate::ledger::memory::MemoryLedger;
     use crate::progress::Progress;
     use crate::render::samples;
     use crate::store::memory::MemoryStore;
+    use crate::store::{Body, Content, Cursor, Page, StoreError};
+    use async_trait::async_trait;
     use jiff::Timestamp;
     use serde_json::json;
 
@@ -285,6 +293,94 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Lists from the last key to the first.
+    #[derive(Debug)]
+    struct Backwards(MemoryStore);
+
+    #[async_trait]
+    impl ObjectStore for Backwards {
+        async fn list(
+            &self,
+            bucket: &Bucket,
+            prefix: &str,
+            versions: Versions,
+            cursor: Cursor<'_>,
+        ) -> Result<Page, StoreError> {
+            let (mut objects, mut token) = (Vec::new(), None);
+            loop {
+                let from = token.as_deref().map_or(Cursor::Start, Cursor::Token);
+                let page = self.0.list(bucket, prefix, versions, from).await?;
+                objects.extend(page.objects);
+                token = page.continuation_token;
+                if token.is_none() {
+                    break;
+                }
+            }
+            objects.reverse();
+            let from = match cursor {
+                Cursor::Token(token) => token.parse().unwrap(),
+                Cursor::Start | Cursor::After(_) => 0,
+            };
+            let until = objects.len().min(from + 1000);
+            Ok(Page {
+                continuation_token: (until < objects.len()).then(|| until.to_string()),
+                objects: objects[from..until].to_vec(),
+            })
+        }
+
+        async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
+            self.0.head(bucket, key).await
+        }
+
+        async fn beginning(
+            &self,
+            _: &Bucket,
+            _: &ObjectMeta,
+            _: usize,
+        ) -> Result<Vec<u8>, StoreError> {
+            unreachable!("nothing is read")
+        }
+
+        async fn put(&self, _: &Bucket, _: &Key, _: Body, _: Content) -> Result<(), StoreError> {
+            unreachable!("nothing is put")
+        }
+
+        async fn probe(&self, _: &Bucket) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_lists_in_another_order_gives_a_retried_job_the_same_objects() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, stop) = (MemoryLedger::default(), Cancellation::default());
+        let spool = Location::from(dir.path());
+        let from = json!({ "connection": "reports", "bucket": "acme-reports", "prefix": "r/" });
+        let plan = Plan {
+            max_links: 10_000,
+            ..samples::plan("r/", &json!({ "from": from }))
+        };
+        let keys_of = |listing: &Listing| {
+            let pages = (0..).map_while(|number| listing.page(number).unwrap());
+            let key = |entry| match entry {
+                Entry::Linkable(object) => object.key.to_string(),
+                Entry::Unavailable(key, _) => format!("no {key}"),
+            };
+            pages.flatten().map(key).collect::<Vec<_>>()
+        };
+        let first = Backwards(store(0..2500));
+        let progress = Progress::default();
+        let listing = listing::list(&plan, &first, &spool, &stop, &progress);
+        let listing = listing.await.unwrap();
+        let mut expected: Vec<String> = (0..2500).map(|n| format!("r/{n:05}")).collect();
+        assert_eq!(keys_of(&listing), expected);
+        let kept = keep(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
+        let now = Backwards(store((0..2600).filter(|number| *number != 1234)));
+        let recalled = recall(&kept, &plan, &ledger, &now, &spool, &stop).await;
+        expected[1234].insert_str(0, "no ");
+        assert_eq!(keys_of(&recalled.unwrap().unwrap()), expected);
     }
 
     #[tokio::test]

@@ -126,6 +126,7 @@ mod tests {
             version: None,
             modified: Timestamp::UNIX_EPOCH,
             storage: Storage::Ready,
+            stored: None,
         }
     }
 

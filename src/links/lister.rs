@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 
+use directory::Location;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::listing::{GatherError, check_clock};
 use super::ranges::{PageRequest, Popped, RangeId, Ranges};
+use super::sorted::{SortedListing, sorted};
 use crate::cancellation::Cancellation;
 use crate::job::Bucket;
 use crate::store::{ErrorKind, ObjectMeta, ObjectStore, Page, Versions};
@@ -44,6 +46,17 @@ pub(super) struct Lister<'a> {
     on_their_way: FuturesUnordered<BoxFuture<'a, PageAnswer>>,
     /// Answers that arrived meanwhile, at most as many as were requested.
     arrived: VecDeque<PageAnswer>,
+    order: ListedOrder,
+}
+
+/// The order in which the store lists.
+enum ListedOrder {
+    /// That of the keys' bytes.
+    OfBytes,
+    /// Another one: the whole is to be listed and sorted, with this directory for what exceeds the memory.
+    Other(Location),
+    /// The whole, sorted.
+    Sorted(Box<SortedListing>, Location),
 }
 
 impl<'a> Lister<'a> {
@@ -64,11 +77,38 @@ impl<'a> Lister<'a> {
             ranges: Ranges::new(under.prefix, at_once),
             on_their_way: FuturesUnordered::new(),
             arrived: VecDeque::new(),
+            order: ListedOrder::OfBytes,
         }
     }
 
+    /// Lists again from the first key on: all that the store lists, in whichever order, and sorts it.
+    pub(super) fn sort(&mut self, spool_dir: &Location) {
+        self.ranges = Ranges::new(self.under.prefix, 1);
+        self.on_their_way.clear();
+        self.arrived.clear();
+        self.order = ListedOrder::Other(spool_dir.clone());
+    }
+
     /// The next page; nothing after the last.
+    ///
+    /// # Errors
+    /// [`GatherError::OutOfOrder`] if the store lists in another order than that of the keys' bytes: pages that were returned are
+    /// void, and [`Lister::sort`] begins again.
     pub(super) async fn page(&mut self) -> Result<Option<Vec<ObjectMeta>>, GatherError> {
+        loop {
+            match &mut self.order {
+                ListedOrder::OfBytes => return self.listed().await,
+                ListedOrder::Other(dir) => {
+                    let sorted = sorted(self.under, self.store, dir, self.stop).await?;
+                    self.order = ListedOrder::Sorted(Box::new(sorted), dir.clone());
+                }
+                ListedOrder::Sorted(sorted, dir) => return sorted.page(dir),
+            }
+        }
+    }
+
+    /// The next page of a store that lists in the order of the keys' bytes.
+    async fn listed(&mut self) -> Result<Option<Vec<ObjectMeta>>, GatherError> {
         loop {
             while let Some(answer) = self.arrived.pop_front() {
                 self.take(answer)?;
@@ -77,7 +117,7 @@ impl<'a> Lister<'a> {
                 let answer = answer(self.under, ask, self.store);
                 self.on_their_way.push(Box::pin(answer));
             }
-            match self.ranges.pop() {
+            match self.ranges.pop()? {
                 Popped::Page(page) => return Ok(Some(page)),
                 Popped::End => return Ok(None),
                 Popped::NotYet => {

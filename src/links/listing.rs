@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
-use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
+use crate::bounds::{
+    MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK, MAX_SHOWN_VALUE_BYTES,
+};
 use crate::cancellation::{Cancellation, Stopped};
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::ResponseOverrides;
@@ -28,6 +30,8 @@ use crate::progress::{Progress, is_milestone};
 use crate::store::{
     EndlessListing, ErrorKind, MAX_PAGE, ObjectMeta, ObjectStore, Storage, StoreError, Versions,
 };
+use crate::text::forms::other_forms;
+use crate::text::printable;
 
 /// How many pages stay in memory: enough that most jobs never touch a file.
 const PAGES_IN_MEMORY: usize = 4;
@@ -65,9 +69,9 @@ pub enum GatherError {
         /// In which direction.
         direction: &'static str,
     },
-    /// The store lists in an unknown order, so duplicates could not be detected.
+    /// The store lists in another order than S3; see [`super::lister`].
     #[error(
-        "the store lists {key:?} after {last:?}, and keys must come in the order of their bytes, as S3 lists them; name the objects by from.keys"
+        "the store lists {key:?} after {last:?}, which is not the order of the keys' bytes, in which S3 lists"
     )]
     OutOfOrder {
         /// The key.
@@ -128,16 +132,17 @@ mod row {
             version,
             modified,
             storage,
+            stored,
         } = object;
-        (
-            key,
-            size_bytes,
-            etag,
-            version,
-            modified.as_second(),
-            storage,
-        )
-            .serialize(to)
+        let modified = modified.as_second();
+        let row = (key, size_bytes, etag, version, modified, storage);
+        match stored {
+            None => row.serialize(to),
+            Some(stored) => {
+                let (key, size_bytes, etag, version, modified, storage) = row;
+                (key, size_bytes, etag, version, modified, storage, stored).serialize(to)
+            }
+        }
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
@@ -164,10 +169,11 @@ mod row {
             f.write_str("an object of a listing")
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, row: A) -> Result<ObjectMeta, A::Error> {
+        fn visit_seq<A: SeqAccess<'de>>(self, mut row: A) -> Result<ObjectMeta, A::Error> {
             type Row = (Key, u64, String, Option<String>, i64, Storage);
-            let row = Row::deserialize(SeqAccessDeserializer::new(row))?;
-            let (key, size_bytes, etag, version, modified, storage) = row;
+            let first = Row::deserialize(SeqAccessDeserializer::new(&mut row))?;
+            let (key, size_bytes, etag, version, modified, storage) = first;
+            let stored = row.next_element()?;
             Ok(ObjectMeta {
                 key,
                 size_bytes,
@@ -175,6 +181,7 @@ mod row {
                 version,
                 modified: Timestamp::from_second(modified).map_err(A::Error::custom)?,
                 storage,
+                stored,
             })
         }
 
@@ -187,12 +194,17 @@ mod row {
                 version: named.version,
                 modified: named.modified,
                 storage: named.storage,
+                stored: None,
             })
         }
     }
 }
 
 impl Entry {
+    const fn is_missing(&self) -> bool {
+        matches!(self, Self::Unavailable(_, Unlinkable::Missing))
+    }
+
     /// When the bucket's lifecycle deletes the object that is to be linked.
     fn ends_at(&self) -> Option<Timestamp> {
         match self {
@@ -212,6 +224,8 @@ pub struct Listing {
     pub linkable: u64,
     /// How many cannot.
     pub unavailable: u64,
+    /// How many of those do not exist.
+    pub missing: u64,
     /// When the bucket's lifecycle deletes the first of the linkable objects, as far as the store has said.
     pub ends_at: Option<Timestamp>,
     pages: Pages,
@@ -245,6 +259,7 @@ impl Listing {
         Self {
             linkable: 0,
             unavailable: 0,
+            missing: 0,
             ends_at: None,
             pages: Pages::default(),
             dir: spool_dir.clone(),
@@ -259,6 +274,8 @@ impl Listing {
         let linkable = linkable.count() as u64;
         self.linkable += linkable;
         self.unavailable += page.len() as u64 - linkable;
+        let missing = page.iter().filter(|entry| entry.is_missing());
+        self.missing += missing.count() as u64;
         self.ends_at = page
             .iter()
             .filter_map(Entry::ends_at)
@@ -291,6 +308,7 @@ impl Listing {
                 version: None,
                 modified: plan.lifetime.signed_at,
                 storage: Storage::Ready,
+                stored: None,
             })
         };
         let mut listing = Self::begin(spool_dir);
@@ -320,11 +338,18 @@ pub async fn list(
     let mut gathering = Gathering::new(plan, spool_dir);
     match &plan.objects {
         Objects::Named(keys) => {
-            gather_named(&plan.bucket, keys, store, stop, &mut gathering).await?;
+            gather_named(keys, store, stop, &mut gathering).await?;
         }
         Objects::Under(prefix, filter) => {
-            let under = (prefix.as_str(), filter);
-            gather_under(under, store, stop, progress, &mut gathering).await?;
+            let given = prefix.as_str();
+            for prefix in [given.to_owned()].into_iter().chain(forms_of(given, plan)) {
+                let under = (prefix.as_str(), filter);
+                let found = gather_under(under, store, stop, progress, &mut gathering).await?;
+                if found > 0 {
+                    tell_form(plan, given, &prefix);
+                    break;
+                }
+            }
         }
     }
     gathering.sort(stop).await?;
@@ -344,7 +369,7 @@ async fn gather_under(
     stop: &Cancellation,
     progress: &Progress,
     gathering: &mut Gathering<'_>,
-) -> Result<(), GatherError> {
+) -> Result<u64, GatherError> {
     let plan = gathering.plan;
     let under = Under {
         bucket: &plan.bucket,
@@ -357,7 +382,23 @@ async fn gather_under(
     };
     let filter = Arc::new(filter.clone());
     let (mut lister, mut found, mut work) = (Lister::new(under, store, stop), 0, 0_u64);
-    while let Some(mut objects) = lister.page().await? {
+    loop {
+        let mut objects = match lister.page().await {
+            Ok(Some(objects)) => objects,
+            Ok(None) => break,
+            Err(GatherError::OutOfOrder { .. }) => {
+                tracing::info!(
+                    job.id = %plan.job.id,
+                    bucket = %plan.bucket,
+                    "the store does not list in the order of the keys' bytes; the whole listing is sorted"
+                );
+                lister.sort(gathering.spool_dir);
+                *gathering = Gathering::new(plan, gathering.spool_dir);
+                (found, work) = (0, 0);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         stop.check()?;
         progress.found(objects.len());
         let markers = objects.iter().filter(|o| linkable::is_folder_marker(o));
@@ -373,15 +414,10 @@ async fn gather_under(
         if is_milestone(before, found) {
             tracing::info!(job.id = %plan.job.id, objects = found, "objects are listed");
         }
-        let mut checked = Ok(());
-        objects.retain(|object| match gathering.is_wanted(object) {
-            Ok(is_wanted) => is_wanted,
-            Err(error) => {
-                checked = Err(error);
-                false
-            }
+        // Keys outside the requested prefix are ignored, and folder markers are left out silently.
+        objects.retain(|object| {
+            object.key.as_str().starts_with(prefix) && !linkable::is_folder_marker(object)
         });
-        checked?;
         if !filter.is_empty() {
             let paths = objects.iter().filter_map(|object| path(object, prefix));
             work = paths.fold(work, |work, path| work.saturating_add(filter.work(path)));
@@ -396,11 +432,29 @@ async fn gather_under(
             break;
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// The other Unicode forms of a key or a prefix, which look the same, as far as the job's rule allows them.
+fn forms_of(text: &str, plan: &Plan) -> impl Iterator<Item = String> {
+    let forms = other_forms(text).into_iter();
+    forms.filter(|form| form.starts_with(plan.allowed.as_str()))
+}
+
+/// Tells the operator that a key or a prefix is there in another Unicode form, which looks the same.
+fn tell_form(plan: &Plan, given: &str, found: &str) {
+    if given != found {
+        tracing::warn!(
+            job.id = %plan.job.id,
+            bucket = %plan.bucket,
+            key = %printable(given, MAX_SHOWN_VALUE_BYTES),
+            "the job names a key in one Unicode form (NFC or NFD), and it is stored in the other, which is handed out"
+        );
+    }
 }
 
 /// Does work that may be long, depending on the job, on a thread of its own: heartbeats, probes and signals continue meanwhile.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -486,6 +540,7 @@ async fn look_at(
     let looked = looked.map(|(object, head)| match head {
         Ok(head) => Ok(Entry::Linkable(ObjectMeta {
             storage: head.storage,
+            stored: head.stored,
             ..object
         })),
         Err(error) => Ok(Entry::Unavailable(
@@ -522,7 +577,6 @@ fn obstacle_of(error: StoreError) -> Result<Unlinkable, StoreError> {
 }
 
 async fn gather_named(
-    bucket: &Bucket,
     keys: &[Key],
     store: &dyn ObjectStore,
     stop: &Cancellation,
@@ -530,8 +584,15 @@ async fn gather_named(
 ) -> Result<(), GatherError> {
     for some in keys.chunks(HEADS_AT_ONCE) {
         stop.check()?;
-        let heads = heads_of(bucket, some.iter(), store).await?;
+        let heads = heads_of(&gathering.plan.bucket, some.iter(), store).await?;
         for (key, head) in some.iter().zip(heads) {
+            let head = match head {
+                Err(error) if matches!(error.fact, ErrorKind::NotFound | ErrorKind::Denied) => {
+                    let other = in_another_form(key, keys, gathering.plan, store).await?;
+                    other.ok_or(error)
+                }
+                head => head,
+            };
             match head {
                 Ok(object) => {
                     if gathering.add(object)? == Wants::NoMore {
@@ -544,6 +605,33 @@ async fn gather_named(
         }
     }
     Ok(())
+}
+
+/// The object of a missing key in another Unicode form, unless the job names that too. A store may deny a key that is missing.
+async fn in_another_form(
+    key: &Key,
+    keys: &[Key],
+    plan: &Plan,
+    store: &dyn ObjectStore,
+) -> Result<Option<ObjectMeta>, GatherError> {
+    for form in forms_of(key.as_str(), plan) {
+        let Ok(form) = form.parse::<Key>() else {
+            continue;
+        };
+        if keys.contains(&form) {
+            continue;
+        }
+        for head in heads_of(&plan.bucket, [&form].into_iter(), store).await? {
+            match head {
+                Ok(object) => {
+                    tell_form(plan, key.as_str(), form.as_str());
+                    return Ok(Some(object));
+                }
+                Err(error) => drop(obstacle_of(error)?),
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Checks the store's clock. If it is far from ours, the store rejects fresh links as not yet valid, or expires them at another
@@ -571,43 +659,15 @@ enum Wants {
     NoMore,
 }
 
-/// The last keys of a listing. S3 lists in order, and continues after the last key. A server that counts instead repeats
-/// keys when others are added meanwhile; each key is handed out once.
-#[derive(Debug, Default)]
-pub(super) struct Recent(Vec<Key>);
-
-impl Recent {
-    /// Whether a key is new in the listing. A key that is out of order is an error.
-    pub(super) fn is_new(&mut self, key: &Key) -> Result<bool, GatherError> {
-        match self.0.last() {
-            Some(last) if key <= last => match self.0.binary_search(key) {
-                Ok(_) => Ok(false),
-                Err(_) => Err(GatherError::OutOfOrder {
-                    key: key.to_string(),
-                    last: last.to_string(),
-                }),
-            },
-            Some(_) | None => {
-                // This page and the page before it.
-                if self.0.len() == 2 * MAX_PAGE {
-                    self.0.drain(..MAX_PAGE);
-                }
-                self.0.push(key.clone());
-                Ok(true)
-            }
-        }
-    }
-}
-
 /// Objects on their way into a [`Listing`].
 struct Gathering<'a> {
     plan: &'a Plan,
-    recent: Recent,
     sorting: Vec<ObjectMeta>,
     pages: Pages,
     page: Vec<Entry>,
     linkable: u64,
     unavailable: u64,
+    missing: u64,
     ends_at: Option<Timestamp>,
     audiences: u64,
     spool_dir: &'a Location,
@@ -617,12 +677,12 @@ impl<'a> Gathering<'a> {
     fn new(plan: &'a Plan, spool_dir: &'a Location) -> Self {
         Self {
             plan,
-            recent: Recent::default(),
             sorting: Vec::new(),
             pages: Pages::default(),
             page: Vec::new(),
             linkable: 0,
             unavailable: 0,
+            missing: 0,
             ends_at: None,
             audiences: plan.audiences().len() as u64,
             spool_dir,
@@ -687,20 +747,6 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Whether a listed object may belong to the job, which its filter decides. Folder markers are left out silently.
-    fn is_wanted(&mut self, object: &ObjectMeta) -> Result<bool, GatherError> {
-        let Objects::Under(prefix, _) = &self.plan.objects else {
-            return Ok(true);
-        };
-        // Keys outside the requested prefix are ignored.
-        if !object.key.as_str().starts_with(prefix.as_str()) {
-            return Ok(false);
-        }
-        let is_new = self.recent.is_new(&object.key)?;
-        let is_file = !linkable::is_folder_marker(object);
-        Ok(is_new && is_file)
-    }
-
     fn keep(&mut self, object: ObjectMeta) -> Result<Wants, GatherError> {
         // Each audience gets a separate link to the object.
         let links = (self.linkable + 1).saturating_mul(self.audiences);
@@ -736,7 +782,9 @@ impl<'a> Gathering<'a> {
             };
             return Err(GatherError::TooMany { limit, what });
         }
-        self.push(Entry::Unavailable(key, reason))
+        let entry = Entry::Unavailable(key, reason);
+        self.missing += u64::from(entry.is_missing());
+        self.push(entry)
     }
 
     /// How many objects may be left out: each audience gets the list of all of them.
@@ -820,6 +868,7 @@ impl<'a> Gathering<'a> {
         Ok(Listing {
             linkable: self.linkable,
             unavailable: self.unavailable,
+            missing: self.missing,
             ends_at: self.ends_at,
             pages: self.pages,
             dir,
@@ -1001,6 +1050,7 @@ mod tests {
                 version: version.map(ToOwned::to_owned),
                 modified: "2026-11-23T05:12:09Z".parse().unwrap(),
                 storage,
+                stored: None,
             })
         };
         let page = [
@@ -1076,6 +1126,7 @@ mod tests {
                 version: None,
                 modified: Timestamp::UNIX_EPOCH,
                 storage: Storage::Ready,
+                stored: None,
             }
         };
         let patterns: Vec<String> = (60..63)

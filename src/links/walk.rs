@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::lister::{Lister, Under};
-use super::listing::{GatherError, Recent};
+use super::listing::GatherError;
 use crate::cancellation::Cancellation;
 use crate::job::Bucket;
 use crate::links::linkable::is_folder_marker;
@@ -61,19 +61,10 @@ async fn list(
         is_limited: false,
     };
     let stop = Cancellation::default();
-    let (mut lister, mut recent) = (Lister::new(under, store, &stop), Recent::default());
+    let mut lister = Lister::new(under, store, &stop);
     while let Some(mut objects) = lister.page().await? {
-        let mut checked = Ok(());
-        objects.retain(|object| {
-            let is_under = object.key.as_str().starts_with(prefix);
-            let is_new = is_under
-                && recent.is_new(&object.key).unwrap_or_else(|error| {
-                    checked = Err(error);
-                    false
-                });
-            is_new && !is_folder_marker(object)
-        });
-        checked?;
+        objects
+            .retain(|object| object.key.as_str().starts_with(prefix) && !is_folder_marker(object));
         if lister.meanwhile(found.send(Ok(objects))).await.is_err() {
             break;
         }

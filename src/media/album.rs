@@ -327,6 +327,7 @@ mod tests {
                 version: None,
                 modified: Timestamp::UNIX_EPOCH,
                 storage: Storage::Ready,
+                stored: None,
             })
         };
         (0..count).map(photo).collect()

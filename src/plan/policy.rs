@@ -13,10 +13,11 @@ use super::{ExpiryGuard, Objects, PublishTarget};
 use crate::job::envelope::EventRule;
 use crate::job::glob;
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, Job, OnDoubt, Prefix, Recipient,
-    RelayName,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Job, OnDoubt, Prefix,
+    Recipient, RelayName,
 };
 use crate::quantity::Span;
+use crate::text::charset::TextCharset;
 use crate::text::percent;
 
 /// What to do about objects that cannot be linked.
@@ -30,6 +31,14 @@ pub enum OnUnlinkable {
     Refuse,
 }
 
+/// The name of files where a job gives none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultName {
+    /// As the `Content-Disposition` that is stored with the file says.
+    Stored,
+}
+
 /// How links are made where a job does not say it.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkDefaults {
@@ -39,6 +48,10 @@ pub struct LinkDefaults {
     pub expiry_guard: ExpiryGuard,
     /// What a browser does with the file.
     pub disposition: ContentDisposition,
+    /// The name under which files are saved, if it is the stored one.
+    pub filename: Option<DefaultName>,
+    /// The charset of texts that are shown and whose own is not known.
+    pub text_charset: TextCharset,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
     /// What to do about objects that cannot be linked.
@@ -227,6 +240,15 @@ impl Policy {
         job.time_zone.as_ref().unwrap_or(&self.time_zone)
     }
 
+    /// The name under which a job has its files saved, if it is not their own.
+    pub(super) fn filename(&self, job: &Job) -> Option<FileName> {
+        let default = self
+            .links
+            .filename
+            .map(|DefaultName::Stored| FileName::Stored);
+        job.links.filename.clone().or(default)
+    }
+
     /// Finds the rule that permits the whole job.
     pub(super) fn allow<'a>(
         &self,
@@ -338,6 +360,7 @@ impl Policy {
             "manifest.csv",
             "manifest.jsonl",
             "urls.txt",
+            "aria2.txt",
         ]
         .map(|name| format!("{prefix}{folder}/{name}"));
         self.triggers.iter().any(|rule| {

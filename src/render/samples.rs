@@ -16,6 +16,7 @@ use crate::media::Pictures;
 use crate::plan::Audience;
 use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Plan, PublishTarget};
 use crate::store::{ObjectMeta, Storage};
+use crate::text::charset::TextCharset;
 
 pub(super) const SIGNATURE: &str =
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -76,7 +77,9 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         via: job.links.via,
         overrides: crate::plan::ResponseOverrides::Forwarded,
         disposition: ContentDisposition::Attachment,
+        allowed: "".parse().expect("it is the whole bucket"),
         filename: None,
+        text_charset: TextCharset::default(),
         per_recipient: true,
         on_doubt: crate::job::OnDoubt::Resend,
         relay: crate::job::RelayName::default(),
@@ -127,6 +130,7 @@ pub(super) fn link_to(key: &str, size_bytes: u64, url: String) -> Link {
             version: None,
             modified: at("2026-11-23T05:12:00Z"),
             storage: Storage::Ready,
+            stored: None,
         },
         disposition: ContentDisposition::Attachment,
         url: PresignedUrl::new(url),

@@ -55,6 +55,7 @@ impl MemoryStore {
             modified,
             version: None,
             storage: Storage::Ready,
+            stored: None,
         };
         let mut state = self.lock();
         state

@@ -584,6 +584,7 @@ fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, Str
         modified: instant(version.last_modified.as_ref()),
         storage: storage(class),
         version: version.version_id,
+        stored: None,
     })
 }
 

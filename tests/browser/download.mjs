@@ -2,7 +2,7 @@
 //
 //   node tests/browser/download.mjs < urls.txt
 //
-// One URL a line in; one JSON object a line out: the name and the text of the download. Exit 0, or 70 when a link is shown instead of saved.
+// One URL a line in; one JSON object a line out: the name, the text and the bytes (in hex) of the download. Exit 0, or 70 when a link is shown instead of saved.
 
 import { readFileSync } from 'node:fs';
 import { withPage } from './browser.mjs';
@@ -15,8 +15,8 @@ try {
       // Going to a download ends with an error in playwright; the event is what counts.
       await page.goto(url, { timeout: 20_000 }).catch(() => {});
       const saved = await download;
-      const text = readFileSync(await saved.path(), 'utf8');
-      console.log(JSON.stringify({ name: saved.suggestedFilename(), text }));
+      const bytes = readFileSync(await saved.path());
+      console.log(JSON.stringify({ name: saved.suggestedFilename(), text: bytes.toString('utf8'), bytes: bytes.toString('hex') }));
     }
   });
 } catch (error) {

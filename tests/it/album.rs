@@ -411,6 +411,7 @@ async fn no_more_is_read_than_was_asked_for() {
         version: None,
         modified: jiff::Timestamp::UNIX_EPOCH,
         storage: handout::store::Storage::Ready,
+        stored: None,
     };
     let bucket = "reports".parse().unwrap();
     let reading = async {

@@ -358,6 +358,7 @@ impl World {
             .presign(&PresignRequest {
                 key,
                 content_disposition: Some("attachment; filename=\"a b.txt\""),
+                content_encoding: Some("identity"),
                 content_type: Some("text/plain; charset=utf-8"),
                 version_id: Some("null"),
                 custom: Some((handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")),

@@ -46,6 +46,7 @@ mod lifecycle;
 mod liveness;
 mod mails;
 mod maps;
+mod missing;
 mod names;
 mod network;
 mod page_links;
@@ -68,6 +69,7 @@ mod reload;
 #[cfg(debug_assertions)]
 mod restart;
 mod s3_answers;
+mod saved;
 mod schema;
 mod signer;
 mod store_demands;
@@ -75,6 +77,7 @@ mod story;
 mod submit;
 #[cfg(feature = "embedded")]
 mod under_way;
+mod unordered;
 #[cfg(feature = "embedded")]
 mod waits;
 mod whose;

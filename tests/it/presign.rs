@@ -457,7 +457,7 @@ fn a_link_says_what_was_asked() {
     response-content-disposition=attachment%3B%20filename%3D%22a.html%22
     response-content-disposition=attachment%3B%20filename%3D%22a%20for%20Ann.pdf%22
     response-content-disposition=attachment%3B%20filename%3D%22a.html%22&response-content-type=text%2Fhtml&x-handout=shoot-7
-    response-content-disposition=inline%3B%20filename%3D%22a%22&response-content-type=image%2Fpng
+    response-content-disposition=inline%3B%20filename%3D%22a.png%22&response-content-type=image%2Fpng
     ");
 }
 

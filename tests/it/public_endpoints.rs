@@ -15,13 +15,13 @@ use crate::support::world::{World, email_job};
 use crate::support::{get, hrefs, program, published_text, until};
 
 /// A store that verifies signatures, with an object, and the world whose connection `store` asks it.
-struct Stored {
-    world: World,
-    store: Server,
+pub(crate) struct Stored {
+    pub(crate) world: World,
+    pub(crate) store: Server,
 }
 
 impl Stored {
-    fn new(parts: &Parts, test: &str) -> Option<Self> {
+    pub(crate) fn new(parts: &Parts, test: &str) -> Option<Self> {
         let mut world = World::new();
         let dir = world.dir.path().join("store");
         let store = parts.other_or_skip(test, "versitygw.py", &[&text(&dir), "eu-west-1"])?;

@@ -38,6 +38,7 @@ struct Case {
     variant: EndpointVariant,
     token: Option<String>,
     disposition: Option<String>,
+    content_encoding: Option<String>,
     content_type: Option<String>,
     version: Option<String>,
     link_id: Option<String>,
@@ -58,6 +59,7 @@ impl Case {
             disposition: Some(
                 "attachment; filename=\"a b.pdf\"; filename*=UTF-8''a%20b.pdf".to_owned(),
             ),
+            content_encoding: None,
             content_type: None,
             version: None,
             link_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
@@ -91,6 +93,7 @@ impl Case {
         let ask = PresignRequest {
             key: &self.key,
             content_disposition: self.disposition.as_deref(),
+            content_encoding: self.content_encoding.as_deref(),
             content_type: self.content_type.as_deref(),
             version_id: self.version.as_deref(),
             custom: self.link_id.as_deref().map(|id| (LINK_ID, id)),
@@ -128,6 +131,7 @@ impl Case {
             .bucket(self.bucket)
             .key(&self.key)
             .set_response_content_disposition(self.disposition.clone())
+            .set_response_content_encoding(self.content_encoding.clone())
             .set_response_content_type(self.content_type.clone())
             .set_version_id(self.version.clone())
             .customize()
@@ -299,7 +303,7 @@ fn any_case() -> impl Strategy<Value = Case> {
             Just(Some(long_token()))
         ],
         text(),
-        text(),
+        (proptest::option::of(Just("identity".to_owned())), text()),
         proptest::option::of("[A-Za-z0-9._]{1,32}"),
         proptest::option::of("[0-9a-f]{32}"),
         1_000_000_000i64..4_000_000_000,
@@ -312,7 +316,15 @@ fn any_case() -> impl Strategy<Value = Case> {
         })
         .prop_map(|(key, place, rest)| {
             let (bucket, endpoint, path_style, region) = place;
-            let (token, disposition, content_type, version, link_id, at, expires) = rest;
+            let (
+                token,
+                disposition,
+                (content_encoding, content_type),
+                version,
+                link_id,
+                at,
+                expires,
+            ) = rest;
             Case {
                 key,
                 bucket,
@@ -322,6 +334,7 @@ fn any_case() -> impl Strategy<Value = Case> {
                 variant: EndpointVariant::default(),
                 token,
                 disposition,
+                content_encoding,
                 content_type,
                 version,
                 link_id,

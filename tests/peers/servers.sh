@@ -2,10 +2,10 @@
 # Prepares the real servers of `make peers` and `make faults`, and the peer of `make share`, below .test/peers; they run as processes of their own,
 # and nothing of them is linked.
 #
-#   tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc]
+#   tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc] [weed]
 #
 # Each is pinned here and stamped by its pin; a second run takes a moment. The first takes minutes: versitygw 3, MinIO 10, Mailpit 2, mc 3, Garage
-# 20 of one core. Wants Go 1.26 or later (versitygw, minio, mailpit, mc), Maven with Java 17 (elasticmq), Cargo (garage). Details are in .test/peers/servers.log.
+# 20 of one core. Wants Go 1.26 or later (versitygw, minio, mailpit, mc, weed), Maven with Java 17 (elasticmq), Cargo (garage). Details are in .test/peers/servers.log.
 # Exit 0 ready, 1 a build failed, 64 usage, 77 a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -15,6 +15,8 @@ versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 minio=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 mailpit=github.com/axllent/mailpit@v1.33.1
 mc=github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
+# SeaweedFS 4.53, whose module has no versions either.
+weed=github.com/seaweedfs/seaweedfs@v0.0.0-20261109003541-7506e5f91cd6
 elasticmq=org.elasticmq:elasticmq-server_2.13:1.6.12
 copier=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 garage=garage@2.5.0
@@ -60,6 +62,26 @@ prepare_minio() { is_ready minio "$minio" bin/minio || from_go minio "$minio"; }
 prepare_mc() { is_ready mc "$mc" bin/mc || from_go mc "$mc"; }
 prepare_mailpit() { is_ready mailpit "$mailpit" bin/mailpit || from_go mailpit "$mailpit"; }
 
+# `go install` refuses a module that replaces others; a module of our own replaces the same one.
+prepare_weed() {
+    local module=$root/weed-module
+    if is_ready weed "$weed" bin/weed; then return; fi
+    wants go "Go 1.26 or later"
+    rm -rf "$module"
+    mkdir -p "$module"
+    cat >"$module/go.mod" <<END
+module peers
+
+go 1.26
+
+require ${weed/@/ }
+
+replace github.com/tyler-smith/go-bip39 => github.com/cosmos/go-bip39 v1.0.0
+END
+    quietly "building $weed" nice go build -C "$module" -mod=mod -p 1 -ldflags="-s -w" -o "$root/bin/weed" "${weed%@*}/weed"
+    rm -rf "$module"
+}
+
 prepare_garage() {
     if is_ready garage "$garage" bin/garage; then return; fi
     wants cargo "Rust"
@@ -95,7 +117,7 @@ if [[ $# -eq 0 ]]; then
 fi
 for part in "$@"; do
     case $part in
-    versitygw | elasticmq | minio | mailpit | garage | mc)
+    versitygw | elasticmq | minio | mailpit | garage | mc | weed)
         exec 9>"$root/$part.lock"
         flock 9 # one at a time; the second finds the stamp of the first
         "prepare_$part"

@@ -3,6 +3,12 @@
 //! A name may come from an object's key or from a user, so it is untrusted until it is cleaned here: a cleaned name cannot end a
 //! header or disguise an extension.
 
+mod extension;
+mod stored;
+
+pub use extension::{file_extension, is_compressed, with_extension_of};
+pub use stored::{StoredDisposition, with_extension_for};
+
 /// How a browser handles a file (RFC 6266, section 4.2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DispositionType {
@@ -109,12 +115,12 @@ const ACTIVE: [&str; 17] = [
 
 /// Whether a file of this name could run scripts in a browser unless it is saved.
 pub fn is_active(name: &str) -> bool {
-    let is = |extension: &str| {
-        ACTIVE
-            .iter()
-            .any(|active| extension.eq_ignore_ascii_case(active))
-    };
-    extension(name).is_some_and(is)
+    extension(name).is_some_and(is_active_extension)
+}
+
+fn is_active_extension(extension: &str) -> bool {
+    let mut active = ACTIVE.iter();
+    active.any(|active| extension.eq_ignore_ascii_case(active))
 }
 
 /// Whether a browser may display this media type inline.
@@ -129,8 +135,10 @@ pub fn is_passive(media_type: &str) -> bool {
         .any(|(_, known)| essence(known) == wanted)
 }
 
-/// Cleans a text into a file name that is valid on every system: no separators, quotes or control characters, no bidirectional
-/// control characters, at most 150 bytes with the extension kept.
+/// Cleans a text into a file name that is valid on every system.
+///
+/// It has no separators, quotes or control characters, no bidirectional control characters, is no name of a Windows device, and has
+/// at most 150 bytes, with the extension kept.
 pub fn clean_name(text: &str) -> String {
     match is_clean(text) {
         true => text.to_owned(),
@@ -147,8 +155,37 @@ fn cleaned(text: &str) -> String {
     // Windows drops trailing dots and spaces, and a leading dot hides a file.
     match cleaned.trim_matches(is_dot_or_space) {
         "" => "file".to_owned(),
+        cleaned if is_device(cleaned) => shorten(&format!("_{cleaned}")),
         cleaned => shorten(cleaned),
     }
+}
+
+/// Whether Windows opens a device under this name, whatever its extension, so that the file cannot be saved. Browsers on Windows
+/// put the same underscore before it.
+/// <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions>
+fn is_device(name: &str) -> bool {
+    const DEVICES: [&str; 7] = ["aux", "clock$", "con", "conin$", "conout$", "nul", "prn"];
+    const PORTS: [&str; 2] = ["com", "lpt"];
+    const MAX_DEVICE_BYTES: usize = "conout$".len();
+    let stem = name.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end();
+    if stem.len() > MAX_DEVICE_BYTES {
+        return false;
+    }
+    let is_port = |port: &&str| {
+        let number = stem.get(port.len()..);
+        let begins = stem.get(..port.len());
+        let is_digit = |text: &str| {
+            let mut characters = text.chars();
+            matches!(characters.next(), Some('0'..='9' | '¹' | '²' | '³'))
+                && characters.next().is_none()
+        };
+        begins.is_some_and(|begin| begin.eq_ignore_ascii_case(port)) && number.is_some_and(is_digit)
+    };
+    DEVICES
+        .iter()
+        .any(|device| stem.eq_ignore_ascii_case(device))
+        || PORTS.iter().any(is_port)
 }
 
 /// The characters that reorder the text around them (Unicode TR 9). They are used to disguise names and extensions.
@@ -172,16 +209,21 @@ fn is_clean(name: &str) -> bool {
         && name.bytes().all(is_plain)
         && !name.starts_with('.')
         && !name.ends_with('.')
+        && !is_device(name)
 }
 
 fn shorten(name: &str) -> String {
     if name.len() <= MAX_NAME_BYTES {
         return name.to_owned();
     }
-    let extension = extension(name).unwrap_or_default();
+    let extension = file_extension(name).or_else(|| {
+        let extension = extension(name);
+        extension.filter(|extension| extension.len() <= 16)
+    });
+    let extension = extension.unwrap_or_default();
     let (stem, extension) = match extension.len() {
-        1..=16 => (&name[..name.len() - extension.len() - 1], extension),
-        _ => (name, ""),
+        1.. => (&name[..name.len() - extension.len() - 1], extension),
+        0 => (name, ""),
     };
     let room = MAX_NAME_BYTES - extension.len() - usize::from(!extension.is_empty());
     let mut end = room.min(stem.len());
@@ -191,21 +233,6 @@ fn shorten(name: &str) -> String {
     let dot = if extension.is_empty() { "" } else { "." };
     let stem = stem[..end].trim_end_matches(is_dot_or_space);
     format!("{stem}{dot}{extension}")
-}
-
-/// Adds the extension of the object's own name where the name lacks it: programs choose how to open a file by its extension.
-pub fn with_extension_of(name: String, original: &str) -> String {
-    match original.rsplit_once('.') {
-        Some((stem, extension))
-            if !stem.is_empty()
-                && !name
-                    .to_lowercase()
-                    .ends_with(&format!(".{}", extension.to_lowercase())) =>
-        {
-            format!("{name}.{extension}")
-        }
-        _ => name,
-    }
 }
 
 /// Appends the `Content-Disposition` for a cleaned name: an ASCII fallback, and `filename*` where it is needed.
@@ -316,14 +343,29 @@ mod tests {
     fn long_names_keep_their_extension() {
         let name = clean_name(&format!("{}.pdf", "ü".repeat(200)));
         assert!(name.len() <= 150 && name.ends_with("ü.pdf"), "{name}");
-        assert_eq!(
-            with_extension_of("ACME report".to_owned(), "a.PDF"),
-            "ACME report.PDF"
-        );
-        assert_eq!(
-            with_extension_of("ACME report.pdf".to_owned(), "a.PDF"),
-            "ACME report.pdf"
-        );
+        let name = clean_name(&format!("{}.tar.gz", "n".repeat(200)));
+        assert!(name.len() == 150 && name.ends_with("n.tar.gz"), "{name}");
+    }
+
+    #[test]
+    fn a_device_of_windows_is_no_name_of_a_file() {
+        for (name, expected) in [
+            ("con.pdf", "_con.pdf"),
+            ("CON", "_CON"),
+            ("nul.tar.gz", "_nul.tar.gz"),
+            ("Aux .txt", "_Aux .txt"),
+            ("com1.log", "_com1.log"),
+            ("LPT\u{b9}.txt", "_LPT\u{b9}.txt"),
+            ("CONIN$", "_CONIN$"),
+            (" prn.csv", "_prn.csv"),
+            ("console.pdf", "console.pdf"),
+            ("com10.pdf", "com10.pdf"),
+            ("com.pdf", "com.pdf"),
+            ("icon.pdf", "icon.pdf"),
+            ("a/con.pdf", "a_con.pdf"),
+        ] {
+            assert_eq!(clean_name(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub struct Explanation {
     pub resource: Option<String>,
     /// The `Content-Disposition` that the URL requests.
     pub disposition: Option<String>,
+    /// The `Content-Encoding` that the URL requests.
+    pub content_encoding: Option<String>,
     /// The `Content-Type` that the URL requests.
     pub content_type: Option<String>,
     /// The version that the URL is pinned to.
@@ -179,6 +181,7 @@ fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
     let parameters = Parameters::of(parts.query);
     let parameter = |name: &str| parameters.get(name).map(ToOwned::to_owned);
     explanation.disposition = parameter("response-content-disposition");
+    explanation.content_encoding = parameter("response-content-encoding");
     explanation.content_type = parameter("response-content-type");
     explanation.version_id = parameter("versionId");
     explanation.link_id = known.custom.and_then(|custom| parameter(custom.name()));
@@ -221,6 +224,7 @@ impl Explanation {
             network: None,
             resource: None,
             disposition: None,
+            content_encoding: None,
             content_type: None,
             version_id: None,
             link_id: None,
@@ -289,6 +293,7 @@ impl Explanation {
             self.network.as_mut(),
             self.resource.as_mut(),
             self.disposition.as_mut(),
+            self.content_encoding.as_mut(),
             self.content_type.as_mut(),
             self.version_id.as_mut(),
             self.link_id.as_mut(),
@@ -581,6 +586,7 @@ impl fmt::Display for InWords<'_> {
         line("network", explanation.network.clone())?;
         line("policy for", explanation.resource.clone())?;
         line("disposition", explanation.disposition.clone())?;
+        line("encoding", explanation.content_encoding.clone())?;
         line("type", explanation.content_type.clone())?;
         line("version", explanation.version_id.clone())?;
         line("link id", explanation.link_id.clone())?;

@@ -114,6 +114,11 @@ fn push_escaped(text: &str, plain: &Plain, out: &mut String) {
 /// assert_eq!(presign::percent::decode("100%"), None);
 /// ```
 pub fn decode(text: &str) -> Option<String> {
+    String::from_utf8(decode_bytes(text)?).ok()
+}
+
+/// Decodes the escapes of a text to bytes of any charset; `None` if an escape is broken.
+pub(crate) fn decode_bytes(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16)?).ok();
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -126,7 +131,7 @@ pub fn decode(text: &str) -> Option<String> {
         bytes.push(byte);
         rest = after;
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 /// Decodes valid escapes and keeps the rest; bytes that are not UTF-8 become U+FFFD.

@@ -15,6 +15,9 @@ pub struct PresignRequest<'a> {
     /// `response-content-disposition`, to override the response's `Content-Disposition`. S3 rejects values outside of ISO-8859-1;
     /// [`disposition`](crate::disposition) writes an ASCII value.
     pub content_disposition: Option<&'a str>,
+    /// `response-content-encoding`, to override the object's own `Content-Encoding`: `identity` makes browsers save the bytes as
+    /// they are stored.
+    pub content_encoding: Option<&'a str>,
     /// `response-content-type`, to override the object's own `Content-Type`.
     pub content_type: Option<&'a str>,
     /// `versionId`, to open one version of the object.
@@ -29,6 +32,7 @@ impl PresignRequest<'_> {
         let texts = [
             Some(self.key),
             self.content_disposition,
+            self.content_encoding,
             self.content_type,
             self.version_id,
             self.custom.map(|(_, value)| value),
@@ -48,6 +52,7 @@ impl PresignRequest<'_> {
             self.content_disposition,
             url,
         );
+        push_parameter("response-content-encoding", self.content_encoding, url);
         push_parameter("response-content-type", self.content_type, url);
         push_parameter("versionId", self.version_id, url);
     }

@@ -368,6 +368,10 @@ mod tests {
                 ..plain
             },
             PresignRequest {
+                content_encoding: Some("identity"),
+                ..plain
+            },
+            PresignRequest {
                 content_type: Some("image/png"),
                 ..plain
             },

@@ -13,7 +13,9 @@ use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::links::connection::{Connection, Connections};
 use handout::plan::AllowRule;
-use handout::store::{Cursor, ErrorKind, ObjectMeta, ObjectStore, Storage, Versions};
+use handout::store::{
+    Cursor, ErrorKind, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
+};
 use handout::text::chain;
 
 use super::report::{BoxError, CheckOutcome, CheckReport, bounded};
@@ -124,18 +126,29 @@ async fn hands_out(
     let listed = connection
         .s3
         .list(bucket, rule.prefix.as_str(), versions, Cursor::Start);
-    let listed = match listed.await {
-        Ok(page) => page.objects,
+    let page = match listed.await {
+        Ok(page) => page,
         Err(error) => return ConnectionVerdict::Fails(error.into()),
+    };
+    let is_in_order = match is_in_order(connection, rule, &page).await {
+        Ok(is_in_order) => is_in_order,
+        Err(error) => return ConnectionVerdict::Fails(error.into()),
+    };
+    let listed = page.objects;
+    let order = match is_in_order {
+        true => "",
+        false => {
+            "; it does not list in the order of the keys' bytes, so that each job lists its whole prefix and sorts it"
+        }
     };
     let is_readable =
         |object: &&ObjectMeta| object.size_bytes > 0 && object.storage == Storage::Ready;
     let Some(object) = listed.iter().find(is_readable) else {
-        let result = format!("can be listed by {name}; no object is there to try reading");
+        let result = format!("can be listed by {name}; no object is there to try reading{order}");
         return ConnectionVerdict::Works(result);
     };
     let Err(error) = connection.s3.beginning(bucket, object, 1).await else {
-        return ConnectionVerdict::Works(format!("can be listed and read by {name}"));
+        return ConnectionVerdict::Works(format!("can be listed and read by {name}{order}"));
     };
     let told = format!(
         "can be listed by {name}, and s3://{bucket}/{} cannot be read",
@@ -148,6 +161,41 @@ async fn hands_out(
             ConnectionVerdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
         }
         _ => ConnectionVerdict::Warns(format!("{told}: {words}")),
+    }
+}
+
+/// Whether the store lists in the order of the keys' bytes, as far as the first page and one more request show.
+///
+/// A store that keeps folders lists `2026/a.pdf` before `2026.pdf`. Asked for what follows `2026.`, it does not begin with
+/// `2026/a.pdf`, which follows by its bytes.
+async fn is_in_order(
+    connection: &Connection,
+    rule: &AllowRule,
+    first: &Page,
+) -> Result<bool, StoreError> {
+    if first.out_of_order().is_some() {
+        return Ok(false);
+    }
+    let (bucket, prefix) = (&rule.bucket, rule.prefix.as_str());
+    let folder = first.objects.iter().find_map(|object| {
+        let path = object.key.as_str().strip_prefix(prefix)?;
+        let (folder, _) = path.split_once('/')?;
+        Some(format!("{prefix}{folder}."))
+    });
+    let Some(place) = folder else {
+        return Ok(true);
+    };
+    let mut keys = first.objects.iter().map(|object| &object.key);
+    let expected = keys.find(|key| key.as_str() > place.as_str());
+    let cursor = Cursor::After(&place);
+    let answer = connection
+        .s3
+        .list(bucket, prefix, Versions::Floating, cursor);
+    match answer.await {
+        Ok(page) => Ok(page.objects.first().map(|object| &object.key) == expected),
+        // Such stores are listed page by page.
+        Err(error) if error.fact == ErrorKind::Rejected => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

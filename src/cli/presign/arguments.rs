@@ -167,7 +167,11 @@ impl PresignArgs {
         }
     }
 
-    pub(super) fn wish(&self, books: Option<&PresignBooks>) -> LinkOptions {
+    pub(super) fn wish(
+        &self,
+        config: Option<&Config>,
+        books: Option<&PresignBooks>,
+    ) -> LinkOptions {
         let identity = match (&self.link_id, books) {
             (Some(id), _) => Identity::Given(id.clone()),
             (None, Some(books)) => Identity::Derived(books.keyring.deriver(Purpose::LinkId)),
@@ -181,6 +185,9 @@ impl PresignArgs {
                 false => ContentDisposition::Attachment,
             },
             content_type: self.content_type.clone(),
+            text_charset: config
+                .map(|config| config.links.text_charset)
+                .unwrap_or_default(),
             version_id: self.version_id.clone(),
             identity,
             audience: recipient.map_or(Audience::Everyone, Audience::Recipient),

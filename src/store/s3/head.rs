@@ -4,12 +4,16 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use jiff::Timestamp;
+use presign::disposition::{DispositionType, StoredDisposition, clean_name};
 
 use super::{ServerClock, instant, plain_etag, size, storage};
 use crate::edge::http::RequestTerms;
 use crate::edge::{EdgeError, ErrorKind};
-use crate::job::{Bucket, Key};
-use crate::store::{ObjectMeta, Storage, StoreError};
+use crate::job::{Bucket, ContentDisposition, Key};
+use crate::store::{ObjectMeta, Storage, StoreError, StoredHeaders};
+
+/// The longest media type that is kept: more than any that is registered, with its parameters.
+const MAX_MEDIA_TYPE_BYTES: usize = 255;
 
 /// Gets the metadata of an object.
 pub(super) async fn head(
@@ -57,7 +61,29 @@ fn meta(key: &Key, answer: HeadObjectOutput) -> ObjectMeta {
                 (storage, _) => storage,
             },
         },
+        stored: stored(
+            answer.content_disposition.as_deref(),
+            answer.content_type.as_deref(),
+        ),
     }
+}
+
+/// What the headers say of how a browser saves or shows the object.
+fn stored(disposition: Option<&str>, content_type: Option<&str>) -> Option<Box<StoredHeaders>> {
+    let disposition = disposition.map(StoredDisposition::read);
+    let is_type =
+        |text: &&str| text.len() <= MAX_MEDIA_TYPE_BYTES && text.contains('/') && text.is_ascii();
+    let headers = StoredHeaders {
+        disposition: disposition.as_ref().map(|read| match read.disposition {
+            DispositionType::Attachment => ContentDisposition::Attachment,
+            DispositionType::Inline => ContentDisposition::Inline,
+        }),
+        file_name: disposition
+            .and_then(|read| read.file_name)
+            .map(|name| clean_name(&name)),
+        content_type: content_type.filter(is_type).map(ToOwned::to_owned),
+    };
+    (headers != StoredHeaders::default()).then(|| Box::new(headers))
 }
 
 /// Whether an answer to HEAD refuses without a reason, since it has no body: the access key may be unknown, its session may
@@ -111,6 +137,7 @@ fn of_customer_key(key: &Key) -> ObjectMeta {
         version: None,
         modified: Timestamp::UNIX_EPOCH,
         storage: Storage::CustomerKey,
+        stored: None,
     }
 }
 

@@ -312,6 +312,7 @@ impl<'x> ObjectDraft<'x> {
             version: None,
             modified: Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH),
             storage: self.storage.unwrap_or(Storage::Ready),
+            stored: None,
         })
     }
 }
@@ -347,6 +348,7 @@ mod tests {
             version: None,
             modified: Timestamp::from_second(modified).unwrap(),
             storage: storage(object.storage_class.as_ref().map(|class| class.as_str())),
+            stored: None,
         })
     }
 

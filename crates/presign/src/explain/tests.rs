@@ -51,6 +51,7 @@ fn link(key_id: &str, token: Option<&str>, key: &str, seconds: u64) -> String {
     let url = presigner.presign(&PresignRequest {
         key,
         content_disposition: Some("attachment; filename=\"a b.pdf\""),
+        content_encoding: None,
         content_type: None,
         version_id: Some("3HL4kqtJlcpXroDTDmJ"),
         custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),

@@ -1,0 +1,173 @@
+//! How a file is presented: its name, whether it is saved or shown, and the headers that its link asks of the store.
+//!
+//! What is saved is what the name says. So the name keeps the extension of the object, or gets that of its type; a file whose
+//! name says that it is compressed is not decompressed on the way; a text is shown in its own charset. What the store is known
+//! to have (by a HEAD request) is not written over.
+
+use std::borrow::Cow;
+
+use presign::disposition::{
+    clean_name, file_extension, is_compressed, is_passive, passive_type, with_extension_for,
+    with_extension_of,
+};
+
+use crate::job::{ContentDisposition, FileName, Key};
+use crate::store::StoredHeaders;
+use crate::text::charset::{Charset, TextCharset};
+
+/// The type of a file that a browser must save, whatever its bytes are.
+const SAVED_TYPE: &str = "application/octet-stream";
+
+/// The coding of bytes that are delivered as they are stored.
+const AS_STORED: &str = "identity";
+
+/// What links of a kind ask for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'a> {
+    /// The name of the file, already filled in.
+    pub(super) name: WishedName<'a>,
+    /// What a browser does with the file.
+    pub(super) disposition: ContentDisposition,
+    /// The media type that the store sends, instead of the object's own.
+    pub(super) content_type: Option<&'a str>,
+    /// The charset of texts whose own is not known.
+    pub(super) text_charset: TextCharset,
+}
+
+/// The name that is wished for a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum WishedName<'a> {
+    /// The stored name where it is known, else the last segment of the key.
+    Own,
+    /// The store's own `Content-Disposition` is left as it is.
+    Stored,
+    /// This name, with the file's extension.
+    Given(&'a str),
+}
+
+impl<'a> WishedName<'a> {
+    /// The name of a job or an option; `given` is its phrase, filled in.
+    pub(super) const fn new(name: Option<&FileName>, given: Option<&'a str>) -> Self {
+        match (name, given) {
+            (Some(FileName::Stored), _) => Self::Stored,
+            (Some(FileName::Phrase(_)) | None, Some(given)) => Self::Given(given),
+            (Some(FileName::Phrase(_)) | None, None) => Self::Own,
+        }
+    }
+}
+
+/// A file as its link presents it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Presentation<'a> {
+    /// The name under which the file is saved, as far as it is known.
+    pub(super) name: String,
+    /// What a browser does with the file, as far as it is known.
+    pub(super) disposition: ContentDisposition,
+    /// Whether the link names the file; if not, the stored `Content-Disposition` does.
+    pub(super) is_named: bool,
+    /// The type that the link asks for.
+    pub(super) content_type: Option<Cow<'a, str>>,
+    /// The coding that the link asks for.
+    pub(super) content_encoding: Option<&'static str>,
+}
+
+/// Presents an object; `stored` is what is known of its headers.
+pub(super) fn present<'a>(
+    key: &Key,
+    stored: Option<&StoredHeaders>,
+    wish: &Wish<'a>,
+) -> Presentation<'a> {
+    let stored_type = stored.and_then(|stored| stored.content_type.as_deref());
+    let name = name(key, stored, wish, stored_type);
+    let is_named = !matches!(wish.name, WishedName::Stored);
+    // A file that could run scripts is saved, whatever was asked; see `passive_type`.
+    let passive = passive_type(&name);
+    let may_be_shown = wish.content_type.map_or(passive.is_some(), is_passive);
+    let wished = match stored.filter(|_| !is_named) {
+        Some(stored) => stored.disposition.unwrap_or(ContentDisposition::Inline),
+        None => wish.disposition,
+    };
+    let disposition = match may_be_shown {
+        true => wished,
+        false => ContentDisposition::Attachment,
+    };
+    let is_known_to_be_saved = match is_named {
+        true => disposition == ContentDisposition::Attachment,
+        false => {
+            stored.and_then(|stored| stored.disposition) == Some(ContentDisposition::Attachment)
+        }
+    };
+    let content_type = match (wish.content_type, passive) {
+        (Some(given), _) => Some(Cow::Borrowed(given)),
+        (None, _) if is_known_to_be_saved => None,
+        (None, Some(passive)) => shown_type(passive, stored_type, wish.text_charset),
+        // Without a disposition in the link, the type alone makes the browser save the file.
+        (None, None) => Some(SAVED_TYPE.into()),
+    };
+    Presentation {
+        disposition,
+        is_named,
+        content_type,
+        content_encoding: is_compressed(&name).then_some(AS_STORED),
+        name,
+    }
+}
+
+fn name(
+    key: &Key,
+    stored: Option<&StoredHeaders>,
+    wish: &Wish<'_>,
+    stored_type: Option<&str>,
+) -> String {
+    let (own, stored_name) = (
+        key.file_name(),
+        stored.and_then(|stored| stored.file_name.as_deref()),
+    );
+    let name = match wish.name {
+        WishedName::Own | WishedName::Stored => stored_name.unwrap_or(own).to_owned(),
+        WishedName::Given(text) => {
+            let name = with_extension_of(text.to_owned(), own);
+            match stored_name {
+                Some(stored) if file_extension(own).is_none() => with_extension_of(name, stored),
+                _ => name,
+            }
+        }
+    };
+    let media_type = wish.content_type.or(stored_type);
+    clean_name(&match media_type {
+        Some(media_type) if !name.is_empty() => with_extension_for(name, media_type),
+        _ => name,
+    })
+}
+
+/// The type under which a file is shown: one that cannot run scripts, with the charset of its text. `None` if the stored type
+/// is left as it is.
+fn shown_type(
+    passive: &'static str,
+    stored: Option<&str>,
+    charset: TextCharset,
+) -> Option<Cow<'static, str>> {
+    // Types without a charset are not texts, or are always UTF-8.
+    let Some((essence, _)) = passive.split_once(';') else {
+        return Some(passive.into());
+    };
+    if let Some(known) = stored.and_then(charset_of) {
+        return Some(format!("{essence}; charset={known}").into());
+    }
+    match (charset, stored) {
+        (TextCharset::Of(charset), _) if charset == Charset::UTF_8 => Some(passive.into()),
+        (TextCharset::Of(charset), _) => Some(format!("{essence}; charset={charset}").into()),
+        (TextCharset::Stored, Some(stored)) if !is_passive(stored) => Some(essence.into()),
+        (TextCharset::Stored, _) => None,
+    }
+}
+
+/// The charset in a media type, if it is one that browsers know.
+fn charset_of(media_type: &str) -> Option<Charset> {
+    let mut parameters = media_type.split(';').skip(1);
+    parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let is_charset = name.trim().eq_ignore_ascii_case("charset");
+        is_charset.then(|| value.trim().trim_matches('"').parse().ok())?
+    })
+}
