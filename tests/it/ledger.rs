@@ -399,7 +399,7 @@ async fn a_store_that_does_not_heed_conditions_is_refused() {
     };
     let error = at(&proxy.url).probe("ours").await.unwrap_err().to_string();
     assert!(
-        error.starts_with("the ledger cannot be kept in s3://ledger/ledger/: the server there takes a write with If-None-Match"),
+        error.starts_with("the ledger cannot be kept in s3://ledger/ledger/: its server accepts a write whose If-None-Match condition fails"),
         "{error}"
     );
     // Also when the first object is there already, so that nobody races.

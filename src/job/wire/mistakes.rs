@@ -389,7 +389,7 @@ mod tests {
         the job's field links.expires_in cannot be read: it is true or false, and a duration such as "24h", or a whole number of seconds is wanted
         the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
         the job's field gallery cannot be read: missing field `publish`: write "publish": { "bucket": "acme-pages", "prefix": "q3/" }
-        the job's field manifest.format cannot be read: it is none of "csv", "jsonl", "urls"; did you mean "jsonl"?
+        the job's field manifest.format cannot be read: it is none of "csv", "jsonl", "urls", "aria2"; did you mean "jsonl"?
         the job's field vars cannot be read: it is a list, and an object is wanted: write { "customer": "Acme" }
         the job's field id cannot be read: it is a number, and a text is wanted: write it in quotation marks
         the job's version "v" is not a whole number: this program reads version 1, so write "v": 1

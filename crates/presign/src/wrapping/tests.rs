@@ -26,6 +26,7 @@ fn link(key: &str, token: Option<&str>) -> String {
         content_disposition: Some("attachment; filename=\"a b.pdf\"; filename*=UTF-8''%C3%BC.pdf"),
         content_type: None,
         version_id: None,
+        content_encoding: None,
         custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),
     });
     url.expose().to_owned()
