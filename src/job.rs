@@ -364,7 +364,7 @@ impl Job {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
             time_zone: wire.time_zone.as_deref().map(time_zone).transpose()?,
-            from: source(wire.from)?,
+            from: source(wire.from, event.is_some())?,
             links: link_wishes(&wire.links)?,
             email: wire.email.map(email::order).transpose()?,
             gallery: wire.gallery.map(gallery_order).transpose()?,
@@ -401,7 +401,7 @@ fn time_zone(name: &str) -> Result<TimeZone, ParseJobError> {
     recipient::time_zone(name).map_err(|error| ParseJobError::field("time_zone", error))
 }
 
-fn source(from: wire::From) -> Result<ObjectSource, ParseJobError> {
+fn source(from: wire::From, is_of_event: bool) -> Result<ObjectSource, ParseJobError> {
     let selection = match (from.prefix, from.keys) {
         (Some(_), keys) if !keys.is_empty() => {
             return Err(ParseJobError::field(
@@ -445,7 +445,10 @@ fn source(from: wire::From) -> Result<ObjectSource, ParseJobError> {
         selection,
         order: from.order,
         limit: from.limit,
-        when_empty: from.when_empty,
+        when_empty: from.when_empty.unwrap_or(match is_of_event {
+            true => WhenEmpty::Skip,
+            false => WhenEmpty::Refuse,
+        }),
     })
 }
 

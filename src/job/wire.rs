@@ -99,9 +99,9 @@ pub struct From {
     /// The maximum number of objects; the first in the order are taken.
     #[schemars(range(min = 1))]
     pub limit: Option<u64>,
-    /// What to do when no object matches.
-    #[serde(default)]
-    pub when_empty: WhenEmpty,
+    /// What to do when no object matches. Left out, it is `refuse`, and `skip` for the job of an event: the object of an upload may
+    /// be gone when its turn comes, as temporary files of other programs are.
+    pub when_empty: Option<WhenEmpty>,
 }
 
 /// The order of the objects.
@@ -122,11 +122,10 @@ pub enum Order {
 }
 
 /// What to do when no object matches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenEmpty {
     /// Park the job: files were expected.
-    #[default]
     Refuse,
     /// Deliver a mail that says that there are no files.
     Deliver,

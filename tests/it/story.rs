@@ -293,6 +293,50 @@ async fn an_event_becomes_a_job_by_a_rule_of_the_configuration() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_gone_when_its_turn_comes_is_settled_and_parked_only_where_the_rule_says_so()
+ {
+    for (when_empty, is_parked) in [(None, false), (Some("skip"), false), (Some("refuse"), true)] {
+        for from in [
+            json!({ "keys": ["{{event.key}}"] }),
+            json!({ "prefix": "{{event.folder}}/" }),
+        ] {
+            let world = World::new();
+            let template = world.dir.path().join("on-upload.json");
+            let mut job = email_job("upload");
+            job["from"] = from.clone();
+            job["from"]["connection"] = json!("local");
+            job["from"]["bucket"] = json!("{{event.bucket}}");
+            if let Some(when_empty) = when_empty {
+                job["from"]["when_empty"] = json!(when_empty);
+            }
+            std::fs::write(&template, job.to_string()).unwrap();
+            let event = json!({ "Records": [{
+                "eventName": "ObjectCreated:Put", "eventTime": "2026-11-23T18:40:00Z",
+                "s3": { "bucket": { "name": "reports" }, "object": { "key": "incoming/.tmp-1", "sequencer": "1" } }
+            }] });
+            let mut world = world
+                .configured(|config| {
+                    config.on_event = vec![handout::config::OnEventConfig {
+                        bucket: "reports".to_owned(),
+                        key: "incoming/**".to_owned(),
+                        events: vec!["ObjectCreated:*".to_owned()],
+                        job: template.clone(),
+                    }];
+                })
+                .job(&event);
+            world.run().await;
+            assert!(world.mails().is_empty());
+            let parked = world.parked().await;
+            assert_eq!(
+                !parked.is_empty(),
+                is_parked,
+                "{when_empty:?} {from}: {parked:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn objects_are_chosen_ordered_and_limited() {
     let mut job = email_job("chosen");
     job["from"]["prefix"] = json!("2026/");

@@ -220,7 +220,7 @@ mod tests {
         line 1: its key has "." or ".." as a folder, which browsers change
         line 2: its name has control characters
         line 3: its key is not UTF-8
-        line 5: its key has 1027 bytes: at most 1024 are allowed
+        line 5: its key has 1030 bytes: at most 1024 are allowed
         line 7: it is a folder, not a file
         "#);
         assert_eq!(refused.count, 5);
