@@ -183,7 +183,7 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         "tokio::fs",
         &[
             "crates/localstore/src/upload.rs",
-            "crates/localstore/src/backend.rs",
+            "crates/localstore/src/objects.rs",
             "store/s3.rs",
             "store/s3/puts.rs",
         ],

@@ -459,10 +459,13 @@ async fn what_a_distribution_cannot_open_or_a_rule_does_not_allow_is_refused_wit
     "#);
 }
 
+/// A picture of one pixel.
+const GIF: &str = "GIF89a\x01\0\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
 #[tokio::test]
 async fn a_page_in_a_directory_shows_cloudfront_pictures_for_a_month() {
     let mut world = fronted(|cloudfront| cloudfront.origin_path = Some("/site/".to_owned()))
-        .object("site/day 1/a.jpg", "x")
+        .object("site/day 1/a.jpg", GIF)
         .object("site/b.pdf", "y");
     let dir = world.dir.path().join("pages");
     let mut job = month("shoot");
