@@ -389,7 +389,7 @@ fn a_file_of_authorities_that_is_none_is_told_with_its_key() {
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
     78: handout: the configuration's connections.r.ca_file names …/ca.pem, which is not a PEM certificate
-    78: handout: the configuration's connections.r.ca_file names …/ca.pem, which cannot be read as PEM: stream did not contain valid UTF-8
+    78: handout: the configuration's connections.r.ca_file names …/ca.pem, which cannot be read as PEM: it is not UTF-8 text
     78: handout: the configuration's connections.r.ca_file names …/ca.pem, which is not a PEM certificate
     78: handout: the configuration's connections.r.ca_file names …/ca.pem, which has a certificate that cannot be used: invalid peer certificate: BadEncoding
     78: handout: the configuration's queue.ca_file names …/ca.pem, which is not a PEM certificate

@@ -436,7 +436,7 @@ async fn the_ledger_shows_outcome_time_code_and_words_of_each_recipient() {
         line.unwrap_or_else(|| panic!("{state} in {shown}"))
     };
     let accepted = find("accepted at attempt 0");
-    assert_eq!(accepted[3..], ["250", "2.0.0 kept"]);
+    assert_eq!(accepted[3..], ["250", "2.0.0 kept", "ann@acme.example"]);
     let rejected = find("rejected at attempt 0");
     assert_eq!(rejected[3], "550");
     assert!(rejected[4].ends_with("such user"), "{rejected:?}");
