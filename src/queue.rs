@@ -171,7 +171,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
 pub(crate) const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// Sends a message to another queue than the one of the jobs, within [`HAND_OVER`], and reports to its edge. A queue that
-/// did not answer the last request is asked `question` first, its number of waiting messages, see [`answers`].
+/// did not answer the last request is asked `question` first, its number of waiting messages, see [`answers()`].
 pub(crate) async fn hand_over<'a, T>(
     edge: &Edge,
     question: impl Fn() -> Boxed<'a, Result<u64, QueueError>> + Sync,
