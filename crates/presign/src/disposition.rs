@@ -160,7 +160,7 @@ fn cleaned(text: &str) -> String {
     }
 }
 
-/// Whether Windows opens a device under this name, whatever its extension, so that the file cannot be saved. Browsers on Windows
+/// Whether Windows opens a device under this name, with any extension, so that the file cannot be saved. Browsers on Windows
 /// put the same underscore before it.
 /// <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions>
 fn is_device(name: &str) -> bool {

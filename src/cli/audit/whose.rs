@@ -69,7 +69,7 @@ impl<'a> Whose<'a> {
         let of_rules = config.allow.iter().flat_map(|rule| &rule.recipients);
         let of_rules: Vec<Recipient> = of_rules.filter_map(|text| parsed(text)).collect();
         whose.add(of_rules.iter());
-        // A job file that cannot be read names nobody.
+        // A job file that cannot be read gives no address.
         let events = config.event_rules().unwrap_or_default();
         for rule in &events {
             whose.add(named_in(&rule.template).iter());

@@ -312,7 +312,7 @@ mod tests {
             "https://acme-reports.s3.eu-de.cloud-object-storage.appdomain.cloud/2026/q3.pdf",
             "https://acme-reports.s3.oss-eu-central-1.aliyuncs.com/2026/q3.pdf",
             "https://ns.compat.objectstorage.eu-frankfurt-1.oraclecloud.com/acme-reports/2026/q3.pdf",
-            // Servers of somebody's own.
+            // Self-hosted servers.
             "https://acme-reports.s3.acme.example:9000/2026/q3.pdf",
             "https://files.acme.example/acme-reports/2026/q3.pdf",
             "https://acme-reports.minio.acme.example/q3.pdf",

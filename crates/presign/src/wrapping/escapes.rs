@@ -130,7 +130,7 @@ fn is_prose(line: &str) -> bool {
     is_word && !word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a URL has a signature that was not cut, whoever encoded it again: the hexadecimal digits of SHA-256, or a signature and
+/// Whether a URL has a signature that was not cut, in any encoding: the hexadecimal digits of SHA-256, or a signature and
 /// what follows it.
 fn has_whole_signature(url: &str) -> bool {
     let ends = |plain: &str| {

@@ -132,7 +132,7 @@ fn check_point(url: &str) -> String {
     format!("https://protect.checkpoint.com/v2/___{url}___.YXAxZTp0ZXN0OmM6bzpl")
 }
 
-/// A gateway of somebody's own, which no table names.
+/// A self-hosted gateway, which no table names.
 fn own_gateway(url: &str) -> String {
     format!(
         "https://links.acme.example/click?id=7&target={}",
