@@ -123,21 +123,24 @@ fn name(
         key.file_name(),
         stored.and_then(|stored| stored.file_name.as_deref()),
     );
-    let name = match wish.name {
-        WishedName::Own | WishedName::Stored => stored_name.unwrap_or(own).to_owned(),
+    let name: Cow<'_, str> = match wish.name {
+        WishedName::Own | WishedName::Stored => stored_name.unwrap_or(own).into(),
         WishedName::Given(text) => {
             let name = with_extension_of(text.to_owned(), own);
             match stored_name {
                 Some(stored) if file_extension(own).is_none() => with_extension_of(name, stored),
                 _ => name,
             }
+            .into()
         }
     };
     let media_type = wish.content_type.or(stored_type);
-    clean_name(&match media_type {
-        Some(media_type) if !name.is_empty() => with_extension_for(name, media_type),
-        _ => name,
-    })
+    match media_type {
+        Some(media_type) if !name.is_empty() => {
+            clean_name(&with_extension_for(name.into_owned(), media_type))
+        }
+        _ => clean_name(&name),
+    }
 }
 
 /// The type under which a file is shown: one that cannot run scripts, with the charset of its text. `None` if the stored type

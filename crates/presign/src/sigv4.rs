@@ -67,7 +67,7 @@ pub struct Presigner {
     security_token: String,
     /// The same parameters in canonical order: the part between the path and the request's parameters.
     canonical_middle: String,
-    /// The end of the canonical request, after the request's parameters.
+    /// The end of the canonical request, after the caller's parameter: the operation, and what follows the query.
     canonical_tail: String,
     /// `&x-amz-request-payer=requester`; empty if the owner of the bucket pays.
     payer: &'static str,
@@ -127,7 +127,7 @@ impl Presigner {
             url_signature: format!("&{claims}&X-Amz-SignedHeaders=host&X-Amz-Signature="),
             // Sorted by byte, as the canonical query requires: capitals come first.
             canonical_middle: format!("\n{claims}{security_token}&X-Amz-SignedHeaders=host"),
-            canonical_tail: format!("\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"),
+            canonical_tail: format!("{OPERATION}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"),
             security_token,
             payer: "",
             operation: OPERATION,
@@ -145,7 +145,8 @@ impl Presigner {
     /// The same presigner, for a server that refuses query parameters that it does not know: its URLs have neither `x-id` nor the
     /// caller's [`custom`](PresignRequest::custom) parameter.
     #[must_use]
-    pub const fn without_ignored(mut self) -> Self {
+    pub fn without_ignored(mut self) -> Self {
+        self.canonical_tail.drain(..self.operation.len());
         self.operation = "";
         self
     }
@@ -191,9 +192,10 @@ impl Presigner {
     /// Signs a path, the request's parameters and the caller's, all encoded as in the URL.
     fn signature(&self, path: &str, parameters: &str, custom: &str) -> [u8; 32] {
         // Sorted by byte, as the canonical query requires.
-        let (first, second) = match custom < self.payer {
-            true => (custom, self.payer),
-            false => (self.payer, custom),
+        let (first, second) = if !self.payer.is_empty() && custom < self.payer {
+            (custom, self.payer)
+        } else {
+            (self.payer, custom)
         };
         let mut canonical_request = Midstate::new();
         for part in [
@@ -203,7 +205,6 @@ impl Presigner {
             parameters,
             first,
             second,
-            self.operation,
             &self.canonical_tail,
         ] {
             canonical_request.update(part.as_bytes());

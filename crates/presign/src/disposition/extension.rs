@@ -3,6 +3,8 @@
 //! A dot is no proof: `report v1.2` and `minutes of Dr. Smith` have none. Programs choose how to open a file by its extension,
 //! so a name that loses it opens with nothing, and a compressed archive that keeps only `.gz` unpacks to a file without one.
 
+use super::number;
+
 /// The most parts of an extension: `tar.gz.asc.sha256`.
 const MAX_PARTS: usize = 4;
 
@@ -17,11 +19,22 @@ const WRAPPERS: &[&str] = &[
 ];
 
 /// Extensions that say that the bytes are compressed as a whole, as a content coding could also say.
-const COMPRESSED: &[&str] = &[
+const COMPRESSED: [&str; 30] = [
     "bgz", "br", "bz", "bz2", "dz", "emz", "gz", "gzip", "lz", "lz4", "lzma", "lzo", "rz", "svgz",
     "sz", "taz", "tbr", "tbz", "tbz2", "tgz", "tlz", "txz", "tz", "tz2", "tzst", "wmz", "xz", "z",
     "zst", "zstd",
 ];
+
+/// The same as [`number`]s, because this lookup runs for each link.
+const COMPRESSED_NUMBERS: [u64; COMPRESSED.len()] = {
+    let mut numbers = [0; COMPRESSED.len()];
+    let mut at = 0;
+    while at < numbers.len() {
+        numbers[at] = number(COMPRESSED[at].as_bytes());
+        at += 1;
+    }
+    numbers
+};
 
 /// Archives that are cut into numbered files: `photos.7z.001`.
 const CUT: &[&str] = &["7z", "rar", "tar", "zip", "zipx"];
@@ -182,7 +195,8 @@ pub fn file_extension(name: &str) -> Option<&str> {
 /// Such an object is handed out as it is stored. Where a `Content-Encoding` is stored too, as some upload programs do, a browser
 /// would decompress it and save the text under the name of the archive.
 pub fn is_compressed(name: &str) -> bool {
-    super::extension(name).is_some_and(|extension| is_in(COMPRESSED, extension))
+    super::extension(name)
+        .is_some_and(|extension| COMPRESSED_NUMBERS.contains(&number(extension.as_bytes())))
 }
 
 /// Adds the extension of the object's own name to a name that lacks it, or lacks a part of it.
