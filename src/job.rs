@@ -130,6 +130,14 @@ pub enum ParseJobError {
         /// The object it happened to.
         key: String,
     },
+    /// A `CloudEvent` that names no object of a store.
+    #[error(
+        "the message is a CloudEvent of the type {kind}, whose data names no bucket and key: only events of object stores become jobs"
+    )]
+    NoObject {
+        /// Its type, printable.
+        kind: String,
+    },
     /// More events than S3 puts into one message.
     #[error(
         "the message has {count} events: at most {} are allowed in one message",
