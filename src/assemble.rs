@@ -46,7 +46,7 @@ use crate::queue::sqs::SqsQueue;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
-use crate::run::{Presenting, Sending, Signing};
+use crate::run::{Payloads, Presenting, Sending, Signing};
 use directory::{Directory, Location, is_full};
 #[cfg(feature = "embedded")]
 use presign::ServerUrl;
@@ -273,12 +273,18 @@ pub async fn open(
         sending,
         at_once,
     } = changeable;
+    let (connection, buckets) = config.payloads()?;
+    let payloads = Payloads {
+        connection,
+        buckets: buckets.into(),
+    };
     let services = Services {
         signing,
         recording: books,
         presenting,
         sending,
         at_once,
+        payloads,
         results,
         progress,
         edges,

@@ -117,6 +117,10 @@ pub struct QueueConfig {
     pub url: Option<String>,
     /// The queue for parked messages, for SQS.
     pub parked_url: Option<String>,
+    /// The buckets with the bodies of messages that are too long for the queue, as the extended client of SQS puts them.
+    pub payload_buckets: Vec<String>,
+    /// The connection that reads them; the only connection if absent.
+    pub payload_connection: Option<String>,
     /// The queue's region, for SQS, if it differs from the one in the URL.
     pub region: Option<String>,
     /// The server of the queue, if it differs from the one in the URL.
@@ -141,6 +145,8 @@ impl Default for QueueConfig {
             kind: QueueKind::Sqlite,
             url: None,
             parked_url: None,
+            payload_buckets: Vec::new(),
+            payload_connection: None,
             region: None,
             endpoint_url: None,
             profile: None,

@@ -8,6 +8,7 @@ mod batches;
 mod edges;
 mod finish;
 mod mails;
+mod payload;
 mod planning;
 mod state;
 

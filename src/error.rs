@@ -18,7 +18,7 @@ use crate::cancellation::Stopped;
 use crate::deliver::DeliverError;
 use crate::edge::health::Outage;
 use crate::edge::{EdgeError, ErrorKind};
-use crate::job::ParseJobError;
+use crate::job::{Bucket, ParseJobError};
 use crate::ledger::LedgerError;
 use crate::links::SignError;
 use crate::links::kept::KeptError;
@@ -34,6 +34,16 @@ pub enum JobError {
     /// The message is not a job.
     #[error(transparent)]
     Parse(#[from] ParseJobError),
+    /// The body of the message is an object of a store, and could not be read.
+    #[error(
+        "could not read the body of the message, which its sender put into an object of {bucket}"
+    )]
+    Payload {
+        /// The bucket.
+        bucket: Bucket,
+        /// The error of the store.
+        source: EdgeError,
+    },
     /// The job is not allowed, or cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -276,6 +286,7 @@ impl JobError {
                 | DeliverError::NoRelay { .. }
                 | DeliverError::Exhausted { .. } => FailureClass::Permanent,
             },
+            Self::Payload { source, .. } => edge(source),
             Self::Down(_) => FailureClass::Deferred,
             Self::Busy { .. } | Self::Reopened => FailureClass::Busy,
             Self::Ledger(error) => match error {
@@ -310,7 +321,8 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error)) => edge(error) == FailureClass::Edge,
+            | Self::Ledger(LedgerError::Store(error))
+            | Self::Payload { source: error, .. } => edge(error) == FailureClass::Edge,
             Self::Gather(GatherError::Spool { .. } | GatherError::Skew { .. }) => true,
             Self::Signer(error) => signer(error) == FailureClass::Edge,
             Self::Deliver(DeliverError::Relay(error)) => !error.is_pause(),
@@ -352,7 +364,8 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error)) => error.fact == ErrorKind::Elsewhere,
+            | Self::Ledger(LedgerError::Store(error))
+            | Self::Payload { source: error, .. } => error.fact == ErrorKind::Elsewhere,
             Self::Deferred { first, .. } => first.is_of_configuration(),
             Self::Gather(_)
             | Self::Deliver(_)
@@ -412,7 +425,8 @@ impl JobError {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
             | Self::Ledger(LedgerError::Store(error))
-            | Self::Results(ResultsError::Queue(error)) => edge_at_least(error),
+            | Self::Results(ResultsError::Queue(error))
+            | Self::Payload { source: error, .. } => edge_at_least(error),
             Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
                 EDGE_AT_LEAST
             }
@@ -464,7 +478,8 @@ impl JobError {
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Gather(GatherError::Store(error))
-            | Self::Deliver(DeliverError::Publish(error)) => {
+            | Self::Deliver(DeliverError::Publish(error))
+            | Self::Payload { source: error, .. } => {
                 matches!(error.fact, ErrorKind::Denied | ErrorKind::Elsewhere)
             }
             Self::Signer(_)

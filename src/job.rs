@@ -15,6 +15,7 @@ pub mod list_id;
 pub mod occurrence;
 pub mod phrase;
 pub mod place;
+pub mod pointer;
 pub mod recipient;
 pub mod sns;
 mod vars;
@@ -129,6 +130,27 @@ pub enum ParseJobError {
         bucket: String,
         /// The object it happened to.
         key: String,
+    },
+    /// A pointer of the extended client of SQS, to a bucket that no configuration names.
+    #[error(
+        "the message's body is an object of the bucket {bucket}, where the extended client of SQS put it: name that bucket in queue.payload_buckets"
+    )]
+    Pointer {
+        /// The bucket.
+        bucket: Bucket,
+    },
+    /// A pointer that names no object.
+    #[error(
+        "the message is a pointer of the extended client of SQS without a valid s3BucketName and s3Key"
+    )]
+    LostPointer,
+    /// The object of a pointer that is no job's text.
+    #[error("the message's body, an object of the bucket {bucket}, is {reason}")]
+    Payload {
+        /// The bucket.
+        bucket: Bucket,
+        /// What it is, and what would be right.
+        reason: &'static str,
     },
     /// A `CloudEvent` that names no object of a store.
     #[error(

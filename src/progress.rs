@@ -65,6 +65,7 @@ struct Counts {
     slowdowns: AtomicU64,
     markers_listed: AtomicU64,
     markers_in_events: AtomicU64,
+    events_without_object: AtomicU64,
     turns: AtomicU64,
     /// The jobs that are being worked, by number, and since when.
     in_flight: Mutex<BTreeMap<u64, Instant>>,
@@ -125,6 +126,8 @@ pub struct Snapshot {
     pub markers_listed: u64,
     /// Events of folder markers, which make no job.
     pub markers_in_events: u64,
+    /// Jobs of events that found no object.
+    pub events_without_object: u64,
     /// Iterations of the worker's loop, also those in which the queue did not answer.
     pub turns: u64,
     /// Jobs that are being worked now.
@@ -163,6 +166,7 @@ impl Progress {
             slowdowns: read(&counts.slowdowns),
             markers_listed: read(&counts.markers_listed),
             markers_in_events: read(&counts.markers_in_events),
+            events_without_object: read(&counts.events_without_object),
         }
     }
 
@@ -198,6 +202,11 @@ impl Progress {
     /// Events of folder markers, which make no job.
     pub(crate) fn ignored_markers(&self, count: usize) {
         add(&self.counts.markers_in_events, count as u64);
+    }
+
+    /// The job of an event found no object.
+    pub(crate) fn found_no_object(&self) {
+        add(&self.counts.events_without_object, 1);
     }
 
     /// Adds the links and mails that a job will make.

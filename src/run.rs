@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use self::services::{Presenting, Sending, Signing};
+pub use self::services::{Payloads, Presenting, Sending, Signing};
 
 use self::delivery::Delivery;
 use crate::audit::record::{Context, LinkKind, Pseudonyms};

@@ -31,9 +31,8 @@ use crate::edge::health::{Edge, EdgeKind, Step};
 use crate::edge::random;
 use crate::error::{Disposition, FailureClass, JobError, RetryLimits, edge_at_least};
 use crate::failpoint::{self, Failpoint};
-use crate::job::JobId;
-use crate::job::ParseJobError;
 use crate::job::envelope::{self, EventRule, OpenedMessage};
+use crate::job::{Job, JobId, ParseJobError};
 use crate::progress::JobEnd;
 use crate::queue::{self, ErrorKind, Message, Queue, QueueError};
 use crate::report::JobReport;
@@ -671,9 +670,17 @@ impl Worker {
         self.settle(&message, worked, &stop).await
     }
 
-    /// Parses a message on a blocking thread.
-    async fn open(&self, message: &Message) -> Result<OpenedMessage, JobError> {
-        let (body, rules) = (message.body.clone(), Arc::clone(&self.rules));
+    /// Parses a message on a blocking thread, or the object that it points to.
+    async fn open(
+        &self,
+        message: &Message,
+        delivery: &Delivery,
+        stop: &Cancellation,
+    ) -> Result<OpenedMessage, JobError> {
+        let Message { id, body, .. } = message;
+        let payload = Box::pin(self.services.payload(body, id, delivery, stop)).await?;
+        let body = payload.unwrap_or_else(|| body.clone());
+        let rules = Arc::clone(&self.rules);
         read_aside(move || envelope::open(&body, &rules)).await
     }
 
@@ -683,7 +690,7 @@ impl Worker {
         delivery: &Delivery,
         stop: &Cancellation,
     ) -> Worked {
-        let opened = match self.open(message).await {
+        let opened = match self.open(message, delivery, stop).await {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
@@ -746,13 +753,16 @@ impl Worker {
         let id = &run.job.id;
         // A job that was done before and only has to send its result may come often until the result is sent.
         if !delivered.done_before {
-            report(id, &delivered);
+            report(&run.job, &delivered);
+            if is_event_without_object(&run.job, &delivered) {
+                self.services.progress.found_no_object();
+            }
         }
         let result = JobResult::done(id, &message.id, &delivered, (self.clock)());
         let telling = self.services.results.tell(&result, self.services.share);
         run.stop.or(telling).await??;
         if delivered.done_before {
-            report(id, &delivered);
+            report(&run.job, &delivered);
         }
         Ok(())
     }
@@ -972,7 +982,14 @@ enum Received {
     ToldToStop(Vec<Message>),
 }
 
-fn report(id: &JobId, delivered: &JobReport) {
+/// Whether the job is that of an event and found no object: temporary files are gone before their event's turn comes.
+fn is_event_without_object(job: &Job, delivered: &JobReport) -> bool {
+    let found = delivered.links + delivered.unavailable - delivered.missing;
+    job.event.is_some() && !delivered.superseded && found == 0
+}
+
+fn report(job: &Job, delivered: &JobReport) {
+    let id = &job.id;
     if delivered.done_before {
         tracing::info!(job.id = %id, "the job was done before; its message is deleted");
         return;
@@ -997,9 +1014,9 @@ fn report(id: &JobId, delivered: &JobReport) {
         };
     }
     // A job is done when every recipient has a final status; a final status without a mail needs attention, and so does a file
-    // that the job names and that does not exist.
+    // that the job names and that does not exist, or an event without a file.
     match delivered.failed() + delivered.missing {
-        0 => tell!(info),
+        0 if !is_event_without_object(job, delivered) => tell!(info),
         _ => tell!(warn),
     }
 }

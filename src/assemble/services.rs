@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::publication::Publishing;
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
-use crate::run::{JobRun, Presenting, Sending, Signing};
+use crate::run::{JobRun, Payloads, Presenting, Sending, Signing};
 
 /// The services for jobs.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Services {
     pub sending: Sending,
     /// How many audiences of a job are delivered to concurrently.
     pub at_once: usize,
+    /// Where the bodies of long messages are.
+    pub payloads: Payloads,
     /// Where results of jobs are sent.
     pub results: Results,
     /// The progress counters.

@@ -11,8 +11,8 @@ use presign::ServerUrl;
 use toml::{Table, Value};
 
 use super::{
-    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueKind, ResultsConfig,
-    SmtpConfig, Tls, Transport, front, helo_name, overrides,
+    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueConfig, QueueKind,
+    ResultsConfig, SmtpConfig, Tls, Transport, front, helo_name, overrides,
 };
 use crate::config::Encryption;
 use crate::config::queue_address::QueueAddress;
@@ -284,7 +284,48 @@ impl Config {
         ))
     }
 
+    /// The buckets with the bodies of long messages, and the connection that reads them.
+    ///
+    /// # Errors
+    /// A name is invalid, or the connection is unknown or has to be named.
+    pub fn payloads(&self) -> Result<(Option<ConnectionName>, Vec<Bucket>), ConfigError> {
+        const KEY: &str = "queue.payload_connection";
+        let QueueConfig {
+            payload_buckets,
+            payload_connection,
+            ..
+        } = &self.queue;
+        let buckets = payload_buckets.iter().map(|bucket| {
+            bucket
+                .parse()
+                .map_err(|error| ConfigError::value("queue.payload_buckets", error))
+        });
+        let buckets: Vec<Bucket> = buckets.collect::<Result<_, _>>()?;
+        let mut names = self.connections.keys();
+        let name = match (payload_connection, names.next(), names.next()) {
+            (Some(name), ..) if !self.connections.contains_key(name) => {
+                let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
+                let reason = format!(
+                    "is {name:?}, an unknown connection; configured: {}",
+                    known.join(", ")
+                );
+                return Err(ConfigError::value(KEY, reason));
+            }
+            (Some(name), ..) | (None, Some(name), None) => name,
+            (None, ..) if buckets.is_empty() => return Ok((None, buckets)),
+            (None, ..) => {
+                let reason = "is missing: name the connection that reads queue.payload_buckets";
+                return Err(ConfigError::value(KEY, reason));
+            }
+        };
+        let name = name
+            .parse()
+            .map_err(|error| ConfigError::value(KEY, error))?;
+        Ok((Some(name), buckets))
+    }
+
     fn check_queues(&self) -> Result<(), ConfigError> {
+        self.payloads()?;
         let (queue, results) = (&self.queue, &self.results);
         for (key, url) in [
             ("queue.url", &queue.url),

@@ -135,7 +135,7 @@ impl Services {
     }
 
     /// How many jobs may wait for one silent store or relay: the jobs of all silent ones have half of the slots.
-    fn share(&self) -> usize {
+    pub(super) fn share(&self) -> usize {
         let silent = self.edges.iter().filter(|edge| edge.is_silent()).count();
         (self.share / silent.max(1)).max(1)
     }

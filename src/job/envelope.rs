@@ -16,12 +16,13 @@ use self::events::{Events, ObjectEvent, is_event, is_test};
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, PhraseScope, stem_and_extension};
 use super::place::is_folder_marker;
+use super::pointer::PayloadPointer;
 use super::{Bucket, Job, ParseJobError, glob, json, sns, wire};
 use crate::bounds::{MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::text::printable;
 
 /// How many layers of JSON text are unwrapped (SNS in SQS, a doubly encoded body).
-const MAX_WRAPPINGS: usize = 3;
+pub(super) const MAX_WRAPPINGS: usize = 3;
 
 /// How many events one message may have. S3 sends one; its documentation allows more.
 pub(super) const MAX_RECORDS: usize = 100;
@@ -142,6 +143,10 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
     let fields = match unwrap_event(json::parse(body)?, MAX_WRAPPINGS)? {
         Unwrapped::Event(fields) => fields,
         Unwrapped::Other(value) => {
+            if let Some(pointer) = PayloadPointer::read(body) {
+                let PayloadPointer { bucket, .. } = pointer?;
+                return Err(ParseJobError::Pointer { bucket });
+            }
             if let Some(notice) = sns::notice(&value) {
                 return Err(ParseJobError::OfSns(notice));
             }

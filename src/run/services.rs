@@ -42,6 +42,23 @@ pub struct Presenting {
     pub spool_dir: Location,
 }
 
+/// Where the bodies of messages are that are too long for the queue.
+#[derive(Debug, Clone)]
+pub struct Payloads {
+    /// The connection that reads them, where the configuration has one for it.
+    pub connection: Option<ConnectionName>,
+    /// The buckets from which a body may be read.
+    pub buckets: Arc<[Bucket]>,
+}
+
+impl Payloads {
+    /// The connection that reads bodies from a bucket; `None` if none may be read there.
+    pub fn connection_of(&self, bucket: &Bucket) -> Option<&ConnectionName> {
+        let connection = self.connection.as_ref();
+        connection.filter(|_| self.buckets.contains(bucket))
+    }
+}
+
 /// The part that sends mails.
 #[derive(Debug, Clone)]
 pub struct Sending {

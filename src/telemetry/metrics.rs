@@ -10,7 +10,7 @@ type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
 /// Writes the counters in Prometheus's text format. The number of label values is bounded: results, never names.
 pub fn text(counts: &Snapshot, edges: &Edges) -> String {
-    let families: [Family<'_>; 8] = [
+    let families: [Family<'_>; 9] = [
         (
             "handout_jobs_total",
             "Messages settled, by what became of them.",
@@ -60,6 +60,11 @@ pub fn text(counts: &Snapshot, edges: &Edges) -> String {
                 ("{source=\"event\"}", counts.markers_in_events),
                 ("{source=\"listing\"}", counts.markers_listed),
             ],
+        ),
+        (
+            "handout_events_without_object_total",
+            "Jobs of events that found no object: it was gone when their turn came.",
+            &[("", counts.events_without_object)],
         ),
         (
             "handout_queue_answers_total",

@@ -52,6 +52,7 @@ mod network;
 mod page_links;
 mod pages;
 mod parking;
+mod payloads;
 mod peers;
 mod pictures;
 #[cfg(debug_assertions)]

@@ -332,6 +332,8 @@ async fn an_upload_that_is_gone_when_its_turn_comes_is_settled_and_parked_only_w
                 is_parked,
                 "{when_empty:?} {from}: {parked:?}"
             );
+            let counted = world.counted.events_without_object;
+            assert_eq!(counted, u64::from(!is_parked), "{when_empty:?} {from}");
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) async fn check(
         publishing::check(config, &connections, report).await?;
         deletions::check(config, &connections, report).await?;
         links::check(config, &connections, report).await?;
+        payloads(config, &connections, report).await?;
         report
             .look("ledger", ledger(config, &connections, &keyring))
             .await
@@ -71,6 +72,39 @@ async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -
             ))
         }
     }
+}
+
+/// Checks that the buckets with the bodies of long messages are there.
+async fn payloads(
+    config: &Config,
+    connections: &Connections,
+    report: &CheckReport,
+) -> io::Result<()> {
+    let Ok((Some(name), buckets)) = config.payloads() else {
+        return Ok(());
+    };
+    let Some(connection) = connections.get(&name) else {
+        return Ok(());
+    };
+    for bucket in &buckets {
+        let what = format!("payloads s3://{bucket}");
+        match bounded(connection.s3.probe(bucket)).await {
+            Ok(Ok(())) => {
+                let result = format!("{name} reads the bodies of long messages there");
+                report.tell(what, Ok(result))?;
+            }
+            Ok(Err(error)) if error.fact == ErrorKind::Denied => report.warn(
+                what,
+                format!(
+                    "{name} may not ask about the bucket, so it was not tried whether it reads objects there, which takes s3:GetObject: {}",
+                    chain(&error)
+                ),
+            )?,
+            Ok(Err(error)) => report.tell(what, Err(error.into()))?,
+            Err(error) => report.tell(what, Err(error))?,
+        }
+    }
+    Ok(())
 }
 
 /// Checks that each prefix of a rule can be listed and read: a link has the permissions of its signer.

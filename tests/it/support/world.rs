@@ -15,6 +15,7 @@ use handout::clock;
 use handout::config::{AllowConfig, Config, ConnectionConfig, OnDoubt};
 use handout::environment::Environment;
 use handout::error::RetryLimits;
+use handout::progress::Snapshot;
 use handout::queue::Queue;
 use handout::queue::sqlite::SqliteQueue;
 use handout::worker::{Ended, Worker, WorkerOptions};
@@ -30,6 +31,8 @@ pub(crate) struct World {
     /// The configuration, to be changed before the first run.
     pub(crate) config: Config,
     submitted: Vec<String>,
+    /// What the process of the last run counted.
+    pub(crate) counted: Snapshot,
 }
 
 /// A mail in the outbox.
@@ -81,6 +84,7 @@ impl World {
             dir,
             config,
             submitted: Vec::new(),
+            counted: Snapshot::default(),
         };
         for bucket in ["reports", "published"] {
             localstore::create_bucket(&world.dir.path().join("buckets"), bucket).unwrap();
@@ -134,6 +138,7 @@ impl World {
             opened.queue.submit(&body).await.unwrap();
         }
         run_until_settled(&opened, count).await;
+        self.counted = opened.services.progress.snapshot();
         opened.close().await;
         self
     }

@@ -125,16 +125,12 @@ pub(super) fn cloud_event(fields: &Map<String, Value>) -> Result<ObjectEvent, Pa
         texts.find_map(|text| text.and_then(Value::as_str))
     };
     let kind = need(&event, "/type")?;
-    let (bucket, key) = match (
+    let (Some(bucket), Some(key)) = (
         text(["/bucket", "/bucket/name", "/oss/bucket/name"]),
         text(["/name", "/object/key", "/oss/object/key"]),
-    ) {
-        (Some(bucket), Some(key)) => (bucket, key),
-        _ => {
-            return Err(ParseJobError::NoObject {
-                kind: printable(kind, MAX_SHOWN_VALUE_BYTES).into_owned(),
-            });
-        }
+    ) else {
+        let kind = printable(kind, MAX_SHOWN_VALUE_BYTES).into_owned();
+        return Err(ParseJobError::NoObject { kind });
     };
     let size = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
     let sizes = ["/size", "/object/size", "/oss/object/size"];
