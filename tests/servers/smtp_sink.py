@@ -10,7 +10,7 @@ Prints `ready <port>` when it listens, and ends when its standard input is close
     --optional-starttls        … but takes mail without it too
     --implicit-tls CERT KEY    TLS from the first octet
     --auth USER PASSWORD       AUTH PLAIN or LOGIN is required (530); a wrong one is refused (535)
-    --token USER TOKEN         AUTH XOAUTH2 is required (530); a wrong token is answered as Gmail does: 334 with the reason, then 535
+    --token USER TOKEN         AUTH XOAUTH2 or OAUTHBEARER is required (530); a wrong token is answered as Gmail does: 334 with the reason, then 535
     --offer TEXT               with --auth or --token: a line of the reply to EHLO in place of that of AUTH; may be given more than once
     --max-size OCTETS          announces SIZE and refuses more (552)
     --no-smtputf8              does not offer SMTPUTF8
@@ -202,7 +202,17 @@ class TokenRelay(Relay):
         """https://developers.google.com/workspace/gmail/imap/xoauth2-protocol"""
         response = base64.b64decode(args[1]) if len(args) == 2 else await server.challenge_auth("")
         user, token = self.options.token
-        if response == f"user={user}\1auth=Bearer {token}\1\1".encode():
+        return await self.judge(server, response == f"user={user}\1auth=Bearer {token}\1\1".encode())
+
+    async def auth_OAUTHBEARER(self, server, args):
+        """RFC 7628, sections 3.1 and 3.2.3; the name is written as RFC 5801 says."""
+        response = base64.b64decode(args[1]) if len(args) == 2 else await server.challenge_auth("")
+        user, token = self.options.token
+        name = user.replace("=", "=3D").replace(",", "=2C")
+        return await self.judge(server, response == f"n,a={name},\1auth=Bearer {token}\1\1".encode())
+
+    async def judge(self, server, is_right):
+        if is_right:
             return AuthResult(success=True)
         acknowledgement = await server.challenge_auth('{"status":"401","schemes":"bearer"}')
         self.note(server.number, "AUTH", "the response to the reason", repr(acknowledgement))

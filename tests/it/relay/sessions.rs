@@ -282,6 +282,42 @@ async fn a_relay_that_takes_tokens_alone_gets_one_from_a_file_or_a_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_offers_oauthbearer_alone_gets_the_token_so() {
+    let Some(parts) = Parts::or_skip("a_relay_that_offers_oauthbearer_alone") else {
+        return;
+    };
+    let long = "eyJ0eXAi.".repeat(250);
+    for (user, token) in [
+        ("reports@sender.example", "short"),
+        ("a=b,c@sender.example", &long),
+    ] {
+        for (sent, code, acknowledgement) in [(token, 0, None), ("wrong", 1, Some("b'\\\\x01'"))] {
+            let options = ["--token", user, token, "--offer", "AUTH OAUTHBEARER"];
+            let sink = Sink::start(&parts, &options, &json!([]));
+            let mut world = world(sink.server.port);
+            let file = beside(&world, "token", sent);
+            let smtp = &mut world.config.mail.smtp;
+            smtp.username = Some(user.to_owned());
+            smtp.token_file = Some(file);
+            let config = world.written();
+            let (ended, told, wrong) =
+                job_run(&config, &job_for("daily", &["ann@acme.example"]), &[]);
+            assert_eq!(ended == Some(0), code == 0, "{told}{wrong}");
+            assert_eq!(sink.mails().len(), usize::from(code == 0));
+            let dialogue = fs::read_to_string(sink.dir.path().join("log")).unwrap();
+            assert!(!dialogue.contains("XOAUTH2"), "{dialogue}");
+            let told = dialogue
+                .lines()
+                .find(|line| line.contains("the response to the reason"));
+            assert_eq!(told.is_some(), acknowledgement.is_some(), "{dialogue}");
+            if let (Some(told), Some(right)) = (told, acknowledgement) {
+                assert!(told.contains(right), "{told}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_renewed_is_used_by_the_next_session_without_sighup() {
     let Some(parts) = Parts::or_skip("a_token_that_is_renewed") else {
         return;
