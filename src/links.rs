@@ -4,6 +4,7 @@
 //! bounded in number and bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave
 //! this module as [`Links`], which only [`crate::audit::record()`] accepts.
 
+mod as_listed;
 pub mod connection;
 pub(crate) mod credentials;
 pub mod direct;
@@ -14,6 +15,7 @@ pub mod lines;
 pub mod linkable;
 mod lister;
 pub mod listing;
+pub mod order;
 mod presentation;
 mod ranges;
 pub mod signer;

@@ -1,6 +1,7 @@
 //! A listing as a stream of pages in the order of their keys; several pages are requested at once where that helps.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::pin::pin;
 
 use directory::Location;
@@ -9,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::listing::{GatherError, check_clock};
+use super::order;
 use super::ranges::{PageRequest, Popped, RangeId, Ranges};
 use super::sorted::{SortedListing, sorted};
 use crate::cancellation::Cancellation;
@@ -47,6 +49,8 @@ pub(super) struct Lister<'a> {
     /// Answers that arrived meanwhile, at most as many as were requested.
     arrived: VecDeque<PageAnswer>,
     order: ListedOrder,
+    /// Whether the store is asked for its order, because the listing may end before its pages show it.
+    asks_for_order: bool,
 }
 
 /// The order in which the store lists.
@@ -78,7 +82,14 @@ impl<'a> Lister<'a> {
             on_their_way: FuturesUnordered::new(),
             arrived: VecDeque::new(),
             order: ListedOrder::OfBytes,
+            asks_for_order: under.is_limited,
         }
+    }
+
+    /// The same, which asks the store for its order before it returns a page.
+    pub(super) fn asking_for_order(mut self) -> Self {
+        self.asks_for_order = true;
+        self
     }
 
     /// Lists again from the first key on: all that the store lists, in whichever order, and sorts it.
@@ -97,13 +108,35 @@ impl<'a> Lister<'a> {
     pub(super) async fn page(&mut self) -> Result<Option<Vec<ObjectMeta>>, GatherError> {
         loop {
             match &mut self.order {
-                ListedOrder::OfBytes => return self.listed().await,
+                ListedOrder::OfBytes => {
+                    let page = self.listed().await?;
+                    self.check_order(page.as_deref().unwrap_or_default())
+                        .await?;
+                    return Ok(page);
+                }
                 ListedOrder::Other(dir) => {
                     let sorted = sorted(self.under, self.store, dir, self.stop).await?;
                     self.order = ListedOrder::Sorted(Box::new(sorted), dir.clone());
                 }
                 ListedOrder::Sorted(sorted, dir) => return sorted.page(dir),
             }
+        }
+    }
+
+    /// Checks, once, that the first objects of a listing that may end with them are also the first in the order of their keys.
+    async fn check_order(&mut self, page: &[ObjectMeta]) -> Result<(), GatherError> {
+        let [first, ..] = page else { return Ok(()) };
+        if !mem::take(&mut self.asks_for_order) {
+            return Ok(());
+        }
+        let Under { bucket, prefix, .. } = self.under;
+        let asking = order::is_of_bytes(self.store, bucket, prefix, page);
+        match self.stop.or(asking).await?? {
+            true => Ok(()),
+            false => Err(GatherError::OutOfOrder {
+                last: prefix.to_owned(),
+                key: first.key.to_string(),
+            }),
         }
     }
 

@@ -14,13 +14,13 @@ use std::{mem, vec};
 
 use directory::Location;
 
+use super::as_listed::AsListed;
 use super::lister::Under;
-use super::listing::{Entry, GatherError, aside, check_clock};
+use super::listing::{Entry, GatherError, aside};
 use super::ranges::bytes_of;
-use crate::bounds::MAX_LISTED_OBJECTS;
 use crate::cancellation::Cancellation;
 use crate::job::Key;
-use crate::store::{Cursor, ListingCourse, MAX_PAGE, ObjectMeta, ObjectStore};
+use crate::store::{MAX_PAGE, ObjectMeta, ObjectStore};
 
 /// How many bytes of objects are sorted in memory; more are written out as a run.
 const RUN_BYTES: usize = 32 * 1024 * 1024;
@@ -36,32 +36,14 @@ pub(super) async fn sorted(
     stop: &Cancellation,
 ) -> Result<SortedListing, GatherError> {
     let mut sorter = Sorter::new(spool_dir, RUN_BYTES);
-    let (mut course, mut token, mut found) = (ListingCourse::default(), None::<String>, 0_u64);
-    loop {
-        let cursor = token.as_deref().map_or(Cursor::Start, Cursor::Token);
-        let page = store.list(under.bucket, under.prefix, under.versions, cursor);
-        let page = stop.or(page).await?;
-        check_clock(store)?;
-        let page = page?;
-        found += page.objects.len() as u64;
-        if found > MAX_LISTED_OBJECTS {
-            return Err(GatherError::TooMany {
-                limit: MAX_LISTED_OBJECTS,
-                what: "are listed",
-            });
-        }
-        let has_new = !page.objects.is_empty();
-        sorter.push(page.objects);
+    let mut listed = AsListed::new(under, store, stop);
+    while let Some(objects) = listed.page().await? {
+        sorter.push(objects);
         if sorter.is_full() {
             sorter = aside(move || sorter.spill())
                 .await
                 .map_err(failed_in(spool_dir))?;
         }
-        let Some(next) = page.continuation_token else {
-            break;
-        };
-        course.go_on(&next, has_new)?;
-        token = Some(next);
     }
     aside(move || sorter.finish())
         .await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::as_listed::AsListed;
 use super::lister::{Lister, Under};
 use super::listing::GatherError;
 use crate::cancellation::Cancellation;
@@ -39,10 +40,11 @@ impl Walk {
         Self { pages, _task: task }
     }
 
-    /// The next objects, in the order of their keys, each once and without folder markers; `None` after the last page.
+    /// The next objects, each once and without folder markers; `None` after the last page. They are in the order of their keys,
+    /// or in that of a store that lists in another.
     ///
     /// # Errors
-    /// The store does not list, or in an order in which an object could be listed twice or missed.
+    /// The store does not list, or changes its order after the first page, so that an object could be listed twice or missed.
     pub async fn page(&mut self) -> Result<Option<Vec<ObjectMeta>>, GatherError> {
         self.pages.recv().await.transpose()
     }
@@ -61,11 +63,29 @@ async fn list(
         is_limited: false,
     };
     let stop = Cancellation::default();
-    let mut lister = Lister::new(under, store, &stop);
-    while let Some(mut objects) = lister.page().await? {
+    let send = async |mut objects: Vec<ObjectMeta>| {
         objects
             .retain(|object| object.key.as_str().starts_with(prefix) && !is_folder_marker(object));
-        if lister.meanwhile(found.send(Ok(objects))).await.is_err() {
+        found.send(Ok(objects)).await
+    };
+    let mut lister = Lister::new(under, store, &stop).asking_for_order();
+    let mut has_begun = false;
+    loop {
+        match lister.page().await {
+            Ok(Some(objects)) => {
+                has_begun = true;
+                if lister.meanwhile(send(objects)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(GatherError::OutOfOrder { .. }) if !has_begun => break,
+            Err(error) => return Err(error),
+        }
+    }
+    let mut listed = AsListed::new(under, store, &stop);
+    while let Some(objects) = listed.page().await? {
+        if send(objects).await.is_err() {
             break;
         }
     }

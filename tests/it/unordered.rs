@@ -124,6 +124,35 @@ fn checked(world: &World) -> String {
     line.unwrap_or(&text).to_owned()
 }
 
+/// The keys of the links that `presign --recursive` prints.
+fn linked_by_presign(url: &str) -> BTreeSet<String> {
+    let mut presign = Command::new(program());
+    presign
+        .env_clear()
+        .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "secret-of-tests")
+        .args([
+            "presign",
+            "--no-audit",
+            "--path-style",
+            "--region",
+            "eu-west-1",
+        ])
+        .args(["--endpoint-url", url, "--recursive", "s3://reports/2026"]);
+    let output = presign.output().unwrap();
+    let wrong = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{wrong}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let key = |link: &str| {
+        let path = link.strip_prefix(&format!("{url}/reports/")).unwrap();
+        presign::percent::decode_lossy(path.split('?').next().unwrap())
+    };
+    let keys: Vec<String> = text.lines().map(key).collect();
+    let each: BTreeSet<String> = keys.iter().cloned().collect();
+    assert_eq!(keys.len(), each.len(), "no object twice");
+    each
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_lists_as_a_tree_hands_out_every_object_once_and_in_order() {
     let keys = keys(5_000);
@@ -143,6 +172,15 @@ async fn a_store_that_lists_as_a_tree_hands_out_every_object_once_and_in_order()
         let (_, found) = handed_out(world(url.clone()), &from).await;
         assert!(found.iter().eq(expected), "{prefix}: {}", found.len());
     }
+    let limited = json!({ "prefix": "2026", "limit": 4 });
+    let (_, found) = handed_out(world(url.clone()), &limited).await;
+    assert!(found.iter().eq(keys.iter().take(4)), "{found:?}");
+    let linked = {
+        let url = url.clone();
+        let linked = tokio::task::spawn_blocking(move || linked_by_presign(&url));
+        linked.await.unwrap()
+    };
+    assert_eq!(linked, keys, "presign --recursive links each once");
     let world = world(url);
     let said = tokio::task::spawn_blocking(move || checked(&world))
         .await

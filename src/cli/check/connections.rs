@@ -12,10 +12,9 @@ use handout::config::{Config, LedgerKind};
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::links::connection::{Connection, Connections};
+use handout::links::order;
 use handout::plan::AllowRule;
-use handout::store::{
-    Cursor, ErrorKind, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
-};
+use handout::store::{Cursor, ErrorKind, ObjectMeta, ObjectStore, Storage, Versions};
 use handout::text::chain;
 
 use super::report::{BoxError, CheckOutcome, CheckReport, bounded};
@@ -164,7 +163,12 @@ async fn hands_out(
         Ok(page) => page,
         Err(error) => return ConnectionVerdict::Fails(error.into()),
     };
-    let is_in_order = match is_in_order(connection, rule, &page).await {
+    let store = &connection.s3;
+    let is_in_order = match page.out_of_order() {
+        Some(_) => Ok(false),
+        None => order::is_of_bytes(store, bucket, rule.prefix.as_str(), &page.objects).await,
+    };
+    let is_in_order = match is_in_order {
         Ok(is_in_order) => is_in_order,
         Err(error) => return ConnectionVerdict::Fails(error.into()),
     };
@@ -195,41 +199,6 @@ async fn hands_out(
             ConnectionVerdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
         }
         _ => ConnectionVerdict::Warns(format!("{told}: {words}")),
-    }
-}
-
-/// Whether the store lists in the order of the keys' bytes, as far as the first page and one more request show.
-///
-/// A store that keeps folders lists `2026/a.pdf` before `2026.pdf`. Asked for what follows `2026.`, it does not begin with
-/// `2026/a.pdf`, which follows by its bytes.
-async fn is_in_order(
-    connection: &Connection,
-    rule: &AllowRule,
-    first: &Page,
-) -> Result<bool, StoreError> {
-    if first.out_of_order().is_some() {
-        return Ok(false);
-    }
-    let (bucket, prefix) = (&rule.bucket, rule.prefix.as_str());
-    let folder = first.objects.iter().find_map(|object| {
-        let path = object.key.as_str().strip_prefix(prefix)?;
-        let (folder, _) = path.split_once('/')?;
-        Some(format!("{prefix}{folder}."))
-    });
-    let Some(place) = folder else {
-        return Ok(true);
-    };
-    let mut keys = first.objects.iter().map(|object| &object.key);
-    let expected = keys.find(|key| key.as_str() > place.as_str());
-    let cursor = Cursor::After(&place);
-    let answer = connection
-        .s3
-        .list(bucket, prefix, Versions::Floating, cursor);
-    match answer.await {
-        Ok(page) => Ok(page.objects.first().map(|object| &object.key) == expected),
-        // Such stores are listed page by page.
-        Err(error) if error.fact == ErrorKind::Rejected => Ok(true),
-        Err(error) => Err(error),
     }
 }
 
