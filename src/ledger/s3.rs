@@ -651,29 +651,4 @@ fn read_spelled(spelled: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_usual_id_is_its_own_spelling() {
-        assert_eq!(spell("acme-daily-2026-11-23"), "acme-daily-2026-11-23");
-        assert_eq!(spell("a/b: ü"), "a!2fb!3a!20!c3!bc");
-        assert_eq!(spell(".."), "!2e.");
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_spelled_can_be_read_and_holds_nothing_but_safe_characters(text in "\\PC{0,60}") {
-            let spelled = spell(&text);
-            prop_assert!(spelled.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!-_.".contains(&byte)));
-            prop_assert!(!spelled.starts_with('.'));
-            prop_assert_eq!(read_spelled(&spelled), Some(text));
-        }
-
-        #[test]
-        fn what_nobody_spelled_is_refused_and_not_a_panic(text in "\\PC{0,20}") {
-            let _ = read_spelled(&text);
-        }
-    }
-}
+mod tests;

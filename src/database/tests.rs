@@ -1,0 +1,147 @@
+//! Tests of `database.rs`.
+
+use super::*;
+
+/// The settings that keep an intent from being lost are read back from SQLite.
+#[tokio::test]
+async fn what_is_committed_is_on_the_disk_by_a_sqlite_that_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
+    let (journal, synchronous, version) = database
+        .call(|connection| {
+            let journal: String =
+                connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+            let synchronous: i64 =
+                connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+            let version: String =
+                connection.query_row("SELECT sqlite_version()", [], |row| row.get(0))?;
+            Ok((journal, synchronous, version))
+        })
+        .await
+        .unwrap();
+    // 2 is FULL. <https://www.sqlite.org/pragma.html#pragma_synchronous>
+    assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+    let parts: Vec<u32> = version
+        .split('.')
+        .map(|part| part.parse().unwrap())
+        .collect();
+    assert!(parts >= vec![3, 51, 3], "{version}");
+}
+
+#[tokio::test]
+async fn work_that_fails_takes_nothing_else_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
+    let insert = |job: &'static str, fail: bool| {
+        let database = database.clone();
+        async move {
+            database
+                .call(move |connection| {
+                    connection.execute(
+                        "INSERT INTO record VALUES (?1, '', 0, 'plan', '', '', 0)",
+                        [job],
+                    )?;
+                    if fail {
+                        Err(rusqlite::Error::InvalidQuery)
+                    } else {
+                        Ok(())
+                    }
+                })
+                .await
+        }
+    };
+    let (a, b, c) = tokio::join!(insert("a", false), insert("b", true), insert("c", false));
+    assert!(a.is_ok() && b.is_err() && c.is_ok());
+    let jobs = database
+        .call(|connection| {
+            let mut statement = connection.prepare("SELECT job FROM record ORDER BY job")?;
+            statement
+                .query_map([], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<String>>>()
+        })
+        .await
+        .unwrap();
+    assert_eq!(jobs, ["a", "c"]);
+}
+
+#[tokio::test]
+async fn nothing_in_a_planted_schema_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.sqlite");
+    let planted = Connection::open(&path).unwrap();
+    let schema = "CREATE TABLE ran (n);
+        CREATE TRIGGER planted AFTER INSERT ON shelf BEGIN INSERT INTO ran VALUES (1); END;
+        CREATE VIEW seen AS SELECT * FROM ran;";
+    planted.execute_batch(SCHEMA).unwrap();
+    planted.execute_batch(schema).unwrap();
+    drop(planted);
+    let database = Database::open(&path).unwrap();
+    let (ran, sees) = database
+        .call(|connection| {
+            connection.execute("INSERT INTO shelf VALUES ('a', 'b', 1)", [])?;
+            let ran: i64 =
+                connection.query_row("SELECT count(*) FROM ran", [], |row| row.get(0))?;
+            Ok((ran, connection.prepare("SELECT * FROM seen").is_ok()))
+        })
+        .await
+        .unwrap();
+    assert_eq!((ran, sees), (0, false));
+}
+
+#[test]
+fn root_opens_no_journal_in_a_directory_of_anothers() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Who else may not write there.
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.sqlite");
+    std::fs::write(folder.path().join("q.sqlite-journal"), "").unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(4001), None).unwrap();
+    drop(Database::open(&path).unwrap());
+    std::fs::write(folder.path().join("q.sqlite-journal"), "x").unwrap();
+    let error = crate::text::chain(&Database::open(&path).unwrap_err());
+    assert!(error.contains("journal of another program"), "{error}");
+}
+
+#[test]
+fn planted_names_are_refused_and_the_files_are_their_owners_alone() {
+    use std::os::unix::fs::{MetadataExt, symlink};
+    let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (target, dir) = (outside.path().join("target"), folder.path().join("state"));
+    std::fs::create_dir(&dir).unwrap();
+    for name in [
+        "q.sqlite",
+        "q.sqlite-wal",
+        "q.sqlite-shm",
+        "q.sqlite-journal",
+    ] {
+        symlink(&target, dir.join(name)).unwrap();
+        let error = Database::open(&dir.join("q.sqlite")).unwrap_err();
+        let sentence = crate::text::chain(&error);
+        assert!(
+            sentence.contains(name) && sentence.contains("symbolic link"),
+            "{sentence}"
+        );
+        assert!(!target.exists());
+        std::fs::remove_file(dir.join(name)).unwrap();
+    }
+    // The operator's own path may contain a symbolic link.
+    let (named, made) = (
+        folder.path().join("named"),
+        folder.path().join("made/state"),
+    );
+    symlink(&dir, &named).unwrap();
+    for place in [&named, &made] {
+        let database = Database::open(&place.join("q.sqlite")).unwrap();
+        for written in std::fs::read_dir(place).unwrap() {
+            let written = written.unwrap();
+            assert_eq!(
+                written.metadata().unwrap().mode() & 0o777,
+                0o600,
+                "{written:?}"
+            );
+        }
+        drop(database);
+    }
+    assert_eq!(std::fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
+}
