@@ -6,15 +6,16 @@
 
 mod backlog;
 pub mod lease;
+mod memory;
+mod outcome;
 pub mod probe;
 pub mod settle;
 mod turn;
 
-use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,19 +23,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::memory::{Failures, JobsInFlight, RefusedMessages};
 use crate::assemble::Services;
-use crate::audit::record;
-use crate::cancellation::{Cancellation, Stopped};
+use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::distribute::distribute;
 use crate::edge::health::{Edge, EdgeKind, Step};
 use crate::edge::random;
-use crate::error::{Disposition, FailureClass, JobError, RetryLimits, edge_at_least};
+use crate::error::{Disposition, JobError, RetryLimits};
 use crate::failpoint::{self, Failpoint};
 use crate::job::envelope::{self, EventRule, OpenedMessage};
 use crate::job::{Job, JobId, ParseJobError};
-use crate::progress::JobEnd;
-use crate::queue::{self, ErrorKind, Message, Queue, QueueError};
+use crate::queue::{self, Message, Queue};
 use crate::report::JobReport;
 use crate::results::JobResult;
 use crate::run::JobRun;
@@ -158,102 +158,6 @@ pub struct Worker {
     /// The places for messages whose work has ended and which the queue has not settled yet.
     unsettled: Arc<Semaphore>,
     backlog: Backlog,
-}
-
-/// How often messages have failed here for a reason that a retry may resolve. The receive count says less: most
-/// receipts may have been waits.
-#[derive(Debug, Clone, Default)]
-struct Failures {
-    by_message: Arc<Mutex<HashMap<String, u32>>>,
-}
-
-impl Failures {
-    /// How many messages are remembered; a message that is dropped is tried a few times more.
-    const MAX_KEPT: usize = 10_000;
-
-    fn by_message(&self) -> MutexGuard<'_, HashMap<String, u32>> {
-        let by_message = self.by_message.lock();
-        by_message.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a failure; returns their number, this one included.
-    fn count(&self, message: &str) -> u32 {
-        let mut by_message = self.by_message();
-        if by_message.len() >= Self::MAX_KEPT && !by_message.contains_key(message) {
-            by_message.clear();
-        }
-        let failures = by_message.entry(message.to_owned()).or_default();
-        *failures += 1;
-        *failures
-    }
-
-    fn forget(&self, message: &str) {
-        self.by_message().remove(message);
-    }
-}
-
-/// Messages that were rejected and may still be in the queue.
-#[derive(Debug, Clone, Default)]
-struct RefusedMessages {
-    messages: Arc<Mutex<HashSet<String>>>,
-}
-
-impl RefusedMessages {
-    /// How many are remembered; without a bound, a queue without a redrive policy and without `parked_url` would fill
-    /// the memory.
-    const MAX_KEPT: usize = 10_000;
-
-    fn messages(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has(&self, message: &str) -> bool {
-        self.messages().contains(message)
-    }
-
-    fn forget(&self, message: &str) {
-        self.messages().remove(message);
-    }
-
-    fn add(&self, message: &str) {
-        let mut messages = self.messages();
-        if messages.len() >= Self::MAX_KEPT {
-            messages.clear();
-        }
-        messages.insert(message.to_owned());
-    }
-}
-
-/// The jobs in progress in this process; a job runs once at a time.
-#[derive(Debug, Clone, Default)]
-struct JobsInFlight {
-    jobs: Arc<Mutex<HashSet<JobId>>>,
-}
-
-/// A job's place among those in flight, given up on drop.
-struct InFlightGuard {
-    in_flight: JobsInFlight,
-    job: JobId,
-}
-
-impl JobsInFlight {
-    fn take(&self, job: &JobId) -> Option<InFlightGuard> {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.insert(job.clone()).then(|| InFlightGuard {
-            in_flight: self.clone(),
-            job: job.clone(),
-        })
-    }
-}
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        self.in_flight
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.job);
-    }
 }
 
 /// How a message's work ended.
@@ -766,209 +670,6 @@ impl Worker {
         }
         Ok(())
     }
-
-    async fn settle(&self, message: &Message, worked: Worked, stop: &Cancellation) -> Settled {
-        self.gone_back.store(0, Ordering::Relaxed);
-        let mut settling = std::pin::pin!(self.settle_worked(message, worked));
-        match stop.or(settling.as_mut()).await {
-            Ok(left) => left,
-            // A silent queue must not delay the shutdown.
-            Err(Stopped) => {
-                let settled = tokio::time::timeout(LAST_CALL, settling).await;
-                settled.unwrap_or(Settled::Staying)
-            }
-        }
-    }
-
-    async fn settle_worked(&self, message: &Message, worked: Worked) -> Settled {
-        let failed = match worked {
-            Worked::Done => return self.settle_as(message, Disposition::Delete, None).await,
-            Worked::InShadow => {
-                let disposition = Disposition::Retry { after: IN_SHADOW };
-                return self.settle_as(message, disposition, None).await;
-            }
-            Worked::Failed(failed) if failed.error.is_stopped() => {
-                let after = Duration::ZERO;
-                return self
-                    .settle_as(message, Disposition::Retry { after }, None)
-                    .await;
-            }
-            Worked::Failed(failed) => failed,
-        };
-        let class = failed.error.class();
-        if class == FailureClass::Disk {
-            self.disk_failed.store(true, Ordering::Relaxed);
-        }
-        let tries = match class {
-            FailureClass::Transient | FailureClass::Edge => self.failures.count(&message.id),
-            FailureClass::Permanent
-            | FailureClass::Policy
-            | FailureClass::Deferred
-            | FailureClass::Busy
-            | FailureClass::Disk => message.receive_count,
-        };
-        let disposition = crate::error::disposition(
-            class,
-            tries,
-            &self.pace.limits,
-            failed.error.at_least(),
-            random(),
-        );
-        let disposition = match failed.error.outage() {
-            Some(outage) => Disposition::Retry {
-                after: self.backlog.add(outage, &message.receipt),
-            },
-            None => disposition,
-        };
-        let job = failed.jobs.iter().find_map(|(job, _)| job.as_ref());
-        // A message that waits to be parked, or that the redrive policy has not moved yet, was logged when it came first.
-        if disposition != Disposition::Park || !self.refused.has(&message.id) {
-            let is_parked_here = self.queue.parks();
-            settle::log(message, job, &failed.error, disposition, is_parked_here);
-        }
-        self.settle_as(message, disposition, Some(&failed)).await
-    }
-
-    async fn settle_as(
-        &self,
-        message: &Message,
-        disposition: Disposition,
-        failed: Option<&Failed>,
-    ) -> Settled {
-        let came_before = self.refused.has(&message.id);
-        let parked = match (disposition, failed) {
-            (Disposition::Park, Some(failed)) => Some(self.park(message, failed).await),
-            _ => None,
-        };
-        let disposition = match &parked {
-            Some(Err(not_yet)) => not_yet.disposition(message),
-            Some(Ok(_)) | None => disposition,
-        };
-        self.services.progress.settled(match disposition {
-            Disposition::Delete => JobEnd::Done,
-            Disposition::Retry { .. } => JobEnd::Retried,
-            // Each message counts once, however often it comes until the queue's redrive policy moves it.
-            Disposition::Park if came_before && matches!(parked, Some(Ok(Settled::Staying))) => {
-                JobEnd::Retried
-            }
-            Disposition::Park => JobEnd::Parked,
-        });
-        let settled = match parked {
-            Some(Ok(left)) => Ok(left),
-            Some(Err(_)) | None => {
-                let edge = self.services.edges.of(EdgeKind::Queue);
-                let step = match disposition {
-                    Disposition::Delete => DELETING,
-                    Disposition::Retry { .. } | Disposition::Park => GIVING_BACK,
-                };
-                let _request = edge.as_ref().map(|edge| edge.asked(step));
-                let settled = settle::settle(&*self.queue, message, disposition, "").await;
-                if settled.is_ok() {
-                    edge.iter().for_each(|edge| edge.replied(step));
-                }
-                settled
-            }
-        };
-        match settled {
-            Ok(left) => {
-                if left == Settled::Gone {
-                    self.failures.forget(&message.id);
-                    self.refused.forget(&message.id);
-                    self.told.forget(&message.id);
-                }
-                left
-            }
-            Err(error) => {
-                tracing::error!(
-                    message.id,
-                    error = chain(&error),
-                    "could not settle a message; it comes back by itself"
-                );
-                if matches!(disposition, Disposition::Retry { .. })
-                    && error.fact != ErrorKind::NotFound
-                {
-                    self.keep(message);
-                }
-                Settled::Staying
-            }
-        }
-    }
-
-    /// Parks a message after all records of the reason. If one of these places cannot take it now, the message is not
-    /// parked yet, and gives its slot back.
-    async fn park(&self, message: &Message, failed: &Failed) -> Result<Settled, NotYet> {
-        self.refuse(message, failed).await?;
-        let edge = self.queue.parked_edge();
-        let at = edge.map(|edge| edge.enter(&message.id, self.services.share));
-        let _at = at.transpose().map_err(JobError::Down)?;
-        let mut reason = chain(&failed.error);
-        if let Some(more) = failed.error.for_readers() {
-            reason = format!("{reason}: {more}");
-        }
-        let parked = settle::settle(&*self.queue, message, Disposition::Park, &reason).await;
-        parked.map_err(|error| match edge.and_then(Edge::outage) {
-            Some(outage) => JobError::Down(outage).into(),
-            None => error.into(),
-        })
-    }
-
-    /// Records that a message cannot be worked: first its audit line, since a rejection without a line would be a
-    /// silent drop, then its results. Each is recorded once, though the message may come again until it is gone.
-    async fn refuse(&self, message: &Message, failed: &Failed) -> Result<(), JobError> {
-        let each = failed.each();
-        if !self.refused.has(&message.id) {
-            let line = |(job, reason): &(Option<&JobId>, String)| {
-                record::refused(job.map(JobId::as_str), Some(&message.id), reason)
-            };
-            let lines = each.iter().map(line).collect();
-            let audit = &self.services.recording.audit;
-            let written = audit.append(lines).await.map_err(JobError::from);
-            written.map_err(|error| error.or_outage(audit.edge().outage()))?;
-            self.refused.add(&message.id);
-        }
-        if !self.told.has(&message.id) {
-            for (job, reason) in &each {
-                let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
-                self.services
-                    .results
-                    .tell(&result, self.services.share)
-                    .await?;
-            }
-            self.told.add(&message.id);
-        }
-        Ok(())
-    }
-}
-
-/// Why a message whose jobs cannot be done is not parked yet.
-#[derive(Debug, thiserror::Error)]
-enum NotYet {
-    /// The reason could not be recorded, or the queue of parked messages is down.
-    #[error(transparent)]
-    Job(#[from] JobError),
-    /// The queue of parked messages did not take it.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
-impl NotYet {
-    /// When the message comes again. Logged, unless an edge has logged it.
-    fn disposition(&self, message: &Message) -> Disposition {
-        let (at_least, is_said) = match self {
-            Self::Job(error) => (error.at_least(), error.outage().is_some()),
-            Self::Queue(error) => (edge_at_least(error), false),
-        };
-        let after = at_least.max(UNPARKED);
-        if !is_said {
-            tracing::warn!(
-                message.id,
-                retry_in_secs = after.as_secs(),
-                error = chain(self),
-                "a message could not be set aside; it comes back"
-            );
-        }
-        Disposition::Retry { after }
-    }
 }
 
 enum Received {
@@ -1057,6 +758,3 @@ async fn read_aside<T: Send + 'static>(
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + 0.5 * random())
 }
-
-#[cfg(test)]
-mod tests;

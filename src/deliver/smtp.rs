@@ -8,6 +8,7 @@
 
 mod brake;
 mod dialogue;
+mod failures;
 pub(crate) mod hello;
 mod login;
 mod pool;
@@ -25,32 +26,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use brake::AdaptiveRate;
+use dialogue::{Cause, Dialogue, DialogueStep, Failure};
+use hello::Hello;
 use lettre::Address;
 use lettre::address::Envelope;
+use login::{Login, Logins};
+use pool::RelayPool;
+use refusals::{Addressee, Refusals};
+use reply::{Reply, ReplyLine};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-
 pub(super) use transaction::{DeferralScope, Sent, Transaction};
 pub use trouble::{RelayError, Trouble};
 pub use verdict::DeferralKind;
+use verdict::{ReplyVerdict, judge};
+use wire::Trust;
 
 use super::Letter;
 use crate::clock::Clock;
 use crate::config::SmtpConfig;
 use crate::config_error::ConfigError;
-use crate::edge::health::{Edge, EdgeKind, FailureKind, RequestNumber};
+use crate::edge::health::{Edge, EdgeKind, RequestNumber};
 use crate::environment::Environment;
 use crate::progress::Progress;
 use crate::rate_limit::RateLimiter;
-use brake::{AdaptiveRate, Slowed};
-use dialogue::{Cause, Dialogue, DialogueStep, Failure};
-use hello::Hello;
-use login::{Login, Logins};
-use pool::RelayPool;
-use refusals::{Addressee, Refusals};
-use reply::{Reply, ReplyLine};
-use verdict::{ReplyVerdict, judge};
-use wire::Trust;
 
 /// How long a mail's connection may be silent before it no longer counts towards the limit of connections: the next
 /// mail may open another.
@@ -443,193 +443,6 @@ impl Relay {
         dialogue.counts(self.inner.pool.count());
         Ok(dialogue)
     }
-
-    /// Whether the relay rejected a connection because others of ours are open. The mail then waits for one of these:
-    /// slowing down would not help, and each complaint doubles a pause in which no mail is sent.
-    fn is_full(&self, failure: &Failure) -> bool {
-        let is_full = !failure.step.is_of_a_mail()
-            && self.inner.pool.is_open()
-            && matches!(&failure.cause, Cause::Said(reply) if verdict::is_of_connections(reply));
-        if is_full && let Some(most) = self.inner.pool.is_full(self.inner.config.connections) {
-            tracing::warn!(
-                relay = self.place(),
-                connections = most,
-                words = failure.words(),
-                "the relay takes no more connections; it is served with those that it has taken"
-            );
-        }
-        is_full
-    }
-
-    /// Reports a failed step to the edge. A relay that replies to a mail, even negatively, is up. A relay that rejects
-    /// connections before a mail is down, whatever its reply.
-    fn failed(&self, failure: &Failure, addressee: Option<Addressee>) -> RelayError {
-        let mut error = self.error(failure);
-        if let Some(addressee) = addressee
-            && let Some(kind) = failure.refuses_a_mail()
-        {
-            self.refused_mail(kind, failure, error.trouble.clone(), addressee);
-            return error;
-        }
-        let kind = match (&error.trouble, &failure.cause) {
-            (Trouble::Paused { .. }, _) => None,
-            (Trouble::NotNow { .. }, Cause::Said(reply)) if failure.turns_away(reply) => {
-                Some(FailureKind::Unreachable)
-            }
-            (Trouble::NotNow { .. }, _) => None,
-            (_, Cause::Said(_)) if failure.step.is_of_a_mail() => None,
-            (Trouble::NoLogin { .. } | Trouble::Login { .. } | Trouble::Insecure { .. }, _) => {
-                Some(FailureKind::Denied)
-            }
-            (Trouble::Refuses { .. }, _) => Some(FailureKind::Refused),
-            (_, Cause::Late) => Some(FailureKind::Timeout),
-            _ => Some(FailureKind::Unreachable),
-        };
-        match kind {
-            None => self.got_as_far_as(failure.step),
-            Some(kind) => {
-                self.down(kind, failure, error.trouble.clone());
-                // Probes notice when connections are accepted again, so the job comes back at the end of the pause, and
-                // not as late as its receive count would give. A failure in a mail is tried again by a job, which signs
-                // its links anew.
-                let outage = self.inner.edge.outage();
-                let outage = outage.filter(|_| !failure.step.is_of_a_mail());
-                error.left = outage.map(|outage| outage.left).unwrap_or_default();
-            }
-        }
-        error
-    }
-
-    /// The relay rejected a mail for a reason about us, or about itself.
-    fn refused_mail(
-        &self,
-        kind: FailureKind,
-        failure: &Failure,
-        trouble: Trouble,
-        addressee: Addressee,
-    ) {
-        let is_news = self.inner.refusals.add(failure.step, addressee);
-        if is_news || self.inner.edge.outage().is_some() {
-            self.down(kind, failure, trouble);
-        }
-    }
-
-    /// A mail or a connection got as far as a step: the relay is up, unless it rejects mails at a later step.
-    fn got_as_far_as(&self, step: DialogueStep) {
-        if self.inner.refusals.pass(step) {
-            self.inner.edge.answered();
-        }
-    }
-
-    /// The relay accepted a mail.
-    fn took(&self) {
-        self.inner.accepted.fetch_add(1, Ordering::Relaxed);
-        self.inner.brake.accepted();
-        self.got_as_far_as(DialogueStep::Dot);
-    }
-
-    fn down(&self, kind: FailureKind, failure: &Failure, trouble: Trouble) {
-        let Failure { step, began, .. } = failure;
-        // Its connection died in an outage that is over.
-        if self.inner.edge.answered_since(*began) {
-            return;
-        }
-        *self.last_failure() = Some(LastFailure {
-            trouble,
-            in_mail: step.is_of_a_mail(),
-            at: Instant::now(),
-        });
-        let words = failure.words();
-        self.inner.edge.failed(kind, &format!("{step}: {words}"));
-    }
-
-    fn trouble(&self, trouble: Trouble) -> RelayError {
-        RelayError {
-            host: self.place(),
-            section: self.inner.section.clone(),
-            trouble,
-            left: Duration::ZERO,
-        }
-    }
-
-    fn error(&self, failure: &Failure) -> RelayError {
-        if let Cause::Said(reply) = &failure.cause {
-            self.apply(judge(failure.step, reply), &failure.words());
-        }
-        match self.inner.brake.pause() {
-            Some(left) if left > PATIENCE => self.paused(left),
-            Some(_) | None => self.trouble(Trouble::of(failure, self.inner.config.tls)),
-        }
-    }
-
-    /// All connections were busy for as long as a mail may wait in its slot.
-    fn busy(&self) -> RelayError {
-        let connections = self.inner.config.connections;
-        let words = format!("its {connections} connections are busy");
-        RelayError {
-            left: BUSY_PAUSE,
-            ..self.trouble(Trouble::NotNow {
-                step: "waiting for a connection",
-                words,
-            })
-        }
-    }
-
-    fn paused(&self, left: Duration) -> RelayError {
-        let until = (self.inner.clock)().saturating_add(left);
-        let until = until.unwrap_or(jiff::Timestamp::MAX);
-        self.trouble(Trouble::Paused { left, until })
-    }
-
-    /// A connection broke, or fell silent, in the middle of a mail's text or after it.
-    fn broke(&self, failure: &Failure) {
-        let kind = match failure.cause {
-            Cause::Late => FailureKind::Timeout,
-            _ => FailureKind::Unreachable,
-        };
-        let trouble = Trouble::Unreachable {
-            step: failure.step.as_str(),
-            words: failure.words(),
-        };
-        self.down(kind, failure, trouble);
-    }
-
-    /// The relay received the mail's text and gave a reply that is not final: the job comes back.
-    pub(super) fn not_sent(&self, words: String, refusal: Option<Trouble>) -> RelayError {
-        let step = DialogueStep::Dot.as_str();
-        self.trouble(match self.inner.brake.pause() {
-            Some(left) if left > PATIENCE => return self.paused(left),
-            Some(_) | None => refusal.unwrap_or(Trouble::NotNow { step, words }),
-        })
-    }
-
-    /// The relay received the mail's text and did not reply.
-    pub(super) fn no_reply(&self) -> RelayError {
-        let step = DialogueStep::Dot.as_str();
-        let words = "no reply came".to_owned();
-        self.trouble(Trouble::Unreachable { step, words })
-    }
-
-    /// Slows the whole relay down if the reply asks for it; logged once, however many connections get such a reply.
-    fn apply(&self, verdict: ReplyVerdict, words: &str) {
-        let slowed = match verdict {
-            ReplyVerdict::TooFast => self.inner.brake.slow_down(),
-            ReplyVerdict::QuotaSpent => self.inner.brake.rest(),
-            _ => None,
-        };
-        let Some(Slowed { pause, cost }) = slowed else {
-            return;
-        };
-        self.inner.progress.slowed_down();
-        let until = (self.inner.clock)().saturating_add(pause).ok();
-        tracing::warn!(
-            relay = self.place(),
-            until = until.map(tracing::field::display),
-            part_of_rate = format!("1/{cost}"),
-            words,
-            "the relay is given too much; slowing down"
-        );
-    }
 }
 
 impl<'a> RelayPermit<'a> {
@@ -763,46 +576,6 @@ impl Relay {
             if !(is_kept && is_dead) {
                 return Err(self.refused(&failure, addressee, dialogue).await);
             }
-        }
-    }
-}
-
-impl Failure {
-    /// Whether a reply closes or defers the connection before a mail: 421, or another 4xx, which every other connection
-    /// would get as well. Replies that ask for a slower rate belong to the brake.
-    fn turns_away(&self, reply: &Reply) -> bool {
-        let verdict = judge(self.step, reply);
-        !self.step.is_of_a_mail() && matches!(verdict, ReplyVerdict::Closing | ReplyVerdict::NotNow)
-    }
-
-    /// Whether the relay rejects the user name and password.
-    fn refuses_the_login(&self) -> bool {
-        let refuses = |reply| judge(self.step, reply) == ReplyVerdict::Login;
-        self.step == DialogueStep::Auth
-            && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
-    }
-
-    /// How a mail is rejected, if that is for a reason about us, or if the relay is not well: it closes the connection,
-    /// or defers for a reason other than the mailbox.
-    fn refuses_a_mail(&self) -> Option<FailureKind> {
-        let Cause::Said(reply) = &self.cause else {
-            return None;
-        };
-        let kind = match judge(self.step, reply) {
-            ReplyVerdict::Refuses | ReplyVerdict::Login => FailureKind::Refused,
-            ReplyVerdict::Closing | ReplyVerdict::NotNow => FailureKind::ServerError,
-            _ => return None,
-        };
-        self.step.is_of_a_mail().then_some(kind)
-    }
-
-    /// Whether another connection may work.
-    fn is_about_the_connection(&self) -> bool {
-        match &self.cause {
-            Cause::Said(reply) => judge(self.step, reply) == ReplyVerdict::Closing,
-            Cause::Unasked(_) | Cause::Wire(_) => true,
-            // The wait was long enough.
-            Cause::Late | Cause::Lacks(_) | Cause::NoLogin(_) => false,
         }
     }
 }

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use serde_json::json;
 
+use super::gathering::natural;
 use super::*;
+use crate::bounds::MAX_LEFT_OUT;
 use crate::job::glob;
 use crate::render::samples;
 use crate::store::Storage;
