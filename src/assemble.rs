@@ -477,9 +477,9 @@ pub async fn s3_ledger(
     clock: Clock,
 ) -> Result<S3Ledger, OpenError> {
     let place = config.ledger_place()?;
-    let connection = connections.get(&place.connection).ok_or_else(|| {
-        ConfigError::value("ledger.connection", "is no connection of the configuration")
-    })?;
+    let connection = connections
+        .get(&place.connection)
+        .ok_or_else(|| ConfigError::value("ledger.connection", "names an unknown connection"))?;
     let client = connection.s3.client(&place.bucket).await;
     let client = client.map_err(LedgerError::Store)?;
     let egress = connection.s3.egress();

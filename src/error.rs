@@ -54,9 +54,7 @@ pub enum JobError {
         id: String,
     },
     /// It names a connection that the configuration does not have.
-    #[error(
-        "the job's field from.connection is {name}, which is no connection of the configuration; there are: {known}"
-    )]
+    #[error("unknown connection {name} in the job's field from.connection; configured: {known}")]
     UnknownConnection {
         /// The name.
         name: String,

@@ -663,9 +663,9 @@ fn scopes<'a>(
         true => recipients,
         false => &recipients[..recipients.len().min(1)],
     };
-    let nobody = recipients.is_empty().then_some(None);
+    let without = recipients.is_empty().then_some(None);
     let people = told_apart.iter().map(|recipient| Some(*recipient));
-    people.chain(nobody).map(|recipient| PhraseScope {
+    people.chain(without).map(|recipient| PhraseScope {
         recipient,
         ..*scope
     })

@@ -284,7 +284,7 @@ pub async fn direct(
 ) -> Result<Direct, OpenError> {
     let Some(wanted) = config.connections.get(name) else {
         let known: Vec<&str> = config.connections.keys().map(String::as_str).collect();
-        let reason = format!("have none named {name:?}; there are: {}", known.join(", "));
+        let reason = format!("have none named {name:?}; known: {}", known.join(", "));
         return Err(ConfigError::value("connections", reason).into());
     };
     let front = open_front(name, wanted, environment)?;

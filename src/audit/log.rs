@@ -121,7 +121,7 @@ pub enum RecordError {
     },
     /// An interrupted stream belongs to another user, so that it cannot be ended.
     #[error(
-        "the audit log {path} belongs to another user and broke off, so it must be ended: give it to the directory's owner (chown --reference), then start again"
+        "the audit log {path} belongs to another user and was not closed, so it must be ended: give it to the directory's owner (chown --reference), then start again"
     )]
     Foreign {
         /// The segment.
@@ -608,7 +608,7 @@ pub(super) mod tests {
 
     /// Does to the file what logrotate's `copytruncate` and `create` do.
     #[tokio::test]
-    async fn a_file_that_somebody_else_cuts_renames_or_writes_to_stops_the_log() {
+    async fn a_file_that_another_process_cuts_renames_or_writes_to_stops_the_log() {
         let cut = |path: &Path| drop(fs::write(path, ""));
         let rename = |path: &Path| fs::rename(path, path.with_extension("1")).unwrap();
         let exchange = |path: &Path| {

@@ -406,7 +406,7 @@ pub fn accept_loss(settings: &AuditSettings, clock: Clock, stream: &str) -> Resu
             );
         }
         Some(entry) if !entry.is_unended() => {
-            return refused("it is closed or was given up, so it does not prevent a start");
+            return refused("it is closed or abandoned, so it does not prevent a start");
         }
         Some(_) => {}
     }

@@ -149,7 +149,7 @@ const EVENTS: [Event; 11] = [
     ("rotate", "The last line of a segment.", &["next"], &[]),
     (
         "recover",
-        "The last line of a stream that broke off, written by the next start.",
+        "The last line of a stream that was not closed, written by the next start.",
         &["torn_bytes", "torn_sha256"],
         &[],
     ),

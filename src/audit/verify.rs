@@ -428,7 +428,7 @@ impl<'a> SegmentCheck<'a> {
                     // The lock file is in the directory, and can be made without the key.
                     Some(Ok(state)) if self.alive.is_none() => {
                         note(format!(
-                            "whether it is being written or broke off is not known to a user who may not open {}: verify as the log's owner; its last {} lines are newer than its last signed state{}",
+                            "whether it is being written or was left open is unknown to a user who may not open {}: verify as the log's owner; its last {} lines are newer than its last signed state{}",
                             live_name(self.stream),
                             lines - state.lines,
                             if self.torn {

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_was_put_off_waits_and_the_others_do_not() {
+    async fn a_deferred_recipient_waits_and_the_others_do_not() {
         let (later, job) = (Later::default(), "job".parse().unwrap());
         let first = later.put_off(&job, "ann", DeferralKind::Greylisted);
         assert!((300.0..=375.0).contains(&first.as_secs_f64()), "{first:?}");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_of_the_relay_is_nobodys_no() {
+    async fn an_outage_of_the_relay_is_unusable_no() {
         let (later, job) = (Later::default(), "job".parse().unwrap());
         for _ in 0..9 {
             assert!(!later.is_often_and_others_are_taken(&job, "ann", 7));

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_domain_is_served_at_its_rate_whoever_asks_and_others_do_not_wait() {
+    async fn a_domain_is_served_at_its_rate_for_all_jobs_and_others_do_not_wait() {
         let all = limits(Some("1/s"), None);
         let (ann, bo) = (("a", "ann@slow.example"), ("b", "bo@SLOW.example"));
         assert_eq!(

@@ -514,7 +514,7 @@ impl Relay {
             left: BUSY_PAUSE,
             ..self.trouble(Trouble::NotNow {
                 step: "waiting for a reply",
-                words: "other connections get theirs, so this one was given up".to_owned(),
+                words: "other connections get theirs, so this one was closed".to_owned(),
             })
         }
     }
@@ -603,7 +603,7 @@ impl Relay {
             | ReplyVerdict::Closing
             | ReplyVerdict::Refuses
             | ReplyVerdict::Login
-                if is_about_somebody(failure.step) =>
+                if concerns_a_recipient(failure.step) =>
             {
                 RelayOpenError::Unclear { code, words, error }
             }
@@ -613,7 +613,7 @@ impl Relay {
 }
 
 /// Whether the relay knows the mail's recipient at this step.
-const fn is_about_somebody(step: DialogueStep) -> bool {
+const fn concerns_a_recipient(step: DialogueStep) -> bool {
     matches!(step, DialogueStep::Rcpt | DialogueStep::Data)
 }
 

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_in_both_lists_is_one_recipient() {
+    fn an_address_in_both_lists_is_one_recipient() {
         let email = json!({
             "to": ["Ann <ann@bücher.example>", "ANN@xn--bcher-kva.example"],
             "cc": ["ann@bücher.example", "bo@acme.example", "Bo@acme.example"],

@@ -83,7 +83,7 @@ impl FromStr for EventName {
         }
         let ways = WAYS.map(|way| format!("ObjectCreated:{way}")).join(", ");
         Err(format!(
-            "is {text:?}; there are: ObjectCreated:*, {ways}, ObjectRestore:Completed"
+            "is {text:?}; supported: ObjectCreated:*, {ways}, ObjectRestore:Completed"
         ))
     }
 }

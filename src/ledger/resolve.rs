@@ -66,7 +66,7 @@ pub enum Resent {
     /// So many recipients get a mail with the job's next delivery.
     Asked(usize),
     /// Every recipient has the mail, or will get it anyway.
-    NobodyFailed,
+    NoneFailed,
     /// The job is unknown.
     Unknown,
 }
@@ -111,7 +111,7 @@ pub async fn resend(
         reopen(ledger, job, by, now).await?;
     }
     Ok(match asked + allowed_before {
-        0 => Resent::NobodyFailed,
+        0 => Resent::NoneFailed,
         all => Resent::Asked(all),
     })
 }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_were_refused_or_are_in_doubt_may_be_served_again_and_nobody_else() {
+    async fn recipients_who_were_refused_or_are_in_doubt_may_be_served_again_and_no_others() {
         let (ledger, job) = doubt_of_a_done_job().await;
         let rejected = Outcome::Rejected {
             code: 550,
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_died_before_the_reopening_asks_again() {
+    async fn a_process_that_died_before_the_reopening_asks_again() {
         let (ledger, job) = doubt_of_a_done_job().await;
         let verdict = Verdict::new(Answer::ResendOk, "operator").to_body();
         let verdict = Record::new(&job, "ann", 0, Kind::Verdict, verdict);
@@ -260,6 +260,6 @@ mod tests {
             ledger.create(record).await.unwrap();
         }
         let resent = resend(&ledger, &job, "operator", NOW).await.unwrap();
-        assert_eq!(resent, Resent::NobodyFailed);
+        assert_eq!(resent, Resent::NoneFailed);
     }
 }

@@ -167,7 +167,7 @@ pub enum Refusal {
     },
     /// The rules for the recipients do not allow this relay.
     #[error(
-        "the [[allow]] rules for {place} do not let its mails go through the relay {relay} (email.relay); there are: {known}"
+        "the [[allow]] rules for {place} do not let its mails go through the relay {relay} (email.relay); configured: {known}"
     )]
     Relay {
         /// The bucket and the prefix or key.

@@ -417,6 +417,6 @@ fn hint<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
         Some((distance, known)) if distance <= 1 + name.len() / 4 => {
             format!(": did you mean {known:?}?")
         }
-        _ => format!("; there are: {}", known.join(", ")),
+        _ => format!("; known: {}", known.join(", ")),
     }
 }

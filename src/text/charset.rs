@@ -86,7 +86,7 @@ impl Charset {
 
 /// A label that browsers do not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is {0:?}, which is no charset that browsers know; there are: {known}", known = LABELS.join(", "))]
+#[error("is {0:?}, which browsers do not know; supported: {known}", known = LABELS.join(", "))]
 pub struct UnknownCharset(String);
 
 impl FromStr for Charset {

@@ -304,7 +304,7 @@ async fn whatever_the_relay_does_nothing_is_lost_and_only_a_doubt_is_sent_again(
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_about_us_is_nobodys_end() {
+async fn a_refusal_that_is_about_us_is_unusable_end() {
     let Some(parts) = Parts::or_skip("a_refusal_that_is_about_us") else {
         return;
     };
@@ -685,8 +685,7 @@ async fn a_job_goes_through_the_relay_that_it_names_if_its_rule_lets_it() {
     let parked = world.parked().await;
     assert!(
         parked.len() == 1
-            && parked[0]
-                .contains("through the relay other (email.relay); there are: default, bulk"),
+            && parked[0].contains("through the relay other (email.relay); known: default, bulk"),
         "{parked:?}"
     );
 }

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wrote_is_no_key() {
+    fn a_name_that_no_client_wrote_is_no_key() {
         assert_eq!(read("", RESERVED), None);
         let part = format!("%+{}", "n".repeat(253));
         assert_eq!(key_of(&Path::new(&part).join("n")), None);

@@ -248,6 +248,6 @@ async fn converse(
     };
     if let Err(error) = ended {
         // Clients disconnect at any time.
-        tracing::debug!(target: crate::LOG_TARGET, %error, "a connection to the embedded endpoint broke off");
+        tracing::debug!(target: crate::LOG_TARGET, %error, "a connection to the embedded endpoint ended early");
     }
 }

@@ -78,7 +78,7 @@ async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
     let message = kept::message(id, ledger).await?;
     Ok(match (resent, message) {
         (Resent::Unknown, _) => ResendRequest::Nothing(format!("the ledger knows no job {id}")),
-        (Resent::NobodyFailed, _) => ResendRequest::Nothing(format!(
+        (Resent::NoneFailed, _) => ResendRequest::Nothing(format!(
             "no recipient of {id} was rejected or is in doubt: each mail was accepted or is pending"
         )),
         (Resent::Asked(count), Some(message)) => ResendRequest::Again(count, message),

@@ -25,12 +25,12 @@ pub(crate) enum PresignError {
     NoCredentials(#[source] CredentialsError),
     /// There is no directory for the audit log.
     #[error(
-        "there is no place for the audit log: set XDG_STATE_HOME, or state_dir in a configuration that --config names, or do without the log by --no-audit"
+        "no directory for the audit log: set XDG_STATE_HOME, or state_dir in a configuration that --config names, or do without the log by --no-audit"
     )]
     NoState,
     /// The directory for the audit log cannot be written.
     #[error(
-        "there is no place for the audit log: {} cannot be prepared: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written, or do without the log by --no-audit",
+        "no directory for the audit log: {} cannot be prepared: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written, or do without the log by --no-audit",
         path.display()
     )]
     NoPlace {

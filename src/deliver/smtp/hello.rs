@@ -70,11 +70,11 @@ fn qualified(name: &str) -> Option<String> {
         .next()
         .unwrap_or_default()
         .to_ascii_lowercase();
-    let is_nobodys = matches!(
+    let is_unusable = matches!(
         last.as_str(),
         "localdomain" | "localhost" | "local" | "invalid"
     );
-    (!is_nobodys).then_some(name)
+    (!is_unusable).then_some(name)
 }
 
 /// The full name of the machine with this name: the name itself, or the one before it in a line of `/etc/hosts`, where

@@ -20,7 +20,7 @@ proptest! {
     }
 
     #[test]
-    fn what_nobody_spelled_is_refused_and_not_a_panic(text in "\\PC{0,20}") {
+    fn a_key_that_the_program_never_wrote_is_refused_without_a_panic(text in "\\PC{0,20}") {
         let _ = read_spelled(&text);
     }
 }

@@ -189,7 +189,7 @@ fn before_a_mail_every_no_is_about_us() {
 
 /// Replies to RCPT that are about us: the next recipient gets the same reply.
 #[test]
-fn a_reply_about_us_rejects_nobody() {
+fn a_reply_about_us_rejects_no_recipient() {
     let us = [
         // Postfix: smtpd_check.c.
         (
@@ -396,7 +396,7 @@ fn a_reply_about_us_rejects_nobody() {
 }
 
 #[test]
-fn a_limit_of_ours_rests_the_relay_and_rejects_nobody() {
+fn a_limit_of_ours_rests_the_relay_and_rejects_no_recipient() {
     for step in [DialogueStep::Rcpt, DialogueStep::Data, DialogueStep::Dot] {
         check(
             step,
