@@ -247,7 +247,7 @@ pub async fn open(
     // Opened after everything that can fail because of others: each opening of the log starts a stream.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
     let resolver = config.ledger.resolve_cmd.as_ref();
-    let books = DeliveryLedger {
+    let recording = DeliveryLedger {
         ledger,
         audit,
         issued: Issued::default(),
@@ -261,11 +261,11 @@ pub async fn open(
     let edges = std::iter::once(queue_edge(config))
         .chain(edges(
             connections,
-            &*books.ledger,
+            &*recording.ledger,
             &changeable.sending.mailer,
         ))
         .chain(handed_to.cloned())
-        .chain(std::iter::once(books.audit.edge().clone()))
+        .chain(std::iter::once(recording.audit.edge().clone()))
         .collect();
     let Changeable {
         signing,
@@ -280,7 +280,7 @@ pub async fn open(
     };
     let services = Services {
         signing,
-        recording: books,
+        recording: recording,
         presenting,
         sending,
         at_once,

@@ -427,7 +427,7 @@ pub async fn deliver<E>(
     errand: &DeliveryAttempt<'_>,
     way: Route<'_>,
     mailer: &Mailer,
-    books: &DeliveryLedger,
+    recording: &DeliveryLedger,
     may_go_on: impl Fn() -> Result<Commitment, E> + Send,
 ) -> Result<DeliveryResult, E>
 where
@@ -436,7 +436,7 @@ where
     let DeliveryAttempt {
         job, recipient, n, ..
     } = *errand;
-    let rid = books.rid(recipient);
+    let rid = recording.rid(recipient);
     let attempt = AttemptRecord {
         job,
         rid: &rid,
@@ -452,7 +452,7 @@ where
     };
     failpoint::pass(Failpoint::GoAhead);
     let _commitment = may_go_on()?;
-    if !books.intend(&attempt).await? {
+    if !recording.intend(&attempt).await? {
         // Another worker has the attempt. The next delivery of the job reads the recipient's status.
         let masked = recipient.masked();
         return Err(DeliverError::Taken { masked, n }.into());
@@ -470,8 +470,8 @@ where
     };
     failpoint::pass(Failpoint::Replied);
     let outcome = sent.outcome();
-    books.conclude::<E>(&attempt, &outcome).await?;
-    settle(errand, &rid, sent, mailer, books)?;
+    recording.conclude::<E>(&attempt, &outcome).await?;
+    settle(errand, &rid, sent, mailer, recording)?;
     if let Some(later) = mailer.later() {
         later.forget(job, &rid);
     }
@@ -484,13 +484,13 @@ fn settle(
     rid: &str,
     sent: SendOutcome,
     mailer: &Mailer,
-    books: &DeliveryLedger,
+    recording: &DeliveryLedger,
 ) -> Result<(), DeliverError> {
     match sent {
         SendOutcome::Accepted { .. } | SendOutcome::Rejected { .. } => Ok(()),
         SendOutcome::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
         SendOutcome::Unknown { .. }
-            if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() =>
+            if errand.on_doubt == OnDoubt::Hold && recording.resolver.is_none() =>
         {
             Ok(())
         }

@@ -84,8 +84,8 @@ async fn run_if_relay_answers(
         Some(first) => resume(run, plan, first, services).await?,
         None => start(run, plan, services).await?,
     };
-    if is_done(state.sheet.of("")) {
-        return Ok(JobReport::before(state.sheet.of("")));
+    if is_done(state.job_records.of("")) {
+        return Ok(JobReport::before(state.job_records.of("")));
     }
     state.expect(&services.progress);
     hand_out(run, &state, at, services).await
@@ -100,7 +100,7 @@ async fn hand_out(
 ) -> Result<JobReport, JobError> {
     let (plan, listing) = (&state.plan, &state.listing);
     let mut report = JobReport {
-        reopenings: reopenings(state.sheet.of("")),
+        reopenings: reopenings(state.job_records.of("")),
         unavailable: listing.unavailable,
         missing: listing.missing,
         expires_at: Some(plan.lifetime.expires_at),

@@ -47,7 +47,7 @@ pub mod memory;
 pub mod resolve;
 pub mod resolver;
 pub mod s3;
-pub mod shelf;
+pub mod picture_cache;
 pub mod sqlite;
 pub mod status;
 
@@ -67,7 +67,7 @@ use crate::edge::health::Edge;
 use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
-use crate::ledger::shelf::PictureCache;
+use crate::ledger::picture_cache::PictureCache;
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,7 +315,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     }
 
     /// The cache for what can be computed again, if there is one.
-    fn shelf(&self) -> Option<&dyn PictureCache> {
+    fn picture_cache(&self) -> Option<&dyn PictureCache> {
         None
     }
 }

@@ -40,7 +40,7 @@ use crate::job::{Bucket, ContentDisposition, FileName, Key, PhraseScope};
 use crate::keyring::Deriver;
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
-use crate::links::presentation::{Wish, WishedName, present};
+use crate::links::presentation::{PresentationOptions, RequestedName, present};
 
 use crate::plan::Audience;
 use crate::plan::{Lifetime, Plan};
@@ -196,9 +196,9 @@ pub fn sign(
             Entry::Linkable(object) => {
                 content_disposition.clear();
                 let given = given_name(plan, &object.key, audience)?;
-                let wish = wish(plan, given.as_deref());
+                let options = options(plan, given.as_deref());
                 let scratch = &mut content_disposition;
-                links.push(sign_one(plan, object, &wish, signing, &link_ids, scratch)?);
+                links.push(sign_one(plan, object, &options, signing, &link_ids, scratch)?);
             }
             Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
         }
@@ -223,12 +223,12 @@ fn link_ids(signing: &LinkSigner, plan: &Plan, bucket: &Bucket, audience: &Audie
 fn sign_one(
     plan: &Plan,
     object: ObjectMeta,
-    wish: &Wish<'_>,
+    options: &PresentationOptions<'_>,
     signing: &LinkSigner,
     link_ids: &Deriver,
     content_disposition: &mut String,
 ) -> Result<Link, SignError> {
-    let shown = present(&object.key, object.stored.as_deref(), wish);
+    let shown = present(&object.key, object.stored.as_deref(), options);
     let key = object.key.as_str();
     let version = object.version.as_deref().unwrap_or(&object.etag);
     let id = link_ids.id(&[key.as_bytes(), version.as_bytes()]);
@@ -265,9 +265,9 @@ fn given_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<Option<Stri
 }
 
 /// What a plan's links ask for; `given` is the name that its phrase gives.
-const fn wish<'a>(plan: &'a Plan, given: Option<&'a str>) -> Wish<'a> {
-    Wish {
-        name: WishedName::new(plan.filename.as_ref(), given),
+const fn options<'a>(plan: &'a Plan, given: Option<&'a str>) -> PresentationOptions<'a> {
+    PresentationOptions {
+        name: RequestedName::new(plan.filename.as_ref(), given),
         disposition: plan.disposition,
         content_type: None,
         text_charset: plan.text_charset,

@@ -212,7 +212,7 @@ impl<'a> MailTrial<'a> {
     }
 
     /// Renders the mail of one recipient.
-    pub(crate) fn draw(
+    pub(crate) fn build(
         &self,
         digest: &Digest,
         recipient: &Recipient,
@@ -238,7 +238,7 @@ impl<'a> MailTrial<'a> {
             manifest_url: manifest_url.as_ref(),
             settings,
         };
-        Ok(email::draw(&self.presenting.templates, &letter)?)
+        Ok(email::build(&self.presenting.templates, &letter)?)
     }
 }
 
@@ -291,15 +291,15 @@ async fn try_mails(
                     shared @ None => shared.insert(trial.first_digest(&Audience::Everyone).await?),
                 }
             };
-            let drawn = trial.draw(digest, reader, &settings)?;
-            if !drawn.reaches_all() {
+            let built = trial.build(digest, reader, &settings)?;
+            if !built.reaches_all() {
                 return Ok(Some(Shortage {
                     links: trial.listing.linkable,
-                    shown: drawn.shown,
+                    shown: built.shown,
                 }));
             }
             // If the longest mail uses at most half of the budget, all others in its language fit.
-            if number == 0 && drawn.html_bytes * 2 <= full {
+            if number == 0 && built.html_bytes * 2 <= full {
                 break;
             }
             tokio::task::yield_now().await;

@@ -3,7 +3,7 @@
 //! Nothing is decoded: only headers are read, every number in them is bounded, and malformed input counts as unknown. An unknown
 //! picture shifts the gallery's layout while it loads, and never fails a job.
 
-mod album;
+mod loader;
 mod bitmap;
 mod boxes;
 mod format;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use album::{PictureLoader, PictureSettings};
+pub use loader::{PictureLoader, PictureSettings};
 pub use format::PictureFormat;
 
 use self::size::PictureSize;

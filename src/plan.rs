@@ -299,7 +299,7 @@ pub(crate) fn speaks(languages: &[&str], locale: &Locale) -> bool {
 }
 
 /// Makes the plan of a job at `now`.
-pub fn draw(
+pub fn build(
     job: &Arc<Job>,
     policy: &Policy,
     installed: &impl Installed,

@@ -46,7 +46,7 @@ pub struct PreviewedMail {
     /// The recipient.
     pub recipient: Arc<Recipient>,
     /// Subject, text and HTML, and how many of the job's files they show.
-    pub drawn: RenderedDigest,
+    pub built: RenderedDigest,
     /// The complete message.
     pub letter: Letter,
 }
@@ -103,7 +103,7 @@ impl<'t> Preview<'t> {
         for audience in audiences.iter().take(MAX_CHECKED_MAILS) {
             let digest = mails.first_digest(audience).await?;
             for reader in self.plan.readers(audience).iter().take(MAX_CHECKED_MAILS) {
-                mails.draw(&digest, reader, &self.services.presenting.mail)?;
+                mails.build(&digest, reader, &self.services.presenting.mail)?;
             }
         }
         let (Some(_), Some(audience)) = (&self.plan.gallery, audiences.first()) else {
@@ -189,11 +189,11 @@ impl TrialMails<'_> {
             PageLinks::Relative,
             &services.presenting.mail,
         )?;
-        let album = services.album(plan, &run.stop)?;
+        let loader = services.loader(plan, &run.stop)?;
         let mut pages = Vec::new();
         for number in 0..listing.pages() {
             let page = listing.page(number)?.unwrap_or_default();
-            let pictures = album.page(number, &page).await;
+            let pictures = loader.page(number, &page).await;
             pages.extend(gallery.push(&self.mails.batch(number, &audience)?, &pictures)?);
             if pages.len() >= most {
                 return Ok(pages);
@@ -227,17 +227,17 @@ impl TrialMails<'_> {
             services,
             ..
         } = self.preview;
-        let drawn = self
+        let built = self
             .mails
-            .draw(digest, &recipient, &services.presenting.mail)?;
+            .build(digest, &recipient, &services.presenting.mail)?;
         let letter =
             services
                 .sending
                 .sender
-                .letter(&plan.job, &recipient, drawn.mail.clone(), run.now);
+                .letter(&plan.job, &recipient, built.mail.clone(), run.now);
         Ok(PreviewedMail {
             recipient,
-            drawn,
+            built,
             letter,
         })
     }

@@ -143,7 +143,7 @@ pub struct Worker {
     queue: Arc<dyn Queue>,
     services: Services,
     rules: Arc<[EventRule]>,
-    pace: WorkerOptions,
+    options: WorkerOptions,
     clock: Clock,
     in_flight: JobsInFlight,
     /// The messages whose rejection has an audit line, and those whose rejection has a result.
@@ -205,14 +205,14 @@ impl Worker {
         queue: Arc<dyn Queue>,
         services: Services,
         rules: Vec<EventRule>,
-        pace: WorkerOptions,
+        options: WorkerOptions,
         clock: Clock,
     ) -> Self {
         Self {
             queue,
             services,
             rules: rules.into(),
-            pace,
+            options,
             clock,
             in_flight: JobsInFlight::default(),
             refused: RefusedMessages::default(),
@@ -257,7 +257,7 @@ impl Worker {
     }
 
     async fn work_queue(&self, shutdown: impl Future<Output = ()>) -> Ended {
-        let slots = Arc::new(Semaphore::new(self.pace.max_in_flight));
+        let slots = Arc::new(Semaphore::new(self.options.max_in_flight));
         let stop = Cancellation::default();
         let mut tasks = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -342,8 +342,8 @@ impl Worker {
 
     /// Whether received messages could be recorded.
     fn can_record(&self) -> bool {
-        let books = &self.services.recording;
-        let (audit, ledger) = (&books.audit, books.ledger.edge());
+        let recording = &self.services.recording;
+        let (audit, ledger) = (&recording.audit, recording.ledger.edge());
         audit.room().check().is_ok()
             && audit.edge().outage().is_none()
             && ledger.is_none_or(|edge| edge.outage().is_none_or(|outage| outage.left.is_zero()))
@@ -405,14 +405,14 @@ impl Worker {
         let is_heard = self.services.progress.snapshot().polls > 0
             && !edge.as_ref().is_some_and(Edge::is_failing);
         let wait = if is_heard {
-            self.pace.poll
+            self.options.poll
         } else {
             Duration::ZERO
         };
         let began = Instant::now();
         let receiving = self
             .queue
-            .receive(free.len(), self.pace.visibility_timeout, wait);
+            .receive(free.len(), self.options.visibility_timeout, wait);
         let mut receiving = std::pin::pin!(receiving);
         let (result, told_to_stop) = tokio::select! {
             biased;
@@ -470,7 +470,7 @@ impl Worker {
 
     /// Has the backlog give a message back that the queue did not take back, as soon as the queue answers.
     fn keep(&self, message: &Message) {
-        let hidden = self.pace.visibility_timeout;
+        let hidden = self.options.visibility_timeout;
         self.backlog
             .keep(&self.services.edges, &message.receipt, hidden);
     }
@@ -486,7 +486,7 @@ impl Worker {
             in_flight,
             "receiving no more; waiting for what is in flight"
         );
-        if all_end(&mut tasks, self.pace.grace_period).await {
+        if all_end(&mut tasks, self.options.grace_period).await {
             return;
         }
         stop.cancel();
@@ -501,7 +501,7 @@ impl Worker {
 
     /// Works messages one after the other, for as long as each leaves the queue.
     async fn work_in_turn(self, mut waiting: MessageGroup, slot: Slot, stop: Cancellation) {
-        let (queue, visibility) = (&*self.queue, self.pace.visibility_timeout);
+        let (queue, visibility) = (&*self.queue, self.options.visibility_timeout);
         while !waiting.is_empty() {
             // The message before may have given the slot back, and all slots may be taken for long.
             let taken = stop.or(slot.take());
@@ -544,7 +544,7 @@ impl Worker {
             }
             return left;
         }
-        let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
+        let lease = Lease::new(&*self.queue, &message.receipt, self.options.visibility_timeout);
         let lease = lease.seen_by(self.services.edges.of(EdgeKind::Queue));
         let work = Box::pin(self.work_jobs(&message, &delivery, &stop));
         let work = AssertUnwindSafe(work).catch_unwind();

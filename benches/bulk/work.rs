@@ -75,7 +75,7 @@ impl Bench {
             &opened.services.signing.policy,
             &*opened.services.presenting.templates,
         );
-        let plan = plan::draw(&run.job, policy, templates, &facts, run.now).unwrap();
+        let plan = plan::build(&run.job, policy, templates, &facts, run.now).unwrap();
         Self {
             runtime,
             opened,

@@ -48,17 +48,17 @@ pub struct Services {
 
 impl Services {
     /// The pictures of a plan's gallery.
-    pub(crate) fn album<'a>(
+    pub(crate) fn loader<'a>(
         &'a self,
         plan: &'a Plan,
         stop: &'a Cancellation,
     ) -> Result<PictureLoader<'a>, JobError> {
         let store = &*self.signing.connection(&plan.connection)?.store;
-        let shelf = self.recording.ledger.shelf();
+        let picture_cache = self.recording.ledger.picture_cache();
         Ok(PictureLoader::new(
             plan,
             store,
-            shelf,
+            picture_cache,
             self.presenting.pictures,
             stop,
         ))

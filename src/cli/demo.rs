@@ -25,7 +25,7 @@ use localstore::EndpointError;
 
 use tokio::sync::oneshot;
 
-use super::run::{Signals, pace};
+use super::run::{Signals, options};
 use super::{exit, say, say_lines};
 
 /// The timeout of the three jobs.
@@ -134,7 +134,7 @@ async fn work(opened: &Opened, config: &Config, count: usize) -> anyhow::Result<
         Arc::clone(&opened.queue),
         opened.services.clone(),
         opened.rules.clone(),
-        pace(config),
+        options(config),
         clock::system,
     );
     let progress = opened.services.progress.clone();

@@ -204,7 +204,7 @@ async fn answer_doubt(
             return Ok(ExitCode::SUCCESS);
         }
         Resolved::Unknown => format!("the ledger knows no recipient {rid} of a job {job}"),
-        Resolved::NoDoubt(standing) => match standing {
+        Resolved::NoDoubt(status) => match status {
             RecipientStatus::Ready { n } => {
                 format!("the delivery is not in doubt: attempt {n} has not started")
             }

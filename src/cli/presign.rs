@@ -7,7 +7,7 @@
 //! to links; `books`: the audit log; `errors`: why not.
 
 mod arguments;
-mod books;
+mod recording;
 mod connect;
 mod desk;
 mod errors;
@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use presign::cloudfront::Ipv4Network;
 
 use self::arguments::{ObjectPlace, expires_in, guard, link_id, media_type, server_url, via};
-use self::books::PresignBooks;
+use self::recording::PresignBooks;
 use self::connect::ListedStore;
 use self::desk::PresignDesk;
 pub(crate) use self::errors::PresignError;
@@ -165,7 +165,7 @@ pub(super) async fn presign(
         arguments.check_as_kept()?;
         keys = keys.with_saving(Saving::Impossible);
     }
-    let books = match &config {
+    let recording = match &config {
         Some(config) if !arguments.no_audit => Some(PresignBooks::open(
             config,
             arguments.connection.as_deref(),
@@ -174,17 +174,17 @@ pub(super) async fn presign(
         Some(_) | None => None,
     };
     let desk = PresignDesk {
-        wish: arguments.wish(config.as_ref(), books.as_ref()),
+        options: arguments.options(config.as_ref(), recording.as_ref()),
         direct,
-        books,
+        recording,
         arguments: &arguments,
         progress: progress.clone(),
         may_end_early: Cell::new(false),
     };
     let result = desk.hand_out(&mut keys).await;
     progress.end();
-    if let Some(books) = desk.books {
-        books.close();
+    if let Some(recording) = desk.recording {
+        recording.close();
     }
     let refused = keys.into_refused();
     if let Some(listed) = listed {

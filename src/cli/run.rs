@@ -79,7 +79,7 @@ pub(super) async fn run(
         Arc::clone(&opened.queue),
         services.clone(),
         opened.rules.clone(),
-        pace(config),
+        options(config),
         clock::system,
     );
     let (renew, renewed) = watch::channel(None);
@@ -176,7 +176,7 @@ async fn start(
 }
 
 /// The worker's options from the configuration.
-pub(super) const fn pace(config: &Config) -> WorkerOptions {
+pub(super) const fn options(config: &Config) -> WorkerOptions {
     WorkerOptions {
         max_in_flight: config.queue.max_in_flight,
         visibility_timeout: config.queue.visibility_timeout.as_duration(),

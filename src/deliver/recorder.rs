@@ -73,12 +73,12 @@ impl DeliveryLedger {
     pub async fn look(
         &self,
         job: &JobId,
-        sheet: &JobRecords,
+        job_records: &JobRecords,
         recipient: &Recipient,
         on_doubt: OnDoubt,
     ) -> Result<RecipientStatus, LedgerError> {
         let rid = self.rid(recipient);
-        let mut records = sheet.of(&rid).to_vec();
+        let mut records = job_records.of(&rid).to_vec();
         let mut found = status_of(&records)?;
         if let RecipientStatus::InFlight { n } = found {
             records.push(self.doubt(job, &rid, n).await?);
@@ -274,7 +274,7 @@ pub(super) mod tests {
     use crate::keyring::Keyring;
     use crate::ledger::memory::MemoryLedger;
 
-    pub(in crate::deliver) fn books(
+    pub(in crate::deliver) fn recording(
         dir: &std::path::Path,
         resolver: Option<Resolver>,
     ) -> DeliveryLedger {
@@ -301,14 +301,14 @@ pub(super) mod tests {
         Recipient::parse("ann@acme.example").unwrap()
     }
 
-    async fn put(books: &DeliveryLedger, n: u32, kind: Kind, body: serde_json::Value) {
-        let record = Record::new(&job(), &books.rid(&ann()), n, kind, body);
-        assert_eq!(books.ledger.create(record).await.unwrap(), Created::Ours);
+    async fn put(recording: &DeliveryLedger, n: u32, kind: Kind, body: serde_json::Value) {
+        let record = Record::new(&job(), &recording.rid(&ann()), n, kind, body);
+        assert_eq!(recording.ledger.create(record).await.unwrap(), Created::Ours);
     }
 
-    async fn look(books: &DeliveryLedger, on_doubt: OnDoubt) -> RecipientStatus {
-        let sheet = JobRecords::new(books.ledger.records(&job()).await.unwrap());
-        books.look(&job(), &sheet, &ann(), on_doubt).await.unwrap()
+    async fn look(recording: &DeliveryLedger, on_doubt: OnDoubt) -> RecipientStatus {
+        let job_records = JobRecords::new(recording.ledger.records(&job()).await.unwrap());
+        recording.look(&job(), &job_records, &ann(), on_doubt).await.unwrap()
     }
 
     fn unknown() -> serde_json::Value {
@@ -322,44 +322,44 @@ pub(super) mod tests {
             (OnDoubt::Hold, RecipientStatus::InDoubt { n: 0, doubts: 1 }),
         ] {
             let dir = tempfile::tempdir().unwrap();
-            let books = books(dir.path(), None);
-            put(&books, 0, Kind::Intent, json!({})).await;
-            put(&books, 0, Kind::Outcome, unknown()).await;
-            assert_eq!(look(&books, on_doubt).await, wanted);
-            assert_eq!(look(&books, on_doubt).await, wanted, "and stays so");
+            let recording = recording(dir.path(), None);
+            put(&recording, 0, Kind::Intent, json!({})).await;
+            put(&recording, 0, Kind::Outcome, unknown()).await;
+            assert_eq!(look(&recording, on_doubt).await, wanted);
+            assert_eq!(look(&recording, on_doubt).await, wanted, "and stays so");
         }
     }
 
     #[tokio::test]
     async fn an_intent_of_the_dead_is_a_doubt_and_counted_once() {
         let dir = tempfile::tempdir().unwrap();
-        let books = books(dir.path(), None);
-        put(&books, 0, Kind::Intent, json!({})).await;
+        let recording = recording(dir.path(), None);
+        put(&recording, 0, Kind::Intent, json!({})).await;
         let held = RecipientStatus::InDoubt { n: 0, doubts: 1 };
-        assert_eq!(look(&books, OnDoubt::Hold).await, held);
-        assert_eq!(look(&books, OnDoubt::Hold).await, held);
-        assert_eq!(books.progress.snapshot().doubts, 1);
+        assert_eq!(look(&recording, OnDoubt::Hold).await, held);
+        assert_eq!(look(&recording, OnDoubt::Hold).await, held);
+        assert_eq!(recording.progress.snapshot().doubts, 1);
         assert_eq!(
-            look(&books, OnDoubt::Resend).await,
+            look(&recording, OnDoubt::Resend).await,
             RecipientStatus::Ready { n: 1 }
         );
-        assert_eq!(books.progress.snapshot().doubts_resent, 1);
+        assert_eq!(recording.progress.snapshot().doubts_resent, 1);
     }
 
     #[tokio::test]
     async fn after_five_doubts_a_person_must_decide() {
         let dir = tempfile::tempdir().unwrap();
-        let books = books(dir.path(), None);
+        let recording = recording(dir.path(), None);
         for n in 0..4 {
-            put(&books, n, Kind::Intent, json!({})).await;
+            put(&recording, n, Kind::Intent, json!({})).await;
             assert_eq!(
-                look(&books, OnDoubt::Resend).await,
+                look(&recording, OnDoubt::Resend).await,
                 RecipientStatus::Ready { n: n + 1 }
             );
         }
-        put(&books, 4, Kind::Intent, json!({})).await;
+        put(&recording, 4, Kind::Intent, json!({})).await;
         assert_eq!(
-            look(&books, OnDoubt::Resend).await,
+            look(&recording, OnDoubt::Resend).await,
             RecipientStatus::InDoubt { n: 4, doubts: 5 }
         );
     }
@@ -367,8 +367,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn an_outcome_that_comes_late_is_kept_and_believed() {
         let dir = tempfile::tempdir().unwrap();
-        let books = books(dir.path(), None);
-        let (job, rid) = (job(), books.rid(&ann()));
+        let recording = recording(dir.path(), None);
+        let (job, rid) = (job(), recording.rid(&ann()));
         let attempt = AttemptRecord {
             job: &job,
             rid: &rid,
@@ -376,21 +376,21 @@ pub(super) mod tests {
             n: 0,
             message_id: "<m@x>",
         };
-        assert!(books.intend(&attempt).await.unwrap());
-        assert!(!books.intend(&attempt).await.unwrap(), "once");
+        assert!(recording.intend(&attempt).await.unwrap());
+        assert!(!recording.intend(&attempt).await.unwrap(), "once");
         assert_eq!(
-            look(&books, OnDoubt::Hold).await,
+            look(&recording, OnDoubt::Hold).await,
             RecipientStatus::InDoubt { n: 0, doubts: 1 }
         );
         let accepted = Outcome::Accepted {
             words: "250".to_owned(),
         };
-        books
+        recording
             .conclude::<JobError>(&attempt, &accepted)
             .await
             .unwrap();
         assert_eq!(
-            look(&books, OnDoubt::Resend).await,
+            look(&recording, OnDoubt::Resend).await,
             RecipientStatus::Final {
                 n: 0,
                 outcome: accepted
@@ -405,10 +405,10 @@ pub(super) mod tests {
         let program = dir.path().join("resolve");
         std::fs::write(&program, "#!/bin/sh\n[ \"$3\" = '<m@x>' ] && echo sent\n").unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let books = books(&dir.path().join("audit"), Some(Resolver::new(program)));
-        put(&books, 0, Kind::Intent, json!({ "message_id": "<m@x>" })).await;
+        let recording = recording(&dir.path().join("audit"), Some(Resolver::new(program)));
+        put(&recording, 0, Kind::Intent, json!({ "message_id": "<m@x>" })).await;
         assert!(matches!(
-            look(&books, OnDoubt::Resend).await,
+            look(&recording, OnDoubt::Resend).await,
             RecipientStatus::Final {
                 n: 0,
                 outcome: Outcome::Accepted { .. }

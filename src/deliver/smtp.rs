@@ -6,7 +6,7 @@
 //! every step has a deadline, and a connection is kept only after an exchange that ended in order. Only 250 after the
 //! end of DATA is "accepted". A mail whose connection breaks before the end of DATA was certainly not sent.
 
-mod brake;
+mod adaptive_rate;
 mod dialogue;
 mod failures;
 pub(crate) mod hello;
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use brake::AdaptiveRate;
+use adaptive_rate::AdaptiveRate;
 use dialogue::{Cause, Dialogue, DialogueStep, Failure};
 use hello::Hello;
 use lettre::Address;
@@ -112,7 +112,7 @@ struct RelayInner {
     /// Additional headers, as lines.
     headers: String,
     limiter: RateLimiter,
-    brake: AdaptiveRate,
+    adaptive_rate: AdaptiveRate,
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
     refusals: Refusals,
@@ -195,7 +195,7 @@ impl Relay {
                 headers: config.header_lines(section)?,
                 hello: Hello::new(config.hello.as_deref(), from_domain),
                 limiter: RateLimiter::new(config.rate),
-                brake: AdaptiveRate::new(),
+                adaptive_rate: AdaptiveRate::new(),
                 edge,
                 last_failure: Mutex::default(),
                 refusals: Refusals::default(),
@@ -365,13 +365,13 @@ impl Relay {
     pub async fn turn(&self, by: &str) -> Result<RelayPermit<'_>, RelayError> {
         let slot = self.slot().await?;
         self.may_be_tried(by)?;
-        while let Some(pause) = self.inner.brake.pause() {
+        while let Some(pause) = self.inner.adaptive_rate.pause() {
             if pause > PATIENCE {
                 return Err(self.paused(pause));
             }
             tokio::time::sleep(pause).await;
         }
-        self.inner.limiter.pass(self.inner.brake.cost()).await;
+        self.inner.limiter.pass(self.inner.adaptive_rate.cost()).await;
         Ok(RelayPermit {
             relay: self,
             slot: Some(slot),
@@ -394,7 +394,7 @@ impl Relay {
                 ..self.trouble(trouble)
             });
         }
-        match self.inner.brake.pause() {
+        match self.inner.adaptive_rate.pause() {
             Some(pause) if pause > PATIENCE => Err(self.paused(pause)),
             Some(_) | None => Ok(()),
         }

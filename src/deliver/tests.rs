@@ -22,7 +22,7 @@ fn letter(recipient: &Recipient) -> Letter {
 
 /// Reads Ann's status and delivers her mail.
 async fn serve_ann(
-    books: &DeliveryLedger,
+    recording: &DeliveryLedger,
     outbox: &Outbox,
     stop: &Cancellation,
 ) -> Result<DeliveryResult, JobError> {
@@ -30,8 +30,8 @@ async fn serve_ann(
         "job".parse().unwrap(),
         Recipient::parse("ann@acme.example").unwrap(),
     );
-    let sheet = JobRecords::new(books.ledger.records(&job).await?);
-    let RecipientStatus::Ready { n } = books.look(&job, &sheet, &ann, OnDoubt::Hold).await? else {
+    let job_records = JobRecords::new(recording.ledger.records(&job).await?);
+    let RecipientStatus::Ready { n } = recording.look(&job, &job_records, &ann, OnDoubt::Hold).await? else {
         panic!("Ann has an end")
     };
     let errand = DeliveryAttempt {
@@ -42,7 +42,7 @@ async fn serve_ann(
         patience: RetryWindow::Left,
     };
     let (mailer, way) = (Mailer::Outbox(outbox.clone()), Route::Outbox(outbox));
-    deliver(&letter(&ann), &errand, way, &mailer, books, || {
+    deliver(&letter(&ann), &errand, way, &mailer, recording, || {
         Ok(stop.commit()?)
     })
     .await
@@ -51,11 +51,11 @@ async fn serve_ann(
 #[tokio::test]
 async fn a_mail_that_could_not_be_written_is_no_end_and_is_written_after_the_repair() {
     let dir = tempfile::tempdir().unwrap();
-    let books = recorder::tests::books(&dir.path().join("audit"), None);
+    let recording = recorder::tests::recording(&dir.path().join("audit"), None);
     let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
     std::fs::remove_dir(outbox.dir()).unwrap();
     for _ in 0..2 {
-        let failed = serve_ann(&books, &outbox, &Cancellation::default()).await;
+        let failed = serve_ann(&recording, &outbox, &Cancellation::default()).await;
         assert!(
             matches!(
                 failed,
@@ -65,7 +65,7 @@ async fn a_mail_that_could_not_be_written_is_no_end_and_is_written_after_the_rep
         );
     }
     std::fs::create_dir(outbox.dir()).unwrap();
-    let turn = serve_ann(&books, &outbox, &Cancellation::default())
+    let turn = serve_ann(&recording, &outbox, &Cancellation::default())
         .await
         .unwrap();
     assert!(matches!(
@@ -77,12 +77,12 @@ async fn a_mail_that_could_not_be_written_is_no_end_and_is_written_after_the_rep
 #[tokio::test]
 async fn a_stop_between_the_go_ahead_and_the_intent_leaves_no_trace() {
     let dir = tempfile::tempdir().unwrap();
-    let books = recorder::tests::books(&dir.path().join("audit"), None);
+    let recording = recorder::tests::recording(&dir.path().join("audit"), None);
     let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
     let stop = Cancellation::default();
     stop.cancel();
-    let stopped = serve_ann(&books, &outbox, &stop).await.unwrap_err();
+    let stopped = serve_ann(&recording, &outbox, &stop).await.unwrap_err();
     assert!(stopped.is_stopped(), "{stopped}");
-    let records = books.ledger.records(&"job".parse().unwrap()).await.unwrap();
+    let records = recording.ledger.records(&"job".parse().unwrap()).await.unwrap();
     assert_eq!(records, []);
 }

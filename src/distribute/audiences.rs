@@ -45,11 +45,11 @@ pub(super) async fn deliver_all(
     delivered: &mut JobReport,
 ) -> Result<(), JobError> {
     let plan = &state.plan;
-    let album = services.album(plan, &run.stop)?;
+    let loader = services.loader(plan, &run.stop)?;
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(run, state, &album, audience, at, services));
+        .map(|audience| serve(run, state, &loader, audience, at, services));
     let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(services.at_once));
     let mut failed = Vec::new();
     while let Some(turn) = turns.next().await {
@@ -91,7 +91,7 @@ fn is_of_the_job(error: &JobError) -> bool {
 async fn serve(
     run: &JobRun,
     state: &JobState,
-    album: &PictureLoader<'_>,
+    loader: &PictureLoader<'_>,
     audience: Audience,
     at: &[JobAtEdge],
     services: &Services,
@@ -99,10 +99,10 @@ async fn serve(
     let JobState {
         plan,
         listing,
-        sheet,
+        job_records,
     } = state;
     let readers = plan.readers(&audience);
-    let (waiting, turns) = pending_recipients(plan, sheet, &readers, services).await?;
+    let (waiting, turns) = pending_recipients(plan, job_records, &readers, services).await?;
     let mut served = AudienceReport {
         links: 0,
         shown: None,
@@ -117,7 +117,7 @@ async fn serve(
     let mut digest = Digest::new(plan);
     let (room, mut gathered): (BatchSender, _) = mpsc::channel(BATCHES_AHEAD);
     let gather = gather(
-        batches(run, state, album, &audience, &signing, services, &room),
+        batches(run, state, loader, &audience, &signing, services, &room),
         &room,
     );
     let show = async {
@@ -147,7 +147,7 @@ async fn serve(
         let to = To {
             reader: &reader,
             n,
-            patience: patience(run, plan, sheet),
+            patience: patience(run, plan, job_records),
         };
         let shown = &mut served.shown;
         let _at_relay = Mailing::begin(at);
@@ -177,7 +177,7 @@ type Pending = (Arc<Recipient>, u32);
 /// Separates the recipients who still wait for their mail from those whose delivery has ended.
 async fn pending_recipients(
     plan: &Plan,
-    sheet: &JobRecords,
+    job_records: &JobRecords,
     readers: &[Arc<Recipient>],
     services: &Services,
 ) -> Result<(Vec<Pending>, Vec<RecipientEnd>), JobError> {
@@ -187,7 +187,7 @@ async fn pending_recipients(
         let masked = reader.masked();
         let found = services
             .recording
-            .look(&plan.job.id, sheet, reader, plan.on_doubt)
+            .look(&plan.job.id, job_records, reader, plan.on_doubt)
             .await?;
         let turn = match found {
             RecipientStatus::Ready { n } => {

@@ -59,7 +59,7 @@ pub(super) async fn gather(
 pub(super) fn batches<'a>(
     run: &'a JobRun,
     state: &'a JobState,
-    album: &'a PictureLoader<'a>,
+    loader: &'a PictureLoader<'a>,
     audience: &'a Audience,
     signing: &'a LinkSigner,
     services: &'a Services,
@@ -72,7 +72,7 @@ pub(super) fn batches<'a>(
         let Some(page) = state.listing.page(number)? else {
             return Ok(None);
         };
-        let pictures = album.page(number, &page).await;
+        let pictures = loader.page(number, &page).await;
         let links = sign(run, &state.plan, page, audience, signing, services).await?;
         let recorded = record(run, &state.plan, links, services);
         let recorded = recorded.map_ok(move |links| (place, (links, pictures)));

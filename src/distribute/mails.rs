@@ -20,9 +20,9 @@ const MIN_PATIENCE: Span = Span::minutes(15);
 const MAX_PATIENCE: Span = Span::hours(24);
 
 /// Whether a deferred mail is retried: the job was started, or reopened, not too long ago.
-pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &JobRecords) -> RetryWindow {
+pub(super) fn patience(run: &JobRun, plan: &Plan, job_records: &JobRecords) -> RetryWindow {
     let is_begin = |record: &&Record| matches!(record.kind, Kind::Plan | Kind::Reopened);
-    let begins = sheet.of("").iter().filter(is_begin).filter_map(|record| {
+    let begins = job_records.of("").iter().filter(is_begin).filter_map(|record| {
         let at = record.body.get("begun_at").or(record.body.get("at"))?;
         at.as_str()?.parse::<Timestamp>().ok()
     });
@@ -70,13 +70,13 @@ pub(super) async fn mail(
         manifest_url: published.manifest_url.as_ref(),
         settings: &services.presenting.mail,
     };
-    let drawn = crate::render::email::draw(&services.presenting.templates, &letter)?;
-    check_reach(plan, &drawn, shown)?;
+    let built = crate::render::email::build(&services.presenting.templates, &letter)?;
+    check_reach(plan, &built, shown)?;
     may_go_on(run, plan, services)?;
     let letter = services
         .sending
         .sender
-        .letter(&plan.job, reader, drawn.mail, run.now);
+        .letter(&plan.job, reader, built.mail, run.now);
     let errand = DeliveryAttempt {
         job,
         recipient: reader,
@@ -108,19 +108,19 @@ pub(super) async fn mail(
 /// The trial rendering finds such a job before its links are recorded, unless a mail grew since.
 fn check_reach(
     plan: &Plan,
-    drawn: &RenderedDigest,
+    built: &RenderedDigest,
     shown: &mut Option<u64>,
 ) -> Result<(), PlanError> {
-    if drawn.reaches_all() {
+    if built.reaches_all() {
         return Ok(());
     }
     let summarizes = |email: &EmailOrder| email.overflow == Overflow::Summarize;
     if !plan.email().is_some_and(summarizes) {
         return Err(PlanError::NoRoom(Shortage {
-            links: drawn.shown + drawn.more,
-            shown: drawn.shown,
+            links: built.shown + built.more,
+            shown: built.shown,
         }));
     }
-    *shown = Some(shown.map_or(drawn.shown, |fewest| fewest.min(drawn.shown)));
+    *shown = Some(shown.map_or(built.shown, |fewest| fewest.min(built.shown)));
     Ok(())
 }

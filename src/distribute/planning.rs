@@ -94,10 +94,10 @@ async fn plan_with(
         Arc::clone(&services.presenting.templates),
     );
     // A message may make this long work: heartbeats, probes and signals continue meanwhile.
-    let drawn = tokio::task::spawn_blocking(move || {
+    let built = tokio::task::spawn_blocking(move || {
         plan::draw_with(&job, &policy, &*templates, &signer, shortage, now)
     });
-    let mut plan = drawn.await.map_err(|_| JobError::Panicked)??;
+    let mut plan = built.await.map_err(|_| JobError::Panicked)??;
     // Links of the job that have their audit lines are handed out again while they are fresh and a new signature could
     // last as long: the same lifetime gives the same signatures.
     if let Some(issued) = services.recording.issued.lifetime(&run.job.id)

@@ -18,7 +18,7 @@ use crate::run::JobRun;
 pub(super) struct JobState {
     pub(super) plan: Plan,
     pub(super) listing: Listing,
-    pub(super) sheet: JobRecords,
+    pub(super) job_records: JobRecords,
 }
 
 impl JobState {
@@ -55,7 +55,7 @@ pub(super) async fn start(
             Ok(JobState {
                 plan,
                 listing,
-                sheet: JobRecords::default(),
+                job_records: JobRecords::default(),
             })
         }
         Created::Theirs(first) => {
@@ -73,7 +73,7 @@ pub(super) async fn resume(
     services: &Services,
 ) -> Result<JobState, JobError> {
     let ledger = &*services.recording.ledger;
-    let sheet = JobRecords::new(ledger.records(&run.job.id).await?);
+    let job_records = JobRecords::new(ledger.records(&run.job.id).await?);
     let kept = serde_json::from_value::<ObjectSnapshot>(first.body["objects"].clone()).ok();
     let store = &*services.signing.connection(&plan.connection)?.store;
     let knew_the_time = store.skew().is_some();
@@ -92,7 +92,7 @@ pub(super) async fn resume(
         None => None,
     };
     let (plan, listing) = match recalled {
-        Some(listing) if is_done(sheet.of("")) => (plan, listing),
+        Some(listing) if is_done(job_records.of("")) => (plan, listing),
         Some(listing) => (
             settle(run, plan, &listing, knew_the_time, services).await?,
             listing,
@@ -105,7 +105,7 @@ pub(super) async fn resume(
     Ok(JobState {
         plan,
         listing,
-        sheet,
+        job_records,
     })
 }
 

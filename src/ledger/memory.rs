@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::lease::{LeaseTag, LeaseTerms, Leases, SeenLease};
-use super::shelf::PictureCache;
+use super::picture_cache::PictureCache;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::job::JobId;
 
@@ -20,7 +20,7 @@ pub struct MemoryLedger {
     records: Mutex<Vec<Record>>,
     pages: Mutex<HashMap<PageName, Vec<u8>>>,
     leases: Mutex<HashMap<JobId, (LeaseTerms, Instant)>>,
-    shelf: Mutex<HashMap<String, String>>,
+    picture_cache: Mutex<HashMap<String, String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,7 +103,7 @@ impl Ledger for MemoryLedger {
         Some(self)
     }
 
-    fn shelf(&self) -> Option<&dyn PictureCache> {
+    fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
 }
@@ -111,12 +111,12 @@ impl Ledger for MemoryLedger {
 #[async_trait]
 impl PictureCache for MemoryLedger {
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
-        let shelf = lock(&self.shelf);
-        Ok(names.iter().map(|name| shelf.get(name).cloned()).collect())
+        let picture_cache = lock(&self.picture_cache);
+        Ok(names.iter().map(|name| picture_cache.get(name).cloned()).collect())
     }
 
     async fn keep(&self, things: &[(String, String)]) -> Result<(), LedgerError> {
-        lock(&self.shelf).extend(things.iter().cloned());
+        lock(&self.picture_cache).extend(things.iter().cloned());
         Ok(())
     }
 }

@@ -81,20 +81,20 @@ pub async fn resend(
     by: &str,
     now: Timestamp,
 ) -> Result<Resent, LedgerError> {
-    let sheet = JobRecords::new(ledger.records(job).await?);
-    if sheet.of("").is_empty() {
+    let job_records = JobRecords::new(ledger.records(job).await?);
+    if job_records.of("").is_empty() {
         return Ok(Resent::Unknown);
     }
     let (mut asked, mut allowed_before) = (0, 0);
-    for rid in sheet.recipients() {
-        let n = match status_of(sheet.of(rid))? {
+    for rid in job_records.recipients() {
+        let n = match status_of(job_records.of(rid))? {
             RecipientStatus::InDoubt { n, .. }
             | RecipientStatus::Final {
                 n,
                 outcome: Outcome::Rejected { .. },
             } => n,
             RecipientStatus::Ready { n } => {
-                allowed_before += usize::from(was_allowed(sheet.of(rid), n)?);
+                allowed_before += usize::from(was_allowed(job_records.of(rid), n)?);
                 continue;
             }
             RecipientStatus::InFlight { .. } | RecipientStatus::Final { .. } => continue,
@@ -105,7 +105,7 @@ pub async fn resend(
             asked += 1;
         }
     }
-    let of_job = sheet.of("");
+    let of_job = job_records.of("");
     let is_reopened = reopenings(of_job) > 0 && !is_done(of_job);
     if asked > 0 || (allowed_before > 0 && !is_reopened) {
         reopen(ledger, job, by, now).await?;
@@ -223,9 +223,9 @@ mod tests {
         assert_eq!(again().await, Resent::Asked(2));
         assert!(is_open(&ledger, &job).await);
         assert_eq!(again().await, Resent::Asked(2), "they still wait for it");
-        let sheet = JobRecords::new(ledger.records(&job).await.unwrap());
-        assert_eq!(reopenings(sheet.of("")), 1, "it is open already");
-        let free = |rid| status_of(sheet.of(rid)).unwrap() == RecipientStatus::Ready { n: 1 };
+        let job_records = JobRecords::new(ledger.records(&job).await.unwrap());
+        assert_eq!(reopenings(job_records.of("")), 1, "it is open already");
+        let free = |rid| status_of(job_records.of(rid)).unwrap() == RecipientStatus::Ready { n: 1 };
         assert_eq!((free("ann"), free("bo"), free("cy")), (true, true, false));
         let stranger = "other".parse().unwrap();
         let resent = resend(&ledger, &stranger, "operator", NOW).await;

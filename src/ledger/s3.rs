@@ -33,7 +33,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::lease::{LeaseTag, LeaseTerms, Leases, SeenLease};
-use super::shelf::{Bundle, PictureCache, bundles};
+use super::picture_cache::{Bundle, PictureCache, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind};
@@ -529,7 +529,7 @@ impl Ledger for S3Ledger {
         Some(self)
     }
 
-    fn shelf(&self) -> Option<&dyn PictureCache> {
+    fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::shelf::PictureCache;
+use super::picture_cache::PictureCache;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
@@ -214,7 +214,7 @@ impl Ledger for SqliteLedger {
         Ok(())
     }
 
-    fn shelf(&self) -> Option<&dyn PictureCache> {
+    fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
 }

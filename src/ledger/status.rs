@@ -188,13 +188,13 @@ mod tests {
     #[test]
     fn a_recipient_without_records_is_free() {
         assert_eq!(status_of(&[]).unwrap(), RecipientStatus::Ready { n: 0 });
-        let sheet = JobRecords::new(records(&[(0, Kind::Intent, Value::Null)]));
+        let job_records = JobRecords::new(records(&[(0, Kind::Intent, Value::Null)]));
         assert_eq!(
-            status_of(sheet.of("bo")).unwrap(),
+            status_of(job_records.of("bo")).unwrap(),
             RecipientStatus::Ready { n: 0 },
             "another's records are another's"
         );
-        assert_eq!(sheet.recipients(), ["ann"]);
+        assert_eq!(job_records.recipients(), ["ann"]);
     }
 
     #[test]

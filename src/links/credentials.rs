@@ -109,7 +109,7 @@ struct SourceState {
     /// The check that is under way. It continues after its caller stopped waiting, so that only one thread hangs.
     looking: Option<JoinHandle<Stamps>>,
     kept: Option<KeptCredentials>,
-    standing: CredentialState,
+    status: CredentialState,
     /// Until when a source that failed is not asked.
     left_alone: Option<Instant>,
 }
@@ -129,7 +129,7 @@ impl SourceState {
     /// Whether the files were unchanged at a recent check, and no service rejects the credentials.
     fn has_looked(&self, doubt: &Doubt) -> bool {
         let counts = |looked_at: Instant| looked_at.elapsed() < LOOK_COUNTS;
-        self.standing == CredentialState::Good
+        self.status == CredentialState::Good
             && self.looked_at.is_some_and(counts)
             && !doubt.is_left()
     }
@@ -240,11 +240,11 @@ impl CredentialSource {
         let began = Instant::now();
         let mut state = self.inner.state.lock().await;
         if self.inner.doubt.is_open() {
-            state.standing = CredentialState::Rejected;
+            state.status = CredentialState::Rejected;
             state.provider = None;
         }
         let good = state.kept.clone().filter(|kept| kept.serves(need));
-        let good = good.filter(|_| state.standing != CredentialState::Rejected);
+        let good = good.filter(|_| state.status != CredentialState::Rejected);
         let is_left_alone = state.left_alone.is_some_and(|until| Instant::now() < until);
         if let Some(kept) = &good
             && (is_left_alone || state.has_looked(&self.inner.doubt) && kept.is_new_enough())
@@ -260,7 +260,7 @@ impl CredentialSource {
         let looked = timeout(patience, self.look(&mut state)).await;
         if let Some(kept) = &good
             && looked.is_ok()
-            && state.standing == CredentialState::Good
+            && state.status == CredentialState::Good
             && kept.is_new_enough()
         {
             return Ok(kept.clone());
@@ -303,8 +303,8 @@ impl CredentialSource {
         if state.seen != seen {
             state.seen = seen;
             state.provider = None;
-            if state.standing == CredentialState::Good {
-                state.standing = CredentialState::Outdated;
+            if state.status == CredentialState::Good {
+                state.status = CredentialState::Outdated;
             }
         }
         state.looked_at = Some(began);
@@ -397,13 +397,13 @@ impl CredentialSource {
         } = &*self.inner;
         edge.answered();
         let before = state.kept.replace(kept.clone());
-        let standing = std::mem::take(&mut state.standing);
+        let status = std::mem::take(&mut state.status);
         let is_other = before.is_some_and(|before| !before.has_keys_of(&kept));
-        if standing == CredentialState::Rejected {
+        if status == CredentialState::Rejected {
             doubt.settle(is_other);
         }
         // Each session of a role has new keys; that is not logged.
-        if is_other && (standing != CredentialState::Good || kept.end == CredentialsEnd::Never) {
+        if is_other && (status != CredentialState::Good || kept.end == CredentialsEnd::Never) {
             tracing::info!(
                 section,
                 access_key_id = kept.credentials.access_key_id(),
@@ -430,7 +430,7 @@ impl CredentialSource {
 
     fn fail(&self, state: &SourceState, error: &CredentialsError) {
         let SourceInner { edge, doubt, .. } = &*self.inner;
-        if state.standing == CredentialState::Rejected {
+        if state.status == CredentialState::Rejected {
             doubt.settle(false);
         }
         match error {

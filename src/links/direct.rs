@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use presign::PresignRequest;
 use presign::disposition::push_content_disposition;
 
-use super::presentation::{Wish, WishedName, present};
+use super::presentation::{PresentationOptions, RequestedName, present};
 use super::{LINK_ID, Link, Links, SignError, UrlSigner};
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
@@ -54,26 +54,26 @@ pub enum Identity {
 
 /// Signs links to objects of one bucket.
 pub fn sign(
-    wish: &LinkOptions,
+    options: &LinkOptions,
     bucket: &Bucket,
     keys: Vec<Key>,
     hand: &UrlSigner,
     access_key_id: Arc<str>,
     lifetime: Lifetime,
 ) -> Result<Links, SignError> {
-    let canonical = wish.audience.canonical();
+    let canonical = options.audience.canonical();
     let mut links = Vec::with_capacity(keys.len());
     let mut content_disposition = String::new();
     for key in keys {
-        let given = wish.given_name(&key)?;
+        let given = options.given_name(&key)?;
         let shown = present(
             &key,
             None,
-            &Wish {
-                name: WishedName::new(wish.filename.as_ref(), given.as_deref()),
-                disposition: wish.disposition,
-                content_type: wish.content_type.as_deref(),
-                text_charset: wish.text_charset,
+            &PresentationOptions {
+                name: RequestedName::new(options.filename.as_ref(), given.as_deref()),
+                disposition: options.disposition,
+                content_type: options.content_type.as_deref(),
+                text_charset: options.text_charset,
             },
         );
         content_disposition.clear();
@@ -82,19 +82,19 @@ pub fn sign(
             &shown.name,
             &mut content_disposition,
         );
-        let id = wish.link_id(&canonical, bucket, &key);
+        let id = options.link_id(&canonical, bucket, &key);
         let url = hand.sign(&PresignRequest {
             key: key.as_str(),
             content_disposition: Some(content_disposition.as_str()).filter(|_| shown.is_named),
             content_encoding: shown.content_encoding,
             content_type: shown.content_type.as_deref(),
-            version_id: wish.version_id.as_deref(),
+            version_id: options.version_id.as_deref(),
             custom: Some((LINK_ID, id.as_str())).filter(|(_, id)| !id.is_empty()),
         })?;
         links.push(Link {
             id,
             bucket: bucket.clone(),
-            object: unseen(key, wish.version_id.clone()),
+            object: unseen(key, options.version_id.clone()),
             name: shown.name,
             disposition: shown.disposition,
             url,
@@ -103,7 +103,7 @@ pub fn sign(
     Ok(Links {
         links,
         unavailable: Vec::new(),
-        audience: wish.audience.clone(),
+        audience: options.audience.clone(),
         lifetime,
         access_key_id,
     })

@@ -23,9 +23,9 @@ const AS_STORED: &str = "identity";
 
 /// What links of a kind ask for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish<'a> {
+pub(super) struct PresentationOptions<'a> {
     /// The name of the file, already filled in.
-    pub(super) name: WishedName<'a>,
+    pub(super) name: RequestedName<'a>,
     /// What a browser does with the file.
     pub(super) disposition: ContentDisposition,
     /// The media type that the store sends, instead of the object's own.
@@ -36,7 +36,7 @@ pub(super) struct Wish<'a> {
 
 /// The name that is wished for a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum WishedName<'a> {
+pub(super) enum RequestedName<'a> {
     /// The stored name where it is known, else the last segment of the key.
     Own,
     /// The store's own `Content-Disposition` is left as it is.
@@ -45,7 +45,7 @@ pub(super) enum WishedName<'a> {
     Given(&'a str),
 }
 
-impl<'a> WishedName<'a> {
+impl<'a> RequestedName<'a> {
     /// The name of a job or an option; `given` is its phrase, filled in.
     pub(super) const fn new(name: Option<&FileName>, given: Option<&'a str>) -> Self {
         match (name, given) {
@@ -75,17 +75,17 @@ pub(super) struct Presentation<'a> {
 pub(super) fn present<'a>(
     key: &Key,
     stored: Option<&StoredHeaders>,
-    wish: &Wish<'a>,
+    options: &PresentationOptions<'a>,
 ) -> Presentation<'a> {
     let stored_type = stored.and_then(|stored| stored.content_type.as_deref());
-    let name = name(key, stored, wish, stored_type);
-    let is_named = !matches!(wish.name, WishedName::Stored);
+    let name = name(key, stored, options, stored_type);
+    let is_named = !matches!(options.name, RequestedName::Stored);
     // A file that could run scripts is saved, whatever was asked; see `passive_type`.
     let passive = passive_type(&name);
-    let may_be_shown = wish.content_type.map_or(passive.is_some(), is_passive);
+    let may_be_shown = options.content_type.map_or(passive.is_some(), is_passive);
     let wished = match stored.filter(|_| !is_named) {
         Some(stored) => stored.disposition.unwrap_or(ContentDisposition::Inline),
-        None => wish.disposition,
+        None => options.disposition,
     };
     let disposition = match may_be_shown {
         true => wished,
@@ -97,10 +97,10 @@ pub(super) fn present<'a>(
             stored.and_then(|stored| stored.disposition) == Some(ContentDisposition::Attachment)
         }
     };
-    let content_type = match (wish.content_type, passive) {
+    let content_type = match (options.content_type, passive) {
         (Some(given), _) => Some(Cow::Borrowed(given)),
         (None, _) if is_known_to_be_saved => None,
-        (None, Some(passive)) => shown_type(passive, stored_type, wish.text_charset),
+        (None, Some(passive)) => shown_type(passive, stored_type, options.text_charset),
         // Without a disposition in the link, the type alone makes the browser save the file.
         (None, None) => Some(SAVED_TYPE.into()),
     };
@@ -116,16 +116,16 @@ pub(super) fn present<'a>(
 fn name(
     key: &Key,
     stored: Option<&StoredHeaders>,
-    wish: &Wish<'_>,
+    options: &PresentationOptions<'_>,
     stored_type: Option<&str>,
 ) -> String {
     let (own, stored_name) = (
         key.file_name(),
         stored.and_then(|stored| stored.file_name.as_deref()),
     );
-    let name: Cow<'_, str> = match wish.name {
-        WishedName::Own | WishedName::Stored => stored_name.unwrap_or(own).into(),
-        WishedName::Given(text) => {
+    let name: Cow<'_, str> = match options.name {
+        RequestedName::Own | RequestedName::Stored => stored_name.unwrap_or(own).into(),
+        RequestedName::Given(text) => {
             let name = with_extension_of(text.to_owned(), own);
             match stored_name {
                 Some(stored) if file_extension(own).is_none() => with_extension_of(name, stored),
@@ -134,7 +134,7 @@ fn name(
             .into()
         }
     };
-    let media_type = wish.content_type.or(stored_type);
+    let media_type = options.content_type.or(stored_type);
     match media_type {
         Some(media_type) if !name.is_empty() => {
             clean_name(&with_extension_for(name.into_owned(), media_type))

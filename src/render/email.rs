@@ -70,7 +70,7 @@ impl RenderedDigest {
 }
 
 /// Renders a recipient's mail, and reports how much of the job it shows.
-pub fn draw(
+pub fn build(
     templates: &Templates,
     letter: &MailRequest<'_>,
 ) -> Result<RenderedDigest, RenderError> {
@@ -78,9 +78,9 @@ pub fn draw(
     let given = letter.subject()?;
     let language = templates.strings().for_locale(letter.locale());
     let folders = view::named_folders(letter.digest);
-    let sheet = MailRows::new(letter, &folders, letter.most_rows());
-    let mut view = View::new(letter, language, given.as_deref(), &sheet);
-    view.show(&sheet, sheet.most());
+    let mail_rows = MailRows::new(letter, &folders, letter.most_rows());
+    let mut view = View::new(letter, language, given.as_deref(), &mail_rows);
+    view.show(&mail_rows, mail_rows.most());
     view.subject = match &given {
         Some(given) => given.clone(),
         None => one_line(&templates.render(&files.subject, &view)?),
@@ -88,12 +88,12 @@ pub fn draw(
     let budget_bytes = letter.settings.html_budget_bytes;
     // Both parts are rendered with the same rows, unless the last attempt tried fewer.
     let mut filled = None;
-    let (shown, html) = fit::fit(sheet.most(), budget_bytes, &files.html, |count| {
-        view.show(&sheet, count);
+    let (shown, html) = fit::fit(mail_rows.most(), budget_bytes, &files.html, |count| {
+        view.show(&mail_rows, count);
         let (_, context) = filled.insert((count, templates::context(&files.html, &view)?));
         templates.render_in(&files.html, context)
     })?;
-    view.show(&sheet, shown);
+    view.show(&mail_rows, shown);
     let context = match filled {
         Some((count, context)) if count == shown => context,
         _ => templates::context(&files.text, &view)?,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use presign::PresignedUrl;
 use serde_json::{Value, json};
 
-use super::email::{Digest, MailRequest, draw};
+use super::email::{Digest, MailRequest, build};
 use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
 use crate::job::{ContentDisposition, Job, Recipient, Selection};
@@ -187,7 +187,7 @@ pub(super) fn mail_in(
         manifest_url: None,
         settings: &settings,
     };
-    draw(installed(), &letter).unwrap().mail
+    build(installed(), &letter).unwrap().mail
 }
 
 /// All pages of a gallery whose links come in batches.

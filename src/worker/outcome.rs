@@ -67,7 +67,7 @@ impl Worker {
         let disposition = crate::error::disposition(
             class,
             tries,
-            &self.pace.limits,
+            &self.options.limits,
             failed.error.at_least(),
             random(),
         );

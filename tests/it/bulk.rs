@@ -61,7 +61,7 @@ async fn listed(services: &Services, from: &Value) -> Vec<String> {
         credentials_end: CredentialsEnd::Never,
         ..SignerFacts::default()
     };
-    let plan = plan::draw(
+    let plan = plan::build(
         &run.job,
         &services.signing.policy,
         &*services.presenting.templates,

@@ -93,8 +93,8 @@ async fn whoever_is_marked_while_the_job_ends_still_gets_the_mail() {
         .configured(|config| config.ledger.on_doubt = OnDoubt::Hold);
     let mut opened = world.open().await;
     let (job, text) = ("daily".parse().unwrap(), email_job("daily").to_string());
-    let books = &mut opened.services.recording;
-    let ann = books.rid(&Recipient::parse("ann@acme.example").unwrap());
+    let recording = &mut opened.services.recording;
+    let ann = recording.rid(&Recipient::parse("ann@acme.example").unwrap());
     for (rid, kind, body) in [
         (
             "",
@@ -104,9 +104,9 @@ async fn whoever_is_marked_while_the_job_ends_still_gets_the_mail() {
         (&*ann, Kind::Intent, json!({})),
     ] {
         let record = Record::new(&job, rid, 0, kind, body);
-        books.ledger.create(record).await.unwrap();
+        recording.ledger.create(record).await.unwrap();
     }
-    books.ledger = Arc::new(WithOperator(Arc::clone(&books.ledger)));
+    recording.ledger = Arc::new(WithOperator(Arc::clone(&recording.ledger)));
     opened.queue.submit(&text).await.unwrap();
     run_until_settled(&opened, 1).await;
     let now = opened.services.progress.snapshot();

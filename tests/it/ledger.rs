@@ -12,7 +12,7 @@ use handout::keyring::sha256_hex;
 use handout::ledger::lease::{LEASE, LeaseTerms, Leases, Owner};
 use handout::ledger::memory::MemoryLedger;
 use handout::ledger::s3::S3Ledger;
-use handout::ledger::shelf::PictureCache;
+use handout::ledger::picture_cache::PictureCache;
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
 use handout::queue::sqs::SqsQueue;
@@ -24,7 +24,7 @@ use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::servers::{Parts, Server};
 use crate::support::until;
-use crate::support::world::{World, email_job, pace, run_until_settled};
+use crate::support::world::{World, email_job, options, run_until_settled};
 
 const STRANGE: &str = "../job/with a strange id: ü!";
 
@@ -37,8 +37,8 @@ async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
     records_are_created_once(&*ledger).await;
     one_of_those_who_race_wins(&ledger).await;
     pages_come_back(&*ledger).await;
-    if let Some(shelf) = ledger.shelf() {
-        what_is_on_the_shelf_comes_back(shelf).await;
+    if let Some(picture_cache) = ledger.picture_cache() {
+        what_is_on_the_shelf_comes_back(picture_cache).await;
     }
     if let Some(leases) = ledger.leases() {
         a_lease_is_taken_over_what_was_seen(leases).await;
@@ -150,23 +150,23 @@ async fn pages_come_back(ledger: &dyn Ledger) {
     ledger.forget_pages(&job).await.unwrap();
 }
 
-async fn what_is_on_the_shelf_comes_back(shelf: &dyn PictureCache) {
+async fn what_is_on_the_shelf_comes_back(picture_cache: &dyn PictureCache) {
     let thing = |number: u32| {
         let name = sha256_hex(&number.to_be_bytes());
         (name, format!("what is known of {number}: ü"))
     };
     let things: Vec<(String, String)> = (0..300).map(thing).collect();
     let names: Vec<String> = things.iter().map(|(name, _)| name.clone()).collect();
-    assert_eq!(shelf.recall(&names).await.unwrap(), vec![None; 300]);
-    assert_eq!(shelf.recall(&[]).await.unwrap(), []);
-    shelf.keep(&things).await.unwrap();
-    shelf.keep(&things).await.unwrap();
-    shelf.keep(&[]).await.unwrap();
+    assert_eq!(picture_cache.recall(&names).await.unwrap(), vec![None; 300]);
+    assert_eq!(picture_cache.recall(&[]).await.unwrap(), []);
+    picture_cache.keep(&things).await.unwrap();
+    picture_cache.keep(&things).await.unwrap();
+    picture_cache.keep(&[]).await.unwrap();
     let texts: Vec<Option<String>> = things.into_iter().map(|(_, text)| Some(text)).collect();
-    assert_eq!(shelf.recall(&names).await.unwrap(), texts);
+    assert_eq!(picture_cache.recall(&names).await.unwrap(), texts);
     // With others, and in another order.
     let more: Vec<String> = (0..301).rev().map(|number| thing(number).0).collect();
-    let found = shelf.recall(&more).await.unwrap();
+    let found = picture_cache.recall(&more).await.unwrap();
     assert_eq!(found[0], None, "the new one");
     let known: Vec<&Option<String>> = found[1..].iter().rev().collect();
     assert!(
@@ -465,9 +465,9 @@ fn job_for(people: &[&str]) -> Value {
 
 /// Leaves behind what a process leaves that dies between a mail's intent and its outcome.
 async fn die_after_intent(opened: &Opened, job_text: &Value, person: &str) {
-    let books = &opened.services.recording;
+    let recording = &opened.services.recording;
     let id = job(job_text["id"].as_str().unwrap());
-    let rid = books.rid(&Recipient::parse(person).unwrap());
+    let rid = recording.rid(&Recipient::parse(person).unwrap());
     let body_sha256 = sha256_hex(job_text.to_string().as_bytes());
     let intent = json!({ "message_id": "<lost@sender.example>", "at": "2026-11-23T18:40:00Z" });
     for (rid, kind, body) in [
@@ -475,7 +475,7 @@ async fn die_after_intent(opened: &Opened, job_text: &Value, person: &str) {
         (&rid, Kind::Intent, intent),
     ] {
         let record = Record::new(&id, rid, 0, kind, body);
-        books.ledger.create(record).await.unwrap();
+        recording.ledger.create(record).await.unwrap();
     }
 }
 
@@ -802,7 +802,7 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
             Arc::new(SqsQueue::new(sqs.clone(), queue.clone())),
             opened.services.clone(),
             Vec::new(),
-            pace(),
+            options(),
             clock::system,
         );
         let ledger = Arc::clone(&opened.services.recording.ledger);

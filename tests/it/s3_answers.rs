@@ -105,7 +105,7 @@ async fn gathered(
     let job = Arc::new(handout::job::Job::parse(&job.to_string()).unwrap());
     let templates = Templates::load(None).unwrap();
     let now = handout::clock::system();
-    let plan = plan::draw(&job, &policy, &templates, &SignerFacts::default(), now).unwrap();
+    let plan = plan::build(&job, &policy, &templates, &SignerFacts::default(), now).unwrap();
     let spool = tempfile::tempdir().unwrap();
     let (stop, progress) = (Cancellation::default(), Progress::default());
     list(&plan, store, &spool.path().into(), &stop, &progress).await

@@ -332,8 +332,8 @@ impl<'a> Files<'a> {
     fn write_mail(&self, number: usize, mail: &PreviewedMail) -> anyhow::Result<PreviewMail> {
         let address = mail.recipient.address.to_string();
         let name = format!("mail-{number:04}-{}", slug(&address));
-        let drawn = &mail.drawn;
-        let (text, html) = (&drawn.mail.text, &drawn.mail.html);
+        let built = &mail.built;
+        let (text, html) = (&built.mail.text, &built.mail.html);
         let files = [
             self.write(&format!("{name}.html"), html.as_bytes())?,
             self.write(&format!("{name}.txt"), text.as_bytes())?,
@@ -341,14 +341,14 @@ impl<'a> Files<'a> {
         ];
         Ok(PreviewMail {
             to: address,
-            subject: drawn.mail.subject.clone(),
-            shown: drawn.shown,
-            more: drawn.more,
+            subject: built.mail.subject.clone(),
+            shown: built.shown,
+            more: built.more,
             text_bytes: text.len(),
-            html_bytes: drawn.html_bytes,
+            html_bytes: built.html_bytes,
             html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
             letter_bytes: mail.letter.bytes.len(),
-            clipped: drawn.html_bytes.max(html.len()) > GMAIL_CLIPS_AT,
+            clipped: built.html_bytes.max(html.len()) > GMAIL_CLIPS_AT,
             files,
         })
     }

@@ -96,13 +96,13 @@ fn state(records_of_job: &[Record]) -> &'static str {
 
 /// Prints the status of each recipient of a job.
 pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
-    let sheet = JobRecords::new(ledger.records(job).await?);
-    let is_known = !(sheet.of("").is_empty() && sheet.recipients().is_empty());
-    let recipients = sheet.recipients().into_iter();
-    let rows = recipients.map(|rid| LedgerRow::new(rid, sheet.of(rid)));
+    let job_records = JobRecords::new(ledger.records(job).await?);
+    let is_known = !(job_records.of("").is_empty() && job_records.recipients().is_empty());
+    let recipients = job_records.recipients().into_iter();
+    let rows = recipients.map(|rid| LedgerRow::new(rid, job_records.of(rid)));
     let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
     let state = if is_known {
-        state(sheet.of(""))
+        state(job_records.of(""))
     } else {
         "unknown"
     };
@@ -240,9 +240,9 @@ pub(super) async fn show_doubts(
         if has_no_doubts(&ledger.records_of(job, "").await?) {
             continue;
         }
-        let sheet = JobRecords::new(ledger.records(job).await?);
-        for rid in sheet.recipients() {
-            let records = sheet.of(rid);
+        let job_records = JobRecords::new(ledger.records(job).await?);
+        for rid in job_records.recipients() {
+            let records = job_records.of(rid);
             let RecipientStatus::InDoubt { n: attempt, .. } = status_of(records)? else {
                 continue;
             };

@@ -20,7 +20,7 @@ use presign::disposition::is_passive;
 use presign::{ServerUrl, ServerUrlError};
 
 use super::PresignArgs;
-use super::books::PresignBooks;
+use super::recording::PresignBooks;
 use crate::cli::Cli;
 
 /// The characters of a link id besides letters and digits.
@@ -167,14 +167,14 @@ impl PresignArgs {
         }
     }
 
-    pub(super) fn wish(
+    pub(super) fn options(
         &self,
         config: Option<&Config>,
-        books: Option<&PresignBooks>,
+        recording: Option<&PresignBooks>,
     ) -> LinkOptions {
-        let identity = match (&self.link_id, books) {
+        let identity = match (&self.link_id, recording) {
             (Some(id), _) => Identity::Given(id.clone()),
-            (None, Some(books)) => Identity::Derived(books.keyring.deriver(Purpose::LinkId)),
+            (None, Some(recording)) => Identity::Derived(recording.keyring.deriver(Purpose::LinkId)),
             (None, None) => Identity::None,
         };
         let recipient = self.recipient.clone().map(Arc::new);

@@ -20,7 +20,7 @@ use presign::cloudfront::UrlPolicy;
 use serde_json::json;
 
 use super::PresignArgs;
-use super::books::PresignBooks;
+use super::recording::PresignBooks;
 use super::errors::{PresignError, advice};
 use super::found::ListingProgress;
 use super::keys::{KeyBatch, Keys, RECORDED, UNRECORDED};
@@ -29,9 +29,9 @@ use crate::cli::terminal;
 /// The state of the batches from keys to printed links.
 pub(super) struct PresignDesk<'a> {
     pub(super) arguments: &'a PresignArgs,
-    pub(super) wish: LinkOptions,
+    pub(super) options: LinkOptions,
     pub(super) direct: Direct,
-    pub(super) books: Option<PresignBooks>,
+    pub(super) recording: Option<PresignBooks>,
     pub(super) progress: ListingProgress,
     /// Whether links may end before the printed expiry, with the signing session: this is reported once.
     pub(super) may_end_early: Cell<bool>,
@@ -40,7 +40,7 @@ pub(super) struct PresignDesk<'a> {
 impl PresignDesk<'_> {
     pub(super) async fn hand_out(&self, keys: &mut Keys<'_>) -> anyhow::Result<()> {
         let mut text = Vec::new();
-        let most = match self.books {
+        let most = match self.recording {
             Some(_) => RECORDED,
             None => UNRECORDED,
         };
@@ -51,10 +51,10 @@ impl PresignDesk<'_> {
             let count = batch.keys.len();
             let links = self.sign(batch).await?;
             text.clear();
-            match &self.books {
+            match &self.recording {
                 // The lines are durable before a link is printed.
-                Some(books) => {
-                    let links = audit::record(links, &self.context(books), &books.log)
+                Some(recording) => {
+                    let links = audit::record(links, &self.context(recording), &recording.log)
                         .await
                         .map_err(OpenError::Audit)?;
                     self.spell(links.links(), links.lifetime(), &mut text)?;
@@ -74,7 +74,7 @@ impl PresignDesk<'_> {
             Via::S3 => self.hand_of_s3(&bucket).await?,
             Via::Cloudfront => self.hand_of_cloudfront(&bucket)?,
         };
-        let links = direct::sign(&self.wish, &bucket, keys, &hand, access_key_id, lifetime);
+        let links = direct::sign(&self.options, &bucket, keys, &hand, access_key_id, lifetime);
         Ok(links.map_err(|error| match error {
             SignError::FileName(error) => PresignError::Filename(error),
             SignError::CloudFront(error) => PresignError::CloudFront(error),
@@ -178,15 +178,15 @@ impl PresignDesk<'_> {
         }
     }
 
-    fn context<'a>(&'a self, books: &'a PresignBooks) -> Context<'a> {
+    fn context<'a>(&'a self, recording: &'a PresignBooks) -> Context<'a> {
         Context {
             job: direct::JOB,
             connection: self.connection(),
-            role: books.role.as_deref(),
+            role: recording.role.as_deref(),
             message_id: None,
             attempt: 1,
             kind: LinkKind::Named,
-            names: &books.names,
+            names: &recording.names,
         }
     }
 

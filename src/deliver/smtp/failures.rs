@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::brake::Slowed;
+use super::adaptive_rate::Slowed;
 use super::dialogue::{Cause, DialogueStep, Failure};
 use super::refusals::Addressee;
 use super::reply::Reply;
@@ -95,7 +95,7 @@ impl Relay {
     /// The relay accepted a mail.
     pub(super) fn took(&self) {
         self.inner.accepted.fetch_add(1, Ordering::Relaxed);
-        self.inner.brake.accepted();
+        self.inner.adaptive_rate.accepted();
         self.got_as_far_as(DialogueStep::Dot);
     }
 
@@ -127,7 +127,7 @@ impl Relay {
         if let Cause::Said(reply) = &failure.cause {
             self.apply(judge(failure.step, reply), &failure.words());
         }
-        match self.inner.brake.pause() {
+        match self.inner.adaptive_rate.pause() {
             Some(left) if left > PATIENCE => self.paused(left),
             Some(_) | None => self.trouble(Trouble::of(failure, self.inner.config.tls)),
         }
@@ -172,7 +172,7 @@ impl Relay {
         refusal: Option<Trouble>,
     ) -> RelayError {
         let step = DialogueStep::Dot.as_str();
-        self.trouble(match self.inner.brake.pause() {
+        self.trouble(match self.inner.adaptive_rate.pause() {
             Some(left) if left > PATIENCE => return self.paused(left),
             Some(_) | None => refusal.unwrap_or(Trouble::NotNow { step, words }),
         })
@@ -188,8 +188,8 @@ impl Relay {
     /// Slows the whole relay down if the reply asks for it; logged once, however many connections get such a reply.
     pub(super) fn apply(&self, verdict: ReplyVerdict, words: &str) {
         let slowed = match verdict {
-            ReplyVerdict::TooFast => self.inner.brake.slow_down(),
-            ReplyVerdict::QuotaSpent => self.inner.brake.rest(),
+            ReplyVerdict::TooFast => self.inner.adaptive_rate.slow_down(),
+            ReplyVerdict::QuotaSpent => self.inner.adaptive_rate.rest(),
             _ => None,
         };
         let Some(Slowed { pause, cost }) = slowed else {

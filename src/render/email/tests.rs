@@ -64,7 +64,7 @@ fn first_of_each_folder(text: &str) -> String {
     kept.join("\n")
 }
 
-fn drawn(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> RenderedDigest {
+fn built(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> RenderedDigest {
     let mut digest = Digest::new(plan);
     digest.push(links);
     let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
@@ -77,7 +77,7 @@ fn drawn(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Rend
         manifest_url: None,
         settings: &settings,
     };
-    draw(installed(), &letter).unwrap()
+    build(installed(), &letter).unwrap()
 }
 
 #[test]
@@ -683,7 +683,7 @@ fn everybody_is_told_the_time_by_their_own_clock() {
             manifest_url: None,
             settings: &settings,
         };
-        let text = draw(installed(), &letter).unwrap().mail.text;
+        let text = build(installed(), &letter).unwrap().mail.text;
         text.lines()
             .find(|line| line.contains("2026"))
             .unwrap()
@@ -720,9 +720,9 @@ fn an_empty_job_says_so() {
 #[test]
 fn what_is_not_shown_is_counted_by_folder_in_both_parts() {
     let plan = plan_for("report", "shoot/", &json!({}));
-    let drawn = drawn(&plan, &shoot(40), Some(&page()));
-    assert_eq!((drawn.shown, drawn.more), (25, 96));
-    insta::assert_snapshot!(drawn.mail.text.split("and 96").nth(1).unwrap(), @r"
+    let built = built(&plan, &shoot(40), Some(&page()));
+    assert_eq!((built.shown, built.more), (25, 96));
+    insta::assert_snapshot!(built.mail.text.split("and 96").nth(1).unwrap(), @r"
          more files (384 MB)
           Day 1/ · 32 more, 128 MB
           Day 2/ · 32 more, 128 MB
@@ -737,7 +737,7 @@ fn what_is_not_shown_is_counted_by_folder_in_both_parts() {
         "Tag 3 – Süd",
         "and 96 more files (384 MB)",
     ] {
-        assert!(drawn.mail.html.contains(told), "{told}");
+        assert!(built.mail.html.contains(told), "{told}");
     }
 }
 
@@ -783,7 +783,7 @@ fn what_a_job_brings_along_is_shown_and_never_read_as_a_template() {
         manifest_url: None,
         settings: &settings,
     };
-    let mail = draw(installed(), &letter).unwrap().mail;
+    let mail = build(installed(), &letter).unwrap().mail;
     assert_eq!(mail.subject, hostile);
     assert!(
         mail.text.starts_with(&format!("Guten Tag {hostile},")),
@@ -818,7 +818,7 @@ fn what_has_no_value_in_the_job_is_told_with_its_line() {
         manifest_url: None,
         settings: &settings,
     };
-    insta::assert_snapshot!(draw(&templates, &letter).unwrap_err(), @"the job's field email.subject uses {{costumer}}, which has no value here; known are: customer, recipient.name, recipient.address, recipient.locale, job.id");
+    insta::assert_snapshot!(build(&templates, &letter).unwrap_err(), @"the job's field email.subject uses {{costumer}}, which has no value here; known are: customer, recipient.name, recipient.address, recipient.locale, job.id");
 }
 
 #[test]
@@ -926,12 +926,12 @@ fn what_does_not_fit_is_counted_in_both_parts() {
     let links: Vec<Link> = (0..500)
         .map(|n| link_to(&format!("{n}.pdf"), 1_000_000, url(n)))
         .collect();
-    let drawn = drawn(&daily(), &audited(links, &[]), None);
-    let (html, text) = (&drawn.mail.html, &drawn.mail.text);
+    let built = built(&daily(), &audited(links, &[]), None);
+    let (html, text) = (&built.mail.html, &built.mail.text);
     let budget = MailSettings::HTML_BUDGET_BYTES;
-    assert!(drawn.html_bytes <= budget && drawn.html_bytes > budget * 9 / 10);
+    assert!(built.html_bytes <= budget && built.html_bytes > budget * 9 / 10);
     let shown = hrefs(html).len();
-    assert_eq!(drawn.shown, shown as u64);
+    assert_eq!(built.shown, shown as u64);
     let told = format!("and {} more files ({} MB)", 500 - shown, 500 - shown);
     assert!(
         html.contains(&told) && text.contains(&told),
@@ -985,19 +985,19 @@ proptest! {
             (0..missed).map(|_| (name.as_str(), Unlinkable::DotSegments)).collect();
         let links = audited(many(count, folders, url_bytes, &name), &missed);
         let page = PresignedUrl::new(format!("https://p.example/{}", "&=".repeat(url_bytes / 2)));
-        let drawn = drawn(&plan, &links, Some(&page).filter(|_| with_page));
-        let html = &drawn.mail.html;
-        prop_assert!(drawn.html_bytes <= MailSettings::HTML_BUDGET_BYTES);
-        prop_assert_eq!(drawn.html_bytes, fit::encoded_len(html));
-        prop_assert_eq!(drawn.shown + drawn.more, count as u64);
+        let built = built(&plan, &links, Some(&page).filter(|_| with_page));
+        let html = &built.mail.html;
+        prop_assert!(built.html_bytes <= MailSettings::HTML_BUDGET_BYTES);
+        prop_assert_eq!(built.html_bytes, fit::encoded_len(html));
+        prop_assert_eq!(built.shown + built.more, count as u64);
         if template != "gallery-invite" || !with_page {
             let of_files = |found: &String| found.starts_with("https://b.example/");
             let shown = hrefs(html).iter().filter(|href| of_files(href)).count();
-            prop_assert_eq!(shown as u64, drawn.shown);
-            prop_assert_eq!(drawn.mail.text.matches("\nhttps://b.example/").count(), shown);
-            let told = format!("and {} more file", settings_number(drawn.more));
-            prop_assert_eq!(html.contains(&told), drawn.more > 0);
-            prop_assert_eq!(drawn.mail.text.contains(&told), drawn.more > 0);
+            prop_assert_eq!(shown as u64, built.shown);
+            prop_assert_eq!(built.mail.text.matches("\nhttps://b.example/").count(), shown);
+            let told = format!("and {} more file", settings_number(built.more));
+            prop_assert_eq!(html.contains(&told), built.more > 0);
+            prop_assert_eq!(built.mail.text.contains(&told), built.more > 0);
         }
     }
 }
@@ -1026,7 +1026,7 @@ fn a_template_that_is_too_long_by_itself_is_an_error() {
         manifest_url: None,
         settings: &settings,
     };
-    let error = draw(&templates, &letter).unwrap_err();
+    let error = build(&templates, &letter).unwrap_err();
     assert!(
         matches!(error, RenderError::TooLarge { budget: 2000, .. }),
         "{error}"

@@ -285,7 +285,7 @@ impl<'a> View<'a> {
         letter: &MailRequest<'a>,
         language: &'a Language,
         topic: Option<&str>,
-        sheet: &'a MailRows<'a>,
+        mail_rows: &'a MailRows<'a>,
     ) -> Self {
         let MailRequest {
             plan,
@@ -294,7 +294,7 @@ impl<'a> View<'a> {
             settings,
             ..
         } = *letter;
-        let files: Vec<&MailRow<'_>> = sheet.rows.iter().take(GLIMPSE).collect();
+        let files: Vec<&MailRow<'_>> = mail_rows.rows.iter().take(GLIMPSE).collect();
         let glimpsed = files.len() as u64;
         // The job's id is for operators: it says nothing to a reader.
         let (named, sender) = (plan.title(), settings.sender_name.as_str());
@@ -351,10 +351,10 @@ impl<'a> View<'a> {
     }
 
     /// Shows the first `count` rows of `sheet`, and counts the rest.
-    pub(super) fn show(&mut self, sheet: &'a MailRows<'a>, count: usize) {
-        self.files = sheet.chosen(count);
-        let hidden = sheet.total.without(weight(&self.files));
-        let (groups, elsewhere) = sheet.grouped(&self.files);
+    pub(super) fn show(&mut self, mail_rows: &'a MailRows<'a>, count: usize) {
+        self.files = mail_rows.chosen(count);
+        let hidden = mail_rows.total.without(weight(&self.files));
+        let (groups, elsewhere) = mail_rows.grouped(&self.files);
         self.more = hidden.map(|hidden| match self.grouped {
             true => more(&groups, elsewhere, hidden),
             false => more(&[], FileCount::default(), hidden),

@@ -284,15 +284,15 @@ async fn a_reply_in_doubt_ends_with_the_patience_of_its_job_and_a_refusal_when_o
         let server = BadRelay::start(rules.to_vec()).await;
         let dir = tempfile::tempdir().unwrap();
         let mailer = mailer(&row, server.port, dir.path());
-        let (books, ledger, _writer) = books(dir.path());
+        let (recording, ledger, _writer) = recording(dir.path());
         let mut seen = Vec::new();
         for round in 0..3 {
             let job: JobId = "daily".parse().unwrap();
-            let turn = send(&job, &people[1], 10, RetryWindow::Over, &mailer, &books).await;
+            let turn = send(&job, &people[1], 10, RetryWindow::Over, &mailer, &recording).await;
             seen.push(word(&turn));
             if others_are_taken {
                 let other: JobId = format!("other-{round}").parse().unwrap();
-                let turn = send(&other, &people[0], 10, RetryWindow::Left, &mailer, &books).await;
+                let turn = send(&other, &people[0], 10, RetryWindow::Left, &mailer, &recording).await;
                 assert_eq!(word(&turn), "accepted");
             }
         }
@@ -312,17 +312,17 @@ async fn play(row: &Row) -> String {
     let server = BadRelay::start(row.rules.clone()).await;
     let dir = tempfile::tempdir().unwrap();
     let mailer = mailer(row, server.port, dir.path());
-    let (books, ledger, _writer) = books(dir.path());
+    let (recording, ledger, _writer) = recording(dir.path());
     let job: JobId = "job".parse().unwrap();
     let (mut turns, mut said) = (Vec::new(), Vec::new());
     for name in ["ann", "bo", "cy"] {
         let recipient = Recipient::parse(&format!("{name}@acme.example")).unwrap();
         let text_bytes = if name == "bo" { row.text_bytes } else { 1000 };
         let patience = RetryWindow::Left;
-        let turn = send(&job, &recipient, text_bytes, patience, &mailer, &books).await;
+        let turn = send(&job, &recipient, text_bytes, patience, &mailer, &recording).await;
         turns.push(word(&turn));
-        let sheet = JobRecords::new(ledger.records(&job).await.unwrap());
-        let records = sheet.of(&books.rid(&recipient));
+        let job_records = JobRecords::new(ledger.records(&job).await.unwrap());
+        let records = job_records.of(&recording.rid(&recipient));
         let outcome = records.iter().find(|record| record.kind == Kind::Outcome);
         said.push(match outcome {
             Some(outcome) => outcome.body["outcome"].as_str().unwrap().to_owned(),
@@ -351,7 +351,7 @@ async fn send(
     text_bytes: usize,
     patience: RetryWindow,
     mailer: &Mailer,
-    books: &DeliveryLedger,
+    recording: &DeliveryLedger,
 ) -> Result<DeliveryResult, JobError> {
     let from = "reports@sender.example".parse().unwrap();
     let line = format!("{}\r\n", "x".repeat(70));
@@ -377,7 +377,7 @@ async fn send(
         patience,
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
-    deliver(&letter, &errand, way, mailer, books, || {
+    deliver(&letter, &errand, way, mailer, recording, || {
         Ok(handout::cancellation::Cancellation::default().commit()?)
     })
     .await
@@ -441,7 +441,7 @@ fn mailer(row: &Row, port: u16, dir: &std::path::Path) -> Mailer {
     Mailer::Smtp(Relays::new(&mail, &environment, &progress, clock::system).unwrap())
 }
 
-fn books(
+fn recording(
     dir: &std::path::Path,
 ) -> (
     DeliveryLedger,
@@ -451,7 +451,7 @@ fn books(
     let settings = AuditSettings::new(dir.join("audit"), SigningKey::from_seed(&[1; 32]));
     let (audit, writer) = AuditLog::open(&settings, "test", clock::system).unwrap();
     let ledger = Arc::new(MemoryLedger::default());
-    let books = DeliveryLedger {
+    let recording = DeliveryLedger {
         ledger: Arc::<MemoryLedger>::clone(&ledger),
         audit,
         issued: Issued::default(),
@@ -461,5 +461,5 @@ fn books(
         progress: Progress::default(),
         clock: clock::system,
     };
-    (books, ledger, writer)
+    (recording, ledger, writer)
 }

@@ -269,7 +269,7 @@ pub(crate) fn email_job(id: &str) -> Value {
 }
 
 /// The worker options for tests: short polls, quick shutdown.
-pub(crate) fn pace() -> WorkerOptions {
+pub(crate) fn options() -> WorkerOptions {
     WorkerOptions {
         max_in_flight: 4,
         visibility_timeout: Duration::from_secs(60),
@@ -296,7 +296,7 @@ pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
         queue,
         opened.services.clone(),
         opened.rules.clone(),
-        pace(),
+        options(),
         clock::system,
     );
     let ended = tokio::time::timeout(PATIENCE, Box::pin(worker.run(settled)))

@@ -32,11 +32,11 @@ fn shown(files: usize, folders: usize, order: &str, rows: usize) -> (Value, usiz
         settings: &settings,
     };
     let names = named_folders(&digest);
-    let sheet = MailRows::new(&letter, &names, rows);
+    let mail_rows = MailRows::new(&letter, &names, rows);
     let language = installed().strings().language("en");
-    let mut view = View::new(&letter, language, None, &sheet);
-    view.show(&sheet, sheet.most());
-    (serde_json::to_value(view).unwrap(), sheet.most())
+    let mut view = View::new(&letter, language, None, &mail_rows);
+    view.show(&mail_rows, mail_rows.most());
+    (serde_json::to_value(view).unwrap(), mail_rows.most())
 }
 
 fn sum(list: &Value, field: &str) -> u64 {

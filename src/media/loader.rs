@@ -15,7 +15,7 @@ use super::{Picture, Pictures, format};
 use crate::cancellation::Cancellation;
 use crate::edge::EdgeError;
 use crate::keyring::sha256_hex;
-use crate::ledger::shelf::PictureCache;
+use crate::ledger::picture_cache::PictureCache;
 use crate::links::listing::Entry;
 use crate::plan::Plan;
 use crate::store::{ObjectMeta, ObjectStore};
@@ -51,7 +51,7 @@ pub struct PictureSettings {
 pub struct PictureLoader<'a> {
     plan: &'a Plan,
     store: &'a dyn ObjectStore,
-    shelf: Option<&'a dyn PictureCache>,
+    picture_cache: Option<&'a dyn PictureCache>,
     stop: &'a Cancellation,
     at_once: usize,
     failures: AtomicU32,
@@ -76,7 +76,7 @@ impl<'a> PictureLoader<'a> {
     pub fn new(
         plan: &'a Plan,
         store: &'a dyn ObjectStore,
-        shelf: Option<&'a dyn PictureCache>,
+        picture_cache: Option<&'a dyn PictureCache>,
         settings: PictureSettings,
         stop: &'a Cancellation,
     ) -> Self {
@@ -84,7 +84,7 @@ impl<'a> PictureLoader<'a> {
         Self {
             plan,
             store,
-            shelf,
+            picture_cache,
             stop,
             at_once: at_once.max(1),
             failures: AtomicU32::new(0),
@@ -179,10 +179,10 @@ impl<'a> PictureLoader<'a> {
     /// The results of earlier jobs: none, an unreadable picture, or a picture.
     async fn recall(&self, names: &[String], until: Instant) -> Vec<Option<Option<Picture>>> {
         let nothing = || vec![None; names.len()];
-        let Some(shelf) = self.shelf.filter(|_| !names.is_empty()) else {
+        let Some(picture_cache) = self.picture_cache.filter(|_| !names.is_empty()) else {
             return nothing();
         };
-        match self.stop.or(timeout_at(until, shelf.recall(names))).await {
+        match self.stop.or(timeout_at(until, picture_cache.recall(names))).await {
             Ok(Ok(Ok(kept))) => {
                 let read = |text: String| serde_json::from_str(&text).ok();
                 let kept = kept.into_iter().map(|text| text.and_then(read));
@@ -200,7 +200,7 @@ impl<'a> PictureLoader<'a> {
 
     /// Stores the results for later jobs. A failure to store them is ignored.
     async fn keep(&self, names: &[String], found: &[(usize, Option<Picture>)], until: Instant) {
-        let Some(shelf) = self.shelf else { return };
+        let Some(picture_cache) = self.picture_cache else { return };
         let things: Vec<(String, String)> = found
             .iter()
             .map(|(at, picture)| {
@@ -212,7 +212,7 @@ impl<'a> PictureLoader<'a> {
             return;
         }
         // A little longer than the inspection's deadline, so that the last results are stored too.
-        let kept = timeout(GET_TIMEOUT.max(until - Instant::now()), shelf.keep(&things));
+        let kept = timeout(GET_TIMEOUT.max(until - Instant::now()), picture_cache.keep(&things));
         if let Ok(Ok(Err(error))) = self.stop.or(kept).await {
             self.shelf_failed(&error);
         }
@@ -346,31 +346,31 @@ mod tests {
     async fn a_store_that_does_not_answer_is_given_up_and_so_is_a_job_that_stops() {
         let plan = crate::render::samples::plan("", &json!({}));
         let stop = Cancellation::default();
-        let album = PictureLoader {
+        let loader = PictureLoader {
             plan: &plan,
             store: &Silent,
-            shelf: None,
+            picture_cache: None,
             stop: &stop,
             at_once: 8,
             failures: AtomicU32::new(0),
             state: Mutex::new(state(1000)),
         };
         let began = Instant::now();
-        let pictures = album.page(0, &photos(500)).await;
+        let pictures = loader.page(0, &photos(500)).await;
         assert!(pictures.of(&"0.jpg".parse().unwrap()).is_none());
         assert_eq!(
             began.elapsed().as_secs(),
             20,
             "eight at once, until ten have failed"
         );
-        album.page(0, &photos(500)).await;
-        album.page(1, &photos(500)).await;
+        loader.page(0, &photos(500)).await;
+        loader.page(1, &photos(500)).await;
         assert_eq!(began.elapsed().as_secs(), 20, "nobody is asked again");
 
-        album.failures.store(0, Ordering::Relaxed);
-        *album.state.lock().await = state(1000);
+        loader.failures.store(0, Ordering::Relaxed);
+        *loader.state.lock().await = state(1000);
         stop.cancel();
-        album.page(0, &photos(500)).await;
+        loader.page(0, &photos(500)).await;
         assert_eq!(began.elapsed().as_secs(), 20);
     }
 

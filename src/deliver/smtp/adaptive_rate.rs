@@ -141,12 +141,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_complaint_halves_the_rate_and_doubles_the_pause() {
-        let brake = AdaptiveRate::new();
-        assert_eq!((brake.cost(), brake.pause()), (1, None));
+        let adaptive_rate = AdaptiveRate::new();
+        assert_eq!((adaptive_rate.cost(), adaptive_rate.pause()), (1, None));
         let mut seen = Vec::new();
         for _ in 0..11 {
-            let slowed = brake.slow_down().unwrap();
-            assert_eq!(brake.slow_down(), None, "what is known is said once");
+            let slowed = adaptive_rate.slow_down().unwrap();
+            assert_eq!(adaptive_rate.slow_down(), None, "what is known is said once");
             seen.push((slowed.pause.as_secs(), slowed.cost));
             tokio::time::sleep(slowed.pause).await;
         }
@@ -156,34 +156,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_quiet_minute_takes_one_step_back() {
-        let brake = AdaptiveRate::new();
+        let adaptive_rate = AdaptiveRate::new();
         for _ in 0..3 {
-            let slowed = brake.slow_down().unwrap();
+            let slowed = adaptive_rate.slow_down().unwrap();
             tokio::time::sleep(slowed.pause).await;
         }
-        assert_eq!(brake.cost(), 8);
+        assert_eq!(adaptive_rate.cost(), 8);
         tokio::time::sleep(secs(59)).await;
-        assert_eq!(brake.cost(), 8);
+        assert_eq!(adaptive_rate.cost(), 8);
         tokio::time::sleep(secs(1)).await;
-        assert_eq!(brake.cost(), 4);
+        assert_eq!(adaptive_rate.cost(), 4);
         tokio::time::sleep(secs(600)).await;
-        assert_eq!((brake.cost(), brake.pause()), (1, None));
-        assert_eq!(brake.slow_down().unwrap().pause, INITIAL_PAUSE);
+        assert_eq!((adaptive_rate.cost(), adaptive_rate.pause()), (1, None));
+        assert_eq!(adaptive_rate.slow_down().unwrap().pause, INITIAL_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_spent_quota_is_a_rest_at_the_old_rate_that_doubles_until_a_mail_is_accepted() {
-        let brake = AdaptiveRate::new();
+        let adaptive_rate = AdaptiveRate::new();
         let mut rests = Vec::new();
         for _ in 0..8 {
-            let slowed = brake.rest().unwrap();
-            assert_eq!((brake.rest(), slowed.cost), (None, 1));
-            assert_eq!(brake.pause(), Some(slowed.pause));
+            let slowed = adaptive_rate.rest().unwrap();
+            assert_eq!((adaptive_rate.rest(), slowed.cost), (None, 1));
+            assert_eq!(adaptive_rate.pause(), Some(slowed.pause));
             rests.push(slowed.pause.as_secs() / 60);
             tokio::time::sleep(slowed.pause).await;
         }
         assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60]);
-        brake.accepted();
-        assert_eq!(brake.rest().unwrap().pause, secs(60));
+        adaptive_rate.accepted();
+        assert_eq!(adaptive_rate.rest().unwrap().pause, secs(60));
     }
 }
