@@ -280,7 +280,7 @@ pub async fn open(
     };
     let services = Services {
         signing,
-        recording: recording,
+        recording,
         presenting,
         sending,
         at_once,

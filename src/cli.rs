@@ -1,7 +1,6 @@
 //! The command line: one file for each command, and their common parts.
 
 mod audit;
-mod beside;
 mod check;
 #[cfg(feature = "embedded")]
 mod demo;
@@ -17,6 +16,7 @@ mod presign;
 mod reference;
 mod reload;
 mod run;
+mod supervision;
 mod terminal;
 
 use std::path::PathBuf;

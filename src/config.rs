@@ -5,8 +5,8 @@
 
 mod audit;
 mod deadlines;
+pub(crate) mod distribution;
 mod encryption;
-pub(crate) mod front;
 mod helo;
 mod letter;
 pub(crate) mod load;

@@ -424,7 +424,7 @@ pub struct DeliveryAttempt<'a> {
 /// `E` is the caller's error: from `may_go_on`, the relay, the ledger or the audit log.
 pub async fn deliver<E>(
     letter: &Letter,
-    errand: &DeliveryAttempt<'_>,
+    delivery: &DeliveryAttempt<'_>,
     way: Route<'_>,
     mailer: &Mailer,
     recording: &DeliveryLedger,
@@ -435,7 +435,7 @@ where
 {
     let DeliveryAttempt {
         job, recipient, n, ..
-    } = *errand;
+    } = *delivery;
     let rid = recording.rid(recipient);
     let attempt = AttemptRecord {
         job,
@@ -445,8 +445,8 @@ where
         message_id: &letter.message_id,
     };
     let opening = match way.open(letter).await? {
-        Handshake::Deferred(not_now) if !not_now.is_a_no(errand, &rid, mailer) => {
-            return Err(not_now.put_off(errand, &rid, mailer).into());
+        Handshake::Deferred(not_now) if !not_now.is_a_no(delivery, &rid, mailer) => {
+            return Err(not_now.put_off(delivery, &rid, mailer).into());
         }
         opening => opening,
     };
@@ -460,7 +460,7 @@ where
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
         Handshake::Ready(opened) => match opened.send_and_tell(letter).await {
-            SendOutcome::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => {
+            SendOutcome::NotSent(not_now) if not_now.is_a_no(delivery, &rid, mailer) => {
                 not_now.given_up()
             }
             sent => sent,
@@ -471,7 +471,7 @@ where
     failpoint::pass(Failpoint::Replied);
     let outcome = sent.outcome();
     recording.conclude::<E>(&attempt, &outcome).await?;
-    settle(errand, &rid, sent, mailer, recording)?;
+    settle(delivery, &rid, sent, mailer, recording)?;
     if let Some(later) = mailer.later() {
         later.forget(job, &rid);
     }
@@ -480,7 +480,7 @@ where
 
 /// Whether a recorded outcome is final for the recipient; the reason, if it is not.
 fn settle(
-    errand: &DeliveryAttempt<'_>,
+    delivery: &DeliveryAttempt<'_>,
     rid: &str,
     sent: SendOutcome,
     mailer: &Mailer,
@@ -488,9 +488,9 @@ fn settle(
 ) -> Result<(), DeliverError> {
     match sent {
         SendOutcome::Accepted { .. } | SendOutcome::Rejected { .. } => Ok(()),
-        SendOutcome::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
+        SendOutcome::NotSent(not_now) => Err(not_now.put_off(delivery, rid, mailer)),
         SendOutcome::Unknown { .. }
-            if errand.on_doubt == OnDoubt::Hold && recording.resolver.is_none() =>
+            if delivery.on_doubt == OnDoubt::Hold && recording.resolver.is_none() =>
         {
             Ok(())
         }
@@ -505,14 +505,14 @@ impl Deferral {
     const WITHOUT_CODE: u16 = 451;
 
     /// Whether the deferral becomes final: it is about this mail, and the mail was deferred for too long.
-    fn is_a_no(&self, errand: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> bool {
-        let (RetryWindow::Over, Some(later)) = (errand.patience, mailer.later()) else {
+    fn is_a_no(&self, delivery: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> bool {
+        let (RetryWindow::Over, Some(later)) = (delivery.patience, mailer.later()) else {
             return false;
         };
         match self.because {
-            DeferralReason::Later(_) => later.is_often(errand.job, rid),
+            DeferralReason::Later(_) => later.is_often(delivery.job, rid),
             DeferralReason::Unclear { accepted, .. } => {
-                later.is_often_and_others_are_taken(errand.job, rid, accepted)
+                later.is_often_and_others_are_taken(delivery.job, rid, accepted)
             }
             DeferralReason::Failed(_) => false,
         }
@@ -527,22 +527,22 @@ impl Deferral {
     }
 
     /// Records the deferral for the next delivery.
-    fn put_off(self, errand: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> DeliverError {
+    fn put_off(self, delivery: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> DeliverError {
         let later = mailer.later();
         match self.because {
             DeferralReason::Later(kind) => DeliverError::Later {
-                masked: errand.recipient.masked(),
+                masked: delivery.recipient.masked(),
                 after: later
-                    .map(|later| later.put_off(errand.job, rid, kind))
+                    .map(|later| later.put_off(delivery.job, rid, kind))
                     .unwrap_or_default(),
                 words: self.words,
             },
             DeferralReason::Unclear { error, accepted } => {
                 if let Some(later) = later {
-                    later.note(errand.job, rid, accepted);
+                    later.note(delivery.job, rid, accepted);
                     // The job's other recipients come first in the next delivery.
                     if error.needs_a_person() {
-                        later.refused(errand.job, rid);
+                        later.refused(delivery.job, rid);
                     }
                 }
                 error.into()

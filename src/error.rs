@@ -21,8 +21,8 @@ use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, ParseJobError};
 use crate::ledger::LedgerError;
 use crate::links::SignError;
-use crate::links::kept::KeptError;
 use crate::links::listing::GatherError;
+use crate::links::saved::SavedError;
 use crate::links::signer::SignerError;
 use crate::plan::{Aged, PlanError};
 use crate::render::RenderError;
@@ -200,12 +200,12 @@ impl Default for RetryLimits {
     }
 }
 
-impl From<KeptError> for JobError {
-    fn from(error: KeptError) -> Self {
+impl From<SavedError> for JobError {
+    fn from(error: SavedError) -> Self {
         match error {
-            KeptError::Gather(error) => error.into(),
-            KeptError::Ledger(error) => error.into(),
-            KeptError::Stopped(stopped) => stopped.into(),
+            SavedError::Gather(error) => error.into(),
+            SavedError::Ledger(error) => error.into(),
+            SavedError::Stopped(stopped) => stopped.into(),
         }
     }
 }

@@ -44,10 +44,10 @@
 pub mod lease;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
+pub mod picture_cache;
 pub mod resolve;
 pub mod resolver;
 pub mod s3;
-pub mod picture_cache;
 pub mod sqlite;
 pub mod status;
 

@@ -8,20 +8,20 @@ mod as_listed;
 pub mod connection;
 pub(crate) mod credentials;
 pub mod direct;
+pub mod distribution;
 mod example;
-pub mod front;
-pub mod kept;
 pub mod lines;
+pub mod link_trial;
 pub mod linkable;
 mod lister;
 pub mod listing;
 pub mod order;
 mod presentation;
 mod ranges;
+pub mod saved;
 pub mod signer;
 mod sorted;
 pub mod walk;
-pub mod way;
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
 use crate::job::{Bucket, ContentDisposition, FileName, Key, PhraseScope};
 use crate::keyring::Deriver;
-use crate::links::front::FrontSigning;
+use crate::links::distribution::DistributionSigning;
 use crate::links::listing::Entry;
 use crate::links::presentation::{PresentationOptions, RequestedName, present};
 
@@ -134,7 +134,7 @@ pub enum UrlSigner {
     /// S3 verifies it.
     S3(Box<Presigner>),
     /// CloudFront verifies it.
-    CloudFront(FrontSigning),
+    CloudFront(DistributionSigning),
 }
 
 /// Signs the links of a job.
@@ -198,7 +198,9 @@ pub fn sign(
                 let given = given_name(plan, &object.key, audience)?;
                 let options = options(plan, given.as_deref());
                 let scratch = &mut content_disposition;
-                links.push(sign_one(plan, object, &options, signing, &link_ids, scratch)?);
+                links.push(sign_one(
+                    plan, object, &options, signing, &link_ids, scratch,
+                )?);
             }
             Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
         }

@@ -3,13 +3,13 @@
 //! Nothing is decoded: only headers are read, every number in them is bounded, and malformed input counts as unknown. An unknown
 //! picture shifts the gallery's layout while it loads, and never fails a job.
 
-mod loader;
 mod bitmap;
 mod boxes;
 mod format;
 mod gif;
 mod head;
 mod jpeg;
+mod loader;
 mod png;
 mod size;
 mod thumbnail;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use loader::{PictureLoader, PictureSettings};
 pub use format::PictureFormat;
+pub use loader::{PictureLoader, PictureSettings};
 
 use self::size::PictureSize;
 use crate::job::Key;

@@ -5,9 +5,9 @@
 
 mod audience;
 pub mod expiry;
+mod origin_scope;
 mod overflow;
 pub mod policy;
-mod reach;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use audience::Audience;
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
+pub use origin_scope::{OriginScope, ResponseOverrides};
 pub use overflow::Shortage;
 pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
-pub use reach::{OriginScope, ResponseOverrides};
 
 use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
@@ -164,7 +164,7 @@ pub struct SignerFacts {
     /// When the credentials for S3 end.
     pub credentials_end: CredentialsEnd,
     /// The scope of CloudFront links, if any can be signed.
-    pub reach: Option<OriginScope>,
+    pub origin_scope: Option<OriginScope>,
     /// How far the store's clock is ahead of ours, if it is known: links are dated by the store's clock.
     pub skew: Option<SignedDuration>,
 }
@@ -345,7 +345,7 @@ pub fn draw_with(
     let rule = policy.allow(job, &objects, &places())?;
     check_templates(job, installed)?;
     if job.links.via == Via::Cloudfront {
-        check_reach(job, &objects, signer.reach.as_ref())?;
+        check_reach(job, &objects, signer.origin_scope.as_ref())?;
     }
     check_recipient_phrases(job, &scope)?;
     let gallery = gallery.zip(gallery_place);
@@ -407,9 +407,11 @@ pub fn draw_with(
         overrides: match job.links.via {
             Via::S3 => ResponseOverrides::Forwarded,
             Via::Cloudfront => signer
-                .reach
+                .origin_scope
                 .as_ref()
-                .map_or_else(ResponseOverrides::default, |reach| reach.overrides),
+                .map_or_else(ResponseOverrides::default, |origin_scope| {
+                    origin_scope.overrides
+                }),
         },
         lifetime,
         expiry_guard: policy.links.expiry_guard,
@@ -615,13 +617,18 @@ fn check_languages(job: &Job, languages: &[&str]) -> Result<(), PlanError> {
 }
 
 /// Whether CloudFront links can open everything that the job hands out.
-fn check_reach(job: &Job, objects: &Objects, reach: Option<&OriginScope>) -> Result<(), PlanError> {
+fn check_reach(
+    job: &Job,
+    objects: &Objects,
+    origin_scope: Option<&OriginScope>,
+) -> Result<(), PlanError> {
     let starts: Vec<&str> = match objects {
         Objects::Under(prefix, _) => vec![prefix.as_str()],
         Objects::Named(keys) => keys.iter().map(Key::as_str).collect(),
     };
     let bucket = &job.from.bucket;
-    let is_covered = |start: &str| reach.is_some_and(|reach| reach.covers(bucket, start));
+    let is_covered =
+        |start: &str| origin_scope.is_some_and(|origin_scope| origin_scope.covers(bucket, start));
     match starts.into_iter().find(|start| !is_covered(start)) {
         None => Ok(()),
         Some(start) => Err(PlanError::NoCloudfront {

@@ -5,12 +5,12 @@
 //! lease stops.
 
 mod backlog;
+mod groups;
 pub mod lease;
 mod memory;
 mod outcome;
 pub mod probe;
 pub mod settle;
-mod turn;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -41,9 +41,9 @@ use crate::run::JobRun;
 use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::text::chain;
 use crate::worker::backlog::Backlog;
+use crate::worker::groups::MessageGroup;
 use crate::worker::lease::{HeldMessage, Lease};
 use crate::worker::settle::Settled;
-use crate::worker::turn::MessageGroup;
 
 /// The pause after a failed receive, at first and at most. The maximum decides how long a recovered queue stays
 /// untried.
@@ -300,7 +300,7 @@ impl Worker {
                     pause = INITIAL_PAUSE;
                     let (messages, permits): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
                     // A group is worked in one slot; other groups use the slots of the messages that wait in it.
-                    for (turn, permit) in turn::turns(messages).into_iter().zip(permits) {
+                    for (turn, permit) in groups::turns(messages).into_iter().zip(permits) {
                         let slot = Slot::new(permit);
                         tasks.spawn(self.now().work_in_turn(turn, slot, stop.clone()));
                     }
@@ -505,7 +505,7 @@ impl Worker {
         while !waiting.is_empty() {
             // The message before may have given the slot back, and all slots may be taken for long.
             let taken = stop.or(slot.take());
-            if turn::holding(queue, &waiting, visibility, taken)
+            if groups::holding(queue, &waiting, visibility, taken)
                 .await
                 .is_err()
             {
@@ -515,7 +515,7 @@ impl Worker {
                 break;
             };
             let work = Box::pin(self.work(message, &slot, stop.child()));
-            if turn::holding(queue, &waiting, visibility, work).await == Settled::Staying {
+            if groups::holding(queue, &waiting, visibility, work).await == Settled::Staying {
                 break;
             }
         }
@@ -544,7 +544,11 @@ impl Worker {
             }
             return left;
         }
-        let lease = Lease::new(&*self.queue, &message.receipt, self.options.visibility_timeout);
+        let lease = Lease::new(
+            &*self.queue,
+            &message.receipt,
+            self.options.visibility_timeout,
+        );
         let lease = lease.seen_by(self.services.edges.of(EdgeKind::Queue));
         let work = Box::pin(self.work_jobs(&message, &delivery, &stop));
         let work = AssertUnwindSafe(work).catch_unwind();

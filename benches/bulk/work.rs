@@ -19,8 +19,8 @@ use handout::distribute::distribute;
 use handout::environment::Environment;
 use handout::job::Job;
 use handout::links;
-use handout::links::kept;
 use handout::links::listing::{self, Listing};
+use handout::links::saved;
 use handout::media::Pictures;
 use handout::plan::Audience;
 use handout::plan::{self, CredentialsEnd, Plan, SignerFacts};
@@ -262,7 +262,7 @@ async fn staged(bench: &Bench, objects: u64) {
     let listing = costs.of("list", bench.list()).await;
     assert_eq!(listing.linkable, objects);
     let (job, ledger) = (&run.job.id, &*services.recording.ledger);
-    let keeping = kept::keep(&listing, job, ledger, &run.stop);
+    let keeping = saved::save(&listing, job, ledger, &run.stop);
     costs.of("keep for another attempt", keeping).await.unwrap();
 
     let audience = Audience::Everyone;

@@ -3,13 +3,13 @@
 //! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from an assumed role: see [`origin`].
 //! A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
+mod distribution;
 mod filled;
-mod front;
+mod link_trial;
 mod origin;
 mod process;
 mod sqs;
 mod sts;
-mod way;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,7 +41,7 @@ use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose};
 use crate::links::credentials::CredentialSource;
 use crate::links::credentials::doubt::OnceMore;
-use crate::links::front::Distribution;
+use crate::links::distribution::Distribution;
 use crate::links::signer::{LinkParameters, Server, SessionEnd, Signer, SigningEndpoint};
 
 use crate::rate_limit::RateLimiter;
@@ -57,8 +57,8 @@ pub const EMBEDDED_REGION: &str = "us-east-1";
 /// The name of the connection that comes from the environment, without a configuration.
 pub const OF_ENVIRONMENT: &str = "environment";
 
+pub use link_trial::WayError;
 pub use sqs::{SqsRoute, sqs_client};
-pub use way::WayError;
 
 /// A directory that the embedded endpoint serves, and the keys for it.
 #[derive(Clone)]
@@ -160,7 +160,7 @@ pub async fn open_but(
             (Some(_), None) => return Err(no_embedded(name)),
             (None, _) => aws_connection(name, wanted, environment).await?,
         };
-        let front = open_front(name, wanted, environment)?;
+        let distribution = open_front(name, wanted, environment)?;
         let s3 = store.with_edge(store_edge(name, wanted));
         let store = Arc::new(s3.clone());
         let store = Arc::new(Throttled::new(
@@ -174,7 +174,7 @@ pub async fn open_but(
                 s3,
                 signer,
                 own_signer,
-                front,
+                distribution,
                 role: wanted.assume_role.as_deref().map(Into::into),
                 link_rate: RateLimiter::new(config.links.rate),
             },
@@ -273,7 +273,7 @@ pub struct Direct {
     /// Resolves the regions of buckets; `None` for a server with a single region.
     pub regions: Option<Arc<dyn ObjectStore>>,
     /// The distribution in front of the bucket, if the connection has one.
-    pub front: Option<Arc<Distribution>>,
+    pub distribution: Option<Arc<Distribution>>,
 }
 
 /// The signer of one connection. It needs no listening endpoint and sends no request to a store.
@@ -287,7 +287,7 @@ pub async fn direct(
         let reason = format!("have none named {name:?}; known: {}", known.join(", "));
         return Err(ConfigError::value("connections", reason).into());
     };
-    let front = open_front(name, wanted, environment)?;
+    let distribution = open_front(name, wanted, environment)?;
     if wanted.directory.is_some() {
         let sites = embedded_sites(config, &Keyring::open(&config.secret_key_file())?);
         let site = sites.into_iter().find(|site| site.connection == name);
@@ -296,7 +296,7 @@ pub async fn direct(
             signer: site.signer(&config.embedded.public_url),
             store: None,
             regions: None,
-            front,
+            distribution,
         });
     }
     let route = Box::pin(ConnectionRoute::of_connection(name, wanted, environment)).await?;
@@ -304,7 +304,7 @@ pub async fn direct(
     let requests = RateLimiter::new(config.links.requests);
     let store = direct.store.map(|store| Throttled::new(store, requests));
     Ok(Direct {
-        front,
+        distribution,
         store: store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
         ..direct
     })
@@ -369,9 +369,9 @@ fn open_front(
     wanted: &ConnectionConfig,
     environment: &Environment,
 ) -> Result<Option<Arc<Distribution>>, ConfigError> {
-    let front = wanted.cloudfront.as_ref();
-    let front = front.map(|wanted| front::open(name, wanted, environment));
-    Ok(front.transpose()?.map(Arc::new))
+    let distribution = wanted.cloudfront.as_ref();
+    let distribution = distribution.map(|wanted| distribution::open(name, wanted, environment));
+    Ok(distribution.transpose()?.map(Arc::new))
 }
 
 /// Neither the connection nor the environment nor a profile names the region.
@@ -494,7 +494,7 @@ impl ConnectionRoute {
             signer: self.signer(),
             regions: is_regional.then(|| Arc::clone(&store)),
             store: Some(store),
-            front: None,
+            distribution: None,
         }
     }
 

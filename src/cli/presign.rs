@@ -7,12 +7,12 @@
 //! to links; `books`: the audit log; `errors`: why not.
 
 mod arguments;
-mod recording;
+mod batches;
 mod connect;
-mod desk;
 mod errors;
 mod found;
 mod keys;
+mod recording;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -29,12 +29,12 @@ use jiff::Timestamp;
 use presign::cloudfront::Ipv4Network;
 
 use self::arguments::{ObjectPlace, expires_in, guard, link_id, media_type, server_url, via};
-use self::recording::PresignBooks;
+use self::batches::PresignDesk;
 use self::connect::ListedStore;
-use self::desk::PresignDesk;
 pub(crate) use self::errors::PresignError;
 use self::found::{FoundKeys, ListingProgress};
 use self::keys::{Keys, RefusedKeys, Saving};
+use self::recording::PresignBooks;
 use super::{ConfigArgs, exit, terminal};
 
 pub(super) const EXAMPLES: &str = "\

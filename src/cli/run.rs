@@ -21,8 +21,8 @@ use handout::worker::{Ended, Renewed, Worker, WorkerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::beside::Beside;
 use super::reload::reload_when_told;
+use super::supervision::Beside;
 use super::{ConfigArgs, exit};
 
 /// The duration of a receive: a shutdown waits for a running SQS poll, so it is shorter than the maximum of 20 s.

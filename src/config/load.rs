@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::{
     CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueConfig, QueueKind,
-    ResultsConfig, SmtpConfig, Tls, Transport, front, helo_name, overrides,
+    ResultsConfig, SmtpConfig, Tls, Transport, distribution, helo_name, overrides,
 };
 use crate::config::Encryption;
 use crate::config::queue_address::QueueAddress;
@@ -235,7 +235,7 @@ impl Config {
         for (name, connection) in &self.connections {
             check_connection(name, connection)?;
             if let Some(cloudfront) = &connection.cloudfront {
-                front::reach(name, cloudfront)?;
+                distribution::origin_scope(name, cloudfront)?;
                 self.check_versions(name, cloudfront)?;
                 self.check_one_bucket(name, cloudfront)?;
             }

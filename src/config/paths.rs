@@ -62,8 +62,8 @@ impl Config {
         all.push(plain("state_dir", &mut self.state_dir));
         for (name, connection) in &mut self.connections {
             let key = |key: &str| format!("connections.{name}.{key}");
-            let front = connection.cloudfront.as_mut();
-            let front = front.map(|front| &mut front.private_key_file);
+            let distribution = connection.cloudfront.as_mut();
+            let distribution = distribution.map(|distribution| &mut distribution.private_key_file);
             all.extend([
                 plain(key("directory"), &mut connection.directory),
                 plain(key("ca_file"), &mut connection.ca_file),
@@ -75,7 +75,7 @@ impl Config {
                     key("session_token_file"),
                     &mut connection.session_token_file,
                 ),
-                secret(key("cloudfront.private_key_file"), front),
+                secret(key("cloudfront.private_key_file"), distribution),
             ]);
         }
         let relays = self.mail.relays.iter_mut();

@@ -303,12 +303,18 @@ pub(super) mod tests {
 
     async fn put(recording: &DeliveryLedger, n: u32, kind: Kind, body: serde_json::Value) {
         let record = Record::new(&job(), &recording.rid(&ann()), n, kind, body);
-        assert_eq!(recording.ledger.create(record).await.unwrap(), Created::Ours);
+        assert_eq!(
+            recording.ledger.create(record).await.unwrap(),
+            Created::Ours
+        );
     }
 
     async fn look(recording: &DeliveryLedger, on_doubt: OnDoubt) -> RecipientStatus {
         let job_records = JobRecords::new(recording.ledger.records(&job()).await.unwrap());
-        recording.look(&job(), &job_records, &ann(), on_doubt).await.unwrap()
+        recording
+            .look(&job(), &job_records, &ann(), on_doubt)
+            .await
+            .unwrap()
     }
 
     fn unknown() -> serde_json::Value {
@@ -406,7 +412,13 @@ pub(super) mod tests {
         std::fs::write(&program, "#!/bin/sh\n[ \"$3\" = '<m@x>' ] && echo sent\n").unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let recording = recording(&dir.path().join("audit"), Some(Resolver::new(program)));
-        put(&recording, 0, Kind::Intent, json!({ "message_id": "<m@x>" })).await;
+        put(
+            &recording,
+            0,
+            Kind::Intent,
+            json!({ "message_id": "<m@x>" }),
+        )
+        .await;
         assert!(matches!(
             look(&recording, OnDoubt::Resend).await,
             RecipientStatus::Final {

@@ -371,7 +371,10 @@ impl Relay {
             }
             tokio::time::sleep(pause).await;
         }
-        self.inner.limiter.pass(self.inner.adaptive_rate.cost()).await;
+        self.inner
+            .limiter
+            .pass(self.inner.adaptive_rate.cost())
+            .await;
         Ok(RelayPermit {
             relay: self,
             slot: Some(slot),

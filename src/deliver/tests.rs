@@ -31,10 +31,13 @@ async fn serve_ann(
         Recipient::parse("ann@acme.example").unwrap(),
     );
     let job_records = JobRecords::new(recording.ledger.records(&job).await?);
-    let RecipientStatus::Ready { n } = recording.look(&job, &job_records, &ann, OnDoubt::Hold).await? else {
+    let RecipientStatus::Ready { n } = recording
+        .look(&job, &job_records, &ann, OnDoubt::Hold)
+        .await?
+    else {
         panic!("Ann has an end")
     };
-    let errand = DeliveryAttempt {
+    let delivery = DeliveryAttempt {
         job: &job,
         recipient: &ann,
         n,
@@ -42,7 +45,7 @@ async fn serve_ann(
         patience: RetryWindow::Left,
     };
     let (mailer, way) = (Mailer::Outbox(outbox.clone()), Route::Outbox(outbox));
-    deliver(&letter(&ann), &errand, way, &mailer, recording, || {
+    deliver(&letter(&ann), &delivery, way, &mailer, recording, || {
         Ok(stop.commit()?)
     })
     .await
@@ -83,6 +86,10 @@ async fn a_stop_between_the_go_ahead_and_the_intent_leaves_no_trace() {
     stop.cancel();
     let stopped = serve_ann(&recording, &outbox, &stop).await.unwrap_err();
     assert!(stopped.is_stopped(), "{stopped}");
-    let records = recording.ledger.records(&"job".parse().unwrap()).await.unwrap();
+    let records = recording
+        .ledger
+        .records(&"job".parse().unwrap())
+        .await
+        .unwrap();
     assert_eq!(records, []);
 }

@@ -9,7 +9,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
 use crate::ledger::status::is_done;
 use crate::ledger::{Created, Kind, Record};
-use crate::links::kept;
+use crate::links::saved;
 use crate::report::JobReport;
 use crate::run::JobRun;
 use crate::text::chain;
@@ -53,7 +53,7 @@ pub(super) async fn finish(
     }
     failpoint::pass(Failpoint::Served);
     if delivered.failed() > 0 {
-        kept::keep_message(&run.job, &**ledger).await?;
+        saved::save_message(&run.job, &**ledger).await?;
     }
     conclude(run, delivered, services).await?;
     failpoint::pass(Failpoint::Done);

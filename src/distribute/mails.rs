@@ -22,10 +22,14 @@ const MAX_PATIENCE: Span = Span::hours(24);
 /// Whether a deferred mail is retried: the job was started, or reopened, not too long ago.
 pub(super) fn patience(run: &JobRun, plan: &Plan, job_records: &JobRecords) -> RetryWindow {
     let is_begin = |record: &&Record| matches!(record.kind, Kind::Plan | Kind::Reopened);
-    let begins = job_records.of("").iter().filter(is_begin).filter_map(|record| {
-        let at = record.body.get("begun_at").or(record.body.get("at"))?;
-        at.as_str()?.parse::<Timestamp>().ok()
-    });
+    let begins = job_records
+        .of("")
+        .iter()
+        .filter(is_begin)
+        .filter_map(|record| {
+            let at = record.body.get("begun_at").or(record.body.get("at"))?;
+            at.as_str()?.parse::<Timestamp>().ok()
+        });
     let Some(begun_at) = begins.max() else {
         return RetryWindow::Left;
     };
@@ -77,7 +81,7 @@ pub(super) async fn mail(
         .sending
         .sender
         .letter(&plan.job, reader, built.mail, run.now);
-    let errand = DeliveryAttempt {
+    let delivery = DeliveryAttempt {
         job,
         recipient: reader,
         n: to.n,
@@ -93,7 +97,7 @@ pub(super) async fn mail(
     };
     deliver::deliver(
         &letter,
-        &errand,
+        &delivery,
         way,
         mailer,
         &services.recording,

@@ -82,7 +82,10 @@ async fn plan_with(
         .expires_in
         .unwrap_or(services.signing.policy.links.expires_in);
     let mut signer = SignerFacts {
-        reach: connection.front.as_ref().map(|front| front.reach.clone()),
+        origin_scope: connection
+            .distribution
+            .as_ref()
+            .map(|distribution| distribution.origin_scope.clone()),
         skew: connection.store.skew(),
         ..SignerFacts::default()
     };

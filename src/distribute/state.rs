@@ -8,8 +8,8 @@ use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::ledger::status::is_done;
 use crate::ledger::{Created, JobRecords, Kind, Record};
-use crate::links::kept::{self, ObjectSnapshot};
 use crate::links::listing::Listing;
+use crate::links::saved::{self, ObjectSnapshot};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::run::JobRun;
@@ -40,7 +40,7 @@ pub(super) async fn start(
 ) -> Result<JobState, JobError> {
     let (job, ledger) = (&run.job, &*services.recording.ledger);
     let (plan, listing) = list(run, plan, services).await?;
-    let objects = kept::keep(&listing, &job.id, ledger, &run.stop).await?;
+    let objects = saved::save(&listing, &job.id, ledger, &run.stop).await?;
     let body = json!({
         "body_sha256": job.body_sha256,
         "begun_at": run.now,
@@ -79,7 +79,7 @@ pub(super) async fn resume(
     let knew_the_time = store.skew().is_some();
     let recalled = match &kept {
         Some(kept) => {
-            kept::recall(
+            saved::load(
                 kept,
                 &plan,
                 ledger,

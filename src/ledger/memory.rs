@@ -112,7 +112,10 @@ impl Ledger for MemoryLedger {
 impl PictureCache for MemoryLedger {
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
         let picture_cache = lock(&self.picture_cache);
-        Ok(names.iter().map(|name| picture_cache.get(name).cloned()).collect())
+        Ok(names
+            .iter()
+            .map(|name| picture_cache.get(name).cloned())
+            .collect())
     }
 
     async fn keep(&self, things: &[(String, String)]) -> Result<(), LedgerError> {

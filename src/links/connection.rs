@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::front::Distribution;
+use super::distribution::Distribution;
 use super::signer::Signer;
 use crate::job::ConnectionName;
 use crate::rate_limit::RateLimiter;
@@ -22,7 +22,7 @@ pub struct Connection {
     /// Signs for the server that the program itself uses, where links name a different one.
     pub(crate) own_signer: Option<Signer>,
     /// The distribution in front of its bucket, if there is one.
-    pub front: Option<Arc<Distribution>>,
+    pub distribution: Option<Arc<Distribution>>,
     /// The role whose credentials sign, if the connection assumes one.
     pub role: Option<Arc<str>>,
     /// The rate limit of its links.

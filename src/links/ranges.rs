@@ -281,8 +281,8 @@ impl Ranges {
     /// # Errors
     /// The store lists in another order: a range does not begin with the key that ended the one before it. The listing is void.
     pub(super) fn pop(&mut self) -> Result<Popped, GatherError> {
-        while let Some(front) = self.ranges.front_mut() {
-            match (&self.expected, &front.first) {
+        while let Some(distribution) = self.ranges.front_mut() {
+            match (&self.expected, &distribution.first) {
                 (Some(_), None) => return Ok(Popped::NotYet),
                 (Some(expected), Some(first)) if expected != first => {
                     let key = |key: &Option<String>| key.clone().unwrap_or_default();
@@ -290,15 +290,15 @@ impl Ranges {
                 }
                 (Some(_) | None, _) => self.expected = None,
             }
-            if let Some(page) = front.pages.pop_front() {
+            if let Some(page) = distribution.pages.pop_front() {
                 let bytes = bytes_of(&page);
-                front.bytes -= bytes;
+                distribution.bytes -= bytes;
                 self.bytes_ahead -= bytes;
                 return Ok(Popped::Page(page));
             }
-            match front.state {
+            match distribution.state {
                 ListingState::Done => {
-                    self.expected = front.beyond.take();
+                    self.expected = distribution.beyond.take();
                     drop(self.ranges.pop_front());
                 }
                 ListingState::Waits(_) | ListingState::Asked => return Ok(Popped::NotYet),

@@ -182,7 +182,11 @@ impl<'a> PictureLoader<'a> {
         let Some(picture_cache) = self.picture_cache.filter(|_| !names.is_empty()) else {
             return nothing();
         };
-        match self.stop.or(timeout_at(until, picture_cache.recall(names))).await {
+        match self
+            .stop
+            .or(timeout_at(until, picture_cache.recall(names)))
+            .await
+        {
             Ok(Ok(Ok(kept))) => {
                 let read = |text: String| serde_json::from_str(&text).ok();
                 let kept = kept.into_iter().map(|text| text.and_then(read));
@@ -200,7 +204,9 @@ impl<'a> PictureLoader<'a> {
 
     /// Stores the results for later jobs. A failure to store them is ignored.
     async fn keep(&self, names: &[String], found: &[(usize, Option<Picture>)], until: Instant) {
-        let Some(picture_cache) = self.picture_cache else { return };
+        let Some(picture_cache) = self.picture_cache else {
+            return;
+        };
         let things: Vec<(String, String)> = found
             .iter()
             .map(|(at, picture)| {
@@ -212,7 +218,10 @@ impl<'a> PictureLoader<'a> {
             return;
         }
         // A little longer than the inspection's deadline, so that the last results are stored too.
-        let kept = timeout(GET_TIMEOUT.max(until - Instant::now()), picture_cache.keep(&things));
+        let kept = timeout(
+            GET_TIMEOUT.max(until - Instant::now()),
+            picture_cache.keep(&things),
+        );
         if let Ok(Ok(Err(error))) = self.stop.or(kept).await {
             self.shelf_failed(&error);
         }

@@ -1,6 +1,6 @@
 //! Amazon SQS, or another server with its protocol, through the AWS SDK.
 
-mod beside;
+mod attributes;
 mod looked_at;
 mod parked;
 
@@ -123,7 +123,7 @@ impl Queue for SqsQueue {
             .wait_time_seconds(seconds(wait))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
-            .message_attribute_names(beside::ALL)
+            .message_attribute_names(attributes::ALL)
             .customize()
             // A long poll may last as long as its wait.
             .interceptor(RequestTerms::answer_within(patience))
@@ -199,7 +199,7 @@ impl Queue for SqsQueue {
             (parked::REASON, printable(reason)),
             (parked::MESSAGE_ID, message.id.clone()),
         ];
-        if let Some(attribute) = beside::left_out(&message.attributes) {
+        if let Some(attribute) = attributes::left_out(&message.attributes) {
             tracing::warn!(
                 message.id,
                 attribute,
@@ -207,10 +207,10 @@ impl Queue for SqsQueue {
             );
         }
         let sending = async {
-            match with(beside::with_ours(ours, &message.attributes)).await {
+            match with(attributes::with_ours(ours, &message.attributes)).await {
                 // A body near the size limit leaves no room for more; the reason is in the audit log.
                 Err(error) if error.fact == ErrorKind::Rejected => {
-                    with(beside::of_sender(&message.attributes)).await
+                    with(attributes::of_sender(&message.attributes)).await
                 }
                 sent => sent,
             }
@@ -266,7 +266,7 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         receipt: Receipt::new(message.receipt_handle?),
         receive_count: receives.unwrap_or(1),
         group,
-        attributes: beside::read(attributes),
+        attributes: attributes::read(attributes),
     })
 }
 

@@ -97,14 +97,14 @@ impl Signing {
             return self.published_link_signer(plan, &plan.bucket).await;
         }
         let connection = self.connection(&plan.connection)?;
-        let Some(front) = &connection.front else {
+        let Some(distribution) = &connection.distribution else {
             return Err(PlanError::NoCloudfront {
                 connection: plan.connection.clone(),
                 place: format!("s3://{}/", plan.bucket),
             }
             .into());
         };
-        let signing = front
+        let signing = distribution
             .signing(
                 cloudfront::UrlPolicy::until(plan.lifetime.expires_at),
                 plan.whole_prefix(),
@@ -112,7 +112,7 @@ impl Signing {
             .map_err(SignError::from)?;
         Ok(LinkSigner {
             url_signer: UrlSigner::CloudFront(signing),
-            access_key_id: Arc::clone(front.signer.key_pair_id()),
+            access_key_id: Arc::clone(distribution.signer.key_pair_id()),
             link_ids: self.keyring.deriver(Purpose::LinkId),
         })
     }

@@ -96,14 +96,14 @@ fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner
         "links/example.rs",
         "render/",
         "cli/",
-        "assemble/connection/way.rs",
+        "assemble/connection/link_trial.rs",
     ];
     for (name, text) in sources() {
         // The same word for a receipt or a secret, which have their own places.
         let others = [
             "queue",
             "assemble/audit.rs",
-            "assemble/connection/front.rs",
+            "assemble/connection/distribution.rs",
             "assemble/dkim.rs",
             "config/load.rs",
             "assemble/connection/origin.rs",

@@ -9,7 +9,7 @@ use handout::assemble;
 use handout::clock;
 use handout::config::{OnEventConfig, RecipientNames};
 use handout::job::Job;
-use handout::links::kept;
+use handout::links::saved;
 use serde_json::{Value, json};
 
 use crate::support::program;
@@ -148,7 +148,7 @@ async fn a_leaked_link_says_whose_it_is_where_log_configuration_or_ledger_knows(
     assert_eq!(asked_for.0["to"], ann);
     let ledger = assemble::open_sqlite_ledger(&world.config, clock::system).unwrap();
     let job = Job::parse(&email_job("daily").to_string()).unwrap();
-    kept::keep_message(&job, &ledger).await.unwrap();
+    saved::save_message(&job, &ledger).await.unwrap();
     drop(ledger);
     let (line, said) = whose(&config, &link, &[]);
     assert_eq!(line["to"], ann, "the kept message names her");

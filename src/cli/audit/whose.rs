@@ -10,7 +10,7 @@ use handout::environment::Environment;
 use handout::job::envelope::{self, EventRule};
 use handout::job::{Job, JobId, Recipient};
 use handout::ledger::{Kind, Ledger};
-use handout::links::kept;
+use handout::links::saved;
 use handout::plan::Audience;
 use handout::text::chain;
 use serde::Deserialize;
@@ -163,7 +163,7 @@ async fn recipients_of(
     if !named.is_empty() {
         return Ok(named);
     }
-    let Some(message) = kept::message(job, ledger).await? else {
+    let Some(message) = saved::message(job, ledger).await? else {
         return Ok(Vec::new());
     };
     let opened = envelope::open(&message, rules)?;

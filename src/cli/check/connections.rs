@@ -195,7 +195,7 @@ async fn hands_out(
     let words = chain(&error);
     match error.fact {
         // CloudFront links open with the distribution's permissions.
-        ErrorKind::Denied if connection.front.is_none() => {
+        ErrorKind::Denied if connection.distribution.is_none() => {
             ConnectionVerdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
         }
         _ => ConnectionVerdict::Warns(format!("{told}: {words}")),

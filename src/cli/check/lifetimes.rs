@@ -41,15 +41,15 @@ pub(super) async fn check(
         LifetimeVerdict::Works(result) => report.tell(what, Ok(result))?,
         LifetimeVerdict::Warns(result) => report.warn(what, result)?,
         // All of its jobs may use CloudFront.
-        LifetimeVerdict::Fails(result) if connection.front.is_some() => {
+        LifetimeVerdict::Fails(result) if connection.distribution.is_some() => {
             report.warn(what, format!("for links by S3: {result}"))?;
         }
         LifetimeVerdict::Fails(result) => report.tell(what, Err(result.into()))?,
     }
-    let Some(front) = &connection.front else {
+    let Some(distribution) = &connection.distribution else {
         return Ok(());
     };
-    let (signer, origin) = (&front.signer, front.distribution.origin());
+    let (signer, origin) = (&distribution.signer, distribution.distribution.origin());
     let result = format!(
         "links to {origin} are signed with key {} ({}) and can live until 2038; whether a key group has that key shows only when a link is opened",
         signer.key_pair_id(),

@@ -9,7 +9,7 @@ use handout::clock;
 use handout::config::Config;
 use handout::job::{Bucket, ConnectionName};
 use handout::links::connection::Connections;
-use handout::links::way::Obstacle;
+use handout::links::link_trial::Obstacle;
 use handout::plan::policy::PublishRule;
 
 use super::report::{CheckReport, bounded};

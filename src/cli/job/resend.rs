@@ -14,7 +14,7 @@ use handout::job::envelope::{self, PendingJob};
 use handout::ledger::resolve::{Resent, resend};
 use handout::ledger::status::{is_done, last_done};
 use handout::ledger::{Ledger, Record};
-use handout::links::kept;
+use handout::links::saved;
 use handout::text::chain;
 
 use super::{run_of, work};
@@ -68,14 +68,14 @@ pub(super) async fn again(
 /// Checks whether the recipients can be retried, and marks them.
 async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
     let records = ledger.records_of(id, "").await?;
-    if is_done(&records) && has_failures(&records) && kept::message(id, ledger).await?.is_none() {
+    if is_done(&records) && has_failures(&records) && saved::message(id, ledger).await?.is_none() {
         return Ok(ResendRequest::Nothing(format!(
             "the message of {id} is not stored, so nothing was marked: submit a new job for the failed recipients"
         )));
     }
     let resent = resend(ledger, id, "operator", clock::system()).await?;
     // Read now: a worker that was running the job stores its message before it records the job as done.
-    let message = kept::message(id, ledger).await?;
+    let message = saved::message(id, ledger).await?;
     Ok(match (resent, message) {
         (Resent::Unknown, _) => ResendRequest::Nothing(format!("the ledger knows no job {id}")),
         (Resent::NoneFailed, _) => ResendRequest::Nothing(format!(

@@ -139,9 +139,11 @@ impl PresignArgs {
 
     /// Whether the links omit response overrides, so that files are served as S3 stores them.
     pub(super) fn comes_as_kept(&self, direct: &Direct) -> bool {
-        let front = direct.front.as_ref();
-        let front = front.filter(|_| self.via == Via::Cloudfront);
-        front.is_some_and(|front| front.reach.overrides == ResponseOverrides::Omitted)
+        let distribution = direct.distribution.as_ref();
+        let distribution = distribution.filter(|_| self.via == Via::Cloudfront);
+        distribution.is_some_and(|distribution| {
+            distribution.origin_scope.overrides == ResponseOverrides::Omitted
+        })
     }
 
     /// Rejects a link id for links that have none.
@@ -174,7 +176,9 @@ impl PresignArgs {
     ) -> LinkOptions {
         let identity = match (&self.link_id, recording) {
             (Some(id), _) => Identity::Given(id.clone()),
-            (None, Some(recording)) => Identity::Derived(recording.keyring.deriver(Purpose::LinkId)),
+            (None, Some(recording)) => {
+                Identity::Derived(recording.keyring.deriver(Purpose::LinkId))
+            }
             (None, None) => Identity::None,
         };
         let recipient = self.recipient.clone().map(Arc::new);

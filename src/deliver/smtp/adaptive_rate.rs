@@ -146,7 +146,11 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..11 {
             let slowed = adaptive_rate.slow_down().unwrap();
-            assert_eq!(adaptive_rate.slow_down(), None, "what is known is said once");
+            assert_eq!(
+                adaptive_rate.slow_down(),
+                None,
+                "what is known is said once"
+            );
             seen.push((slowed.pause.as_secs(), slowed.cost));
             tokio::time::sleep(slowed.pause).await;
         }

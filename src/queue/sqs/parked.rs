@@ -10,7 +10,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 
 use super::looked_at::attributes;
-use super::{Aside, Fifo, MAX_RECEIVE, SqsQueue, beside, receipt_error, seconds};
+use super::{Aside, Fifo, MAX_RECEIVE, SqsQueue, attributes, receipt_error, seconds};
 use crate::queue::{EdgeError, MessageAttribute, ParkedMessage, QueueError};
 
 /// Attributes of a parked message: why it was parked, and its id on its original queue.
@@ -39,7 +39,7 @@ struct Looked {
     group: Option<String>,
     /// Its id on its original queue.
     came_as: Option<String>,
-    /// What its sender wrote beside the body.
+    /// What its sender wrote attributes the body.
     attributes: Vec<MessageAttribute>,
 }
 
@@ -113,7 +113,7 @@ impl ParkedQueue<'_> {
             .max_number_of_messages(i32::try_from(most.clamp(1, MAX_RECEIVE)).unwrap_or(1))
             .visibility_timeout(seconds(LOOK))
             .wait_time_seconds(seconds(WAIT))
-            .message_attribute_names(beside::ALL)
+            .message_attribute_names(attributes::ALL)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .send()
             .await
@@ -131,7 +131,7 @@ impl ParkedQueue<'_> {
             .send_message()
             .queue_url(url)
             .message_body(&one.message.body)
-            .set_message_attributes(Some(beside::of_sender(&one.attributes)))
+            .set_message_attributes(Some(attributes::of_sender(&one.attributes)))
             .set_message_group_id(group)
             .set_message_deduplication_id(id)
             .send()
@@ -187,6 +187,6 @@ fn looked(message: Message) -> Option<Looked> {
             body: message.body?,
         },
         receipt: message.receipt_handle?,
-        attributes: beside::read(message.message_attributes.unwrap_or_default()),
+        attributes: attributes::read(message.message_attributes.unwrap_or_default()),
     })
 }

@@ -292,7 +292,15 @@ async fn a_reply_in_doubt_ends_with_the_patience_of_its_job_and_a_refusal_when_o
             seen.push(word(&turn));
             if others_are_taken {
                 let other: JobId = format!("other-{round}").parse().unwrap();
-                let turn = send(&other, &people[0], 10, RetryWindow::Left, &mailer, &recording).await;
+                let turn = send(
+                    &other,
+                    &people[0],
+                    10,
+                    RetryWindow::Left,
+                    &mailer,
+                    &recording,
+                )
+                .await;
                 assert_eq!(word(&turn), "accepted");
             }
         }
@@ -369,7 +377,7 @@ async fn send(
             html: String::new(),
         },
     };
-    let errand = DeliveryAttempt {
+    let delivery = DeliveryAttempt {
         job,
         recipient,
         n: 0,
@@ -377,7 +385,7 @@ async fn send(
         patience,
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
-    deliver(&letter, &errand, way, mailer, recording, || {
+    deliver(&letter, &delivery, way, mailer, recording, || {
         Ok(handout::cancellation::Cancellation::default().commit()?)
     })
     .await

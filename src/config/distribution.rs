@@ -7,7 +7,7 @@ use crate::plan::{OriginScope, ResponseOverrides};
 use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain};
 
 /// Which objects the links of a distribution can open. Validates everything except the key.
-pub(crate) fn reach(
+pub(crate) fn origin_scope(
     connection: &str,
     wanted: &CloudFrontConfig,
 ) -> Result<OriginScope, ConfigError> {

@@ -1,10 +1,10 @@
 //! Builds the CloudFront signer from `[connections.NAME.cloudfront]`.
 
-use crate::config::front::{reach, said};
+use crate::config::distribution::{origin_scope, said};
 use crate::config::{CloudFrontConfig, Secret};
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
-use crate::links::front::{Distribution, SignatureScope};
+use crate::links::distribution::{Distribution, SignatureScope};
 use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain, PrivateKey};
 
 /// Reads the key, and returns the distribution with its signer.
@@ -13,7 +13,7 @@ pub(crate) fn open(
     wanted: &CloudFrontConfig,
     environment: &Environment,
 ) -> Result<Distribution, ConfigError> {
-    let reach = reach(connection, wanted)?;
+    let origin_scope = origin_scope(connection, wanted)?;
     let field = format!("connections.{connection}.cloudfront.private_key_file");
     let pem = Secret::read(&field, &wanted.private_key_file, environment)?;
     let key = PrivateKey::from_pem(pem.expose()).map_err(|error| {
@@ -26,7 +26,7 @@ pub(crate) fn open(
     Ok(Distribution {
         signer: CloudFrontSigner::new(&wanted.key_pair_id, key, wanted.hash).map_err(wrong)?,
         distribution: DistributionDomain::new(&wanted.domain).map_err(wrong)?,
-        reach,
+        origin_scope,
         sharing: match wanted.wildcard {
             true => SignatureScope::WholePrefix,
             false => SignatureScope::Never,

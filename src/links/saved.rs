@@ -37,7 +37,7 @@ pub struct ObjectSnapshot {
 
 /// Why a job's objects could not be saved or loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum KeptError {
+pub enum SavedError {
     /// They could not be listed or read.
     #[error(transparent)]
     Gather(#[from] GatherError),
@@ -50,12 +50,12 @@ pub enum KeptError {
 }
 
 /// Saves the objects of a job. They count when the job's plan names them.
-pub async fn keep(
+pub async fn save(
     listing: &Listing,
     job: &JobId,
     ledger: &dyn Ledger,
     stop: &Cancellation,
-) -> Result<ObjectSnapshot, KeptError> {
+) -> Result<ObjectSnapshot, SavedError> {
     let kept = ObjectSnapshot {
         listing: nonce(),
         pages: u32::try_from(listing.pages()).unwrap_or(u32::MAX),
@@ -66,7 +66,7 @@ pub async fn keep(
             async move {
                 stop.check()?;
                 let page = listing.page_bytes(number as usize)?.unwrap_or_default();
-                Ok::<_, KeptError>(ledger.keep_page(job, name, number, page).await?)
+                Ok::<_, SavedError>(ledger.keep_page(job, name, number, page).await?)
             }
         })
         .await?;
@@ -77,7 +77,7 @@ pub async fn keep(
 const MESSAGE: &str = "message";
 
 /// Saves the message that brought a job, so that it can be sent again to recipients whom the job did not reach.
-pub async fn keep_message(job: &Job, ledger: &dyn Ledger) -> Result<(), LedgerError> {
+pub async fn save_message(job: &Job, ledger: &dyn Ledger) -> Result<(), LedgerError> {
     let message = job.message.as_bytes().to_vec();
     ledger.keep_page(&job.id, MESSAGE, 0, message).await
 }
@@ -90,14 +90,14 @@ pub async fn message(job: &JobId, ledger: &dyn Ledger) -> Result<Option<String>,
 
 /// Loads the objects of a job, and checks each: an object that is gone since is not available. `None` if the ledger
 /// does not have them.
-pub async fn recall(
+pub async fn load(
     kept: &ObjectSnapshot,
     plan: &Plan,
     ledger: &dyn Ledger,
     store: &dyn ObjectStore,
     spool_dir: &Location,
     stop: &Cancellation,
-) -> Result<Option<Listing>, KeptError> {
+) -> Result<Option<Listing>, SavedError> {
     let mut recalled = Listing::begin(spool_dir);
     let mut presence = Presence::of(plan, kept, store, spool_dir, stop);
     let numbers: Vec<u32> = (0..kept.pages).collect();
@@ -262,10 +262,10 @@ mod tests {
         let progress = Progress::default();
         let listing = listing::list(&plan, &first, &spool, &stop, &progress);
         let listing = listing.await.unwrap();
-        let kept = keep(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
+        let kept = save(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
         assert_eq!(kept.pages, 3);
         let now = store((0..2600).filter(|number| *number != 1234));
-        let recalled = recall(&kept, &plan, &ledger, &now, &spool, &stop);
+        let recalled = load(&kept, &plan, &ledger, &now, &spool, &stop);
         (recalled.await.unwrap().unwrap(), now.requests())
     }
 
@@ -376,9 +376,9 @@ mod tests {
         let listing = listing.await.unwrap();
         let mut expected: Vec<String> = (0..2500).map(|n| format!("r/{n:05}")).collect();
         assert_eq!(keys_of(&listing), expected);
-        let kept = keep(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
+        let kept = save(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
         let now = Backwards(store((0..2600).filter(|number| *number != 1234)));
-        let recalled = recall(&kept, &plan, &ledger, &now, &spool, &stop).await;
+        let recalled = load(&kept, &plan, &ledger, &now, &spool, &stop).await;
         expected[1234].insert_str(0, "no ");
         assert_eq!(keys_of(&recalled.unwrap().unwrap()), expected);
     }
@@ -396,7 +396,7 @@ mod tests {
             store(0..1),
             Cancellation::default(),
         );
-        let recalled = recall(&kept, &plan, &ledger, &store, &dir.path().into(), &stop).await;
+        let recalled = load(&kept, &plan, &ledger, &store, &dir.path().into(), &stop).await;
         assert!(recalled.unwrap().is_none());
     }
 }

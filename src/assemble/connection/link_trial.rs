@@ -10,8 +10,8 @@ use crate::job::Bucket;
 use crate::keyring::nonce;
 
 use crate::links::connection::Connection;
+use crate::links::link_trial::{LinkAnswer, Obstacle, judge};
 use crate::links::signer::{Signer, SignerError};
-use crate::links::way::{LinkAnswer, Obstacle, judge};
 use crate::plan::{Bound, ExpiryGuard, Lifetime};
 use crate::store::StoreError;
 

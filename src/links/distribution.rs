@@ -26,7 +26,7 @@ pub struct Distribution {
     /// Where the links point.
     pub distribution: DistributionDomain,
     /// What they can open.
-    pub reach: OriginScope,
+    pub origin_scope: OriginScope,
     /// Whether the links share a signature.
     pub sharing: SignatureScope,
 }
@@ -37,9 +37,9 @@ impl Distribution {
         self: &Arc<Self>,
         policy: UrlPolicy,
         whole_prefix: Option<&str>,
-    ) -> Result<FrontSigning, CloudFrontError> {
+    ) -> Result<DistributionSigning, CloudFrontError> {
         let shared = match (self.sharing, whole_prefix) {
-            (SignatureScope::WholePrefix, Some(prefix)) => match self.reach.path(prefix)? {
+            (SignatureScope::WholePrefix, Some(prefix)) => match self.origin_scope.path(prefix)? {
                 // A policy for the whole distribution would open its other origins too.
                 "" => None,
                 path => {
@@ -49,8 +49,8 @@ impl Distribution {
             },
             (SignatureScope::WholePrefix, None) | (SignatureScope::Never, _) => None,
         };
-        Ok(FrontSigning {
-            front: Arc::clone(self),
+        Ok(DistributionSigning {
+            distribution: Arc::clone(self),
             policy,
             shared,
         })
@@ -59,20 +59,20 @@ impl Distribution {
 
 /// Signs links under the same policy.
 #[derive(Debug, Clone)]
-pub struct FrontSigning {
-    front: Arc<Distribution>,
+pub struct DistributionSigning {
+    distribution: Arc<Distribution>,
     policy: UrlPolicy,
     shared: Option<WildcardSignature>,
 }
 
-impl FrontSigning {
+impl DistributionSigning {
     /// Signs a link.
     pub fn sign(&self, ask: &PresignRequest<'_>) -> Result<PresignedUrl, CloudFrontError> {
         let mut ask = PresignRequest {
-            key: self.front.reach.path(ask.key)?,
+            key: self.distribution.origin_scope.path(ask.key)?,
             ..*ask
         };
-        if self.front.reach.overrides == ResponseOverrides::Omitted {
+        if self.distribution.origin_scope.overrides == ResponseOverrides::Omitted {
             ask = PresignRequest {
                 content_disposition: None,
                 content_encoding: None,
@@ -80,10 +80,10 @@ impl FrontSigning {
                 ..ask
             };
         }
-        let url = self.front.distribution.url(&ask);
+        let url = self.distribution.distribution.url(&ask);
         match &self.shared {
             Some(shared) => shared.apply(&url),
-            None => self.front.signer.sign(&url, &self.policy),
+            None => self.distribution.signer.sign(&url, &self.policy),
         }
     }
 
@@ -91,7 +91,7 @@ impl FrontSigning {
     pub fn to_measure(&self) -> Result<Self, CloudFrontError> {
         let shared = match &self.shared {
             Some(shared) => shared.clone(),
-            None => self.front.signer.sample(&self.policy)?,
+            None => self.distribution.signer.sample(&self.policy)?,
         };
         Ok(Self {
             shared: Some(shared),
@@ -112,7 +112,7 @@ mod tests {
 
     const P256: &str = include_str!("../../crates/presign/tests/fixtures/p256-pkcs8.pem");
 
-    fn front(
+    fn distribution(
         origin_path: &str,
         sharing: SignatureScope,
         overrides: ResponseOverrides,
@@ -121,7 +121,7 @@ mod tests {
         Arc::new(Distribution {
             signer: CloudFrontSigner::new("K1TESTKEY", key, HashAlgorithm::Sha256).unwrap(),
             distribution: DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap(),
-            reach: OriginScope {
+            origin_scope: OriginScope {
                 bucket: Some("reports".parse().unwrap()),
                 origin_path: origin_path.to_owned(),
                 overrides,
@@ -146,8 +146,8 @@ mod tests {
     }
 
     /// A link without its signature.
-    fn shape(front: &Arc<Distribution>, whole_prefix: Option<&str>, key: &str) -> String {
-        let signing = front.signing(end(), whole_prefix).unwrap();
+    fn shape(distribution: &Arc<Distribution>, whole_prefix: Option<&str>, key: &str) -> String {
+        let signing = distribution.signing(end(), whole_prefix).unwrap();
         let url = signing.sign(&ask(key)).unwrap().expose().to_owned();
         url.split('&')
             .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn a_link_leaves_out_what_the_distribution_adds_or_does_not_hand_on() {
-        let whole = front("", SignatureScope::Never, ResponseOverrides::Forwarded);
+        let whole = distribution("", SignatureScope::Never, ResponseOverrides::Forwarded);
         insta::assert_snapshot!(shape(&whole, None, "a b.txt"), @"https://d111111abcdef8.cloudfront.net/a%20b.txt?response-content-disposition response-content-encoding response-content-type x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
-        let site = front("site/", SignatureScope::Never, ResponseOverrides::Omitted);
+        let site = distribution("site/", SignatureScope::Never, ResponseOverrides::Omitted);
         insta::assert_snapshot!(shape(&site, None, "site/a.txt"), @"https://d111111abcdef8.cloudfront.net/a.txt?x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
         let signing = site.signing(end(), None).unwrap();
         insta::assert_snapshot!(signing.sign(&ask("other/a.txt")).unwrap_err(), @r#"the distribution cannot open "other/a.txt": its origin path is "site/""#);
@@ -167,26 +167,26 @@ mod tests {
 
     #[test]
     fn a_signature_is_shared_below_a_prefix_but_never_for_the_whole_distribution() {
-        let front = front(
+        let distribution = distribution(
             "site/",
             SignatureScope::WholePrefix,
             ResponseOverrides::Omitted,
         );
-        let below = front.signing(end(), Some("site/2026/")).unwrap();
+        let below = distribution.signing(end(), Some("site/2026/")).unwrap();
         assert!(!below.is_slow());
-        insta::assert_snapshot!(shape(&front, Some("site/2026/"), "site/2026/a.txt"), @"https://d111111abcdef8.cloudfront.net/2026/a.txt?x-handout Policy Signature Key-Pair-Id Hash-Algorithm");
+        insta::assert_snapshot!(shape(&distribution, Some("site/2026/"), "site/2026/a.txt"), @"https://d111111abcdef8.cloudfront.net/2026/a.txt?x-handout Policy Signature Key-Pair-Id Hash-Algorithm");
         for whole_prefix in [Some("site/"), None] {
-            assert!(front.signing(end(), whole_prefix).unwrap().is_slow());
+            assert!(distribution.signing(end(), whole_prefix).unwrap().is_slow());
         }
     }
 
     #[test]
     fn a_distribution_opens_its_own_bucket_below_its_origin_path() {
-        let front = front("site/", SignatureScope::Never, ResponseOverrides::Omitted);
+        let distribution = distribution("site/", SignatureScope::Never, ResponseOverrides::Omitted);
         let (reports, other) = ("reports".parse().unwrap(), "other".parse().unwrap());
-        assert!(front.reach.covers(&reports, "site/2026/"));
-        assert!(!front.reach.covers(&reports, "sit"));
-        assert!(!front.reach.covers(&other, "site/2026/"));
+        assert!(distribution.origin_scope.covers(&reports, "site/2026/"));
+        assert!(!distribution.origin_scope.covers(&reports, "sit"));
+        assert!(!distribution.origin_scope.covers(&other, "site/2026/"));
         assert!(OriginScope::default().covers(&other, ""));
     }
 }

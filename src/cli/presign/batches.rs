@@ -20,10 +20,10 @@ use presign::cloudfront::UrlPolicy;
 use serde_json::json;
 
 use super::PresignArgs;
-use super::recording::PresignBooks;
 use super::errors::{PresignError, advice};
 use super::found::ListingProgress;
 use super::keys::{KeyBatch, Keys, RECORDED, UNRECORDED};
+use super::recording::PresignBooks;
 use crate::cli::terminal;
 
 /// The state of the batches from keys to printed links.
@@ -128,11 +128,11 @@ impl PresignDesk<'_> {
     ) -> anyhow::Result<(UrlSigner, Arc<str>, Lifetime)> {
         let now = clock::system();
         let begin = self.arguments.not_before;
-        let front = self.direct.front.as_ref().filter(|front| {
-            let behind = front.reach.bucket.as_ref();
+        let distribution = self.direct.distribution.as_ref().filter(|distribution| {
+            let behind = distribution.origin_scope.bucket.as_ref();
             behind.is_none_or(|behind| behind == bucket)
         });
-        let front = front.ok_or_else(|| PresignError::NoCloudFront {
+        let distribution = distribution.ok_or_else(|| PresignError::NoCloudFront {
             connection: self.connection().to_owned(),
             bucket: bucket.clone(),
         })?;
@@ -144,9 +144,13 @@ impl PresignDesk<'_> {
         if let Some(network) = self.arguments.from_network {
             policy = policy.from_network(network);
         }
-        let signing = front.signing(policy, None);
+        let signing = distribution.signing(policy, None);
         let hand = UrlSigner::CloudFront(signing.map_err(PresignError::CloudFront)?);
-        Ok((hand, Arc::clone(front.signer.key_pair_id()), lifetime))
+        Ok((
+            hand,
+            Arc::clone(distribution.signer.key_pair_id()),
+            lifetime,
+        ))
     }
 
     /// There is no rule, so the requested lifetime is the limit.
