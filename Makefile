@@ -60,6 +60,8 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 	set -x
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	# A build without the embedded endpoint.
+	cargo clippy --no-default-features --tests --locked -- -D warnings
 	# Users of presign who sign for S3 alone leave its feature out.
 	cargo clippy -p presign --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked

@@ -60,6 +60,7 @@ pub use self::services::Services;
 const HTML_BUDGET_BYTES: usize = 90_000;
 
 /// How long a shutdown waits for downloads from the embedded endpoint.
+#[cfg(feature = "embedded")]
 const LAST_DOWNLOADS: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why the services could not be opened. Each variant has its exit code.
@@ -748,6 +749,7 @@ fn fresh_spool(state: &Directory, state_dir: &Path) -> Result<Location, OpenErro
     }
 }
 
+#[cfg(feature = "embedded")]
 fn make_dir(path: &Path) -> Result<(), OpenError> {
     fs::create_dir_all(path).map_err(|source| OpenError::Directory {
         path: path.to_owned(),

@@ -34,7 +34,6 @@ fn every_corpus_holds() {
 }
 
 #[test]
-#[cfg(feature = "embedded")]
 fn every_target_has_a_corpus_and_every_corpus_a_target() {
     let targets: BTreeSet<String> = harness::TARGETS
         .iter()

@@ -26,15 +26,11 @@ mod crash;
 mod credentials;
 mod daemon;
 mod dates;
-#[cfg(feature = "embedded")]
 mod embedded;
-#[cfg(feature = "embedded")]
 mod false_answers;
-#[cfg(feature = "embedded")]
 mod full_disk;
 mod fuzz;
 mod guides;
-#[cfg(feature = "embedded")]
 mod hangs;
 mod hostile;
 mod languages;
@@ -42,7 +38,6 @@ mod layers;
 mod ledger;
 mod letter;
 mod lifecycle;
-#[cfg(feature = "embedded")]
 mod liveness;
 mod mails;
 mod maps;
@@ -76,10 +71,8 @@ mod signer;
 mod store_demands;
 mod story;
 mod submit;
-#[cfg(feature = "embedded")]
 mod under_way;
 mod unordered;
-#[cfg(feature = "embedded")]
 mod waits;
 mod whose;
 mod worker;

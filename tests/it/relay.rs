@@ -2,7 +2,6 @@
 
 mod about_us;
 mod habits;
-#[cfg(feature = "embedded")]
 mod passwords;
 mod sessions;
 
