@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::LedgerError;
 use crate::cancellation::Cancellation;
+use crate::edge::{EdgeError, ErrorKind};
 use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::text::chain;
@@ -124,6 +125,11 @@ pub trait Leases: Send + Sync {
     ) -> Result<Option<LeaseTag>, LedgerError>;
 }
 
+/// A store that rejects a write because the object exists, and then has no such object: a fault of the store, since the ledger
+/// deletes nothing.
+pub(super) const CONTRADICTION: &str =
+    "the store rejected the write because the object exists, and has no such object";
+
 /// Whether the lease on the job is ours.
 #[derive(Debug)]
 pub enum Taken<'a> {
@@ -174,6 +180,11 @@ pub async fn take<'a>(
         }
         let over = seen.map(|seen| seen.tag);
         tag = leases.put_lease(job, over.as_ref(), &terms).await?;
+        // Otherwise the job would wait for a worker that does not exist.
+        if tag.is_none() && over.is_none() && leases.lease(job).await?.is_none() {
+            let action = format!("take the ledger's lease on the job {job}");
+            return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
+        }
     }
     Ok(match tag {
         Some(tag) => Taken::Held(LeaseHold {

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::lease::{LeaseTag, LeaseTerms, Leases, SeenLease};
+use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
@@ -463,7 +463,8 @@ impl Ledger for S3Ledger {
         // A response may have been lost, so the existing record may be ours; its nonce shows whose it is.
         let Some(found) = self.get(&key).await? else {
             put?;
-            return Err(LedgerError::Unreadable { key });
+            let action = self.action("write", &key);
+            return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
         };
         let existing: StoredRecord = read_json(&key, &found)?;
         if record.kind == Kind::Plan {

@@ -7,9 +7,10 @@ use handout::assemble::Opened;
 use handout::clock;
 use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, Tls, Transport};
 use handout::database::Database;
+use handout::error::{FailureClass, JobError};
 use handout::job::{JobId, Recipient};
 use handout::keyring::sha256_hex;
-use handout::ledger::lease::{LEASE, LeaseTerms, Leases, Owner};
+use handout::ledger::lease::{self, LEASE, LeaseTerms, Leases, Owner};
 use handout::ledger::memory::MemoryLedger;
 use handout::ledger::picture_cache::PictureCache;
 use handout::ledger::s3::S3Ledger;
@@ -17,9 +18,11 @@ use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
 use handout::queue::sqs::SqsQueue;
 use handout::text::chain;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::conformance::{create_bucket, s3_client};
+use crate::support::answering::{answering, date};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::servers::{Parts, Server};
@@ -426,6 +429,38 @@ async fn workers_with_another_secret_are_refused() {
         "could not read the ledger's s3://missing/ledger: it does not exist: NoSuchBucket: The specified bucket does not exist"
     );
     embedded.opened.close().await;
+}
+
+/// A store that contradicts itself is no reason to park a job, and no other worker.
+#[tokio::test]
+async fn a_store_that_rejects_a_write_for_an_object_that_it_does_not_have_has_failed() {
+    let missing = "<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>";
+    let (url, _) = answering(date(SignedDuration::ZERO), move |request| {
+        match request.starts_with("PUT") {
+            true => ("412 Precondition Failed", String::new(), ""),
+            false => ("404 Not Found", String::new(), missing),
+        }
+    })
+    .await;
+    let bucket = "ledger".parse().unwrap();
+    let client = s3_client(&url);
+    let ledger = S3Ledger::new(&client, bucket, "l/".to_owned(), clock::system);
+    let record = Record::new(&job("daily"), "", 1, Kind::Intent, json!({}));
+    let error = ledger.create(record).await.unwrap_err();
+    assert!(
+        chain(&error).contains("has no such object"),
+        "{}",
+        chain(&error)
+    );
+    assert_eq!(JobError::from(error).class(), FailureClass::Edge);
+    let leases = ledger.leases().unwrap();
+    let taken = lease::take(leases, &job("daily"), &Owner::new()).await;
+    let error = taken.unwrap_err();
+    assert!(
+        chain(&error).contains("has no such object"),
+        "{}",
+        chain(&error)
+    );
 }
 
 #[tokio::test]

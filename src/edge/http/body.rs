@@ -47,12 +47,22 @@ impl MovedBytes {
         loop {
             let end = self.due() + patience;
             tokio::time::sleep_until(end).await;
+            if end.elapsed() > LATE {
+                tokio::time::sleep(AFTER_A_STOP).await;
+            }
             if self.due() + patience <= Instant::now() {
                 return;
             }
         }
     }
 }
+
+/// A timer that is this late was not run: the process, or the machine, was stopped (SIGSTOP, a cgroup's freezer, a paused VM).
+const LATE: Duration = Duration::from_secs(1);
+
+/// How long an answer that came in the meantime, and waits in the socket, has after a stop. A dropped answer of a queue would hide
+/// its messages for the visibility timeout.
+const AFTER_A_STOP: Duration = Duration::from_secs(2);
 
 /// How long a number of bytes may take.
 pub(super) fn on_the_wire(bytes: u64) -> Duration {

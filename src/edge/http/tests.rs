@@ -496,3 +496,26 @@ async fn an_attempt_goes_on_while_its_bytes_move() {
     large.stopped_for(FIRST_ANSWER).await;
     assert_eq!(began.elapsed().as_secs(), 60 + FIRST_ANSWER.as_secs());
 }
+
+/// The time goes on while a process is stopped, and its timers are late.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_while_the_process_was_stopped_is_taken() {
+    let moved = MovedBytes::of(None);
+    let (send, answer) = tokio::sync::oneshot::channel();
+    let asking = async {
+        tokio::select! {
+            answer = answer => answer.is_ok(),
+            () = moved.stopped_for(FIRST_ANSWER) => false,
+        }
+    };
+    let stopped = async {
+        tokio::time::advance(FIRST_ANSWER + Duration::from_secs(30)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(send.send(()));
+    };
+    let (is_taken, ()) = tokio::join!(asking, stopped);
+    assert!(is_taken);
+    let began = tokio::time::Instant::now();
+    moved.stopped_for(Duration::ZERO).await;
+    assert!(began.elapsed() <= Duration::from_secs(3));
+}
