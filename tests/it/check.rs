@@ -266,7 +266,7 @@ async fn a_parked_url_that_cannot_work_is_a_failure_and_a_hasty_redrive_policy_a
         checked.failures();
         checked.line("parked messages").to_owned()
     };
-    insta::assert_snapshot!(parked(&world), @"ok parked messages: queue.parked_url is not set: rejected messages are left to the queue's redrive policy");
+    insta::assert_snapshot!(parked(&world), @"warn parked messages: queue.parked_url is not set and the queue has no redrive policy: a rejected message stays in the queue until its retention period ends; name a queue for it");
     world.config.queue.parked_url = Some(format!("{url}-that-is-missing"));
     let missing = parked(&world);
     assert!(
@@ -298,6 +298,11 @@ async fn a_parked_url_that_cannot_work_is_a_failure_and_a_hasty_redrive_policy_a
         let checked = Checked::of(&world, &KEYS);
         let line = checked.line("queue");
         assert!(line.starts_with("warn ") && line.contains(told), "{line}");
+        let aside = world.config.queue.parked_url.take();
+        let left = parked(&world);
+        let moved = format!("which moves them after {count} receipts");
+        assert!(left.starts_with("ok ") && left.ends_with(&moved), "{left}");
+        world.config.queue.parked_url = aside;
         assert_eq!(checked.failures(), [""; 0]);
     }
     // The receipt that would have been the last one was not taken.

@@ -1,6 +1,8 @@
 //! Messages that are too long for a queue: the extended client of SQS puts them into an object.
 
 use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 use handout::config::ConnectionConfig;
@@ -8,6 +10,8 @@ use handout::queue::sqs::SqsQueue;
 use serde_json::{Value, json};
 
 use crate::conformance::{make_queue, sqs_client};
+use crate::support::answering::answering_raw;
+use crate::support::program;
 use crate::support::servers::Parts;
 use crate::support::world::{World, email_job, run_until_settled};
 
@@ -127,13 +131,13 @@ async fn a_pointer_of_sqs_is_worked_and_a_parked_one_keeps_its_attribute() {
     );
 }
 
-#[tokio::test]
-async fn a_body_in_a_store_that_is_down_makes_the_message_wait() {
-    let world = world().configured(|config| {
+/// A world that reads bodies from another store.
+fn world_with_store(url: &str) -> World {
+    world().configured(|config| {
         let secret = config.state_dir.with_file_name("secret-access-key");
         fs::write(&secret, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").unwrap();
         let far = ConnectionConfig {
-            endpoint_url: Some("http://127.0.0.1:1".to_owned()),
+            endpoint_url: Some(url.to_owned()),
             region: Some("eu-west-1".to_owned()),
             access_key_id: Some("AKIAIOSFODNN7EXAMPLE".to_owned()),
             secret_access_key_file: Some(secret),
@@ -141,12 +145,48 @@ async fn a_body_in_a_store_that_is_down_makes_the_message_wait() {
         };
         config.connections.insert("far".to_owned(), far);
         config.queue.payload_connection = Some("far".to_owned());
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_a_store_that_is_down_makes_the_message_wait() {
+    let silent = answering_raw(|_| None).await;
+    for url in ["http://127.0.0.1:1", &silent] {
+        let world = world_with_store(url);
+        let message = put(&world, "1", email_job("far").to_string());
+        let mut world = world.job(&message);
+        let began = Instant::now();
+        world.run().await;
+        assert_eq!(world.parked().await, Vec::<String>::new(), "{url}");
+        assert_eq!(world.counted.jobs_retried, 1, "{url}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(40), "{url}: {took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_for_the_buckets_of_long_messages() {
+    let world = world().configured(|config| {
+        config.queue.payload_buckets.push("missing".to_owned());
     });
-    let message = put(&world, "1", email_job("far").to_string());
-    let mut world = world.job(&message);
-    world.run().await;
-    assert_eq!(world.parked().await, Vec::<String>::new());
-    assert_eq!(world.counted.jobs_retried, 1);
+    let config = world.written();
+    let mut check = Command::new(program());
+    let output = check.env_clear().arg("check").arg("--config").arg(config);
+    let text = String::from_utf8(output.output().unwrap().stdout).unwrap();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("payloads s3"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with("ok ")
+            && lines[0].ends_with("local reads the bodies of long messages there"),
+        "{text}"
+    );
+    assert!(
+        lines[1].starts_with("FAIL") && lines[1].contains("s3://missing"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -44,12 +44,16 @@ async fn in_sqs(
         Ok(queue) => queue,
         Err(error) => return report.tell("queue", Err(error)),
     };
+    let mut redrive = Some(Redrive::Unknown);
     match bounded(queue.look_at()).await {
-        Ok(Ok(looked_at)) => tell_queue(config, looked_at, report)?,
+        Ok(Ok(looked_at)) => {
+            redrive = looked_at.max_receive_count.map(Redrive::After);
+            tell_queue(config, looked_at, report)?;
+        }
         Ok(Err(error)) => report.tell("queue", Err(error.into()))?,
         Err(error) => report.tell("queue", Err(error))?,
     }
-    parked(config, &queue, report).await
+    parked(config, &queue, redrive, report).await
 }
 
 /// Checks that the configured regions match those in the queues' URLs.
@@ -102,12 +106,42 @@ fn tell_queue(config: &Config, looked_at: LookedAt, report: &CheckReport) -> io:
     )
 }
 
+/// The redrive policy of the queue.
+enum Redrive {
+    /// It moves a message away after this many receipts.
+    After(u32),
+    /// The queue could not be asked.
+    Unknown,
+}
+
 /// Checks the queue of parked messages, if configured. Only a message would show whether it accepts messages.
-async fn parked(config: &Config, queue: &SqsQueue, report: &CheckReport) -> io::Result<()> {
+async fn parked(
+    config: &Config,
+    queue: &SqsQueue,
+    redrive: Option<Redrive>,
+    report: &CheckReport,
+) -> io::Result<()> {
     let Some(parked) = queue.parked() else {
-        let result =
-            "queue.parked_url is not set: rejected messages are left to the queue's redrive policy";
-        return report.tell("parked messages", Ok(result.to_owned()));
+        const UNSET: &str = "queue.parked_url is not set";
+        const WHAT: &str = "parked messages";
+        return match redrive {
+            Some(Redrive::After(receipts)) => report.tell(
+                WHAT,
+                Ok(format!(
+                    "{UNSET}: rejected messages are left to the queue's redrive policy, which moves them after {receipts} receipts"
+                )),
+            ),
+            Some(Redrive::Unknown) => report.tell(
+                WHAT,
+                Ok(format!("{UNSET}: rejected messages are left to the queue's redrive policy")),
+            ),
+            None => report.warn(
+                WHAT,
+                format!(
+                    "{UNSET} and the queue has no redrive policy: a rejected message stays in the queue until its retention period ends; name a queue for it"
+                ),
+            ),
+        };
     };
     if is_same(&config.queue.parked_url, &config.queue.url) {
         let result = "queue.parked_url is queue.url: a rejected message would be received again without end; name another queue";

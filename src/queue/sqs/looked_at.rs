@@ -26,7 +26,6 @@ impl SqsQueue {
     ///
     /// A queue with readable attributes may still deny receives: receiving and decrypting need rights of their own. The
     /// receive count of a received message goes up by one.
-    /// decrypt are others. The receive count of a message that was received goes up by one.
     ///
     /// # Errors
     /// The queue's error.
