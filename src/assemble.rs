@@ -4,53 +4,56 @@ mod audit;
 mod changes;
 pub mod connection;
 mod dkim;
+mod ledgers;
+mod mail;
 #[cfg(feature = "embedded")]
 mod people;
+mod queues;
 mod reload;
 mod services;
+mod state_dir;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::assemble::connection::SqsRoute;
-use crate::audit::record::Pseudonyms;
+use directory::{Location, is_full};
+
+pub use self::ledgers::{OpenedLedger, open_ledger, open_sqlite_ledger, s3_ledger};
+use self::ledgers::{names, open_database};
+pub use self::mail::{locale, mail_settings};
+use self::mail::{mailer, pictures};
+pub use self::queues::{open_queue, open_sqlite_queue, results, sqs_queue};
+use self::queues::{queue_edge, taken_over};
+pub use self::state_dir::private_dir;
+use self::state_dir::{fresh_spool, lock_state_dir};
 use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
-use crate::config::load::queue_address;
-use crate::config::queue_address::QueueAddress;
-use crate::config::{Config, LedgerKind, QueueKind, RecipientNames, Transport};
+use crate::config::{Config, LedgerKind, QueueKind};
 use crate::config_error::ConfigError;
-use crate::database::{Database, DatabaseError};
+use crate::database::DatabaseError;
 use crate::deliver::notice::Notices;
-use crate::deliver::{DeliveryLedger, Mailer, Outbox, Relay, Relays, Sender};
-use crate::edge::health::{Edge, EdgeKind};
+use crate::deliver::{DeliveryLedger, Mailer, Sender};
+use crate::edge::health::Edge;
 use crate::environment::Environment;
+use crate::job::RelayName;
 use crate::job::envelope::EventRule;
-use crate::job::{Locale, RelayName};
-use crate::keyring::{Keyring, KeyringError, Purpose};
+use crate::keyring::{Keyring, KeyringError};
 use crate::ledger::lease::Owner;
 use crate::ledger::resolver::Resolver;
-use crate::ledger::s3::S3Ledger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::links::connection::{Connection, Connections};
 use crate::mail_trial::Tried;
-use crate::media;
-use crate::plan::{self, Installed};
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
-use crate::queue::sqs::SqsQueue;
-use crate::render::{MailSettings, TemplateError, Templates};
-use crate::results::Results;
+use crate::render::{TemplateError, Templates};
 use crate::run::delivery::Deliveries;
 use crate::run::{Payloads, Presenting, Sending, Signing};
-use directory::{Directory, Location, is_full};
 #[cfg(feature = "embedded")]
 use presign::ServerUrl;
-use presign::partition::EndpointVariant;
 
 pub use self::changes::Changes;
 use self::changes::ConfigReading;
@@ -403,33 +406,6 @@ impl Changeable {
     }
 }
 
-/// The queue, with messages that a dead process had received made visible again: the lock on the state directory proves that no
-/// other process uses it.
-async fn taken_over(queue: SqliteQueue) -> Result<SqliteQueue, DatabaseError> {
-    let messages = queue.take_over().await?;
-    if messages > 0 {
-        tracing::info!(
-            messages,
-            "the last process ended while it worked these messages; they are taken up at once"
-        );
-    }
-    Ok(queue)
-}
-
-/// Opens the database on a blocking thread: SQLite waits for other processes that hold it.
-async fn open_database(path: PathBuf) -> Result<Database, DatabaseError> {
-    let opened = tokio::task::spawn_blocking(move || Database::open(&path)).await;
-    opened.unwrap_or(Err(DatabaseError::Closed))
-}
-
-fn queue_edge(config: &Config) -> Edge {
-    let queue = match config.queue.kind {
-        QueueKind::Sqs => config.queue.url.clone().unwrap_or_default(),
-        QueueKind::Sqlite => format!("in {}", config.database_file().display()),
-    };
-    Edge::new(EdgeKind::Queue, "queue", format!("the queue {queue}"))
-}
-
 /// Every edge that jobs depend on, except the queue. A local directory is not an edge, but its database is: another process may
 /// hold it.
 fn edges(
@@ -457,245 +433,6 @@ fn edges(
 
 /// The program and its version, as the audit log names it.
 pub const PROGRAM: &str = concat!("handout/", env!("CARGO_PKG_VERSION"));
-
-/// The queue alone, for commands that only submit a job while the daemon runs.
-pub async fn open_queue(
-    config: &Config,
-    environment: &Environment,
-    clock: Clock,
-) -> Result<Arc<dyn Queue>, OpenError> {
-    Ok(match config.queue.kind {
-        QueueKind::Sqlite => Arc::new(open_sqlite_queue(config, clock)?),
-        QueueKind::Sqs => Arc::new(sqs_queue(config, environment).await?),
-    })
-}
-
-/// The ledger in its bucket, after a check that the store supports what the ledger requires.
-pub async fn s3_ledger(
-    config: &Config,
-    connections: &Connections,
-    keyring: &Keyring,
-    clock: Clock,
-) -> Result<S3Ledger, OpenError> {
-    let place = config.ledger_place()?;
-    let connection = connections
-        .get(&place.connection)
-        .ok_or_else(|| ConfigError::value("ledger.connection", "names an unknown connection"))?;
-    let client = connection.s3.client(&place.bucket).await;
-    let client = client.map_err(LedgerError::Store)?;
-    let egress = connection.s3.egress();
-    let ledger = S3Ledger::through(egress, &client, place.bucket, place.prefix, clock)
-        .with_puts(connection.s3.puts().clone());
-    ledger
-        .probe(&keyring.id(Purpose::Ledger, &[b"identity"]))
-        .await?;
-    Ok(ledger)
-}
-
-/// The ledger alone, for commands that read it or resolve a doubt while the daemon runs.
-#[derive(Debug)]
-pub struct OpenedLedger {
-    /// The ledger.
-    pub ledger: Arc<dyn Ledger>,
-    /// The names of recipients in it.
-    pub names: Pseudonyms,
-    #[cfg(feature = "embedded")]
-    embedded: Option<localstore::Endpoint>,
-}
-
-impl OpenedLedger {
-    /// Closes the connections behind it.
-    pub async fn close(self) {
-        #[cfg(feature = "embedded")]
-        if let Some(embedded) = self.embedded {
-            embedded.shutdown(LAST_DOWNLOADS).await;
-        }
-    }
-}
-
-/// Opens the ledger alone. A ledger in a file must exist already.
-pub async fn open_ledger(
-    config: &Config,
-    environment: &Environment,
-    clock: Clock,
-) -> Result<OpenedLedger, OpenError> {
-    if config.ledger.kind == LedgerKind::Sqlite {
-        let ledger = open_sqlite_ledger(config, clock)?;
-        return Ok(OpenedLedger {
-            ledger: Arc::new(ledger),
-            names: names(config, &Keyring::open(&config.secret_key_file())?),
-            #[cfg(feature = "embedded")]
-            embedded: None,
-        });
-    }
-    let keyring = Keyring::open(&config.secret_key_file())?;
-    #[cfg(feature = "embedded")]
-    let embedded = start_embedded(config, &keyring, Serving::Itself).await?;
-    #[cfg(feature = "embedded")]
-    let address = embedded.as_ref().map(localstore::Endpoint::address);
-    #[cfg(not(feature = "embedded"))]
-    let address = None;
-    let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
-    let ledger = s3_ledger(config, &connections, &keyring, clock).await?;
-    Ok(OpenedLedger {
-        ledger: Arc::new(ledger),
-        names: names(config, &keyring),
-        #[cfg(feature = "embedded")]
-        embedded,
-    })
-}
-
-/// The ledger in the file of this machine, which must exist already.
-pub fn open_sqlite_ledger(config: &Config, clock: Clock) -> Result<SqliteLedger, OpenError> {
-    if config.ledger.kind != LedgerKind::Sqlite {
-        let reason = "is \"s3\": let a lifecycle rule of the bucket expire old jobs";
-        return Err(ConfigError::value("ledger.kind", reason).into());
-    }
-    let path = config.database_file();
-    if !path.exists() {
-        return Err(OpenError::NoLedger { path });
-    }
-    Ok(SqliteLedger::new(Database::open(&path)?, clock))
-}
-
-fn names(config: &Config, keyring: &Keyring) -> Pseudonyms {
-    Pseudonyms::new(keyring, config.audit.recipients == RecipientNames::Clear)
-}
-
-/// The queue of this machine, which also offers the parked messages, beyond the trait.
-pub fn open_sqlite_queue(config: &Config, clock: Clock) -> Result<SqliteQueue, OpenError> {
-    private_dir(&config.state_dir)?;
-    Ok(SqliteQueue::new(
-        Database::open(&config.database_file())?,
-        clock,
-    ))
-}
-
-/// The queue of the configuration in SQS.
-pub async fn sqs_queue(
-    config: &Config,
-    environment: &Environment,
-) -> Result<SqsQueue, ConfigError> {
-    let Some(url) = &config.queue.url else {
-        return Err(ConfigError::value(
-            "queue.url",
-            "is missing: kind = \"sqs\" needs the queue's URL",
-        ));
-    };
-    let url = queue_address("queue.url", url)?;
-    let route = SqsRoute {
-        region: config.queue.region.as_deref(),
-        endpoint_url: config.queue.endpoint_url.as_deref(),
-        profile: config.queue.profile.as_deref(),
-        ca_file: config.queue.ca_file.as_deref(),
-        variant: EndpointVariant::default(),
-    };
-    let client = async |address: &QueueAddress| {
-        connection::sqs_client("queue", route.to(address.place()), environment).await
-    };
-    let of_jobs = client(&url).await?;
-    let queue = SqsQueue::new(of_jobs.clone(), url.url().to_owned());
-    let Some(parked) = &config.queue.parked_url else {
-        return Ok(queue);
-    };
-    let parked = queue_address("queue.parked_url", parked)?;
-    let of_parked = match parked.place() == url.place() {
-        true => of_jobs,
-        false => client(&parked).await?,
-    };
-    Ok(queue.with_parked(of_parked, parked.url().to_owned()))
-}
-
-/// Where results of jobs are sent.
-pub async fn results(config: &Config, environment: &Environment) -> Result<Results, ConfigError> {
-    let wanted = &config.results;
-    Ok(match (&wanted.queue_url, &wanted.file) {
-        (Some(url), _) => {
-            let url = queue_address("results.queue_url", url)?;
-            let route = SqsRoute {
-                region: wanted.region.as_deref(),
-                endpoint_url: wanted.endpoint_url.as_deref(),
-                profile: wanted.profile.as_deref(),
-                ca_file: wanted.ca_file.as_deref(),
-                variant: EndpointVariant::default(),
-            };
-            let route = route.to(url.place());
-            let client = connection::sqs_client("results", route, environment).await?;
-            Results::queue(
-                Arc::new(SqsQueue::new(client, url.url().to_owned())),
-                url.url(),
-            )
-        }
-        (None, Some(file)) => Results::file(file.clone()),
-        (None, None) => Results::Off,
-    })
-}
-
-fn mailer(
-    config: &Config,
-    environment: &Environment,
-    fixed: &Fixed<'_>,
-    kept: &dyn Fn(&str, &RelayName) -> Option<Relay>,
-) -> Result<Mailer, OpenError> {
-    Ok(match config.mail.transport {
-        Transport::Outbox => {
-            let dir = config.outbox_place();
-            let outbox = Outbox::open(&dir).map_err(|source| OpenError::Directory {
-                path: dir.to_path_buf(),
-                source,
-            })?;
-            Mailer::Outbox(outbox)
-        }
-        Transport::Smtp => {
-            let (progress, clock) = (fixed.progress, fixed.clock);
-            let relays = Relays::opened(&config.mail, environment, progress, clock, kept)?;
-            Mailer::Smtp(relays)
-        }
-    })
-}
-
-/// Which pictures of galleries are inspected.
-fn pictures(config: &Config) -> media::PictureSettings {
-    let gallery = &config.gallery;
-    media::PictureSettings {
-        limit: if gallery.picture_sizes {
-            gallery.picture_limit
-        } else {
-            0
-        },
-        at_once: gallery.pictures_at_once,
-    }
-}
-
-/// The rendering settings of mails and pages.
-pub fn mail_settings(
-    config: &Config,
-    sender: &Sender,
-    templates: &Templates,
-) -> Result<MailSettings, ConfigError> {
-    Ok(MailSettings {
-        locale: locale(config, templates)?,
-        sender_name: sender.display_name().to_owned(),
-        sender_address: sender.address().to_owned(),
-        html_budget_bytes: HTML_BUDGET_BYTES,
-    })
-}
-
-/// The language of mails for recipients without a locale: one for which the templates have strings.
-pub fn locale(config: &Config, templates: &Templates) -> Result<Locale, ConfigError> {
-    let wrong = |reason: String| ConfigError::value("mail.locale", reason);
-    let locale = config.mail.locale.parse::<Locale>();
-    let locale = locale.map_err(|error| wrong(error.to_string()))?;
-    let languages = templates.languages();
-    if plan::speaks(&languages, &locale) {
-        return Ok(locale);
-    }
-    Err(wrong(format!(
-        "is {:?}, which is not an installed language; installed: {}; add a language in [templates] dir",
-        locale.as_str(),
-        languages.join(", ")
-    )))
-}
 
 /// Starts the embedded endpoint, if any connection has a directory.
 #[cfg(feature = "embedded")]
@@ -727,61 +464,12 @@ pub async fn start_embedded(
     Ok(Some(endpoint))
 }
 
-/// An empty directory for temporary files; a killed process leaves its drafts there.
-fn fresh_spool(state: &Directory, state_dir: &Path) -> Result<Location, OpenError> {
-    const SPOOL: &str = "spool";
-    let place = Location::below(state_dir, SPOOL);
-    let emptied = || {
-        let spool = state.private_below(SPOOL)?;
-        let names = spool.names()?.into_iter();
-        // Files with other names are left alone.
-        for name in names.filter_map(|name| name.into_string().ok()) {
-            spool.remove(&name)?;
-        }
-        Ok(())
-    };
-    match emptied() {
-        Ok(()) => Ok(place),
-        Err(source) => Err(OpenError::Directory {
-            path: place.to_path_buf(),
-            source,
-        }),
-    }
-}
-
 #[cfg(feature = "embedded")]
-fn make_dir(path: &Path) -> Result<(), OpenError> {
-    fs::create_dir_all(path).map_err(|source| OpenError::Directory {
+fn make_dir(path: &std::path::Path) -> Result<(), OpenError> {
+    std::fs::create_dir_all(path).map_err(|source| OpenError::Directory {
         path: path.to_owned(),
         source,
     })
-}
-
-/// Opens or creates a state directory that only its owner may enter.
-///
-/// It contains mails with live links and the addresses of recipients.
-pub fn private_dir(path: &Path) -> Result<Directory, OpenError> {
-    Directory::private(path).map_err(|source| OpenError::StateDir {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Locks the state directory for one process at a time: an intent without an outcome then belongs to a dead process.
-fn lock_state_dir(state_dir: &Path) -> Result<(Directory, File), OpenError> {
-    let failed = |source| OpenError::StateDir {
-        path: state_dir.to_owned(),
-        source,
-    };
-    let directory = private_dir(state_dir)?;
-    let lock = directory.lock_file(".lock", 0o600).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok((directory, lock)),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked {
-            path: state_dir.to_owned(),
-        }),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
 }
 
 #[cfg(test)]

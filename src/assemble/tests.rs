@@ -1,5 +1,7 @@
 //! Tests of `assemble.rs`.
 
+use std::fs;
+
 use super::*;
 
 #[test]

@@ -196,6 +196,7 @@ impl Worker {
         Ok(())
     }
 }
+
 /// Why a message whose jobs cannot be done is not parked yet.
 #[derive(Debug, thiserror::Error)]
 enum NotYet {

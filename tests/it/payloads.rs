@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 use handout::config::ConnectionConfig;
 use handout::queue::sqs::SqsQueue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client};
 use crate::support::answering::answering_raw;

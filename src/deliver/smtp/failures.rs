@@ -206,6 +206,7 @@ impl Relay {
         );
     }
 }
+
 impl Failure {
     /// Whether a reply closes or defers the connection before a mail: 421, or another 4xx, which every other connection
     /// would get as well. Replies that ask for a slower rate belong to the brake.

@@ -1,0 +1,77 @@
+//! How mails are rendered and sent.
+
+use super::{Fixed, HTML_BUDGET_BYTES, OpenError};
+use crate::config::{Config, Transport};
+use crate::config_error::ConfigError;
+use crate::deliver::{Mailer, Outbox, Relay, Relays, Sender};
+use crate::environment::Environment;
+use crate::job::{Locale, RelayName};
+use crate::media;
+use crate::plan::{self, Installed};
+use crate::render::{MailSettings, Templates};
+
+pub(super) fn mailer(
+    config: &Config,
+    environment: &Environment,
+    fixed: &Fixed<'_>,
+    kept: &dyn Fn(&str, &RelayName) -> Option<Relay>,
+) -> Result<Mailer, OpenError> {
+    Ok(match config.mail.transport {
+        Transport::Outbox => {
+            let dir = config.outbox_place();
+            let outbox = Outbox::open(&dir).map_err(|source| OpenError::Directory {
+                path: dir.to_path_buf(),
+                source,
+            })?;
+            Mailer::Outbox(outbox)
+        }
+        Transport::Smtp => {
+            let (progress, clock) = (fixed.progress, fixed.clock);
+            let relays = Relays::opened(&config.mail, environment, progress, clock, kept)?;
+            Mailer::Smtp(relays)
+        }
+    })
+}
+
+/// Which pictures of galleries are inspected.
+pub(super) fn pictures(config: &Config) -> media::PictureSettings {
+    let gallery = &config.gallery;
+    media::PictureSettings {
+        limit: if gallery.picture_sizes {
+            gallery.picture_limit
+        } else {
+            0
+        },
+        at_once: gallery.pictures_at_once,
+    }
+}
+
+/// The rendering settings of mails and pages.
+pub fn mail_settings(
+    config: &Config,
+    sender: &Sender,
+    templates: &Templates,
+) -> Result<MailSettings, ConfigError> {
+    Ok(MailSettings {
+        locale: locale(config, templates)?,
+        sender_name: sender.display_name().to_owned(),
+        sender_address: sender.address().to_owned(),
+        html_budget_bytes: HTML_BUDGET_BYTES,
+    })
+}
+
+/// The language of mails for recipients without a locale: one for which the templates have strings.
+pub fn locale(config: &Config, templates: &Templates) -> Result<Locale, ConfigError> {
+    let wrong = |reason: String| ConfigError::value("mail.locale", reason);
+    let locale = config.mail.locale.parse::<Locale>();
+    let locale = locale.map_err(|error| wrong(error.to_string()))?;
+    let languages = templates.languages();
+    if plan::speaks(&languages, &locale) {
+        return Ok(locale);
+    }
+    Err(wrong(format!(
+        "is {:?}, which is not an installed language; installed: {}; add a language in [templates] dir",
+        locale.as_str(),
+        languages.join(", ")
+    )))
+}
