@@ -1,6 +1,6 @@
 //! The plan of a job, or the reason why the job is rejected.
 //!
-//! [`draw`] is pure: it takes the job, the configuration's policy, the state of the signing credentials and the current
+//! [`build`] is pure: it takes the job, the configuration's policy, the state of the signing credentials and the current
 //! instant, and returns a [`Plan`] or a [`PlanError`]. When a job is rejected, nothing has been listed, signed or sent.
 
 mod audience;
@@ -306,16 +306,16 @@ pub fn build(
     signer: &SignerFacts,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
-    draw_with(job, policy, installed, signer, None, now)
+    build_with(job, policy, installed, signer, None, now)
 }
 
-/// Makes the plan of a job whose mails have no room for all files in the plan of [`draw`]: it adds a page or a list of all
+/// Makes the plan of a job whose mails have no room for all files in the plan of [`build`]: it adds a page or a list of all
 /// files that the job did not ask for.
 ///
 /// # Errors
 ///
-/// Those of [`draw`], and [`PlanError::NoRoom`] where neither the job's rule nor the configuration has a place for it.
-pub fn draw_with(
+/// Those of [`build`], and [`PlanError::NoRoom`] where neither the job's rule nor the configuration has a place for it.
+pub fn build_with(
     job: &Arc<Job>,
     policy: &Policy,
     installed: &impl Installed,

@@ -98,7 +98,7 @@ async fn plan_with(
     );
     // A message may make this long work: heartbeats, probes and signals continue meanwhile.
     let built = tokio::task::spawn_blocking(move || {
-        plan::draw_with(&job, &policy, &*templates, &signer, shortage, now)
+        plan::build_with(&job, &policy, &*templates, &signer, shortage, now)
     });
     let mut plan = built.await.map_err(|_| JobError::Panicked)??;
     // Links of the job that have their audit lines are handed out again while they are fresh and a new signature could

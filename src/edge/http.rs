@@ -46,6 +46,9 @@ use crate::bounds::MAX_ANSWER_BYTES;
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(20);
 
+/// How long a request that began during an outage may be unanswered, and move nothing, after the outage.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
+
 /// The minimum rate of a body, in bytes a second. A slower transfer counts as silent.
 const FLOOR_RATE: u64 = 8 * 1024;
 
@@ -253,6 +256,21 @@ impl EdgeClient {
         }
     }
 
+    /// Waits until a request that began during an outage has no answer although the outage is over: its connection died with the
+    /// outage, and a further attempt makes another.
+    async fn left_behind(&self, began: Instant, moved: &MovedBytes) {
+        const LOOK_EVERY: Duration = Duration::from_millis(500);
+        let is_over = || {
+            let edge = self.edge.as_ref();
+            edge.is_some_and(|edge| edge.answered_since(began))
+        };
+        while !is_over() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        tokio::time::sleep(LEFT_BEHIND).await;
+        moved.stopped_for(LEFT_BEHIND).await;
+    }
+
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
         let asked = AskedRequest::by(&request);
@@ -269,9 +287,15 @@ impl EdgeClient {
             })
         });
         let way = self.egress.way(request.uri());
+        let began_in_outage = asked.names_a_key && edge.is_some_and(Edge::is_failing);
         let (connector, generation) = self.connector(way).await?;
         let answer = tokio::select! {
             answer = connector.call(request) => answer,
+            () = self.left_behind(began, &moved), if began_in_outage => {
+                self.drop_pool(generation);
+                let words = "the store answers others again, and not this request, which began while it was silent";
+                return Err(ConnectorError::timeout(words.into()));
+            }
             () = moved.stopped_for(patience) => {
                 let words = format!("no answer within {} s", patience.as_secs());
                 self.failed((generation, began), asked.names_a_key, FailureKind::Timeout, &words);

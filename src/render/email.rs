@@ -1,6 +1,6 @@
 //! Mails about links, within the size budget of a mail.
 //!
-//! A [`Digest`] collects from the stream of links what one mail can show. [`draw`] renders it for one recipient: as many rows as
+//! A [`Digest`] collects from the stream of links what one mail can show. [`build`] renders it for one recipient: as many rows as
 //! the budget allows, and in both parts the number of remaining files, their folders, and where to find them. A mail is never
 //! truncated, and always states what it leaves out.
 

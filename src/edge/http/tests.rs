@@ -519,3 +519,36 @@ async fn an_answer_that_came_while_the_process_was_stopped_is_taken() {
     moved.stopped_for(Duration::ZERO).await;
     assert!(began.elapsed() <= Duration::from_secs(3));
 }
+
+/// A connection that was made during an outage may stay dead after it, behind a NAT gateway for example.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_began_during_an_outage_is_made_again_soon_after_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/reports/x", listener.local_addr().unwrap());
+    for (is_failing, names_a_key, expected) in
+        [(true, true, 6), (false, true, 10), (true, false, 10)]
+    {
+        let edge = edge();
+        if is_failing {
+            edge.failed(FailureKind::Timeout, "no answer");
+        }
+        let client = EdgeClient {
+            edge: Some(edge.clone()),
+            egress: Egress::default(),
+            pool: Arc::default(),
+        };
+        let mut request = HttpRequest::get(url.as_str()).unwrap();
+        if names_a_key {
+            request.add_extension(RequestTerms::naming_a_key());
+        }
+        let began = Instant::now();
+        let returns = async {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            edge.answered();
+        };
+        let (answer, ()) = tokio::join!(client.attempt(request), returns);
+        assert!(answer.unwrap_err().is_timeout());
+        let took = began.elapsed().as_secs();
+        assert_eq!(took, expected, "{is_failing} {names_a_key}");
+    }
+}
