@@ -6,7 +6,7 @@ use crate::bounds::MAX_LISTED_OBJECTS;
 use crate::cancellation::Cancellation;
 use crate::store::{Cursor, ListingCourse, ObjectMeta, ObjectStore};
 
-/// The pages of a store, in its order, whatever that is.
+/// The pages of a store, in its own order.
 pub(super) struct AsListed<'a> {
     under: Under<'a>,
     store: &'a dyn ObjectStore,
