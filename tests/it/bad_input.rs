@@ -169,7 +169,7 @@ async fn what_does_not_exist_or_is_not_allowed_is_named() {
         missing_key.to_string(),
     ];
     insta::assert_snapshot!(reasons(&bodies).await, @r#"
-    the job's field from.connection is elsewhere, which names an unknown connection; known: local
+    unknown connection elsewhere in the job's field from.connection; configured: local
     no [[allow]] rule of the configuration lets connection local hand out s3://secrets/; add one if this is wanted
     the job's field email.template names the template "rapport", which is not installed; installed: digest, gallery-invite, report
     the job's field email.subject uses {{costumer}}, which has no value here; known are: recipient.name, recipient.address, recipient.locale, job.id

@@ -132,7 +132,7 @@ async fn a_reader_who_may_not_look_is_told_that_it_is_not_known_whether_a_stream
     let dir = log.dir().to_str().unwrap();
     let (code, said) = as_reader(&["audit", "verify", "--public-key", &public, dir]);
     assert!(
-        said.contains("is not known to a user who may not open"),
+        said.contains("is unknown to a user who may not open"),
         "{said}"
     );
     assert!(said.contains("a line after them is cut off"), "{said}");

@@ -411,7 +411,7 @@ async fn a_login_that_cannot_work_is_told_with_what_the_relay_offers() {
         ),
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
-    FAIL mail.smtp the relay mx:587 does not accept the login of mail.smtp: it does not offer AUTH PLAIN or LOGIN, which a password needs, but XOAUTH2; for a token, give token_file or token_cmd in place of password_file
+    FAIL mail.smtp the relay mx:587 does not accept the login of mail.smtp: it does not offer AUTH PLAIN or LOGIN, which a password needs, but OAUTHBEARER, XOAUTH2; for a token, give token_file or token_cmd in place of password_file
     FAIL mail.smtp the relay mx:587 does not accept the login of mail.smtp: it does not offer AUTH PLAIN or LOGIN, which a password needs, but CRAM-MD5, NTLM
     FAIL mail.smtp the relay mx:587 does not accept the login of mail.smtp: it does not offer AUTH PLAIN or LOGIN, which a password needs, nor any other AUTH
     FAIL mail.smtp the relay mx:587 does not accept the login of mail.smtp: it does not offer AUTH XOAUTH2 or OAUTHBEARER, which a token needs, but LOGIN, PLAIN; for a password, give password_file
