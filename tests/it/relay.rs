@@ -684,7 +684,8 @@ async fn a_job_goes_through_the_relay_that_it_names_if_its_rule_lets_it() {
     let parked = world.parked().await;
     assert!(
         parked.len() == 1
-            && parked[0].contains("through the relay other (email.relay); configured: default, bulk"),
+            && parked[0]
+                .contains("through the relay other (email.relay); configured: default, bulk"),
         "{parked:?}"
     );
 }
