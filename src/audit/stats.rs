@@ -66,8 +66,8 @@ pub fn stats(
         };
         let count = counts.entry(group).or_default();
         count.to = issued.to;
-        count.links += 1;
-        count.bytes += issued.size;
+        count.links = count.links.saturating_add(1);
+        count.bytes = count.bytes.saturating_add(issued.size);
         Ok(())
     })?;
     Ok(counts)

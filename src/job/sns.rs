@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use presign::partition::before_suffix;
+use presign::partition::{before_suffix, is_region};
 use serde_json::Value;
 
 use crate::bounds::MAX_SHOWN_VALUE_BYTES;
@@ -50,7 +50,8 @@ fn is_of_sns(url: &str) -> bool {
         .and_then(|rest| rest.split(['/', '?', '#']).next());
     let is_sns = host
         .and_then(before_suffix)
-        .is_some_and(|service| service.starts_with("sns.") && !service.contains(['@', ':']));
+        .and_then(|service| service.strip_prefix("sns."))
+        .is_some_and(is_region);
     is_sns && url.len() <= MAX_URL_BYTES && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
@@ -108,6 +109,8 @@ mod tests {
             "https://sns.x@evil.example/",
             "http://sns.eu-west-1.amazonaws.com/?Token=1",
             "https://s3.eu-west-1.amazonaws.com/b/k",
+            "https://sns.s3.amazonaws.com/evil",
+            "https://sns.bucket.s3.eu-west-1.amazonaws.com/?Token=1",
             "https://sns.eu-west-1.amazonaws.com/\u{1b}[2J",
         ] {
             let (told, shown) = told("SubscriptionConfirmation", url);

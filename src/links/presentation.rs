@@ -91,12 +91,8 @@ pub(super) fn present<'a>(
         true => wished,
         false => ContentDisposition::Attachment,
     };
-    let is_known_to_be_saved = match is_named {
-        true => disposition == ContentDisposition::Attachment,
-        false => {
-            stored.and_then(|stored| stored.disposition) == Some(ContentDisposition::Attachment)
-        }
-    };
+    // What is stored may be no valid disposition, and may be another one when the link is opened: then the type alone decides.
+    let is_known_to_be_saved = is_named && disposition == ContentDisposition::Attachment;
     let content_type = match (options.content_type, passive) {
         (Some(given), _) => Some(Cow::Borrowed(given)),
         (None, _) if is_known_to_be_saved => None,
@@ -173,4 +169,43 @@ fn charset_of(media_type: &str) -> Option<Charset> {
         let is_charset = name.trim().eq_ignore_ascii_case("charset");
         is_charset.then(|| value.trim().trim_matches('"').parse().ok())?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An uploader chooses the stored headers, and may replace them until the link is opened.
+    #[test]
+    fn a_file_that_could_run_scripts_is_saved_with_any_stored_disposition() {
+        let options = PresentationOptions {
+            name: RequestedName::Stored,
+            disposition: ContentDisposition::Inline,
+            content_type: None,
+            text_charset: TextCharset::default(),
+        };
+        let dispositions = [
+            None,
+            Some(ContentDisposition::Attachment),
+            Some(ContentDisposition::Inline),
+        ];
+        for disposition in dispositions {
+            for (key, expected) in [
+                ("page.html", SAVED_TYPE),
+                ("drawing.SVG", SAVED_TYPE),
+                ("report.pdf", "application/pdf"),
+                ("photo.jpg", "image/jpeg"),
+            ] {
+                let stored = StoredHeaders {
+                    disposition,
+                    content_type: Some("text/html".to_owned()),
+                    ..StoredHeaders::default()
+                };
+                let presented = present(&key.parse().unwrap(), Some(&stored), &options);
+                assert!(!presented.is_named);
+                let given = presented.content_type.as_deref();
+                assert_eq!(given, Some(expected), "{key} {disposition:?}");
+            }
+        }
+    }
 }

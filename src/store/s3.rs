@@ -574,9 +574,9 @@ fn on_edge(client: &Client, edge: &Edge, egress: &Egress) -> Client {
 fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, String> {
     let class = version.storage_class.as_ref().map(|class| class.as_str());
     let id = version.version_id.as_deref().unwrap_or_default();
-    check_length("VersionId", id, MAX_VERSION_BYTES)?;
+    check_length("listing", "VersionId", id, MAX_VERSION_BYTES)?;
     let etag = version.e_tag.as_deref().unwrap_or_default();
-    check_length("ETag", etag, MAX_ETAG_BYTES)?;
+    check_length("listing", "ETag", etag, MAX_ETAG_BYTES)?;
     Ok(ObjectMeta {
         key: listed_key(version.key.as_deref(), encoded)?,
         size_bytes: size(version.size),
@@ -588,12 +588,12 @@ fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, Str
     })
 }
 
-/// Rejects a text of a listing that is longer than its limit.
-fn check_length(field: &str, text: &str, limit: usize) -> Result<(), String> {
+/// Rejects a text of an answer that is longer than its limit.
+fn check_length(answer: &str, field: &str, text: &str, limit: usize) -> Result<(), String> {
     let length = text.len();
     match length > limit {
         true => Err(format!(
-            "the listing has the {field} of {length} bytes: at most {limit} are allowed"
+            "the {answer} has the {field} of {length} bytes: at most {limit} are allowed"
         )),
         false => Ok(()),
     }

@@ -702,3 +702,22 @@ async fn an_answer_of_gigabytes_is_not_read() {
         assert!(error.contains("longer than 8388608 bytes"), "{error}");
     }
 }
+
+/// A store may send a head of many kilobytes for each of thousands of keys.
+#[tokio::test]
+async fn an_answer_to_head_with_a_long_etag_or_version_is_rejected() {
+    let long = "e".repeat(60_000);
+    for header in ["ETag: \"{}\"", "x-amz-version-id: {}"] {
+        let header = format!("{}\r\n", header.replace("{}", &long));
+        let (url, _) = answering(date(SignedDuration::ZERO), move |_| {
+            ("200 OK", header.clone(), "")
+        })
+        .await;
+        let (bucket, key) = ("reports".parse().unwrap(), "a.pdf".parse().unwrap());
+        let store = S3Store::new(client(&url));
+        let error = store.head(&bucket, &key).await.unwrap_err();
+        assert_eq!(error.fact, ErrorKind::Rejected, "{error}");
+        let told = handout::text::chain(&error);
+        assert!(told.contains("of 60") && told.len() < 300, "{told}");
+    }
+}

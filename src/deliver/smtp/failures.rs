@@ -33,7 +33,7 @@ impl Relay {
     }
 
     /// Reports a failed step to the edge. A relay that replies to a mail, even negatively, is up. A relay that rejects
-    /// connections before a mail is down, whatever its reply.
+    /// connections before a mail is down, with any reply.
     pub(super) fn failed(&self, failure: &Failure, addressee: Option<Addressee>) -> RelayError {
         let mut error = self.error(failure);
         if let Some(addressee) = addressee

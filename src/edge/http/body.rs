@@ -45,7 +45,7 @@ impl MovedBytes {
     /// Waits until nothing has moved for the given time.
     pub(super) async fn stopped_for(&self, patience: Duration) {
         loop {
-            let end = self.due() + patience;
+            let end = (self.due() + patience).max(Instant::now());
             tokio::time::sleep_until(end).await;
             if end.elapsed() > LATE {
                 tokio::time::sleep(AFTER_A_STOP).await;

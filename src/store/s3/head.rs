@@ -6,7 +6,8 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use jiff::Timestamp;
 use presign::disposition::{DispositionType, StoredDisposition, clean_name};
 
-use super::{ServerClock, instant, plain_etag, size, storage};
+use super::{ServerClock, check_length, instant, plain_etag, size, storage};
+use crate::bounds::{MAX_ETAG_BYTES, MAX_VERSION_BYTES};
 use crate::edge::http::RequestTerms;
 use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, ContentDisposition, Key};
@@ -40,6 +41,16 @@ pub(super) async fn head(
         }
         answer => answer?,
     };
+    let texts = [
+        ("ETag", answer.e_tag.as_deref(), MAX_ETAG_BYTES),
+        ("VersionId", answer.version_id.as_deref(), MAX_VERSION_BYTES),
+    ];
+    for (field, text, limit) in texts {
+        check_length("answer", field, text.unwrap_or_default(), limit).map_err(|error| {
+            let action = format!("get the metadata of s3://{bucket}/{key}");
+            EdgeError::new(action, ErrorKind::Rejected, error)
+        })?;
+    }
     Ok(meta(key, answer))
 }
 

@@ -303,7 +303,7 @@ impl<'x> ObjectDraft<'x> {
 
     fn meta(self, is_encoded: bool) -> Result<ObjectMeta, String> {
         // To the second, which is the precision of HEAD.
-        check_length("ETag", &self.etag, MAX_ETAG_BYTES)?;
+        check_length("listing", "ETag", &self.etag, MAX_ETAG_BYTES)?;
         let second = self.modified.map(Timestamp::as_second).unwrap_or_default();
         Ok(ObjectMeta {
             key: listed_key(self.key.as_deref(), is_encoded)?,
