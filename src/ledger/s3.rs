@@ -16,6 +16,7 @@
 //! Objects are never deleted, and the ledger needs no right to delete: a lifecycle rule on the prefix expires old jobs.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -75,7 +76,12 @@ pub struct S3Ledger {
     prefix: String,
     clock: Clock,
     edge: Edge,
+    /// The client for PUTs, and their edge.
+    writer: Client,
+    write_edge: Edge,
     puts: Puts,
+    /// The identity of the installation, once [`probe`](Self::probe) has seen it in the bucket.
+    identity: OnceLock<Vec<u8>>,
 }
 
 /// A record as it is stored.
@@ -90,6 +96,8 @@ struct StoredRecord {
 /// The condition of a PUT.
 #[derive(Debug, Clone, Copy)]
 enum WriteCondition<'a> {
+    /// The object may exist and be the same.
+    None,
     /// The object does not exist.
     Absent,
     /// The object has this entity tag.
@@ -99,6 +107,7 @@ enum WriteCondition<'a> {
 impl WriteCondition<'_> {
     const fn header(self) -> &'static str {
         match self {
+            Self::None => "PUT",
             Self::Absent => "If-None-Match",
             Self::Unchanged(_) => "If-Match",
         }
@@ -137,22 +146,28 @@ impl S3Ledger {
     ) -> Self {
         let subject = format!("the ledger in s3://{bucket}/{prefix}");
         let edge = Edge::new(EdgeKind::Ledger, "ledger", subject);
+        let write_edge = edge.part("writes");
         // Our own retries in place of the SDK's: those share a token bucket that a failing store exhausts.
-        let config = client
-            .config()
-            .to_builder()
-            .http_client(http::client(Some(edge.clone()), egress.clone()))
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
-            .retry_config(RetryConfig::disabled())
-            .build();
+        let client_at = |edge: &Edge| {
+            let config = client
+                .config()
+                .to_builder()
+                .http_client(http::client_of_ledger(edge.clone(), egress.clone()))
+                .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                .timeout_config(TimeoutConfig::disabled())
+                .retry_config(RetryConfig::disabled());
+            Client::from_conf(config.build())
+        };
         Self {
-            client: Client::from_conf(config),
+            client: client_at(&edge),
             bucket,
             prefix,
             clock,
             edge,
+            writer: client_at(&write_edge),
+            write_edge,
             puts: Puts::default(),
+            identity: OnceLock::new(),
         }
     }
 
@@ -207,6 +222,8 @@ impl S3Ledger {
                 return Err(self.careless(condition));
             }
         }
+        // Only the first call sets it; the bytes are always the same.
+        let _ = self.identity.set(bytes);
         Ok(())
     }
 
@@ -288,12 +305,13 @@ impl S3Ledger {
         loop {
             let sums = self.puts.sums(&self.client, &self.bucket, &payload).await;
             let sums = sums.map_err(unreadable)?;
-            let request = self.client.put_object().bucket(self.bucket.as_str());
+            let request = self.writer.put_object().bucket(self.bucket.as_str());
             let request = request
                 .key(key)
                 .content_type("application/json")
                 .body(payload.body().await.map_err(unreadable)?);
             let request = match condition {
+                WriteCondition::None => request,
                 WriteCondition::Absent => request.if_none_match("*"),
                 WriteCondition::Unchanged(tag) => request.if_match(tag),
             };
@@ -447,6 +465,26 @@ where
 impl Ledger for S3Ledger {
     fn edge(&self) -> Option<&Edge> {
         Some(&self.edge)
+    }
+
+    fn write_edge(&self) -> Option<&Edge> {
+        Some(&self.write_edge)
+    }
+
+    /// A write whose condition fails is the cheapest: it leaves no version in a bucket with versioning. A store with a full disk may
+    /// look at the condition first, so that only a write without one shows that the disk has room again. It repeats the bytes of the
+    /// ledger's identity.
+    async fn try_a_write(&self) {
+        let Some(identity) = self.identity.get() else {
+            return;
+        };
+        let condition = match self.write_edge.is_failing() {
+            true => WriteCondition::None,
+            false => WriteCondition::Absent,
+        };
+        let key = format!("{}ledger", self.prefix);
+        // The client reports the answer to the edge.
+        drop(self.try_put(&key, identity.clone(), condition).await);
     }
 
     async fn create(&self, record: Record) -> Result<Created, LedgerError> {

@@ -2,7 +2,7 @@
 
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
-use super::RequestTerms;
+use super::{Keys, RequestTerms};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::edge::answer::{element, is_unknown_request};
 use crate::edge::health::FailureKind;
@@ -24,10 +24,19 @@ pub(super) struct AskedRequest {
     pub(super) names_a_key: bool,
     /// Whether objects or their versions are listed.
     pub(super) is_listing: bool,
+    /// Whether it reads or writes a record of the ledger, whose key is Handout's own.
+    pub(super) of_ledger: Option<LedgerAccess>,
+}
+
+/// How a request uses the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LedgerAccess {
+    Read,
+    Write,
 }
 
 impl AskedRequest {
-    pub(super) fn by(request: &HttpRequest) -> Self {
+    pub(super) fn by(request: &HttpRequest, keys: Keys) -> Self {
         let terms = RequestTerms::of(request);
         Self {
             is_head: request.method() == "HEAD",
@@ -35,6 +44,10 @@ impl AskedRequest {
             is_probe: terms.is_probe,
             names_a_key: terms.names_a_key,
             is_listing: request.method() == "GET" && is_listing(request.uri()),
+            of_ledger: (keys == Keys::OfLedger).then_some(match request.method() {
+                "PUT" => LedgerAccess::Write,
+                _ => LedgerAccess::Read,
+            }),
         }
     }
 }
@@ -326,9 +339,30 @@ impl Says {
         match kind_of_code(code) {
             Some(ErrorKind::Throttled) => Self::Unwell(FailureKind::Throttled),
             Some(ErrorKind::Failed) if !is_of_object => Self::Unwell(FailureKind::ServerError),
+            _ if self.rejects_ledger(judge, asked) => Self::Unwell(FailureKind::Refused),
             Some(ErrorKind::Denied) if !is_of_object => Self::Denied,
             _ if judge.lacks_listing().is_some() => Self::Unwell(FailureKind::ServerError),
             _ => self,
+        }
+    }
+}
+
+impl Says {
+    /// Whether the answer rejects a request of the ledger, whose keys and bodies are Handout's own: each further request of the same
+    /// kind would be rejected too. A denial of reads is counted apart: see [`Edge::denied`](crate::edge::health::Edge::denied).
+    fn rejects_ledger(self, judge: &Judge, asked: AskedRequest) -> bool {
+        let code = judge.code().unwrap_or_default();
+        match (asked.of_ledger, judge.status) {
+            (None, _) | (Some(_), ..300) => false,
+            (Some(_), _) if matches!(self, Self::Unwell(_)) => false,
+            // A condition that does not hold, and a concurrent write of the same record.
+            (Some(LedgerAccess::Write), 409) => !OF_OBJECT.contains(&code),
+            (Some(LedgerAccess::Write), status) => status != 412,
+            // No record has this key.
+            (Some(LedgerAccess::Read), 404) => !matches!(code, "NoSuchKey" | "NotFound"),
+            (Some(LedgerAccess::Read), _) => {
+                self != Self::Denied && kind_of_code(code) != Some(ErrorKind::Denied)
+            }
         }
     }
 }
