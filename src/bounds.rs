@@ -133,8 +133,9 @@ pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;
 /// Each takes a delivery of the job or a decision of the operator: a record with a higher number is damaged.
 pub const MAX_ATTEMPTS: u32 = 1_000_000;
 
-/// How far a service's clock may be from ours. A signature is dated back by a minute; beyond five, a clock must be corrected. S3 rejects
-/// signed requests from fifteen minutes on.
+/// How far a service's clock may be from ours.
+///
+/// A signature is dated back by a minute; beyond five, a clock must be corrected. S3 rejects signed requests from fifteen minutes on.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 

@@ -271,8 +271,10 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         None
     }
 
-    /// The health of its writes, which a service may reject while it answers reads: its disk is full, the credentials may only read, or
-    /// a proxy in front of it lets no PUT through. `None` if it is a file.
+    /// The health of its writes; `None` if it is a file.
+    ///
+    /// A service may reject writes while it answers reads: its disk is full, the credentials may only read, or a proxy in front of it lets
+    /// no PUT through.
     fn write_edge(&self) -> Option<&Edge> {
         None
     }

@@ -65,7 +65,7 @@ pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
     SharedHttpClient::new(EdgeClient {
         edge,
         egress,
-        keys: Keys::OfJobs,
+        keys: KeyOrigin::OfJobs,
         pool: Arc::default(),
     })
 }
@@ -76,14 +76,14 @@ pub(crate) fn client_of_ledger(edge: Edge, egress: Egress) -> SharedHttpClient {
     SharedHttpClient::new(EdgeClient {
         edge: Some(edge),
         egress,
-        keys: Keys::OfLedger,
+        keys: KeyOrigin::OfLedger,
         pool: Arc::default(),
     })
 }
 
 /// Where the keys of requests come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keys {
+enum KeyOrigin {
     /// From jobs: the store may reject a request because of its key.
     OfJobs,
     /// From Handout, for records of the ledger.
@@ -98,7 +98,7 @@ pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), Strin
     let client = EdgeClient {
         edge: None,
         egress,
-        keys: Keys::OfJobs,
+        keys: KeyOrigin::OfJobs,
         pool: Arc::default(),
     };
     let request = HttpRequest::get(url).map_err(|_| "it is no URL".to_owned())?;
@@ -189,7 +189,7 @@ type HttpAttempt = (u64, Instant);
 struct EdgeClient {
     edge: Option<Edge>,
     egress: Egress,
-    keys: Keys,
+    keys: KeyOrigin,
     pool: Arc<Mutex<HttpPool>>,
 }
 

@@ -336,7 +336,7 @@ async fn a_clock_that_differs_from_the_stores_is_said_and_its_jobs_come_back_whe
     let config = world.written();
     let daemon = Daemon::start(&config, &[]).await;
     is_ready(&daemon.http).await;
-    let ahead = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(10);
+    let ahead = handout::clock::system() + jiff::SignedDuration::from_mins(10);
     let ahead = ahead.strftime("%a, %d %b %Y %H:%M:%S GMT");
     let body = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
     let answer = format!(

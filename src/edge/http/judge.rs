@@ -2,7 +2,7 @@
 
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
-use super::{Keys, RequestTerms};
+use super::{KeyOrigin, RequestTerms};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::edge::answer::{element, is_unknown_request};
 use crate::edge::health::FailureKind;
@@ -36,7 +36,7 @@ pub(super) enum LedgerAccess {
 }
 
 impl AskedRequest {
-    pub(super) fn by(request: &HttpRequest, keys: Keys) -> Self {
+    pub(super) fn by(request: &HttpRequest, keys: KeyOrigin) -> Self {
         let terms = RequestTerms::of(request);
         Self {
             is_head: request.method() == "HEAD",
@@ -44,7 +44,7 @@ impl AskedRequest {
             is_probe: terms.is_probe,
             names_a_key: terms.names_a_key,
             is_listing: request.method() == "GET" && is_listing(request.uri()),
-            of_ledger: (keys == Keys::OfLedger).then_some(match request.method() {
+            of_ledger: (keys == KeyOrigin::OfLedger).then_some(match request.method() {
                 "PUT" => LedgerAccess::Write,
                 _ => LedgerAccess::Read,
             }),

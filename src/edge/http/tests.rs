@@ -24,7 +24,7 @@ fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
     let client = EdgeClient {
         edge: Some(edge.clone()),
         egress: Egress::default(),
-        keys: Keys::OfJobs,
+        keys: KeyOrigin::OfJobs,
         pool: Arc::default(),
     };
     Receiving::new(
@@ -88,7 +88,7 @@ async fn a_connection_that_breaks_under_a_request_that_names_a_key_is_no_news_of
         let client = EdgeClient {
             edge: Some(edge.clone()),
             egress: Egress::default(),
-            keys: Keys::OfJobs,
+            keys: KeyOrigin::OfJobs,
             pool: Arc::default(),
         };
         let mut request = HttpRequest::get(url.as_str()).unwrap();
@@ -584,7 +584,7 @@ async fn a_request_that_began_during_an_outage_is_made_again_soon_after_it() {
         let client = EdgeClient {
             edge: Some(edge.clone()),
             egress: Egress::default(),
-            keys: Keys::OfJobs,
+            keys: KeyOrigin::OfJobs,
             pool: Arc::default(),
         };
         let mut request = HttpRequest::get(url.as_str()).unwrap();
