@@ -186,6 +186,7 @@ fn settings() -> MailSettings {
         sender_name: "Reports".to_owned(),
         sender_address: "reports@sender.example".to_owned(),
         html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
+        brand: Brand::default(),
     }
 }
 

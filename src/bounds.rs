@@ -30,6 +30,15 @@ pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 /// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
 pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
 
+/// The largest logo, in bytes: each mail carries it, and each page in Base64.
+pub const MAX_LOGO_BYTES: usize = 32 * 1024;
+
+/// The most lines in the footer of mails and pages.
+pub const MAX_FOOTER_LINES: usize = 8;
+
+/// The longest of them, in bytes.
+pub const MAX_FOOTER_LINE_BYTES: usize = 200;
+
 // What a message contains.
 
 /// The most objects in the JSON of a message: each takes about 600 bytes of memory at the least. Ten thousand recipients

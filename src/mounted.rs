@@ -23,6 +23,11 @@ static STUCK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Symbolic links are followed, since mounted secrets use them. On a mount whose server is gone it fails with
 /// [`io::ErrorKind::TimedOut`] after ten seconds, and at once while that read is still under way.
 pub fn read_text(path: &Path) -> io::Result<String> {
+    decode(read_bytes(path)?)
+}
+
+/// Reads a file as [`read_text`] does, whatever it holds.
+pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     in_time(path, READ_PATIENCE, read)
 }
 
@@ -30,8 +35,8 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 fn in_time(
     path: &Path,
     patience: Duration,
-    read: impl FnOnce(&Path) -> io::Result<String> + Send + 'static,
-) -> io::Result<String> {
+    read: impl FnOnce(&Path) -> io::Result<Vec<u8>> + Send + 'static,
+) -> io::Result<Vec<u8>> {
     let stuck = || STUCK.lock().unwrap_or_else(PoisonError::into_inner);
     let late = || {
         let (path, waited) = (path.display(), patience.as_secs());
@@ -47,13 +52,13 @@ fn in_time(
     let file = path.to_owned();
     let reading = std::thread::Builder::new().name("file".to_owned());
     reading.spawn(move || {
-        let text = read(&file);
+        let bytes = read(&file);
         let mut stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
         stuck.remove(&file);
-        drop(sender.send(text));
+        drop(sender.send(bytes));
     })?;
-    if let Ok(text) = receiver.recv_timeout(patience) {
-        return text;
+    if let Ok(bytes) = receiver.recv_timeout(patience) {
+        return bytes;
     }
     let mut stuck = stuck();
     receiver.try_recv().unwrap_or_else(|_| {
@@ -62,7 +67,7 @@ fn in_time(
     })
 }
 
-fn read(path: &Path) -> io::Result<String> {
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut file = read_mounted(path)?.take(MAX_OPERATOR_FILE_BYTES + 1);
     let read = file.read_to_end(&mut bytes)?;
@@ -74,7 +79,7 @@ fn read(path: &Path) -> io::Result<String> {
             );
             Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
         }
-        false => decode(bytes),
+        false => Ok(bytes),
     }
 }
 

@@ -101,6 +101,7 @@ pub fn build(
     let text = tidy(&templates.render_in(&files.text, &context)?);
     // A template of the operator may leave rows out.
     let shown = linked(&html, view.urls());
+    let logo = letter.settings.brand.mail_logo();
     let places = [letter.gallery_url, letter.manifest_url];
     let places = places.into_iter().flatten().map(PresignedUrl::expose);
     Ok(RenderedDigest {
@@ -111,6 +112,7 @@ pub fn build(
         mail: RenderedMail {
             subject: view.subject,
             text,
+            logo: logo.filter(|logo| logo.is_in(&html)).cloned(),
             html,
         },
     })

@@ -21,6 +21,7 @@ use self::page::GalleryPage;
 use self::policy::policy;
 use self::views::{GallerySummary, IndexView, PageFrame, PageHead, PageView};
 pub(super) use self::views::{index_sample, page_sample};
+use super::brand::PageStyle;
 use super::strings::Language;
 use super::templates::{Templates, gallery_file};
 use super::view::{self, InstantView, LanguageView};
@@ -61,6 +62,8 @@ pub struct Gallery<'a> {
     language: &'a Language,
     words: CardWords,
     frame: PageFrame<'a>,
+    /// The style sheet with the colours of the brand.
+    palette: Option<PageStyle>,
     names: Vec<String>,
     nav: PageLinks,
     announced: u64,
@@ -147,6 +150,7 @@ impl<'a> Gallery<'a> {
             language,
             words: CardWords::new(language)?,
             frame: frame(plan, audience, total_links, settings, language),
+            palette: settings.brand.palette().style(),
             names,
             nav,
             announced: total_links,
@@ -271,7 +275,12 @@ impl<'a> Gallery<'a> {
     fn head(&self, file: &str, origins: &BTreeSet<String>) -> PageHead<'_> {
         PageHead {
             title: &self.frame.title,
-            policy: policy(self.templates.inline_hashes(file), origins),
+            policy: policy(
+                self.templates.inline_hashes(file),
+                self.palette.as_ref().map(|style| style.hash.as_str()),
+                origins,
+            ),
+            palette: self.palette.as_ref().map(|style| style.rules.as_str()),
         }
     }
 }
@@ -300,6 +309,7 @@ fn frame<'a>(
         total,
         recipient: audience.recipient().map(|person| person.display_name()),
         sender: &settings.sender_name,
+        brand: settings.brand.page_view(&settings.sender_name),
         // Not the time of this attempt: the same links give the same page.
         made_at: moment(plan.lifetime.signed_at),
         expires_at: moment(plan.lifetime.expires_at),

@@ -33,7 +33,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 40] = built_in![
+const BUILT_IN: [(&str, &str); 42] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -48,6 +48,8 @@ const BUILT_IN: [(&str, &str); 40] = built_in![
     "partials/button-wide.html",
     "partials/button.html",
     "partials/cards.html",
+    "partials/gallery-address.html",
+    "partials/gallery-brand.html",
     "partials/gallery-facts.html",
     "partials/gallery-foot.html",
     "partials/gallery-head.html",
@@ -87,6 +89,9 @@ pub(super) const CARDS: &str = "partials/cards.html";
 
 /// The position of the cards in a page. Values cannot forge it, since `<` is escaped in them.
 const CARDS_MARK: &str = "<!-- cards -->";
+
+/// The style sheet with the colours of the brand. It is hashed with the brand, which a page knows and its template does not.
+const PALETTE: &str = ">{{palette}}</";
 
 /// The default gallery template; others are folders below it.
 const GALLERY: &str = "gallery";
@@ -341,7 +346,8 @@ impl Templates {
         sample: &Value,
         hashes: &mut Vec<String>,
     ) -> Result<(), TemplateError> {
-        for block in syntax::inline_blocks(source, element) {
+        let blocks = syntax::inline_blocks(source, element).into_iter();
+        for block in blocks.filter(|block| !block.contains(PALETTE)) {
             let written = self.html.render_template(block, sample).map_err(|_| {
                 complain(
                     file,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::samples::*;
+use super::super::{Brand, Logo};
 use super::*;
 use crate::audit::AuditedLinks;
 use crate::links::{Link, Unlinkable};
@@ -78,6 +79,96 @@ fn built(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Rend
         settings: &settings,
     };
     build(installed(), &letter).unwrap()
+}
+
+fn branded(brand: &str, logo: Option<&[u8]>) -> MailSettings {
+    let brand = crate::config::Config::parse(
+        &format!("[brand]\n{brand}"),
+        &crate::environment::Environment::default(),
+    );
+    let logo = logo.map(|bytes| Logo::read(bytes.to_vec()).unwrap());
+    MailSettings {
+        brand: Brand::new(&brand.unwrap().brand, logo),
+        ..settings()
+    }
+}
+
+/// The mail of a template with a gallery to link, by a sender with a brand.
+fn branded_mail(template: &str, settings: &MailSettings) -> RenderedMail {
+    let plan = plan_for(template, "shoot/", &json!({}));
+    let mut digest = Digest::new(&plan);
+    digest.push(&shoot(12));
+    let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
+    let letter = MailRequest {
+        plan: &plan,
+        digest: &digest,
+        recipient: &recipient,
+        gallery_url: Some(&page()),
+        manifest_url: None,
+        settings,
+    };
+    build(installed(), &letter).unwrap().mail
+}
+
+const PNG: &[u8] = include_bytes!("../../../tests/fixtures/pictures/plain.png");
+
+const NORD: &str = "name = \"Studio Nord\"\naccent = \"#ffcc00\"\nbackground = \"#fdf6e3\"\nfooter = [\"Studio <Nord> & Co\", \"Hafenstraße 3\"]\npersonal_note = false\n";
+
+#[test]
+fn a_brand_is_in_every_mail_and_no_other_colour_is() {
+    let settings = branded(NORD, Some(PNG));
+    for template in ["report", "digest", "gallery-invite"] {
+        let mail = branded_mail(template, &settings);
+        let logo = mail.logo.as_deref().expect("the HTML refers to it");
+        let reference = format!("src=\"cid:{}\"", logo.content_id());
+        assert_eq!(mail.html.matches(&reference).count(), 1, "{template}");
+        assert!(mail.page().contains("src=\"data:image/png;base64,"));
+        assert!(!mail.page().contains("cid:"));
+        assert!(mail.html.contains("bgcolor=\"#ffcc00\""), "{template}");
+        for colour in ["#1f5f5b", "#8fcfc6", "#f3f1ec", "#e9f1ef", "#29393a"] {
+            assert!(!mail.html.contains(colour), "{template} {colour}");
+        }
+        let footer = "Studio &lt;Nord&gt; &amp; Co<br>Hafenstraße 3";
+        assert!(mail.html.contains(footer), "{}", mail.html);
+        assert!(
+            mail.text
+                .ends_with("\n\nStudio <Nord> & Co\nHafenstraße 3\n"),
+            "{}",
+            mail.text
+        );
+        for part in [&mail.html, &mail.text] {
+            assert!(!part.contains("alone"), "the note is switched off");
+        }
+    }
+}
+
+#[test]
+fn without_a_brand_a_mail_looks_as_before() {
+    for template in ["report", "digest", "gallery-invite"] {
+        let mail = branded_mail(template, &settings());
+        assert_eq!(mail.logo, None);
+        assert!(!mail.html.contains("<img") && !mail.html.contains("class=\"brand\""));
+        assert!(mail.html.contains("#1f5f5b") && mail.html.contains("alone"));
+        assert!(
+            mail.text
+                .ends_with("alone. Please do not pass them on.\nSent by Harbour Reports.\n")
+        );
+    }
+}
+
+#[test]
+fn where_no_logo_can_be_shown_the_name_stands() {
+    let svg = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 480 60'/>".as_slice();
+    for logo in [None, Some(svg)] {
+        let mut settings = branded("name = \"Studio <b>Nord</b>\"", logo);
+        settings.sender_name = "Studio <b>Nord</b>".to_owned();
+        let mail = branded_mail("report", &settings);
+        assert_eq!(mail.logo, None);
+        assert!(
+            mail.html
+                .contains("<bdi>Studio &lt;b&gt;Nord&lt;/b&gt;</bdi></td>")
+        );
+    }
 }
 
 #[test]

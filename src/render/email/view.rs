@@ -6,6 +6,7 @@ use presign::PresignedUrl;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::super::brand::BrandView;
 use super::super::strings::Language;
 use super::super::view::{self, InstantView, LanguageView, Missed};
 use super::MailRequest;
@@ -37,6 +38,7 @@ pub(super) struct View<'a> {
     dated: InstantView,
     recipient: Person<'a>,
     sender: &'a str,
+    brand: BrandView<'a>,
     job: JobView<'a>,
     vars: Cow<'a, Map<String, Value>>,
     count: u64,
@@ -314,6 +316,7 @@ impl<'a> View<'a> {
                 vars: Cow::Borrowed(&recipient.vars),
             },
             sender,
+            brand: settings.brand.mail_view(sender),
             job: JobView {
                 id: plan.job.id.as_str(),
             },
@@ -383,6 +386,7 @@ pub(in super::super) fn sample() -> Value {
             vars: Cow::default(),
         },
         sender: "",
+        brand: BrandView::sample(),
         job: JobView { id: "" },
         vars: Cow::default(),
         count: 1,

@@ -4,12 +4,13 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::super::brand::BrandView;
 use super::super::view::{InstantView, LanguageView, Missed};
 use super::ask::RenewalMail;
 use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
 
 /// The values that all pages of a gallery share.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 pub(super) struct PageFrame<'a> {
     pub(super) language: LanguageView<'a>,
     pub(super) title: String,
@@ -18,6 +19,7 @@ pub(super) struct PageFrame<'a> {
     /// The recipient, if the links belong to one.
     pub(super) recipient: Option<&'a str>,
     pub(super) sender: &'a str,
+    pub(super) brand: BrandView<'a>,
     /// How to ask for new links.
     pub(super) ask: RenewalMail,
     pub(super) made_at: InstantView,
@@ -31,6 +33,8 @@ pub(super) struct PageFrame<'a> {
 pub(super) struct PageHead<'a> {
     pub(super) title: &'a str,
     pub(super) policy: String,
+    /// The style sheet with the colours of the brand.
+    pub(super) palette: Option<&'a str>,
 }
 
 /// The values for the template of a page.
@@ -260,8 +264,8 @@ pub(in super::super) fn page_sample() -> Value {
         ..FolderView::default()
     };
     sample(&PageView {
-        head: PageHead::default(),
-        frame: &PageFrame::default(),
+        head: head_sample(),
+        frame: &frame_sample(),
         count: 1,
         size_bytes: 0,
         first: 1,
@@ -286,12 +290,35 @@ pub(in super::super) fn page_sample() -> Value {
 /// The sample against which index templates are checked.
 pub(in super::super) fn index_sample() -> Value {
     sample(&IndexView {
-        head: PageHead::default(),
-        frame: &PageFrame::default(),
+        head: head_sample(),
+        frame: &frame_sample(),
         count: 1,
         size_bytes: 0,
         pages: &[GallerySummary::default()],
     })
+}
+
+fn head_sample() -> PageHead<'static> {
+    PageHead {
+        palette: Some(""),
+        ..PageHead::default()
+    }
+}
+
+fn frame_sample() -> PageFrame<'static> {
+    PageFrame {
+        language: LanguageView::default(),
+        title: String::new(),
+        total: 1,
+        recipient: Some(""),
+        sender: "",
+        brand: BrandView::sample(),
+        ask: RenewalMail::default(),
+        made_at: InstantView::default(),
+        expires_at: InstantView::default(),
+        sooner: Some("sooner_policy"),
+        opens: true,
+    }
 }
 
 fn sample(view: &impl Serialize) -> Value {
