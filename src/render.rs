@@ -11,6 +11,7 @@ pub mod helpers;
 mod includes;
 pub mod manifest;
 mod names;
+mod paragraphs;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod strings;
@@ -119,9 +120,11 @@ pub enum RenderError {
         /// The reason.
         reason: String,
     },
-    /// The job's subject could not be filled in.
-    #[error("the job's field email.subject {source}")]
-    Subject {
+    /// A phrase of the job could not be filled in.
+    #[error("the job's field {field} {source}")]
+    Phrase {
+        /// Which field.
+        field: &'static str,
         /// The error of the phrase.
         source: PhraseError,
     },

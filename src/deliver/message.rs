@@ -229,10 +229,11 @@ fn alternative(boundary: &str, text: String, html: &str) -> String {
     format!("--{boundary}\r\n{text}--{boundary}\r\n{html}--{boundary}--\r\n")
 }
 
-/// The HTML and the picture that it refers to (RFC 2387). The boundary is another than that of the parts around it, and in no Base64
-/// or quoted-printable text: both have no `=_`.
-fn related(boundary: &str, html: &str, logo: &Logo) -> String {
-    let (boundary, kind) = (format!("{boundary}r"), logo.media_type());
+/// The HTML and the picture that it refers to (RFC 2387). The boundary is in no Base64 or quoted-printable text, which have no `=_`,
+/// and that of the parts around it is not the beginning of it: parsers compare beginnings of lines (RFC 2046, section 5.1.1).
+fn related(around: &str, html: &str, logo: &Logo) -> String {
+    let boundary = around.replacen("=_", "=_r", 1);
+    let kind = logo.media_type();
     let (id, name) = (logo.content_id(), logo.file_name());
     let mut picture = String::new();
     let base64 = Base64::encode_string(logo.bytes());
@@ -356,22 +357,22 @@ mod tests {
         --=_558ba92b05a4c1b8bd11598974c27ae6
         Content-Type: multipart/related;
          type="text/html";
-         boundary="=_558ba92b05a4c1b8bd11598974c27ae6r"
+         boundary="=_r558ba92b05a4c1b8bd11598974c27ae6"
 
-        --=_558ba92b05a4c1b8bd11598974c27ae6r
+        --=_r558ba92b05a4c1b8bd11598974c27ae6
         Content-Type: text/html; charset=utf-8
         Content-Transfer-Encoding: quoted-printable
 
         <img src=3D"cid:logo.c312e2977648d92a@brand">
 
-        --=_558ba92b05a4c1b8bd11598974c27ae6r
+        --=_r558ba92b05a4c1b8bd11598974c27ae6
         Content-Type: image/png; name="logo.png"
         Content-Transfer-Encoding: base64
         Content-ID: <logo.c312e2977648d92a@brand>
         Content-Disposition: inline; filename="logo.png"
 
         wM1ATzBq36h9o/aN2kc7+3jobN9wD89R+0btG7VvoOwDAEEbApWeAtaFAAAAAElFTkSuQmCC
-        --=_558ba92b05a4c1b8bd11598974c27ae6r--
+        --=_r558ba92b05a4c1b8bd11598974c27ae6--
         --=_558ba92b05a4c1b8bd11598974c27ae6--
         "#);
         assert!(letter.summary.html.contains("src=\"data:image/png;base64,"));

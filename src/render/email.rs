@@ -15,6 +15,7 @@ use presign::PresignedUrl;
 pub use digest::{Digest, MAX_ROWS};
 pub(super) use view::sample;
 
+use super::paragraphs::MessageView;
 use super::templates::{self, Templates};
 use super::{MailSettings, RenderError, RenderedMail};
 use crate::bounds::MAX_SUBJECT_BYTES;
@@ -81,6 +82,7 @@ pub fn build(
     let mail_rows = MailRows::new(letter, &folders, letter.most_rows());
     let mut view = View::new(letter, language, given.as_deref(), &mail_rows);
     view.show(&mail_rows, mail_rows.most());
+    view.message = letter.message()?;
     view.subject = match &given {
         Some(given) => given.clone(),
         None => one_line(&templates.render(&files.subject, &view)?),
@@ -199,8 +201,24 @@ impl<'a> MailRequest<'a> {
         let filled = given
             .map(|subject| subject.fill(&scope, MAX_SUBJECT_BYTES))
             .transpose();
-        let filled = filled.map_err(|source| RenderError::Subject { source })?;
+        let filled = filled.map_err(|source| RenderError::Phrase {
+            field: "email.subject",
+            source,
+        })?;
         Ok(filled.as_deref().map(one_line))
+    }
+
+    /// The job's message, in the language of the recipient.
+    fn message(&self) -> Result<Option<MessageView>, RenderError> {
+        let message = self.plan.email().and_then(|email| email.message.as_ref());
+        let scope = PhraseScope {
+            recipient: Some(self.recipient),
+            ..self.plan.scope()
+        };
+        let languages = (self.locale(), &self.settings.locale);
+        let view =
+            message.map(|message| MessageView::new("email.message", message, languages, &scope));
+        view.transpose()
     }
 }
 

@@ -22,12 +22,13 @@ use self::policy::policy;
 use self::views::{GallerySummary, IndexView, PageFrame, PageHead, PageView};
 pub(super) use self::views::{index_sample, page_sample};
 use super::brand::PageStyle;
+use super::paragraphs::MessageView;
 use super::strings::Language;
 use super::templates::{Templates, gallery_file};
 use super::view::{self, InstantView, LanguageView};
 use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
-use crate::job::ContentDisposition;
+use crate::job::{ContentDisposition, Locale};
 
 use crate::media::Pictures;
 use crate::plan::Audience;
@@ -133,12 +134,7 @@ impl<'a> Gallery<'a> {
                 links: urls.len(),
             });
         }
-        let locale = audience
-            .recipient()
-            .and_then(|person| person.locale.as_ref());
-        let language = templates
-            .strings()
-            .for_locale(locale.unwrap_or(&settings.locale));
+        let language = templates.strings().for_locale(locale(audience, settings));
         Ok(Self {
             templates,
             template: plan
@@ -149,7 +145,7 @@ impl<'a> Gallery<'a> {
             time_zone: time_zone(audience, plan),
             language,
             words: CardWords::new(language)?,
-            frame: frame(plan, audience, total_links, settings, language),
+            frame: frame(plan, audience, total_links, settings, language)?,
             palette: settings.brand.palette().style(),
             names,
             nav,
@@ -285,6 +281,14 @@ impl<'a> Gallery<'a> {
     }
 }
 
+/// The language of the page: its reader's, or the configuration's if several readers share it.
+fn locale<'a>(audience: &'a Audience, settings: &'a MailSettings) -> &'a Locale {
+    let theirs = audience
+        .recipient()
+        .and_then(|person| person.locale.as_ref());
+    theirs.unwrap_or(&settings.locale)
+}
+
 /// The time zone of the page: its reader's, as in their mail, or the job's if several readers share it.
 fn time_zone<'a>(audience: &'a Audience, plan: &'a Plan) -> &'a TimeZone {
     let theirs = audience
@@ -299,10 +303,16 @@ fn frame<'a>(
     total: u64,
     settings: &'a MailSettings,
     language: &'a Language,
-) -> PageFrame<'a> {
+) -> Result<PageFrame<'a>, RenderError> {
     let title = view::shown(plan.title().unwrap_or(&settings.sender_name));
     let moment = |instant| InstantView::new(instant, time_zone(audience, plan));
-    PageFrame {
+    let message = plan.job.gallery.as_ref();
+    let message = message.and_then(|order| order.message.as_ref());
+    let message = message.map(|message| {
+        let languages = (locale(audience, settings), &settings.locale);
+        MessageView::new("gallery.message", message, languages, &plan.scope())
+    });
+    Ok(PageFrame {
         language: LanguageView::of(language),
         ask: RenewalMail::new(plan, settings, language, &title),
         title: title.into_owned(),
@@ -310,12 +320,13 @@ fn frame<'a>(
         recipient: audience.recipient().map(|person| person.display_name()),
         sender: &settings.sender_name,
         brand: settings.brand.page_view(&settings.sender_name),
+        message: message.transpose()?,
         // Not the time of this attempt: the same links give the same page.
         made_at: moment(plan.lifetime.signed_at),
         expires_at: moment(plan.lifetime.expires_at),
         sooner: view::sooner(plan.lifetime.bound),
         opens: plan.disposition == ContentDisposition::Inline,
-    }
+    })
 }
 
 #[cfg(test)]

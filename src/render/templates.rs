@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::includes::Outlines;
 use super::names::NameWalk;
-use super::strings::Strings;
+use super::strings::{self, Strings};
 use super::syntax::{self, Medium};
 use super::{RenderError, email, gallery, helpers, includes};
 use crate::job::TemplateName;
@@ -33,7 +33,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 42] = built_in![
+const BUILT_IN: [(&str, &str); 45] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -53,6 +53,7 @@ const BUILT_IN: [(&str, &str); 42] = built_in![
     "partials/gallery-facts.html",
     "partials/gallery-foot.html",
     "partials/gallery-head.html",
+    "partials/gallery-message.html",
     "partials/gallery-tools.html",
     "partials/gallery.css",
     "partials/gallery.js",
@@ -67,6 +68,8 @@ const BUILT_IN: [(&str, &str); 42] = built_in![
     "partials/mail-lines.txt",
     "partials/mail-list.html",
     "partials/mail-list.txt",
+    "partials/mail-message.html",
+    "partials/mail-message.txt",
     "partials/mail-missed.html",
     "partials/mail-more.html",
     "partials/mail-more.txt",
@@ -117,6 +120,17 @@ pub enum TemplateError {
         /// The reason.
         reason: String,
     },
+}
+
+/// The compiled-in templates and words with the README about them, each by its path in a directory of templates.
+pub fn built_in_files() -> impl Iterator<Item = (String, &'static str)> {
+    let templates = BUILT_IN.iter();
+    let templates = templates.map(|(name, source)| (format!("{name}.hbs"), *source));
+    let readme = (
+        "README.md".to_owned(),
+        include_str!("../../templates/README.md"),
+    );
+    templates.chain(strings::built_in()).chain([readme])
 }
 
 impl TemplateError {

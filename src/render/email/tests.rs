@@ -143,6 +143,59 @@ fn a_brand_is_in_every_mail_and_no_other_colour_is() {
 }
 
 #[test]
+fn a_message_is_text_in_the_language_of_its_reader() {
+    let message = json!({
+        "en": "Dear {{recipient.name}},\n\nhere is <b>all</b> of {{customer}}.\n{{x}}\n\n\u{202e}Yours",
+        "ar": "مرحبا",
+    });
+    let more = json!({ "vars": { "customer": "A & B", "x": "two\n\n<script>alert(1)</script>" } });
+    for template in ["report", "digest", "gallery-invite"] {
+        let mut more = more.clone();
+        more["email"] = json!({ "to": ["Ann Bell <ann@acme.example>"], "template": template, "message": message });
+        let plan = plan("shoot/", &more);
+        let mail = |locale: &str| mail_in(locale, &plan, &shoot(3), Some(&page()));
+        let (english, german) = (mail("en"), mail("de"));
+        let lines: Vec<&str> = english
+            .html
+            .lines()
+            .filter(|line| line.starts_with("<p dir"))
+            .collect();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(lines.join("\n"), @r#"
+            <p dir="auto" lang="en" style="margin:0 0 16px;word-break:break-word;overflow-wrap:anywhere">Dear Ann Bell,</p>
+            <p dir="auto" lang="en" style="margin:0 0 16px;word-break:break-word;overflow-wrap:anywhere">here is &lt;b&gt;all&lt;/b&gt; of A &amp; B.<br>two</p>
+            <p dir="auto" lang="en" style="margin:0 0 16px;word-break:break-word;overflow-wrap:anywhere">&lt;script&gt;alert(1)&lt;/script&gt;</p>
+            <p dir="auto" lang="en" style="margin:0 0 16px;word-break:break-word;overflow-wrap:anywhere">Yours</p>
+            "#);
+            let until = english.text.find("are ready").or(english.text.find("has put")).unwrap();
+            insta::assert_snapshot!(english.text[..until].rsplit_once('\n').unwrap().0, @"");
+        }
+        assert!(german.html.contains("lang=\"en\"") && german.text.contains("Dear Ann Bell,"));
+        let arabic = mail("ar");
+        assert!(
+            arabic.html.contains("<p dir=\"auto\" lang=\"ar\"") && !arabic.text.contains("Dear")
+        );
+        assert!(!english.html.contains("<script") && !english.html.contains('\u{202e}'));
+    }
+}
+
+#[test]
+fn the_longest_message_leaves_room_for_the_rest_of_a_mail() {
+    use crate::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES};
+    let each = MAX_MESSAGE_BYTES / MAX_MESSAGE_LINES * 2 - 2;
+    for character in ["\"", "é", "🎈"] {
+        let line = character.repeat(each / character.len());
+        let text = vec![line; MAX_MESSAGE_LINES / 2].join("\n\n");
+        assert!(text.len() <= MAX_MESSAGE_BYTES);
+        let email = json!({ "to": ["Ann <ann@acme.example>"], "message": text });
+        let plan = plan("shoot/", &json!({ "email": email }));
+        let mail = built(&plan, &shoot(60), None);
+        assert!(mail.shown > 40, "{character}: {}", mail.shown);
+        assert!(mail.html_bytes <= MailSettings::HTML_BUDGET_BYTES);
+    }
+}
+
+#[test]
 fn without_a_brand_a_mail_looks_as_before() {
     for template in ["report", "digest", "gallery-invite"] {
         let mail = branded_mail(template, &settings());

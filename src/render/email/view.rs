@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::brand::BrandView;
+use super::super::paragraphs::MessageView;
 use super::super::strings::Language;
 use super::super::view::{self, InstantView, LanguageView, Missed};
 use super::MailRequest;
@@ -39,6 +40,8 @@ pub(super) struct View<'a> {
     recipient: Person<'a>,
     sender: &'a str,
     brand: BrandView<'a>,
+    /// What the job says to the recipient.
+    pub(super) message: Option<MessageView>,
     job: JobView<'a>,
     vars: Cow<'a, Map<String, Value>>,
     count: u64,
@@ -317,6 +320,7 @@ impl<'a> View<'a> {
             },
             sender,
             brand: settings.brand.mail_view(sender),
+            message: None,
             job: JobView {
                 id: plan.job.id.as_str(),
             },
@@ -387,6 +391,7 @@ pub(in super::super) fn sample() -> Value {
         },
         sender: "",
         brand: BrandView::sample(),
+        message: Some(MessageView::sample()),
         job: JobView { id: "" },
         vars: Cow::default(),
         count: 1,

@@ -218,6 +218,26 @@ fn a_brand_is_on_every_page_and_its_colours_are_permitted() {
 }
 
 #[test]
+fn a_message_stands_on_the_first_page_and_is_text() {
+    let message = "Dear all,\n\n<img src=x onerror=alert(1)>\n{{customer}}";
+    let over = json!({ "gallery": { "message": message, "publish": { "dir": "/srv/galleries" } } });
+    let mut plan = plan("photos/", &over);
+    for (page_size, first) in [(100, "index.html"), (10, "index.html")] {
+        plan.gallery.as_mut().unwrap().page_size = page_size;
+        let pages = pages(&plan, &Audience::Everyone, &[&batch(0..25)]);
+        for page in pages {
+            let shown = page.html.matches("<p dir=\"auto\">Dear all,</p><p dir=\"auto\">&lt;img src=x onerror=alert(1)&gt;<br>ACME</p>");
+            assert_eq!(
+                shown.count(),
+                usize::from(page.file_name == first),
+                "{}",
+                page.file_name
+            );
+        }
+    }
+}
+
+#[test]
 fn only_what_cannot_run_scripts_is_shown_in_the_page() {
     let keys = ["a.jpg", "b.svg", "c.html", "d.mp4", "e.mp3", "f.pdf", "g"];
     let links = audited(

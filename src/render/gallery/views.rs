@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::brand::BrandView;
+use super::super::paragraphs::MessageView;
 use super::super::view::{InstantView, LanguageView, Missed};
 use super::ask::RenewalMail;
 use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
@@ -20,6 +21,8 @@ pub(super) struct PageFrame<'a> {
     pub(super) recipient: Option<&'a str>,
     pub(super) sender: &'a str,
     pub(super) brand: BrandView<'a>,
+    /// What the job says to the readers.
+    pub(super) message: Option<MessageView>,
     /// How to ask for new links.
     pub(super) ask: RenewalMail,
     pub(super) made_at: InstantView,
@@ -313,6 +316,7 @@ fn frame_sample() -> PageFrame<'static> {
         recipient: Some(""),
         sender: "",
         brand: BrandView::sample(),
+        message: Some(MessageView::sample()),
         ask: RenewalMail::default(),
         made_at: InstantView::default(),
         expires_at: InstantView::default(),
