@@ -176,7 +176,7 @@ mod tests {
         fs::write(&mine, "mine").unwrap();
         let error = export(&arguments(dir, &[], false)).unwrap_err();
         let said = error.to_string().replace(&*dir.to_string_lossy(), "[DIR]");
-        insta::assert_snapshot!(said, @"");
+        insta::assert_snapshot!(said, @"[DIR] has partials/mail.html.hbs already: nothing was written; --force overwrites them");
         assert_eq!(fs::read_dir(dir).unwrap().count(), 1, "nothing was written");
         export(&arguments(dir, &["strings/de.toml"], false)).unwrap();
         assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
@@ -185,6 +185,6 @@ mod tests {
         // A link whose target is gone is a file of its owner all the same.
         std::os::unix::fs::symlink("/nowhere", dir.join("README.md")).unwrap();
         assert!(export(&arguments(dir, &["README.md"], false)).is_err());
-        insta::assert_snapshot!(export(&arguments(dir, &["../x"], false)).unwrap_err(), @"");
+        insta::assert_snapshot!(export(&arguments(dir, &["../x"], false)).unwrap_err(), @r#"there is no built-in template "../x": `handout templates export DIR` writes all of them"#);
     }
 }

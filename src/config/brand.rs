@@ -68,7 +68,7 @@ impl Config {
         match brand.background {
             Some(ground) if !INK.is_readable_on(&[ground]) => {
                 let reason = format!(
-                    "is \"{ground}\", on which text ({INK}) has a contrast of {:.1}:1, and it needs {MIN_CONTRAST}:1 (WCAG 2.2 AA): choose a lighter colour",
+                    "is \"{ground}\", on which text ({INK}) has a contrast of {:.2}:1, and it needs {MIN_CONTRAST}:1 (WCAG 2.2 AA): choose a lighter colour",
                     INK.contrast(ground)
                 );
                 Err(ConfigError::value("brand.background", reason))
@@ -133,7 +133,7 @@ mod tests {
         insta::assert_snapshot!(table.join("\n"), @r##"
         fine
         line 2, column 10: is not a colour: write "#" and six hexadecimal digits, such as "#1f5f5b"
-        the configuration's brand.background is "#444444", on which text (#22262a) has a contrast of 1.6:1, and it needs 4.5:1 (WCAG 2.2 AA): choose a lighter colour
+        the configuration's brand.background is "#444444", on which text (#22262a) has a contrast of 1.56:1, and it needs 4.5:1 (WCAG 2.2 AA): choose a lighter colour
         line 2, column 14: is not a colour: write "#" and six hexadecimal digits, such as "#1f5f5b"
         the configuration's brand.name is empty: write a text, or leave it out
         the configuration's brand.name holds the character '\n', which is not shown: remove it

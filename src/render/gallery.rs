@@ -5,6 +5,7 @@
 
 mod ask;
 mod cards;
+mod landing;
 mod page;
 mod policy;
 mod views;
@@ -17,9 +18,10 @@ use presign::PresignedUrl;
 
 use self::ask::RenewalMail;
 use self::cards::{CardWords, Cards};
+use self::landing::Landing;
 use self::page::GalleryPage;
 use self::policy::policy;
-use self::views::{GallerySummary, IndexView, PageFrame, PageHead, PageView};
+use self::views::{IndexView, PageFrame, PageHead, PageView};
 pub(super) use self::views::{index_sample, page_sample};
 use super::brand::PageStyle;
 use super::paragraphs::MessageView;
@@ -76,7 +78,7 @@ pub struct Gallery<'a> {
     page: GalleryPage,
     /// The length of the previous page in bytes, an estimate for the next.
     room: usize,
-    summaries: Vec<GallerySummary>,
+    landing: Landing,
     size_bytes: u64,
 }
 
@@ -88,7 +90,7 @@ impl fmt::Debug for Gallery<'_> {
             "Gallery({} of {} links, {} pages done)",
             self.found,
             self.announced,
-            self.summaries.len()
+            self.landing.pages().len()
         )
     }
 }
@@ -155,7 +157,7 @@ impl<'a> Gallery<'a> {
             done: 0,
             page: GalleryPage::default(),
             room: 0,
-            summaries: Vec::new(),
+            landing: Landing::default(),
             size_bytes: 0,
         })
     }
@@ -208,7 +210,7 @@ impl<'a> Gallery<'a> {
     fn turn(&mut self) -> Result<RenderedPage, RenderError> {
         let mut page = std::mem::take(&mut self.page);
         page.lay_out();
-        let number = self.summaries.len() + 1;
+        let number = self.landing.pages().len() + 1;
         let pages = self.names.len().max(2) - 1;
         // With an index, page n is at n in the list of files; without, the only page is at 0.
         let at = if pages == 1 { 0 } else { number };
@@ -240,9 +242,11 @@ impl<'a> Gallery<'a> {
             .templates
             .render_around(&file, &view, self.room, |html| cards.write(&page, html))?;
         self.size_bytes = self.size_bytes.saturating_add(page.size_bytes);
+        if pages > 1 {
+            let href = self.nav.href(&self.names, at).unwrap_or_default();
+            self.landing.add(&page, number, href, self.done + 1);
+        }
         self.done += page.count as u64;
-        let summary = GallerySummary::of(&page, number, href(at).unwrap_or_default());
-        self.summaries.push(summary);
         self.page = GalleryPage::after(page);
         self.room = html.len();
         Ok(RenderedPage {
@@ -258,7 +262,8 @@ impl<'a> Gallery<'a> {
             frame: &self.frame,
             count: self.announced,
             size_bytes: self.size_bytes,
-            pages: &self.summaries,
+            pages: self.landing.pages(),
+            indexed: self.landing.indexed(),
         };
         let html = self.templates.render(&file, &view)?;
         Ok(RenderedPage {

@@ -33,7 +33,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 45] = built_in![
+const BUILT_IN: [(&str, &str); 46] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -54,6 +54,7 @@ const BUILT_IN: [(&str, &str); 45] = built_in![
     "partials/gallery-foot.html",
     "partials/gallery-head.html",
     "partials/gallery-message.html",
+    "partials/gallery-search.js",
     "partials/gallery-tools.html",
     "partials/gallery.css",
     "partials/gallery.js",

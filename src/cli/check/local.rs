@@ -39,7 +39,7 @@ pub(super) fn check(
 
 fn templates(config: &Config) -> CheckOutcome {
     let templates = Templates::load(config.templates.dir.as_deref())?;
-    handout::assemble::locale(config, &templates)?;
+    assemble::locale(config, &templates)?;
     Ok(format!(
         "mails: {}; pages: {}",
         templates.emails().join(", "),

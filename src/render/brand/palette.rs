@@ -118,7 +118,7 @@ impl Palette {
             let contrasts = grounds.map(|ground| accent.contrast(ground));
             let worst = contrasts.into_iter().fold(f64::INFINITY, f64::min);
             format!(
-                "links are shown in {link}, since text in the accent {accent} has a contrast of {worst:.1}:1 and needs {MIN_CONTRAST}:1 (WCAG 2.2 AA)"
+                "links are shown in {link}, since text in the accent {accent} has a contrast of {worst:.2}:1 and needs {MIN_CONTRAST}:1 (WCAG 2.2 AA)"
             )
         })
     }
@@ -242,7 +242,7 @@ mod tests {
         let palette = of("#ffcc00");
         assert_eq!(palette.light.button.to_string(), "#ffcc00");
         assert_eq!(palette.light.button_text, Colour::BLACK);
-        insta::assert_snapshot!(palette.adjustment().unwrap(), @"links are shown in #856a00, since text in the accent #ffcc00 has a contrast of 1.3:1 and needs 4.5:1 (WCAG 2.2 AA)");
+        insta::assert_snapshot!(palette.adjustment().unwrap(), @"links are shown in #856a00, since text in the accent #ffcc00 has a contrast of 1.33:1 and needs 4.5:1 (WCAG 2.2 AA)");
         assert_eq!(of("#ffffff").light.button, of("#ffffff").light.link);
     }
 

@@ -168,7 +168,18 @@ fn a_message_is_text_in_the_language_of_its_reader() {
             <p dir="auto" lang="en" style="margin:0 0 16px;word-break:break-word;overflow-wrap:anywhere">Yours</p>
             "#);
             let until = english.text.find("are ready").or(english.text.find("has put")).unwrap();
-            insta::assert_snapshot!(english.text[..until].rsplit_once('\n').unwrap().0, @"");
+            insta::assert_snapshot!(english.text[..until].rsplit_once('\n').unwrap().0, @r"
+            Hello Ann Bell,
+
+            Dear Ann Bell,
+
+            here is <b>all</b> of A & B.
+            two
+
+            <script>alert(1)</script>
+
+            Yours
+            ");
         }
         assert!(german.html.contains("lang=\"en\"") && german.text.contains("Dear Ann Bell,"));
         let arabic = mail("ar");

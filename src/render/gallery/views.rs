@@ -8,7 +8,8 @@ use super::super::brand::BrandView;
 use super::super::paragraphs::MessageView;
 use super::super::view::{InstantView, LanguageView, Missed};
 use super::ask::RenewalMail;
-use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
+use super::landing::GallerySummary;
+use super::page::{self, GalleryPage, Item, Neighbours};
 
 /// The values that all pages of a gallery share.
 #[derive(Serialize)]
@@ -136,36 +137,8 @@ pub(super) struct IndexView<'a> {
     pub(super) count: u64,
     pub(super) size_bytes: u64,
     pub(super) pages: &'a [GallerySummary],
-}
-
-/// A page, as the index lists it.
-#[derive(Default, Serialize)]
-pub(super) struct GallerySummary {
-    page: u64,
-    href: String,
-    count: u64,
-    size_bytes: u64,
-    /// Its first and last folder.
-    first: Option<String>,
-    last: Option<String>,
-}
-
-impl GallerySummary {
-    pub(super) fn of(page: &GalleryPage, number: usize, href: &str) -> Self {
-        let name = |folder: Option<&GalleryFolder>| {
-            folder
-                .map(|folder| folder.name.clone())
-                .filter(|name| !name.is_empty())
-        };
-        Self {
-            page: number as u64,
-            href: href.to_owned(),
-            count: page.count as u64,
-            size_bytes: page.size_bytes,
-            first: name(page.folders.first()),
-            last: name(page.folders.last()).filter(|_| page.folders.len() > 1),
-        }
-    }
+    /// The number of files that are found by name, if that is not all.
+    pub(super) indexed: Option<u64>,
 }
 
 /// The anchor of a section on its page.
@@ -297,7 +270,8 @@ pub(in super::super) fn index_sample() -> Value {
         frame: &frame_sample(),
         count: 1,
         size_bytes: 0,
-        pages: &[GallerySummary::default()],
+        pages: &[GallerySummary::sample()],
+        indexed: Some(1),
     })
 }
 
