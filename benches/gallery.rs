@@ -27,7 +27,7 @@ use handout::plan::ResponseOverrides;
 use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Plan, PublishTarget,
 };
-use handout::render::{Gallery, MailSettings, PageLinks, Templates};
+use handout::render::{Brand, Gallery, MailSettings, PageLinks, Templates};
 use handout::text::charset::TextCharset;
 use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
 

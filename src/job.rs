@@ -34,7 +34,7 @@ pub use email::EmailOrder;
 pub use file_name::FileName;
 pub use glob::Globs;
 pub use list_id::ListId;
-pub use message::Message;
+pub use message::ReaderMessage;
 pub use phrase::{Phrase, PhraseScope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
@@ -330,7 +330,7 @@ pub struct GalleryOrder {
     /// The page's title.
     pub title: Option<Phrase>,
     /// The message to the page's readers.
-    pub message: Option<Message>,
+    pub message: Option<ReaderMessage>,
     /// The template.
     pub template: TemplateName,
     /// Where the page goes.

@@ -29,8 +29,8 @@ use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
     Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Filter, Job, Key, Locale,
-    ManifestFormat, Message, OnDoubt, Order, Phrase, PhraseScope, Prefix, PublishTo, Recipient,
-    RelayName, Selection, TemplateName, Via, WhenEmpty,
+    ManifestFormat, OnDoubt, Order, Phrase, PhraseScope, Prefix, PublishTo, ReaderMessage,
+    Recipient, RelayName, Selection, TemplateName, Via, WhenEmpty,
 };
 use crate::text::charset::TextCharset;
 
@@ -677,12 +677,12 @@ fn check_messages(job: &Job, scope: &PhraseScope<'_>) -> Result<(), PlanError> {
             false => Ok(()),
         }
     };
-    for text in to_recipients.into_iter().flat_map(Message::texts) {
+    for text in to_recipients.into_iter().flat_map(ReaderMessage::texts) {
         for scope in scopes(text, &recipients, scope) {
             check("email.message", text, &scope)?;
         }
     }
-    for text in on_page.into_iter().flat_map(Message::texts) {
+    for text in on_page.into_iter().flat_map(ReaderMessage::texts) {
         check("gallery.message", text, scope)?;
     }
     Ok(())

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_brand_that_cannot_be_read_is_refused_with_its_key() {
         let long = "x".repeat(MAX_FOOTER_LINE_BYTES + 1);
-        let lines = vec!["\"x\""; MAX_FOOTER_LINES + 1].join(", ");
+        let lines = ["\"x\""; MAX_FOOTER_LINES + 1].join(", ");
         let table = [
             "name = \"Studio Nord\"\naccent = \"#ffcc00\"\nbackground = \"#c0c0c0\"\nfooter = [\"Hafenstraße 3\"]",
             "accent = \"teal\"",

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
-use super::message::{self, Message};
+use super::message::{self, ReaderMessage};
 use super::wire::{self, Overflow, Visibility};
 use super::{ListId, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
 use super::{parse_field, parse_optional, place, recipient, vars};
@@ -34,7 +34,7 @@ pub struct EmailOrder {
     /// The subject, if it is not the template's.
     pub subject: Option<Phrase>,
     /// The message to the recipients.
-    pub message: Option<Message>,
+    pub message: Option<ReaderMessage>,
     /// The template.
     pub template: Option<TemplateName>,
     /// The relay, if the job names one.

@@ -6,12 +6,12 @@ use crate::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_LANGUAGES};
 
 /// A message.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct ReaderMessage {
     /// In the order of the languages' tags. Not empty; without a language there is one text.
     texts: Vec<(Option<Locale>, Phrase)>,
 }
 
-impl Message {
+impl ReaderMessage {
     /// The text for a reader, and its language if the job says it: that of the reader's language, or else of `fallback`, or else the
     /// first.
     pub fn in_language(&self, wanted: &Locale, fallback: &Locale) -> (Option<&Locale>, &Phrase) {
@@ -40,7 +40,7 @@ impl Message {
 pub(super) fn parse(
     field: &str,
     wire: Option<MessageFields>,
-) -> Result<Option<Message>, ParseJobError> {
+) -> Result<Option<ReaderMessage>, ParseJobError> {
     let texts = match wire {
         None => return Ok(None),
         Some(MessageFields::One(text)) => vec![(None, text_of(field, &text)?)],
@@ -62,7 +62,7 @@ pub(super) fn parse(
             texts.collect::<Result<_, _>>()?
         }
     };
-    Ok(Some(Message { texts }))
+    Ok(Some(ReaderMessage { texts }))
 }
 
 /// Parses a text. A line break and a tab are the only control characters: others are never meant.
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    fn read(message: Value) -> Result<Message, String> {
+    fn read(message: Value) -> Result<ReaderMessage, String> {
         let wire: MessageFields =
             serde_json::from_value(message).map_err(|error| error.to_string())?;
         let parsed = parse("email.message", Some(wire)).map_err(|error| error.to_string());

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::RenderError;
 use crate::bounds::MAX_MESSAGE_BYTES;
-use crate::job::{Locale, Message, PhraseScope};
+use crate::job::{Locale, PhraseScope, ReaderMessage};
 
 /// A message for templates.
 #[derive(Debug, Default, Serialize)]
@@ -19,7 +19,7 @@ impl MessageView {
     /// A message in the language of a reader, or else in `fallback`; `field` is the job's.
     pub(super) fn new(
         field: &'static str,
-        message: &Message,
+        message: &ReaderMessage,
         (wanted, fallback): (&Locale, &Locale),
         scope: &PhraseScope<'_>,
     ) -> Result<Self, RenderError> {

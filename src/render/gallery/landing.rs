@@ -96,6 +96,9 @@ impl Landing {
 
     /// The names of a page's files, while there is room.
     fn names(&mut self, page: &GalleryPage, files: &[(&GalleryFolder, &Item)]) -> Option<String> {
+        if self.is_full {
+            return None;
+        }
         let mut names = String::new();
         for (at, (folder, item)) in files.iter().enumerate() {
             if at > 0 {
@@ -107,8 +110,8 @@ impl Landing {
             }
             names.push_str(page.name(item));
         }
-        self.is_full |= self.name_bytes + names.len() > MAX_NAME_BYTES;
-        if self.is_full {
+        if self.name_bytes + names.len() > MAX_NAME_BYTES {
+            self.is_full = true;
             return None;
         }
         self.name_bytes += names.len();
