@@ -195,7 +195,7 @@ fn the_block_of_a_layout_is_given_by_the_template_that_includes_it() {
     ];
     insta::assert_snapshot!(told.join("\n"), @r#"
     the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
-    the template partials/mail.html.hbs, line 61: shows @partial-block, but is included without a block: include it by {{#> …}}
+    the template partials/mail.html.hbs, line 60: shows @partial-block, but is included without a block: include it by {{#> …}}
     the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
     the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; known: brand, count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, message, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
     the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
