@@ -37,6 +37,12 @@ pub enum Purpose {
     Ledger,
     /// The key that signs the audit log's checkpoints, where the configuration names no other.
     CheckpointKey,
+    /// Tickets of the portal's pages.
+    PortalTicket,
+    /// Sessions of the portal.
+    PortalSession,
+    /// Codes that the portal mails, and the cookies of their challenges.
+    PortalCode,
 }
 
 impl Purpose {
@@ -50,6 +56,9 @@ impl Purpose {
             Self::EmbeddedCredentials => "embedded-credentials",
             Self::Ledger => "ledger",
             Self::CheckpointKey => "checkpoint-key",
+            Self::PortalTicket => "portal-ticket",
+            Self::PortalSession => "portal-session",
+            Self::PortalCode => "portal-code",
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) mod mail_trial;
 pub mod media;
 pub mod mounted;
 pub mod plan;
+pub mod portal;
 pub mod preview;
 pub mod publication;
 pub mod render;
