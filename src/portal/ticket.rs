@@ -12,8 +12,13 @@ use presign::hex::hex;
 use super::cookies::BrowserNonce;
 use crate::keyring::{Deriver, Keyring, Purpose};
 
-/// How long a ticket is valid, and by how much the clocks of two instances may differ.
-const TICKET_LIFE: SignedDuration = SignedDuration::from_hours(1);
+/// How long a ticket of a button is valid.
+pub(super) const BUTTON_LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// How long a ticket of a picture or video is: a page that is left open plays on.
+pub(super) const EMBED_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// By how much the clocks of two instances may differ.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// The length of a ticket: 12 digits of time, 32 of the tag.
@@ -40,7 +45,7 @@ impl Tickets {
         time + &tag
     }
 
-    /// How old the ticket is, if it is valid for the token and the browser.
+    /// How old the ticket is, if it is valid for the token and the browser, and not older than [`EMBED_LIFE`].
     pub(super) fn check(
         &self,
         ticket: &str,
@@ -57,8 +62,10 @@ impl Tickets {
         let issued = i64::from_str_radix(time, 16).ok()?;
         let issued = Timestamp::from_millisecond(issued).ok()?;
         let age = now.duration_since(issued);
-        let is_valid = age >= -CLOCK_SLACK && age <= TICKET_LIFE + CLOCK_SLACK;
-        is_valid.then(|| age.try_into().unwrap_or(Duration::ZERO))
+        let is_issued = age >= -CLOCK_SLACK;
+        // A negative age is that of a clock behind ours.
+        let age = Duration::try_from(age).unwrap_or(Duration::ZERO);
+        (is_issued && age <= EMBED_LIFE).then_some(age)
     }
 
     fn tag(&self, time: &str, token: &str, browser: &BrowserNonce) -> String {
@@ -74,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ticket_is_for_one_token_one_browser_and_one_hour() {
+    fn a_ticket_is_for_one_token_one_browser_and_a_day() {
         let tickets = Tickets::new(&Keyring::new([7; 32]));
         let (ours, other) = (BrowserNonce::random(), BrowserNonce::random());
         let now: Timestamp = "2026-11-29T12:00:00Z".parse().unwrap();
@@ -85,7 +92,7 @@ mod tests {
         assert_eq!(age("ABC", &ours, later(-30)), Some(Duration::ZERO));
         assert_eq!(age("abd", &ours, now), None);
         assert_eq!(age("abc", &other, now), None);
-        assert_eq!(age("abc", &ours, later(3_661)), None);
+        assert_eq!(age("abc", &ours, later(86_401)), None);
         assert_eq!(age("abc", &ours, later(-61)), None);
         let mut forged = ticket.clone();
         forged.replace_range(0..1, "1");

@@ -24,7 +24,7 @@ use crate::job::Locale;
 use crate::text::html::escape;
 use crate::text::percent;
 
-pub use self::files::{FilePage, FilesPage, MinePage, PortalMedia, ShownDistribution, ShownFile};
+pub use self::files::{FilePage, FilesPage, MinePage, PortalMedia, ShownDistribution, ShownFile, ShownPreview};
 pub use self::sign_in::{CodeMail, CodePage, ShownIssuer, SignInPage};
 pub use self::trouble::PortalTrouble;
 
@@ -62,7 +62,7 @@ impl std::fmt::Debug for PortalPage {
 #[derive(Debug)]
 pub struct PortalWriter<'a> {
     language: &'a Language,
-    settings: &'a MailSettings,
+    sender: &'a str,
     contact: &'a str,
     zone: TimeZone,
 }
@@ -72,19 +72,27 @@ pub struct PortalWriter<'a> {
 pub struct PageReader<'a> {
     /// Their language, if the job names it.
     pub locale: Option<&'a Locale>,
-    /// Their time zone, if the job names it.
+    /// The time zone of instants: theirs, or that of the job.
     pub time_zone: Option<&'a TimeZone>,
     /// The `Accept-Language` of the request.
     pub languages: &'a str,
 }
 
+/// Who sent the files, where it is not as the configuration says for mails.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PageSender<'a> {
+    /// The name.
+    pub name: Option<&'a str>,
+    /// The address for questions.
+    pub contact: Option<&'a str>,
+}
+
 impl<'a> PortalWriter<'a> {
-    /// A writer in the language that the job names for the reader, or else in one of `Accept-Language`. `contact` is the
-    /// address to ask; without one it is the sender's.
+    /// A writer in the language that the job names for the reader, or else in one of `Accept-Language`.
     pub fn new(
         templates: &'a Templates,
         settings: &'a MailSettings,
-        contact: Option<&'a str>,
+        sender: PageSender<'a>,
         reader: PageReader<'_>,
     ) -> Self {
         let language = match reader.locale {
@@ -93,8 +101,8 @@ impl<'a> PortalWriter<'a> {
         };
         Self {
             language,
-            settings,
-            contact: contact.unwrap_or(&settings.sender_address),
+            sender: sender.name.unwrap_or(&settings.sender_name),
+            contact: sender.contact.unwrap_or(&settings.sender_address),
             zone: reader.time_zone.cloned().unwrap_or(TimeZone::UTC),
         }
     }
@@ -159,7 +167,7 @@ impl<'a> PortalWriter<'a> {
 
     /// Who sent the files, and the address to ask.
     fn contact_line(&self) -> String {
-        let sender = self.say_with("sent_by", None, &[("sender", &self.settings.sender_name)]);
+        let sender = self.say_with("sent_by", None, &[("sender", &shown(self.sender))]);
         format!(
             "{sender} <a href=\"mailto:{}\">{}</a>",
             escape(&percent::encode(self.contact, b"@")),

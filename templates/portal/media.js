@@ -8,6 +8,7 @@ document.querySelectorAll("video,audio").forEach(function(media){
       media.currentTime=at;
       if(!paused)media.play().catch(function(){});
     },{once:true});
+    if(media.dataset.again)media.src=media.dataset.again;
     media.load();
   });
 });

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::{PortalPage, PortalWriter, push_hidden};
-use crate::render::view::shown;
+use crate::links::Unlinkable;
+use crate::render::view::{reason, shown};
 use crate::text::html::escape;
 
 /// How a browser can show a file within a page.
@@ -28,8 +29,26 @@ pub struct ShownFile<'a> {
     pub size: u64,
     /// Where a click leads. The page of one file has a form instead.
     pub href: &'a str,
-    /// What the page shows of the file, and from where; relative links lead to the portal itself.
-    pub preview: Option<(PortalMedia, &'a str)>,
+    /// What the page shows of the file.
+    pub preview: Option<ShownPreview<'a>>,
+}
+
+/// What a page shows of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownPreview<'a> {
+    /// How.
+    pub media: PortalMedia,
+    /// From where; relative links lead to the portal itself.
+    pub src: &'a str,
+    /// From where it is loaded again when the signature of `src` has ended, if that is another place.
+    pub again: Option<&'a str>,
+}
+
+impl ShownPreview<'_> {
+    /// Whether the page needs the script that loads it again.
+    const fn is_played(&self) -> bool {
+        matches!(self.media, PortalMedia::Video | PortalMedia::Sound)
+    }
 }
 
 /// The page of one file.
@@ -58,6 +77,8 @@ pub struct FilesPage<'a> {
     pub recipient: Option<&'a str>,
     /// The files of this page.
     pub files: Vec<ShownFile<'a>>,
+    /// The files of this page that have no link, and why.
+    pub missed: Vec<(&'a str, Unlinkable)>,
     /// The number of files of the job.
     pub total: u64,
     /// The size of the files of this page together, in bytes.
@@ -126,10 +147,7 @@ impl PortalWriter<'_> {
         if page.signed_in {
             content.push_str(&self.sign_out(None));
         }
-        let has_script = matches!(
-            file.preview,
-            Some((PortalMedia::Video | PortalMedia::Sound, _))
-        );
+        let has_script = file.preview.as_ref().is_some_and(ShownPreview::is_played);
         self.page(file.name, &content, has_script)
     }
 
@@ -163,20 +181,24 @@ impl PortalWriter<'_> {
                 escape(file.href),
             );
         }
+        for (name, why) in &page.missed {
+            let _ = write!(
+                content,
+                "<li><span class=\"name\"><bdi>{}</bdi></span><span class=\"small\">{}</span></li>",
+                escape(&shown(name)),
+                self.say(reason(*why))
+            );
+        }
         content.push_str("</ul>");
-        if page.files.is_empty() {
+        if page.files.is_empty() && page.missed.is_empty() {
             let _ = write!(content, "<p>{}</p>", self.say("gallery_empty_text"));
         }
         self.push_pages(page, &mut content);
         if let Some(token) = page.signed_in {
             content.push_str(&self.sign_out(Some(token)));
         }
-        let has_script = page.files.iter().any(|file| {
-            matches!(
-                file.preview,
-                Some((PortalMedia::Video | PortalMedia::Sound, _))
-            )
-        });
+        let mut previews = page.files.iter().filter_map(|file| file.preview.as_ref());
+        let has_script = previews.any(ShownPreview::is_played);
         self.page(page.title, &content, has_script)
     }
 
@@ -202,22 +224,25 @@ impl PortalWriter<'_> {
     }
 
     fn push_preview(&self, file: &ShownFile<'_>, size: &str, content: &mut String) {
-        let Some((media, url)) = file.preview else {
+        let Some(ShownPreview { media, src, again }) = file.preview else {
             return;
         };
-        let (url, name) = (escape(url), escape(&shown(file.name)));
+        let (src, name) = (escape(src), escape(&shown(file.name)));
+        let again = again.map_or_else(String::new, |again| {
+            format!(" data-again=\"{}\"", escape(again))
+        });
         let _ = match media {
             PortalMedia::Picture => write!(
                 content,
-                "<img class=\"{size}\" src=\"{url}\" alt=\"{name}\" loading=\"lazy\" decoding=\"async\">"
+                "<img class=\"{size}\" src=\"{src}\" alt=\"{name}\" loading=\"lazy\" decoding=\"async\">"
             ),
             PortalMedia::Video => write!(
                 content,
-                "<video class=\"{size}\" controls playsinline preload=\"metadata\" src=\"{url}\" aria-label=\"{name}\"></video>"
+                "<video class=\"{size}\" controls playsinline preload=\"metadata\" src=\"{src}\"{again} aria-label=\"{name}\"></video>"
             ),
             PortalMedia::Sound => write!(
                 content,
-                "<audio class=\"{size}\" controls preload=\"metadata\" src=\"{url}\" aria-label=\"{name}\"></audio>"
+                "<audio class=\"{size}\" controls preload=\"metadata\" src=\"{src}\"{again} aria-label=\"{name}\"></audio>"
             ),
         };
     }

@@ -3,6 +3,12 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
+const VIDEO: ShownPreview<'_> = ShownPreview {
+    media: PortalMedia::Video,
+    src: "https://b.s3.amazonaws.com/v.mp4?X-Amz-Signature=1",
+    again: Some("/d/token?t=ticket"),
+};
+
 fn file(name: &str) -> ShownFile<'_> {
     ShownFile {
         name,
@@ -21,7 +27,11 @@ fn writer<'a>(
         languages,
         ..PageReader::default()
     };
-    PortalWriter::new(templates, settings, Some("desk@acme.example"), reader)
+    let sender = PageSender {
+        name: None,
+        contact: Some("desk@acme.example"),
+    };
+    PortalWriter::new(templates, settings, sender, reader)
 }
 
 /// Every page of one language.
@@ -65,11 +75,12 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
         recipient: Some("Ann"),
         files: vec![
             ShownFile {
-                preview: Some((PortalMedia::Video, "/d/v?t=x")),
+                preview: Some(VIDEO),
                 ..file("v.mp4")
             },
             file("a.pdf"),
         ],
+        missed: vec![("old.pdf", crate::links::Unlinkable::Archived)],
         total: 2_000,
         size_bytes: 5,
         page: 2,
@@ -169,7 +180,7 @@ fn only_a_page_with_sound_has_a_script_and_its_hash_is_that_of_the_text() {
     };
     let plain = writer.file(&shown);
     assert!(plain.script.is_none() && !plain.html.contains("<script"));
-    shown.file.preview = Some((PortalMedia::Video, "/d/token?t=ticket"));
+    shown.file.preview = Some(VIDEO);
     let page = writer.file(&shown);
     let (_, script) = page.html.split_once("<script>").unwrap();
     let (script, _) = script.split_once("</script>").unwrap();
