@@ -256,3 +256,15 @@ pub const MAX_SECRET: u64 = 4_096;
 /// The longest that a message can stay hidden, counted from its receipt.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
 pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// How much memory the portal's caches of jobs, people and objects take together, in bytes.
+pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
+
+/// How many changes to links, such as revocations, the portal keeps in memory.
+pub const MAX_LINK_CHANGES: u64 = 1_000_000;
+
+/// The longest part of a `User-Agent` that an audit line repeats, in bytes.
+pub const MAX_USER_AGENT_BYTES: usize = 256;
+
+/// The longest reason of a revocation, in bytes.
+pub const MAX_WHY_BYTES: usize = 500;
