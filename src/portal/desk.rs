@@ -120,7 +120,7 @@ async fn mail_code(request: &CodeRequest, codes: &MailCodes) -> Result<CodeResul
         }
         None => {
             let records = services.access.records();
-            let sent = records.mine(rid, *asked_at, 1).await?;
+            let sent = records.mine(rid, 1).await?;
             if sent.is_empty() || !services.settings.my_files {
                 return Ok(CodeResult::OtherAddress);
             }

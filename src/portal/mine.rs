@@ -38,7 +38,7 @@ async fn answer_mine(visitor: &Visitor) -> Result<Response<Body>, Denial> {
     };
     let sender = &visitor.services.presenting.mail.sender_name;
     let shown = visits.iter().map(|visit| {
-        let title = visit.job.title.as_ref().or(visit.job.sender.as_ref());
+        let title = visit.job.title.as_ref();
         let token = visitor.services.keys.seal(&visit.token);
         ShownDistribution {
             title: title.unwrap_or(sender).clone(),

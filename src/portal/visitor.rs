@@ -148,7 +148,7 @@ impl Visitor {
             &presenting.templates,
             &presenting.mail,
             PageSender {
-                name: job.and_then(|job| job.sender.as_deref()),
+                name: None,
                 contact: contact.or(self.services.settings.contact.as_deref()),
             },
             PageReader {
