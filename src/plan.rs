@@ -19,7 +19,7 @@ pub use audience::Audience;
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use origin_scope::{OriginScope, ResponseOverrides};
 pub use overflow::Shortage;
-pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
+pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, PortalRules, Refusal};
 
 use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
@@ -111,6 +111,8 @@ pub struct PortalPlan {
     pub page_size: usize,
     /// Whether mails link that page.
     pub is_page_linked: bool,
+    /// Whether a recipient who signed in finds the job among the files of all jobs.
+    pub lists_files: bool,
 }
 
 /// Which objects of a bucket.
@@ -396,6 +398,7 @@ pub fn build_with(
                 ),
                 page_size: policy.page_size,
                 is_page_linked: gallery.is_some() || shortage.is_some(),
+                lists_files: portal.my_files,
             })
         }
     };

@@ -161,6 +161,7 @@ impl Config {
             open: portal.open,
             contact: portal.contact.clone(),
             has_oidc: !portal.oidc.is_empty(),
+            my_files: portal.my_files,
         }))
     }
 

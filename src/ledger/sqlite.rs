@@ -275,7 +275,7 @@ impl PortalRecords for SqliteLedger {
                     "SELECT substr(name, ?1) FROM portal WHERE name > ?2 AND name < ?3 ORDER BY name LIMIT ?4",
                 )?;
                 let end = format!("{below}\u{7f}");
-                let from = below.len() + 1;
+                let from = i64::try_from(below.len() + 1).unwrap_or(i64::MAX);
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
                 statement
                     .query_map(params![from, after, end, limit], |row| row.get(0))?

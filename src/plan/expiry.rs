@@ -174,6 +174,21 @@ impl Lifetime {
         .here(skew)
     }
 
+    /// The same lifetime with the end that was recorded when the links were first made.
+    #[must_use]
+    pub fn ending_at(self, end: Timestamp, now: Timestamp) -> Self {
+        if end == self.expires_at {
+            return self;
+        }
+        let signed_for = end.duration_since(self.signed_at).as_secs();
+        Self {
+            signed_for_secs: u64::try_from(signed_for).unwrap_or_default(),
+            expires_at: end,
+            fresh_until: fresh_until(now, end),
+            ..self
+        }
+    }
+
     /// The same lifetime by a clock that is `skew` behind the clock by which it was computed.
     pub(super) fn here(self, skew: SignedDuration) -> Self {
         let fresh_until = self

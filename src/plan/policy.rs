@@ -101,6 +101,8 @@ pub struct PortalRules {
     pub contact: Option<String>,
     /// Whether visitors can sign in at an OIDC issuer.
     pub has_oidc: bool,
+    /// Whether a visitor who signed in sees the files of all jobs.
+    pub my_files: bool,
 }
 
 /// An `[[allow]]` rule; its conditions apply together.
