@@ -1,0 +1,3 @@
+//! The portal: links that sign on click.
+
+pub mod oidc;
