@@ -37,7 +37,8 @@ pub use phrase::{Phrase, PhraseScope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
 pub use wire::{
-    ContentDisposition, ManifestFormat, OnDoubt, Order, Overflow, Via, Visibility, WhenEmpty,
+    ContentDisposition, ManifestFormat, OnDoubt, OpenMode, Order, Overflow, SignIn, Via,
+    Visibility, WhenEmpty,
 };
 
 use crate::bounds::MAX_KEYS;
@@ -316,10 +317,14 @@ pub struct LinkWishes {
     pub disposition: Option<ContentDisposition>,
     /// The name under which the file is saved.
     pub filename: Option<FileName>,
-    /// Who answers the link: S3 or CloudFront.
+    /// Who answers the link: S3, CloudFront or the portal.
     pub via: Via,
     /// Whether each recipient gets links of their own.
     pub per_recipient: Option<bool>,
+    /// How a visitor of the portal signs in.
+    pub sign_in: Option<SignIn>,
+    /// What a link of the portal answers first.
+    pub open: Option<OpenMode>,
 }
 
 /// The page of a job.
@@ -510,6 +515,15 @@ fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
 
 fn link_wishes(links: &wire::LinksFields) -> Result<LinkWishes, ParseJobError> {
     let via = links.via.unwrap_or_default();
+    for (field, is_set) in [
+        ("links.sign_in", links.sign_in.is_some()),
+        ("links.open", links.open.is_some()),
+    ] {
+        if is_set && via != Via::Portal {
+            let reason = "is for links of the portal: set links.via to \"portal\", or leave it out";
+            return Err(ParseJobError::field(field, reason));
+        }
+    }
     if let Some(expires_in) = links.expires_in {
         check_expires_in(expires_in, via)
             .map_err(|reason| ParseJobError::field("links.expires_in", reason))?;
@@ -520,6 +534,8 @@ fn link_wishes(links: &wire::LinksFields) -> Result<LinkWishes, ParseJobError> {
         filename: parse_optional("links.filename", links.filename.as_deref())?,
         via,
         per_recipient: links.per_recipient,
+        sign_in: links.sign_in,
+        open: links.open,
     })
 }
 

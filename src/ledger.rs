@@ -45,6 +45,7 @@ pub mod lease;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
 pub mod picture_cache;
+pub mod portal;
 pub mod resolve;
 pub mod resolver;
 pub mod s3;

@@ -149,6 +149,10 @@ pub struct LinksFields {
     pub via: Option<Via>,
     /// Whether each recipient gets links of their own.
     pub per_recipient: Option<bool>,
+    /// For links of the portal: how a visitor signs in. A job can ask for more than its rule, not for less.
+    pub sign_in: Option<SignIn>,
+    /// For links of the portal: what a link answers first.
+    pub open: Option<OpenMode>,
 }
 
 /// What a browser does with a linked file.
@@ -181,6 +185,36 @@ pub enum Via {
     S3,
     /// A CloudFront distribution.
     Cloudfront,
+    /// The portal, which signs a link when it is opened.
+    Portal,
+}
+
+/// How a visitor of the portal signs in. A later value is stricter.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SignIn {
+    /// Not at all: the link suffices.
+    #[default]
+    None,
+    /// By a code or by OIDC.
+    Any,
+    /// By a code that is mailed to the recipient's address.
+    Code,
+    /// At an OIDC issuer.
+    Oidc,
+}
+
+/// What a link of the portal answers first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenMode {
+    /// A page with a button, which programs that follow the links of mails do not press.
+    #[default]
+    Page,
+    /// The file at once.
+    Direct,
 }
 
 /// The mails of a job.
