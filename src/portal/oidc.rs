@@ -99,7 +99,7 @@ impl fmt::Debug for OidcSignIn {
 
 /// A sign-in that was refused.
 #[derive(thiserror::Error)]
-#[error(transparent)]
+#[error("a reader was not signed in at an OpenID provider")]
 pub struct OidcFailure {
     /// Why.
     #[source]
@@ -145,7 +145,10 @@ impl OidcIssuers {
         for config in configs {
             let issuer = OidcIssuer::new(config, redirect_uri.clone(), environment)?;
             if issuers.iter().any(|other| other.name == issuer.name) {
-                let reason = format!("is {:?} twice: give each issuer a name of its own", issuer.name);
+                let reason = format!(
+                    "is {:?} twice: give each issuer a name of its own",
+                    issuer.name
+                );
                 return Err(ConfigError::value("portal.oidc.name", reason));
             }
             issuers.push(issuer);
@@ -250,7 +253,8 @@ impl OidcIssuer {
         redirect_uri: String,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
-        let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_of_name =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let is_name = !config.name.is_empty()
             && config.name.len() <= MAX_ISSUER_NAME_BYTES
             && config.name.bytes().all(is_of_name)
@@ -266,7 +270,8 @@ impl OidcIssuer {
         let key = |name: &str| format!("{section}.{name}");
         let is_plain = config.issuer.starts_with("http://");
         if !metadata::is_endpoint(&config.issuer, is_plain) || config.issuer.contains('?') {
-            let reason = "is not the URL of an issuer: write https://host, with a path if it has one";
+            let reason =
+                "is not the URL of an issuer: write https://host, with a path if it has one";
             return Err(ConfigError::value(key("issuer"), reason));
         }
         if config.client_id.is_empty() || !config.client_id.chars().all(|c| c.is_ascii_graphic()) {
@@ -274,7 +279,10 @@ impl OidcIssuer {
             return Err(ConfigError::value(key("client_id"), reason));
         }
         if config.claim.is_empty() {
-            return Err(ConfigError::value(key("claim"), "is empty: write the name of a claim, such as \"email\""));
+            return Err(ConfigError::value(
+                key("claim"),
+                "is empty: write the name of a claim, such as \"email\"",
+            ));
         }
         if config.domains.is_empty() {
             let reason = "is empty: name the domains for whose addresses the issuer may speak";
@@ -282,7 +290,8 @@ impl OidcIssuer {
         }
         let ascii = |domain: &String| {
             let ascii = ascii_domain(domain).map(|ascii| ascii.to_ascii_lowercase());
-            let reason = || format!("has {domain:?}, which is not a domain: write \"acme.example\"");
+            let reason =
+                || format!("has {domain:?}, which is not a domain: write \"acme.example\"");
             ascii.ok_or_else(|| ConfigError::value(key("domains"), reason()))
         };
         let domains = config.domains.iter().map(ascii);
@@ -322,7 +331,11 @@ impl OidcIssuer {
             ("code_challenge", &state.challenge()),
             ("code_challenge_method", "S256"),
         ]);
-        let separator = if metadata.authorization.contains('?') { '&' } else { '?' };
+        let separator = if metadata.authorization.contains('?') {
+            '&'
+        } else {
+            '?'
+        };
         Ok(OidcBegin {
             location: format!("{}{separator}{query}", metadata.authorization),
             cookie,
@@ -336,7 +349,11 @@ impl OidcIssuer {
         now: Timestamp,
     ) -> Result<VerifiedAddress, OidcRefusal> {
         let callback = Callback::parse(query)?;
-        if !callback.state.as_deref().is_some_and(|text| state.is_state(text)) {
+        if !callback
+            .state
+            .as_deref()
+            .is_some_and(|text| state.is_state(text))
+        {
             return Err(OidcRefusal::StateMismatch);
         }
         let metadata = self.provider.metadata().await?;
@@ -355,7 +372,10 @@ impl OidcIssuer {
             ("redirect_uri", &self.redirect_uri),
             ("code_verifier", &state.verifier()),
         ];
-        let tokens = self.provider.tokens(&metadata, &self.client_id, &fields).await?;
+        let tokens = self
+            .provider
+            .tokens(&metadata, &self.client_id, &fields)
+            .await?;
         let claims = self.provider.verified(&tokens.id_token).await?;
         let expected = Expected {
             issuer: self.provider.issuer(),

@@ -82,9 +82,7 @@ impl WebClient {
             let header = format!("Basic {}", Base64::encode_string(pair.join(":").as_bytes()));
             headers.insert("authorization", header);
         }
-        request
-            .set_method("POST")
-            .map_err(|_| unsendable(action))?;
+        request.set_method("POST").map_err(|_| unsendable(action))?;
         self.send(action, url, request, max_bytes).await
     }
 
@@ -98,10 +96,7 @@ impl WebClient {
         request.set_uri(url).map_err(|_| unsendable(action))?;
         let headers = request.headers_mut();
         headers.insert("accept", "application/json");
-        headers.insert(
-            "user-agent",
-            concat!("handout/", env!("CARGO_PKG_VERSION")),
-        );
+        headers.insert("user-agent", concat!("handout/", env!("CARGO_PKG_VERSION")));
         let sent = self.0.clone().attempt(request).await;
         let mut answer = sent.map_err(|error| unanswered(action, &error))?;
         let status = answer.status().as_u16();
@@ -116,11 +111,9 @@ impl WebClient {
                     ErrorKind::Rejected,
                     format!("the answer is longer than {max_bytes} bytes"),
                 ),
-                false => EdgeError::new(
-                    action,
-                    ErrorKind::Unreachable,
-                    crate::text::chain(&*error),
-                ),
+                false => {
+                    EdgeError::new(action, ErrorKind::Unreachable, crate::text::chain(&*error))
+                }
             }
         })?;
         Ok(WebAnswer {
@@ -132,7 +125,11 @@ impl WebClient {
 }
 
 fn unsendable(action: &str) -> EdgeError {
-    EdgeError::new(action, ErrorKind::Rejected, "its URL or a header is invalid")
+    EdgeError::new(
+        action,
+        ErrorKind::Rejected,
+        "its URL or a header is invalid",
+    )
 }
 
 fn unanswered(action: &str, error: &ConnectorError) -> EdgeError {

@@ -53,7 +53,10 @@ pub(super) fn verified(
     }
     let parsed = address::parse(text).map_err(OidcRefusal::Address)?;
     let domain = parsed.domain();
-    if !domains.iter().any(|known| known.eq_ignore_ascii_case(domain)) {
+    if !domains
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(domain))
+    {
         return Err(OidcRefusal::ForeignDomain);
     }
     Ok(VerifiedAddress {
@@ -71,7 +74,10 @@ mod tests {
         let Value::Object(claims) = claims else {
             unreachable!("an object")
         };
-        let domains = ["acme.example".to_owned(), "xn--bcher-kva.example".to_owned()];
+        let domains = [
+            "acme.example".to_owned(),
+            "xn--bcher-kva.example".to_owned(),
+        ];
         verified(&claims, claim, &domains).map(|address| address.canonical)
     }
 
@@ -79,8 +85,16 @@ mod tests {
     fn a_verified_address_of_one_of_the_domains_is_accepted_in_its_canonical_form() {
         for (email, verified, canonical) in [
             ("ann@acme.example", json!(true), "ann@acme.example"),
-            ("Ann.Bell@ACME.example", json!(true), "ann.bell@acme.example"),
-            ("jo@bücher.example", json!("true"), "jo@xn--bcher-kva.example"),
+            (
+                "Ann.Bell@ACME.example",
+                json!(true),
+                "ann.bell@acme.example",
+            ),
+            (
+                "jo@bücher.example",
+                json!("true"),
+                "jo@xn--bcher-kva.example",
+            ),
         ] {
             let claims = json!({"email": email, "email_verified": verified});
             assert_eq!(read(claims, "email").unwrap(), canonical);
@@ -89,12 +103,24 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_verified_is_refused() {
-        for verified in [json!(false), json!("false"), json!(1), json!(null), json!("TRUE")] {
+        for verified in [
+            json!(false),
+            json!("false"),
+            json!(1),
+            json!(null),
+            json!("TRUE"),
+        ] {
             let claims = json!({"email": "ann@acme.example", "email_verified": verified});
-            assert!(matches!(read(claims, "email"), Err(OidcRefusal::Unverified)));
+            assert!(matches!(
+                read(claims, "email"),
+                Err(OidcRefusal::Unverified)
+            ));
         }
         let claims = json!({"email": "ann@acme.example"});
-        assert!(matches!(read(claims, "email"), Err(OidcRefusal::Unverified)));
+        assert!(matches!(
+            read(claims, "email"),
+            Err(OidcRefusal::Unverified)
+        ));
     }
 
     #[test]
@@ -127,14 +153,23 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_plain_address_is_refused() {
-        for email in ["", "ann", "ann@", "a@b@acme.example", "Ann <ann@acme.example>"] {
+        for email in [
+            "",
+            "ann",
+            "ann@",
+            "a@b@acme.example",
+            "Ann <ann@acme.example>",
+        ] {
             let claims = json!({"email": email, "email_verified": true});
             assert!(
                 matches!(read(claims, "email"), Err(OidcRefusal::Address(_))),
                 "{email}"
             );
         }
-        for claims in [json!({}), json!({"email": ["ann@acme.example"], "email_verified": true})] {
+        for claims in [
+            json!({}),
+            json!({"email": ["ann@acme.example"], "email_verified": true}),
+        ] {
             assert!(matches!(read(claims, "email"), Err(OidcRefusal::NoAddress)));
         }
     }

@@ -57,7 +57,10 @@ mod tests {
         };
         assert_eq!(callback.code.as_deref(), Some("a+b c"));
         assert_eq!(callback.state.as_deref(), Some("s"));
-        assert_eq!(callback.issuer.as_deref(), Some("https://login.acme.example"));
+        assert_eq!(
+            callback.issuer.as_deref(),
+            Some("https://login.acme.example")
+        );
         assert_eq!(callback.error, None);
     }
 

@@ -74,10 +74,8 @@ impl KeySet {
 impl VerificationKey {
     fn of(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
-        let is_for_signatures = matches!(
-            common.public_key_use,
-            None | Some(PublicKeyUse::Signature)
-        );
+        let is_for_signatures =
+            matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
         let operations = common.key_operations.as_deref();
         let may_verify =
             operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify));

@@ -32,11 +32,7 @@ impl ProviderMetadata {
     ///
     /// # Errors
     /// What is wrong with it, as the end of a sentence.
-    pub(super) fn parse(
-        body: &[u8],
-        issuer: &str,
-        has_secret: bool,
-    ) -> Result<Self, &'static str> {
+    pub(super) fn parse(body: &[u8], issuer: &str, has_secret: bool) -> Result<Self, &'static str> {
         #[derive(Deserialize)]
         struct Document {
             issuer: String,
@@ -125,7 +121,10 @@ mod tests {
         })
     }
 
-    fn parse(change: impl FnOnce(&mut Value), has_secret: bool) -> Result<ProviderMetadata, &'static str> {
+    fn parse(
+        change: impl FnOnce(&mut Value),
+        has_secret: bool,
+    ) -> Result<ProviderMetadata, &'static str> {
         let mut document = document();
         change(&mut document);
         ProviderMetadata::parse(document.to_string().as_bytes(), ISSUER, has_secret)

@@ -208,7 +208,9 @@ impl OidcProvider {
     async fn read_keys(&self, metadata: &ProviderMetadata) -> Result<KeySet, ProviderError> {
         let endpoint = Endpoint::Keys;
         let action = "read the keys of the OpenID provider";
-        let answer = self.web.get(action, &metadata.keys, None, MAX_OIDC_KEYS_BYTES);
+        let answer = self
+            .web
+            .get(action, &metadata.keys, None, MAX_OIDC_KEYS_BYTES);
         let body = ok(endpoint, answer.await?)?.body;
         KeySet::parse(&body).map_err(|reason| ProviderError::Answer { endpoint, reason })
     }
@@ -226,16 +228,20 @@ impl OidcProvider {
             access_token: Option<String>,
         }
         let mut fields = fields.to_vec();
-        let login = self.secret.as_ref().map(|secret| (client_id, secret.expose()));
+        let login = self
+            .secret
+            .as_ref()
+            .map(|secret| (client_id, secret.expose()));
         if login.is_none() {
             fields.push(("client_id", client_id));
         }
         let action = "get the tokens of a sign-in";
         let url = &metadata.token;
-        let sent = self.web.post_form(action, url, &fields, login, MAX_OIDC_TOKEN_BYTES);
+        let sent = self
+            .web
+            .post_form(action, url, &fields, login, MAX_OIDC_TOKEN_BYTES);
         let sent = sent.await.map_err(ProviderError::from);
-        self.report(&sent);
-        let answer = sent?;
+        let answer = sent.inspect_err(|error| self.failed(error))?;
         if answer.status != 200 {
             return Err(self.token_refusal(&answer));
         }
@@ -253,19 +259,24 @@ impl OidcProvider {
         let endpoint = Endpoint::Token;
         let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         match (answer.status, told["error"].as_str()) {
-            (400..=499, Some("invalid_grant")) => OidcRefusal::CodeRejected,
+            (400..=499, Some("invalid_grant")) => {
+                self.edge.answered();
+                OidcRefusal::CodeRejected
+            }
             (400..=499, Some("invalid_client" | "unauthorized_client")) | (401, _) => {
                 let words = "it does not accept this client";
                 self.edge.failed(FailureKind::Denied, words);
                 OidcRefusal::ClientRejected
             }
-            (status @ (429 | 500..), _) => ProviderError::Status {
-                endpoint,
-                status,
-                retry_after: answer.retry_after,
+            (status, _) => {
+                let error = ProviderError::Status {
+                    endpoint,
+                    status,
+                    retry_after: answer.retry_after,
+                };
+                self.failed(&error);
+                error.into()
             }
-            .into(),
-            (status, _) => OidcRefusal::EndpointRejected { endpoint, status },
         }
     }
 
@@ -276,11 +287,13 @@ impl OidcProvider {
         access_token: &str,
     ) -> Result<Claims, OidcRefusal> {
         let action = "read the claims of an account";
-        let sent = self.web.get(action, endpoint, Some(access_token), MAX_OIDC_TOKEN_BYTES);
+        let sent = self
+            .web
+            .get(action, endpoint, Some(access_token), MAX_OIDC_TOKEN_BYTES);
         let sent = sent.await.map_err(ProviderError::from);
-        self.report(&sent);
-        let body = ok(Endpoint::Userinfo, sent?)?.body;
-        let claims = serde_json::from_slice(&body);
+        let answer = sent.and_then(|answer| ok(Endpoint::Userinfo, answer));
+        self.report(&answer);
+        let claims = serde_json::from_slice(&answer?.body);
         claims.map_err(|_| OidcRefusal::MalformedAnswer(Endpoint::Userinfo))
     }
 
@@ -288,19 +301,23 @@ impl OidcProvider {
     fn report<T>(&self, result: &Result<T, ProviderError>) {
         match result {
             Ok(_) => self.edge.answered(),
-            Err(ProviderError::Edge(error)) => error.report_to(&self.edge),
-            Err(error @ ProviderError::Status { status, .. }) => {
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&self, error: &ProviderError) {
+        let words = error.to_string();
+        match error {
+            ProviderError::Edge(error) => error.report_to(&self.edge),
+            ProviderError::Status { status, .. } => {
                 let kind = match status {
                     429 => FailureKind::Throttled,
                     500.. => FailureKind::ServerError,
                     _ => FailureKind::Refused,
                 };
-                let words = error.to_string();
                 self.edge.failed_for(kind, &words, error.retry_after());
             }
-            Err(error @ ProviderError::Answer { .. }) => {
-                self.edge.failed(FailureKind::Refused, &error.to_string());
-            }
+            ProviderError::Answer { .. } => self.edge.failed(FailureKind::Refused, &words),
         }
     }
 }

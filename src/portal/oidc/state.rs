@@ -30,7 +30,8 @@ const MAC_LENGTH: usize = 16;
 /// The longest name of an issuer, in bytes, and the longest cookie.
 pub(super) const MAX_ISSUER_NAME_BYTES: usize = 64;
 const MAX_COOKIE_BYTES: usize =
-    (1 + 8 + SEED_LENGTH + 1 + MAX_ISSUER_NAME_BYTES + MAX_RETURN_TO_BYTES + MAC_LENGTH) * 4 / 3 + 4;
+    (1 + 8 + SEED_LENGTH + 1 + MAX_ISSUER_NAME_BYTES + MAX_RETURN_TO_BYTES + MAC_LENGTH) * 4 / 3
+        + 4;
 
 /// Makes and opens the cookies of sign-ins.
 #[derive(Debug, Clone)]
@@ -235,8 +236,13 @@ mod tests {
     #[test]
     fn a_cookie_lives_for_ten_minutes_and_may_be_from_a_clock_that_is_ahead() {
         let (_, cookie) = keys(7).begin("staff", "t", NOW);
-        for (seconds, is_alive) in [(0, true), (600, true), (601, false), (-60, true), (-61, false)]
-        {
+        for (seconds, is_alive) in [
+            (0, true),
+            (600, true),
+            (601, false),
+            (-60, true),
+            (-61, false),
+        ] {
             let opened = keys(7).open(&cookie, after(seconds));
             assert_eq!(opened.is_ok(), is_alive, "{seconds}");
             let is_late = matches!(opened, Err(OidcRefusal::StateExpired));
