@@ -268,3 +268,24 @@ pub const MAX_USER_AGENT_BYTES: usize = 256;
 
 /// The longest reason of a revocation, in bytes.
 pub const MAX_WHY_BYTES: usize = 500;
+
+/// The longest metadata document of an OpenID provider that is read, in bytes: those of large providers have about 6 KiB.
+pub const MAX_OIDC_METADATA_BYTES: usize = 64 * 1024;
+
+/// The longest set of keys of an OpenID provider that is read, in bytes. A key with a chain of certificates has about 4 KiB.
+pub const MAX_OIDC_KEYS_BYTES: usize = 512 * 1024;
+
+/// The most keys of an OpenID provider that are kept.
+pub const MAX_OIDC_KEYS: usize = 100;
+
+/// The longest answer of a token or userinfo endpoint, in bytes: a token may list every group of an account.
+pub const MAX_OIDC_TOKEN_BYTES: usize = 128 * 1024;
+
+/// The longest query with which an OpenID provider sends a browser back, in bytes. Authorization codes of some have 2 KiB.
+pub const MAX_OIDC_CALLBACK_BYTES: usize = 8 * 1024;
+
+/// The longest subject identifier: <https://openid.net/specs/openid-connect-core-1_0.html#IDToken>
+pub const MAX_OIDC_SUBJECT_BYTES: usize = 255;
+
+/// The longest text that a sign-in carries along, in bytes: the token of a portal link has 44.
+pub const MAX_RETURN_TO_BYTES: usize = 128;

@@ -17,6 +17,7 @@ mod limits;
 mod link;
 mod list;
 mod mine;
+pub mod oidc;
 mod room;
 mod routes;
 mod server;
