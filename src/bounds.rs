@@ -225,3 +225,14 @@ pub const MAX_OIDC_SUBJECT_BYTES: usize = 255;
 
 /// The longest text that a sign-in carries along, in bytes: the token of a portal link has 44.
 pub const MAX_RETURN_TO_BYTES: usize = 128;
+/// How much memory the portal's caches of jobs, people and objects take together, in bytes.
+pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
+
+/// How many changes to links, such as revocations, the portal keeps in memory.
+pub const MAX_LINK_CHANGES: u64 = 1_000_000;
+
+/// The longest part of a `User-Agent` that an audit line repeats, in bytes.
+pub const MAX_USER_AGENT_BYTES: usize = 256;
+
+/// The longest reason of a revocation, in bytes.
+pub const MAX_WHY_BYTES: usize = 500;

@@ -31,7 +31,7 @@ pub use encryption::Encryption;
 pub(crate) use helo::helo_name;
 pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
-pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery};
+pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery, parse_network};
 pub(crate) use relay::LoginSource;
 
 pub use crate::job::OnDoubt;

@@ -53,6 +53,9 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 pub const MAX_S3_EXPIRES_IN: Span = Span::days(7);
 
+/// The longest that a link of the portal can live: ten years.
+pub const MAX_PORTAL_EXPIRES_IN: Span = Span::days(3660);
+
 /// Why a message is not a job.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseJobError {
@@ -334,8 +337,8 @@ pub struct GalleryOrder {
     pub title: Option<Phrase>,
     /// The template.
     pub template: TemplateName,
-    /// Where the page goes.
-    pub publish: PublishTo,
+    /// Where the page goes; `None` with links of the portal, which serves the page itself.
+    pub publish: Option<PublishTo>,
 }
 
 /// The list of a job.
@@ -395,14 +398,16 @@ impl Job {
             let reason = "is missing: a job needs at least one of email, gallery and manifest";
             return Err(ParseJobError::field("email", reason));
         }
+        let links = link_wishes(&wire.links)?;
+        let gallery = wire.gallery.map(|gallery| gallery_order(gallery, links.via));
         Ok(Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
             time_zone: wire.time_zone.as_deref().map(time_zone).transpose()?,
             from: source(wire.from, event.is_some())?,
-            links: link_wishes(&wire.links)?,
+            links,
             email: wire.email.map(email::order).transpose()?,
-            gallery: wire.gallery.map(gallery_order).transpose()?,
+            gallery: gallery.transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
             on_doubt: wire.on_doubt,
             vars: vars::checked("vars", wire.vars)?,
@@ -552,11 +557,27 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
     Ok(())
 }
 
-fn gallery_order(gallery: wire::GalleryFields) -> Result<GalleryOrder, ParseJobError> {
+fn gallery_order(gallery: wire::GalleryFields, via: Via) -> Result<GalleryOrder, ParseJobError> {
+    const FIELD: &str = "gallery.publish";
+    let wrong = |reason: &str| Err(ParseJobError::field(FIELD, reason));
+    match (&gallery.publish, via) {
+        (Some(_), Via::Portal) => {
+            return wrong(
+                "is set together with links.via = \"portal\": the portal serves the page itself; leave it out",
+            );
+        }
+        (None, Via::S3 | Via::Cloudfront) => {
+            return wrong("is missing: name a bucket (with a prefix) or a dir");
+        }
+        _ => {}
+    }
     Ok(GalleryOrder {
         title: parse_optional("gallery.title", gallery.title.as_deref())?,
         template: parse_field("gallery.template", &gallery.template)?,
-        publish: publish_to("gallery.publish", gallery.publish)?,
+        publish: gallery
+            .publish
+            .map(|publish| publish_to(FIELD, publish))
+            .transpose()?,
     })
 }
 

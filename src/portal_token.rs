@@ -10,6 +10,7 @@
 //! letters are Crockford's base32 in lower case, read without regard to case, since mail systems change the case of URLs.
 
 use std::fmt;
+use std::str::FromStr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use presign::hex::hex;
@@ -49,6 +50,23 @@ impl fmt::Display for JobRef {
 impl fmt::Debug for JobRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JobRef({self})")
+    }
+}
+
+/// A text that is no reference of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no reference of a job: it has 16 hexadecimal digits")]
+pub struct NoJobRef;
+
+impl FromStr for JobRef {
+    type Err = NoJobRef;
+
+    fn from_str(text: &str) -> Result<Self, NoJobRef> {
+        let is_spelled = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| is_spelled);
+        number
+            .map(|number| Self(number.to_be_bytes()))
+            .ok_or(NoJobRef)
     }
 }
 

@@ -246,6 +246,7 @@ impl Config {
         self.check_audit()?;
         self.check_ledger()?;
         self.check_results()?;
+        self.check_portal()?;
         self.check_event_rules(&self.policy()?)?;
         self.event_rules()?;
         Ok(())

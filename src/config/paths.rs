@@ -91,6 +91,14 @@ impl Config {
             let key = format!("mail.dkim[{index}].key_file");
             all.push(secret(key, &mut dkim.key_file));
         }
+        for (index, issuer) in self.portal.oidc.iter_mut().enumerate() {
+            let key = |key: &str| format!("portal.oidc[{index}].{key}");
+            all.push(secret(
+                key("client_secret_file"),
+                &mut issuer.client_secret_file,
+            ));
+            all.push(plain(key("ca_file"), &mut issuer.ca_file));
+        }
         for (index, rule) in self.on_event.iter_mut().enumerate() {
             let key = format!("on_event[{index}].job");
             all.push(plain(key, &mut rule.job));
@@ -107,6 +115,8 @@ impl Config {
             ),
             plain("results.file", &mut self.results.file),
             plain("templates.dir", &mut self.templates.dir),
+            plain("portal.tls_cert_file", &mut self.portal.tls_cert_file),
+            secret("portal.tls_key_file", &mut self.portal.tls_key_file),
         ]);
         all.into_iter().flatten().collect()
     }

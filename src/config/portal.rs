@@ -1,11 +1,16 @@
 //! `[portal]`: the links that sign on click, and the server behind them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use presign::ServerUrl;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{OpenMode, RelayName, SignIn};
+use super::Config;
+use super::load::is_loopback;
+use crate::config_error::ConfigError;
+use crate::job::{OpenMode, Recipient, RelayName, SignIn, Via};
+use crate::plan::policy::PortalRules;
 use crate::quantity::{Size, Span};
 
 /// `[portal]`
@@ -141,4 +146,175 @@ impl OidcIssuerConfig {
     pub fn default_claim() -> String {
         "email".to_owned()
     }
+}
+
+impl Config {
+    /// What jobs may ask of the portal; `None` without `portal.public_url`.
+    pub(super) fn portal_rules(&self) -> Result<Option<PortalRules>, ConfigError> {
+        let portal = &self.portal;
+        let Some(url) = &portal.public_url else {
+            return Ok(None);
+        };
+        Ok(Some(PortalRules {
+            url: public_url(url)?.into(),
+            sign_in: portal.sign_in,
+            open: portal.open,
+            contact: portal.contact.clone(),
+            has_oidc: !portal.oidc.is_empty(),
+            my_files: portal.my_files,
+        }))
+    }
+
+    pub(super) fn check_portal(&self) -> Result<(), ConfigError> {
+        let portal = &self.portal;
+        let wrong = |key: &str, reason: String| {
+            Err(ConfigError::value(format!("portal.{key}"), reason))
+        };
+        let rules = self.portal_rules()?;
+        if portal.listen.is_some() && rules.is_none() {
+            return wrong(
+                "public_url",
+                "is missing: name the URL under which visitors reach portal.listen".to_owned(),
+            );
+        }
+        if portal.tls_cert_file.is_some() != portal.tls_key_file.is_some() {
+            let reason = "is set without the other of tls_cert_file and tls_key_file";
+            return wrong("tls_cert_file", reason.to_owned());
+        }
+        for (key, span, least) in [
+            ("signed_for", portal.signed_for, Span::seconds(60)),
+            ("media_for", portal.media_for, Span::seconds(60)),
+            ("session", portal.session, Span::minutes(1)),
+            ("code_for", portal.code_for, Span::minutes(1)),
+        ] {
+            if span < least {
+                return wrong(key, format!("is {span}: it must be at least {least}"));
+            }
+        }
+        if portal.code_for > Span::minutes(10) {
+            let reason = format!("is {}: a code may work for 10m at most", portal.code_for);
+            return wrong("code_for", reason);
+        }
+        if portal.slowest.as_bytes() == 0 {
+            return wrong("slowest", "is 0: name a speed, such as \"1MB\"".to_owned());
+        }
+        if let Some(contact) = &portal.contact
+            && let Err(error) = Recipient::parse(contact)
+        {
+            return wrong("contact", format!("is no address: it {error}"));
+        }
+        let relays = self.mail.relays_by_name()?;
+        if !relays.contains_key(&portal.relay) {
+            let known: Vec<&str> = relays.keys().map(RelayName::as_str).collect();
+            let reason = format!(
+                "is {:?}, which is not a relay; configured: {}",
+                portal.relay.as_str(),
+                known.join(", ")
+            );
+            return wrong("relay", reason);
+        }
+        for (at, network) in portal.trusted_proxies.iter().enumerate() {
+            if parse_network(network).is_none() {
+                let reason = format!(
+                    "is {network:?}: write an address or a network, such as \"10.0.0.0/8\""
+                );
+                return wrong(&format!("trusted_proxies[{at}]"), reason);
+            }
+        }
+        self.check_sign_in()?;
+        self.check_issuers()
+    }
+
+    /// No rule may ask for a sign-in that the configuration does not offer.
+    fn check_sign_in(&self) -> Result<(), ConfigError> {
+        let demands = self.allow.iter().enumerate().map(|(index, rule)| {
+            (format!("allow[{index}].sign_in"), rule.sign_in)
+        });
+        let default = ("portal.sign_in".to_owned(), self.portal.sign_in);
+        for (key, demand) in demands.chain([default]) {
+            if demand == SignIn::Oidc && self.portal.oidc.is_empty() {
+                let reason = "is \"oidc\", and there is no [[portal.oidc]]: add an issuer";
+                return Err(ConfigError::value(key, reason));
+            }
+        }
+        for (index, rule) in self.allow.iter().enumerate() {
+            if rule.via == [Via::Portal] && self.portal.public_url.is_none() {
+                let reason = "is [\"portal\"], and portal.public_url is missing";
+                return Err(ConfigError::value(format!("allow[{index}].via"), reason));
+            }
+            if rule.via.is_empty() {
+                let reason = "is empty: name \"s3\", \"cloudfront\" or \"portal\"";
+                return Err(ConfigError::value(format!("allow[{index}].via"), reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_issuers(&self) -> Result<(), ConfigError> {
+        let issuers = &self.portal.oidc;
+        for (index, issuer) in issuers.iter().enumerate() {
+            let wrong = |key: &str, reason: String| {
+                Err(ConfigError::value(format!("portal.oidc[{index}].{key}"), reason))
+            };
+            let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if issuer.name.is_empty() || !issuer.name.chars().all(is_plain) {
+                let reason = format!(
+                    "is {:?}: write lower-case letters, digits and hyphens",
+                    issuer.name
+                );
+                return wrong("name", reason);
+            }
+            let before = &issuers[..index];
+            if before.iter().any(|other| other.name == issuer.name) {
+                return wrong("name", format!("is {:?} twice", issuer.name));
+            }
+            let url = ServerUrl::parse(&issuer.issuer);
+            let is_secret = |url: &ServerUrl| {
+                url.origin().starts_with("https://") || is_loopback(url.host())
+            };
+            if !url.as_ref().is_ok_and(is_secret) {
+                let reason = format!("is {:?}: write the issuer's https URL", issuer.issuer);
+                return wrong("issuer", reason);
+            }
+            if issuer.domains.is_empty() {
+                let reason = "is empty: name the domains for whose addresses the issuer speaks";
+                return wrong("domains", reason.to_owned());
+            }
+            if issuer.client_id.is_empty() {
+                return wrong("client_id", "is empty".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The origin of `portal.public_url`, without a slash at its end.
+fn public_url(url: &str) -> Result<String, ConfigError> {
+    let key = "portal.public_url";
+    let server = ServerUrl::parse(url).map_err(|error| ConfigError::value(key, error))?;
+    let origin = server.origin();
+    if !matches!(server.path(), "" | "/") {
+        let reason = format!("is {url:?}: the portal needs a host of its own, without a path");
+        return Err(ConfigError::value(key, reason));
+    }
+    if !origin.starts_with("https://") && !is_loopback(server.host()) {
+        let reason = format!("is {url:?}: links carry secrets, so use https, or http on this machine");
+        return Err(ConfigError::value(key, reason));
+    }
+    Ok(origin.to_owned())
+}
+
+/// An address or a network in CIDR notation: the address and the number of bits that count.
+pub fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    };
+    let bits = bits.unwrap_or(most);
+    (bits <= most).then_some((address, bits))
 }

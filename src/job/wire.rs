@@ -189,6 +189,17 @@ pub enum Via {
     Portal,
 }
 
+impl Via {
+    /// The word of jobs and rules.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Cloudfront => "cloudfront",
+            Self::Portal => "portal",
+        }
+    }
+}
+
 /// How a visitor of the portal signs in. A later value is stricter.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
@@ -204,6 +215,18 @@ pub enum SignIn {
     Code,
     /// At an OIDC issuer.
     Oidc,
+}
+
+impl SignIn {
+    /// The word of jobs and rules.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Any => "any",
+            Self::Code => "code",
+            Self::Oidc => "oidc",
+        }
+    }
 }
 
 /// What a link of the portal answers first.
@@ -344,8 +367,8 @@ pub struct GalleryFields {
     /// The template's name.
     #[serde(default = "GalleryFields::default_template")]
     pub template: String,
-    /// Where the page goes.
-    pub publish: Publish,
+    /// Where the page goes; left out with links of the portal, which serves the page itself.
+    pub publish: Option<Publish>,
 }
 
 impl GalleryFields {

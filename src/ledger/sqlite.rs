@@ -3,11 +3,14 @@
 //! It has no leases: the lock on the state directory lets one process at a time open it, so the writer of an intent
 //! that is not this process is dead.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::picture_cache::PictureCache;
+use super::portal::{PortalCreated, PortalRecords};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
@@ -217,7 +220,73 @@ impl Ledger for SqliteLedger {
     fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
+
+    fn portal_records(&self) -> Arc<dyn PortalRecords> {
+        Arc::new(self.clone())
+    }
 }
+
+#[async_trait]
+impl PortalRecords for SqliteLedger {
+    async fn create(&self, name: &str, body: Vec<u8>) -> Result<PortalCreated, LedgerError> {
+        let (name, at) = (name.to_owned(), (self.clock)().as_millisecond());
+        self.database
+            .call(move |connection| {
+                let inserted = connection.execute(
+                    "INSERT INTO portal (name, body, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                    params![name, body, at],
+                )?;
+                if inserted == 1 {
+                    return Ok(PortalCreated::Ours);
+                }
+                let existing: Vec<u8> =
+                    connection.query_row(BODY_OF, params![name], |row| row.get(0))?;
+                Ok(PortalCreated::of(&body, existing))
+            })
+            .await
+            .map_err(not_written)
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        let name = name.to_owned();
+        self.database
+            .call(move |connection| {
+                connection
+                    .prepare_cached(BODY_OF)?
+                    .query_row(params![name], |row| row.get(0))
+                    .optional()
+            })
+            .await
+            .map_err(not_read)
+    }
+
+    async fn names(
+        &self,
+        below: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, LedgerError> {
+        let below = below.to_owned();
+        let after = format!("{below}{}", after.unwrap_or_default());
+        self.database
+            .call(move |connection| {
+                // Names are ASCII, so none sorts behind this end.
+                let mut statement = connection.prepare_cached(
+                    "SELECT substr(name, ?1) FROM portal WHERE name > ?2 AND name < ?3 ORDER BY name LIMIT ?4",
+                )?;
+                let end = format!("{below}\u{7f}");
+                let from = i64::try_from(below.len() + 1).unwrap_or(i64::MAX);
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                statement
+                    .query_map(params![from, after, end, limit], |row| row.get(0))?
+                    .collect()
+            })
+            .await
+            .map_err(not_read)
+    }
+}
+
+const BODY_OF: &str = "SELECT body FROM portal WHERE name = ?1";
 
 #[async_trait]
 impl PictureCache for SqliteLedger {

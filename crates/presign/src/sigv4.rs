@@ -275,7 +275,7 @@ mod tests {
         let presigner = presigner(endpoint, "examplebucket", keys, at, 86_400);
         let url = presigner.without_ignored().presign(&PresignRequest {
             key: "test.txt",
-            custom: Some((CustomParameter::new("x-campaign"), "1")),
+            custom: &[(CustomParameter::new("x-campaign"), "1")],
             ..PresignRequest::default()
         });
         assert_eq!(
@@ -303,7 +303,7 @@ mod tests {
             let url = presigner.presign(&PresignRequest {
                 key: "k",
                 content_type: Some("a/b"),
-                custom: Some((CustomParameter::new(name), "1")),
+                custom: &[(CustomParameter::new(name), "1")],
                 ..PresignRequest::default()
             });
             let canonical = format!(
@@ -381,7 +381,7 @@ mod tests {
                 ..plain
             },
             PresignRequest {
-                custom: Some((CustomParameter::new("x-campaign"), "1")),
+                custom: &[(CustomParameter::new("x-campaign"), "1")],
                 ..plain
             },
         ];
