@@ -225,6 +225,7 @@ pub const MAX_OIDC_SUBJECT_BYTES: usize = 255;
 
 /// The longest text that a sign-in carries along, in bytes: the token of a portal link has 44.
 pub const MAX_RETURN_TO_BYTES: usize = 128;
+
 /// How much memory the portal's caches of jobs, people and objects take together, in bytes.
 pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
 
