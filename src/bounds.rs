@@ -257,18 +257,6 @@ pub const MAX_SECRET: u64 = 4_096;
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
 pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// How much memory the portal's caches of jobs, people and objects take together, in bytes.
-pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
-
-/// How many changes to links, such as revocations, the portal keeps in memory.
-pub const MAX_LINK_CHANGES: u64 = 1_000_000;
-
-/// The longest part of a `User-Agent` that an audit line repeats, in bytes.
-pub const MAX_USER_AGENT_BYTES: usize = 256;
-
-/// The longest reason of a revocation, in bytes.
-pub const MAX_WHY_BYTES: usize = 500;
-
 /// The longest metadata document of an OpenID provider that is read, in bytes: those of large providers have about 6 KiB.
 pub const MAX_OIDC_METADATA_BYTES: usize = 64 * 1024;
 
@@ -289,3 +277,15 @@ pub const MAX_OIDC_SUBJECT_BYTES: usize = 255;
 
 /// The longest text that a sign-in carries along, in bytes: the token of a portal link has 44.
 pub const MAX_RETURN_TO_BYTES: usize = 128;
+
+/// How much memory the portal's caches of jobs, people and objects take together, in bytes.
+pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
+
+/// How many changes to links, such as revocations, the portal keeps in memory.
+pub const MAX_LINK_CHANGES: u64 = 1_000_000;
+
+/// The longest part of a `User-Agent` that an audit line repeats, in bytes.
+pub const MAX_USER_AGENT_BYTES: usize = 256;
+
+/// The longest reason of a revocation, in bytes.
+pub const MAX_WHY_BYTES: usize = 500;

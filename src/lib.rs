@@ -45,7 +45,6 @@ pub mod failpoint;
 pub mod keyring;
 pub mod ledger;
 pub(crate) mod pem;
-pub mod portal;
 pub mod portal_access;
 pub mod portal_token;
 pub mod progress;

@@ -44,6 +44,7 @@ mod maps;
 mod missing;
 mod names;
 mod network;
+mod oidc;
 mod page_links;
 mod pages;
 mod parking;

@@ -1,6 +1,5 @@
 //! Tests of the rules for ID tokens: each rule broken alone, and tokens whose algorithm is not that of the key.
 
-use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
@@ -209,7 +208,7 @@ fn the_algorithm_is_never_taken_from_the_token_alone() {
     let x = key.jwk["x"].as_str().unwrap();
     let public = Base64UrlUnpadded::decode_vec(x).unwrap();
     for secret in [public.as_slice(), x.as_bytes()] {
-        let secret = EncodingKey::from_secret(secret);
+        let secret = EncodingKey::from_secret(secret).unwrap();
         let header = Header {
             kid: Some("a".to_owned()),
             ..Header::new(Algorithm::HS256)
