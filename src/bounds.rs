@@ -281,9 +281,6 @@ pub const MAX_RETURN_TO_BYTES: usize = 128;
 /// How much memory the portal's caches of jobs, people and objects take together, in bytes.
 pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
 
-/// How many changes to links, such as revocations, the portal keeps in memory.
-pub const MAX_LINK_CHANGES: u64 = 1_000_000;
-
 /// The longest part of a `User-Agent` that an audit line repeats, in bytes.
 pub const MAX_USER_AGENT_BYTES: usize = 256;
 
