@@ -74,6 +74,9 @@ pub const MAX_SIGN_INS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
 /// The most opens of one link, in a minute. A player that seeks makes one for each seek after its signature ended.
 pub const MAX_OPENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
+/// The most jobs that the list of all files of a person shows.
+pub const MAX_MINE: usize = 100;
+
 /// The most requests for a code that wait for the relay.
 pub const MAX_WAITING_CODES: usize = 256;
 

@@ -2,8 +2,9 @@
 //!
 //! [`crate::portal_access`] decides what a link opens and records it; this module speaks HTTP. It accepts connections
 //! (`server`, `room`, `tls`), understands a request (`visitor`, `client`, `cookies`), decides between page and file
-//! (`decision`), and answers (`link`, `list`, `sign_in`, `mine`, `answer`). Nothing of a request is repeated in an answer or a
-//! log line, and no instance holds a state that another would miss: tickets, sessions and challenges are in the browser.
+//! (`decision`), and answers (`link`, `list`, `sign_in`, `issuers`, `mine`, `answer`). Nothing of a request is repeated in an
+//! answer or a log line, and no instance holds a state that another would miss: tickets, sessions and challenges are in the
+//! browser.
 
 mod answer;
 mod client;
@@ -13,6 +14,7 @@ mod counts;
 mod decision;
 mod desk;
 mod form;
+mod issuers;
 mod limits;
 mod link;
 mod list;
@@ -29,31 +31,32 @@ mod tls;
 mod visitor;
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::counts::{PortalCounts, PortalFamily};
 use self::code::MailCodes;
+pub use self::counts::{PortalCounts, PortalFamily};
 use self::desk::CodeRequest;
 use self::limits::PortalLimits;
-pub use self::server::bind;
+use self::oidc::OidcIssuers;
 use self::server::ServedRoutes;
+pub use self::server::bind;
 use self::session::Sessions;
 use self::settings::PortalSettings;
 use self::ticket::Tickets;
-pub use self::tls::TlsFiles;
 use self::tls::PortalTls;
+pub use self::tls::TlsFiles;
 use crate::assemble::Services;
-use crate::audit::record::Pseudonyms;
 use crate::bounds::MAX_WAITING_CODES;
+use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::job::Recipient;
-use crate::portal_access::{PortalAccess, Visit};
-use crate::portal_token::PortalKeys;
-use crate::render::portal::ShownIssuer;
+use crate::environment::Environment;
+use crate::ledger::portal::PortalLedger;
+use crate::portal_access::{AccessServices, PortalAccess};
 use crate::run::{Presenting, Sending};
 
 /// What requests are answered with. A reload replaces it; a request keeps what it began with.
@@ -62,38 +65,48 @@ struct PortalServices {
     access: PortalAccess,
     presenting: Presenting,
     sending: Sending,
-    names: Pseudonyms,
-    keys: PortalKeys,
     settings: PortalSettings,
-    issuers: Vec<ShownIssuer>,
+    issuers: OidcIssuers,
     clock: Clock,
 }
 
 impl PortalServices {
-    fn of(config: &Config, services: &Services) -> Result<Self, ConfigError> {
-        todo!()
-    }
-
-    /// The recipient id of an address.
-    fn recipient_id(&self, recipient: &Recipient) -> String {
-        self.names.recipient_id(&recipient.canonical_address())
-    }
-
-    /// The origins at which the links of a visit's job open.
-    async fn origins(&self, visit: &Visit) -> Vec<String> {
-        let _ = visit;
-        Vec::new()
-    }
-
-    fn shown_issuers(&self) -> Vec<ShownIssuer> {
-        self.issuers.clone()
+    fn of(
+        config: &Config,
+        services: &Services,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let settings = PortalSettings::of(config)?;
+        let (signing, recording) = (&services.signing, &services.recording);
+        let issuers = OidcIssuers::new(
+            &config.portal.oidc,
+            &settings.origin,
+            &signing.keyring,
+            environment,
+        )?;
+        let access = PortalAccess::new(AccessServices {
+            config: &config.portal,
+            keyring: &signing.keyring,
+            names: &recording.names,
+            records: PortalLedger::new(recording.ledger.portal_records(), &signing.keyring),
+            connections: Arc::clone(&signing.connections),
+            audit: recording.audit.clone(),
+        });
+        Ok(Self {
+            access,
+            presenting: services.presenting.clone(),
+            sending: services.sending.clone(),
+            settings,
+            issuers,
+            clock: services.clock,
+        })
     }
 }
 
 /// A portal, for all its connections. Clones are the same portal.
 #[derive(Debug, Clone)]
 pub struct Portal {
-    services: Arc<RwLock<Arc<PortalServices>>>,
+    services: watch::Sender<Arc<PortalServices>>,
     limits: Arc<PortalLimits>,
     tickets: Tickets,
     sessions: Sessions,
@@ -110,23 +123,29 @@ pub struct PortalServer {
     tls: Option<PortalTls>,
 }
 
+/// What a reload changes of a portal.
+#[derive(Debug)]
+pub struct PortalReload(watch::Sender<Arc<PortalServices>>);
+
 impl Portal {
     fn services(&self) -> Arc<PortalServices> {
-        Arc::clone(&self.services.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.services.borrow())
     }
+}
 
-    /// The counters.
-    pub fn counts(&self) -> PortalCounts {
-        self.counts.clone()
-    }
-
-    /// Answers later requests with the services of a new configuration.
+impl PortalReload {
+    /// Answers later requests with the services of a new configuration. The address and TLS stay: they need a restart.
     ///
     /// # Errors
     /// The key that has a wrong value; nothing is changed.
-    pub fn reload(&self, config: &Config, services: &Services) -> Result<(), ConfigError> {
-        let renewed = Arc::new(PortalServices::of(config, services)?);
-        *self.services.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+    pub fn reload(
+        &self,
+        config: &Config,
+        services: &Services,
+        environment: &Environment,
+    ) -> Result<(), ConfigError> {
+        let renewed = PortalServices::of(config, services, environment)?;
+        self.0.send_replace(Arc::new(renewed));
         Ok(())
     }
 }
@@ -136,9 +155,13 @@ impl PortalServer {
     ///
     /// # Errors
     /// The key that is missing or has a wrong value.
-    pub fn new(config: &Config, services: &Services) -> Result<Self, ConfigError> {
-        let services_now = PortalServices::of(config, services)?;
-        let tls = services_now.settings.tls.clone().map(PortalTls::open).transpose()?;
+    pub fn new(
+        config: &Config,
+        services: &Services,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let now = PortalServices::of(config, services, environment)?;
+        let tls = now.settings.tls.clone().map(PortalTls::open).transpose()?;
         let keyring = &services.signing.keyring;
         let (desk, requests) = mpsc::channel(MAX_WAITING_CODES);
         Ok(Self {
@@ -148,7 +171,7 @@ impl PortalServer {
                 codes: MailCodes::new(keyring),
                 limits: Arc::new(PortalLimits::new()),
                 counts: PortalCounts::default(),
-                services: Arc::new(RwLock::new(Arc::new(services_now))),
+                services: watch::Sender::new(Arc::new(now)),
                 desk,
             },
             requests,
@@ -156,9 +179,14 @@ impl PortalServer {
         })
     }
 
-    /// A handle for reloads and counters.
-    pub fn portal(&self) -> Portal {
-        self.portal.clone()
+    /// The counters.
+    pub fn counts(&self) -> PortalCounts {
+        self.portal.counts.clone()
+    }
+
+    /// A handle for reloads.
+    pub fn reloads(&self) -> PortalReload {
+        PortalReload(self.portal.services.clone())
     }
 
     /// Serves connections until `stop`; then the requests that are being answered end, and codes that were asked for are mailed.
@@ -176,15 +204,39 @@ impl PortalServer {
             tls,
         } = self;
         let (codes, counts) = (portal.codes.clone(), portal.counts.clone());
+        let issuers = keep_issuers_current(portal.services.subscribe());
         let served = ServedRoutes {
             room: counts.room.clone(),
             router: routes::router(portal),
             tls,
         };
-        let (served, ()) = tokio::join!(
-            server::serve(listener, served, stop),
-            desk::mail_codes(requests, codes, counts)
-        );
-        served
+        let serving = async {
+            tokio::join!(
+                server::serve(listener, served, stop),
+                desk::mail_codes(requests, codes, counts)
+            )
+        };
+        tokio::select! {
+            (served, ()) = serving => served,
+            () = issuers => unreachable!("it does not end"),
+        }
+    }
+}
+
+/// Reads what providers publish, for the issuers of the current configuration, while it is polled.
+async fn keep_issuers_current(mut services: watch::Receiver<Arc<PortalServices>>) {
+    let cancellation = Cancellation::default();
+    loop {
+        let current = Arc::clone(&services.borrow_and_update());
+        let keeping = async {
+            current.issuers.keep_current(&cancellation).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = keeping => {}
+            changed = services.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+        }
     }
 }

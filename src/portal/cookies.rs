@@ -4,6 +4,7 @@ use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 use base64ct::{Base64UrlUnpadded, Encoding};
 
+use super::oidc::OIDC_COOKIE;
 use crate::bounds::MAX_COOKIE_BYTES;
 
 /// A cookie of the portal.
@@ -25,7 +26,7 @@ impl PortalCookie {
             Self::Session => "__Host-handout",
             Self::Challenge => "__Host-handout-c",
             Self::Browser => "__Host-handout-b",
-            Self::Issuer => "__Host-handout-o",
+            Self::Issuer => OIDC_COOKIE,
         }
     }
 

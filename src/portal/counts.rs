@@ -59,7 +59,9 @@ impl PortalCounts {
         use PortalCount as Count;
         let samples = |labels: &[(&'static str, PortalCount)]| {
             let samples = labels.iter();
-            samples.map(|(label, what)| (*label, self.get(*what))).collect()
+            samples
+                .map(|(label, what)| (*label, self.get(*what)))
+                .collect()
         };
         vec![
             (

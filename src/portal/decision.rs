@@ -39,8 +39,16 @@ pub(super) fn decide(request: &LinkRequest<'_>) -> LinkDecision {
         ticket,
         is_signed_in,
     } = *request;
-    let of_page = if signs.is_embed { OpenKind::Embed } else { OpenKind::Button };
-    let direct = if signs.is_embed { OpenKind::Embed } else { OpenKind::Direct };
+    let of_page = if signs.is_embed {
+        OpenKind::Embed
+    } else {
+        OpenKind::Button
+    };
+    let direct = if signs.is_embed {
+        OpenKind::Embed
+    } else {
+        OpenKind::Direct
+    };
     let is_own_embed = signs.is_embed && signs.site == Some(FetchSite::SameOrigin);
     match (mode, method) {
         (OpenMode::Direct, &Method::HEAD) => LinkDecision::Open(OpenKind::Direct, OpenMethod::Head),
@@ -91,7 +99,10 @@ mod tests {
             site: Some(FetchSite::SameOrigin),
             ..signs()
         };
-        let foreign_image = RequestSigns { site: Some(FetchSite::CrossSite), ..image.clone() };
+        let foreign_image = RequestSigns {
+            site: Some(FetchSite::CrossSite),
+            ..image.clone()
+        };
         let curl = RequestSigns {
             site: None,
             has_fetch_headers: false,
@@ -99,20 +110,51 @@ mod tests {
             ..signs()
         };
         let (get, head, post) = (Method::GET, Method::HEAD, Method::POST);
-        let (fresh, old) = (Some(Duration::from_secs(9)), Some(Duration::from_secs(3_700)));
+        let (fresh, old) = (
+            Some(Duration::from_secs(9)),
+            Some(Duration::from_secs(3_700)),
+        );
         for (row, (method, signs, ticket, signed_in, page, direct)) in [
             (&get, &browser, None, false, Page, Open(Direct, Get)),
             (&get, &browser, None, true, Page, Open(Direct, Get)),
-            (&get, &browser, fresh, false, Open(Button, Get), Open(Direct, Get)),
-            (&get, &image, fresh, false, Open(Embed, Get), Open(Embed, Get)),
+            (
+                &get,
+                &browser,
+                fresh,
+                false,
+                Open(Button, Get),
+                Open(Direct, Get),
+            ),
+            (
+                &get,
+                &image,
+                fresh,
+                false,
+                Open(Embed, Get),
+                Open(Embed, Get),
+            ),
             (&get, &image, old, false, Open(Embed, Get), Open(Embed, Get)),
             (&get, &image, None, true, Open(Embed, Get), Open(Embed, Get)),
             (&get, &image, None, false, Page, Open(Embed, Get)),
             (&get, &foreign_image, None, true, Page, Open(Embed, Get)),
-            (&get, &curl, None, false, Open(Direct, Get), Open(Direct, Get)),
+            (
+                &get,
+                &curl,
+                None,
+                false,
+                Open(Direct, Get),
+                Open(Direct, Get),
+            ),
             (&head, &curl, None, false, Page, Open(Direct, Head)),
             (&head, &browser, None, false, Page, Open(Direct, Head)),
-            (&post, &browser, fresh, false, Open(Button, Get), Open(Button, Get)),
+            (
+                &post,
+                &browser,
+                fresh,
+                false,
+                Open(Button, Get),
+                Open(Button, Get),
+            ),
             (&post, &browser, old, false, Page, Open(Button, Get)),
             (&post, &browser, None, true, Page, Open(Button, Get)),
         ]

@@ -138,26 +138,28 @@ async fn mail_code(request: &CodeRequest, codes: &MailCodes) -> Result<CodeResul
         user_agent: Some(request.user_agent.as_str()).filter(|agent| !agent.is_empty()),
         ..OpenEvidence::default()
     };
-    services.access.code_sent(rid, &evidence).await?;
+    services.access.code_sent(rid, &evidence, *asked_at).await?;
     let (subject, text) = written(request, visit.as_ref(), codes);
     let parts: [&[u8]; 2] = [b"portal-code", challenge.id().as_bytes()];
-    let letter = services.sending.sender.notice(
-        &parts,
-        &request.recipient,
-        subject,
-        &text,
-        *asked_at,
-    );
+    let letter =
+        services
+            .sending
+            .sender
+            .notice(&parts, &request.recipient, subject, &text, *asked_at);
     let sending = async {
         let (mailer, settings) = (&services.sending.mailer, &services.settings);
         let route = mailer.turn(&settings.relay, &settings.mail_job, &request.recipient);
         route.await?.send_unrecorded(&letter).await
     };
-    match timeout(MAIL_TIME, sending).await.map_err(|_| CodeError::Late)?? {
+    match timeout(MAIL_TIME, sending)
+        .await
+        .map_err(|_| CodeError::Late)??
+    {
         Outcome::Accepted { .. } => Ok(CodeResult::Mailed),
-        outcome @ (Outcome::Rejected { .. }
-        | Outcome::NotSent { .. }
-        | Outcome::Unknown { .. }) => Err(CodeError::NotAccepted(outcome.words().to_owned())),
+        outcome
+        @ (Outcome::Rejected { .. } | Outcome::NotSent { .. } | Outcome::Unknown { .. }) => {
+            Err(CodeError::NotAccepted(outcome.words().to_owned()))
+        }
     }
 }
 
@@ -176,7 +178,9 @@ async fn visit_of(request: &CodeRequest, token: &str) -> Result<Option<Visit>, A
         rid: request.challenge.rid().to_owned(),
         how: SignedInBy::Code,
         issued: now,
-        ends: now.saturating_add(request.services.settings.session).unwrap_or(now),
+        ends: now
+            .saturating_add(request.services.settings.session)
+            .unwrap_or(now),
         sid: new_sid(),
     };
     match access.admit(&visit, Some(&session), now).await {
@@ -190,8 +194,9 @@ async fn visit_of(request: &CodeRequest, token: &str) -> Result<Option<Visit>, A
 fn written(request: &CodeRequest, visit: Option<&Visit>, codes: &MailCodes) -> (String, String) {
     let services = &request.services;
     let reader = visit.and_then(|visit| visit.reader.as_deref());
-    let locale: Option<Locale> =
-        reader.and_then(|reader| reader.locale.as_deref()).and_then(|locale| locale.parse().ok());
+    let locale: Option<Locale> = reader
+        .and_then(|reader| reader.locale.as_deref())
+        .and_then(|locale| locale.parse().ok());
     let zone = reader
         .and_then(|reader| reader.time_zone.as_deref())
         .or(visit.map(|visit| visit.job.time_zone.as_str()))
@@ -230,5 +235,8 @@ fn browser(user_agent: &str) -> Option<&'static str> {
         ("Chrome/", "Chrome"),
         ("Version/", "Safari"),
     ];
-    known.into_iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| name)
+    known
+        .into_iter()
+        .find(|(mark, _)| user_agent.contains(mark))
+        .map(|(_, name)| name)
 }

@@ -14,9 +14,7 @@ use super::counts::PortalCount;
 use super::decision::{LinkDecision, LinkRequest, decide};
 use super::form;
 use super::visitor::{Denial, Visitor};
-use crate::portal_access::{
-    AccessRefusal, LinkedObject, OpenKind, OpenMethod, SignedOpen, Visit,
-};
+use crate::portal_access::{AccessRefusal, LinkedObject, OpenKind, OpenMethod, SignedOpen, Visit};
 use crate::render::portal::{FilePage, PortalMedia, ShownFile, ShownPreview};
 
 /// The ticket of a picture, a video or a link of a page.
@@ -24,6 +22,12 @@ use crate::render::portal::{FilePage, PortalMedia, ShownFile, ShownPreview};
 pub(super) struct TicketQuery {
     #[serde(default)]
     t: String,
+}
+
+impl TicketQuery {
+    pub(super) fn into_text(self) -> String {
+        self.t
+    }
 }
 
 /// The button's form.
@@ -44,7 +48,9 @@ pub(super) async fn link(
     let visitor = Visitor::of(&portal, &parts);
     // What is no text is no token and no ticket.
     let token = token.map(|Path(token)| token).unwrap_or_default();
-    let query = query.map(|Query(query)| query.t).unwrap_or_default();
+    let query = query
+        .map(|Query(query)| query.into_text())
+        .unwrap_or_default();
     let ticket = if parts.method == Method::POST {
         if !is_own_post(&visitor.headers, &visitor.services.settings.origin) {
             return visitor.denied(&Denial::NotOurs(StatusCode::FORBIDDEN));
@@ -89,7 +95,10 @@ async fn answer_link(
     }
     let browser = visitor.browser.as_ref();
     let ticket = browser.and_then(|browser| {
-        visitor.portal.tickets.check(ticket, token, browser, visitor.now)
+        visitor
+            .portal
+            .tickets
+            .check(ticket, token, browser, visitor.now)
     });
     let decision = decide(&LinkRequest {
         method: &visitor.method,
@@ -163,7 +172,7 @@ async fn file_page(
         })
     });
     let sources = PageSources {
-        stores: visitor.services.origins(visit).await,
+        stores: visitor.stores(visit).await,
     };
     let mut response = visitor.answers().page(StatusCode::OK, page, &sources);
     if visitor.browser.is_none() {

@@ -13,7 +13,7 @@ use super::cookies::BrowserNonce;
 use super::counts::PortalCount;
 use super::link::shown_media;
 use super::visitor::{Denial, Visitor};
-use crate::portal_access::{AccessRefusal, SignedEntry, SignedPage, Visit};
+use crate::portal_access::{AccessRefusal, ClosedBecause, SignedEntry, SignedPage, Visit};
 use crate::render::portal::{FilesPage, ShownFile, ShownPreview};
 
 /// GET and HEAD of `/j/<token>`.
@@ -34,7 +34,10 @@ pub(super) async fn page(
 ) -> Response<Body> {
     let (token, page) = place.map(|Path(place)| place).unwrap_or_default();
     // A number as this code writes it, and not `+1` or `01`.
-    let number = page.parse().ok().filter(|number: &u32| number.to_string() == page);
+    let number = page
+        .parse()
+        .ok()
+        .filter(|number: &u32| number.to_string() == page);
     answered(&portal, &token, number.unwrap_or(0), request).await
 }
 
@@ -72,7 +75,10 @@ async fn answer_page(visitor: &Visitor, token: &str, page: u32) -> Result<Respon
         // Nothing is signed for a request that shows nothing.
         return Ok(visitor.answers().line(StatusCode::OK, ""));
     }
-    visitor.portal.limits.open(&format!("page {}", token.to_ascii_lowercase()))?;
+    visitor
+        .portal
+        .limits
+        .open(&format!("page {}", token.to_ascii_lowercase()))?;
     let evidence = visitor.evidence(None);
     let viewing = access.view(&visit, page, &evidence, session, visitor.now);
     let signed = viewing.await?;
@@ -99,7 +105,12 @@ struct EntryPlaces {
     again: Option<String>,
 }
 
-async fn as_page(visitor: &Visitor, visit: &Visit, token: &str, signed: &SignedPage) -> Response<Body> {
+async fn as_page(
+    visitor: &Visitor,
+    visit: &Visit,
+    token: &str,
+    signed: &SignedPage,
+) -> Response<Body> {
     let browser = visitor.browser.unwrap_or_else(BrowserNonce::random);
     let entries: Vec<&SignedEntry> = signed.entries.iter().flatten().collect();
     let places: Vec<EntryPlaces> = entries
@@ -116,18 +127,21 @@ async fn as_page(visitor: &Visitor, visit: &Visit, token: &str, signed: &SignedP
         .collect();
     let is_inline = entries.first().is_some_and(|entry| entry.object.is_inline);
     let size_bytes = entries.iter().map(|entry| entry.object.size_bytes).sum();
-    let files = entries.iter().zip(&places).map(|(entry, places)| ShownFile {
-        name: &entry.object.path,
-        size: entry.object.size_bytes,
-        href: &places.href,
-        preview: shown_media(&entry.object).zip(entry.embed.as_ref()).map(|(media, url)| {
-            ShownPreview {
-                media,
-                src: url.expose(),
-                again: places.again.as_deref(),
-            }
-        }),
-    });
+    let files = entries
+        .iter()
+        .zip(&places)
+        .map(|(entry, places)| ShownFile {
+            name: &entry.object.path,
+            size: entry.object.size_bytes,
+            href: &places.href,
+            preview: shown_media(&entry.object)
+                .zip(entry.embed.as_ref())
+                .map(|(media, url)| ShownPreview {
+                    media,
+                    src: url.expose(),
+                    again: places.again.as_deref(),
+                }),
+        });
     let number = signed.page + 1;
     let place = |number: u32| match number {
         1 => format!("/j/{token}"),
@@ -136,13 +150,22 @@ async fn as_page(visitor: &Visitor, visit: &Visit, token: &str, signed: &SignedP
     let sender = &visitor.services.presenting.mail.sender_name;
     let page = FilesPage {
         title: visit.job.title.as_deref().unwrap_or(sender),
-        recipient: visit.reader.as_ref().and_then(|reader| reader.name.as_deref()),
+        recipient: visit
+            .reader
+            .as_ref()
+            .and_then(|reader| reader.name.as_deref()),
         files: files.collect(),
         missed: signed
             .entries
             .iter()
             .filter_map(|entry| entry.as_ref().err())
-            .map(|closed| (closed.path.as_str(), closed.reason))
+            .map(|closed| {
+                let reason = match closed.reason {
+                    ClosedBecause::Unlinkable(reason) => Some(reason),
+                    ClosedBecause::Revoked => None,
+                };
+                (closed.path.as_str(), reason)
+            })
             .collect(),
         total: u64::from(visit.job.objects),
         size_bytes,
@@ -156,7 +179,7 @@ async fn as_page(visitor: &Visitor, visit: &Visit, token: &str, signed: &SignedP
     };
     let page = visitor.page_of(Some(visit), None, |writer| writer.files(&page));
     let sources = PageSources {
-        stores: visitor.services.origins(visit).await,
+        stores: visitor.stores(visit).await,
     };
     let mut response = visitor.answers().page(StatusCode::OK, page, &sources);
     if visitor.browser.is_none() {

@@ -6,8 +6,8 @@ use axum::http::{Method, Response, StatusCode};
 
 use super::Portal;
 use super::visitor::{Denial, Visitor};
+use crate::bounds::MAX_MINE;
 use crate::job::SignIn;
-use crate::portal_access::AccessRefusal;
 use crate::render::portal::{MinePage, ShownDistribution};
 
 /// GET and HEAD of `/mine`.
@@ -31,15 +31,15 @@ async fn answer_mine(visitor: &Visitor) -> Result<Response<Body>, Denial> {
     if visitor.method == Method::HEAD {
         return Ok(visitor.answers().line(StatusCode::OK, ""));
     }
-    let visits = match visitor.services.access.mine(session, visitor.now).await {
-        // The session was revoked.
-        Err(AccessRefusal::SignIn { .. }) => return Ok(ask()),
-        visits => visits?,
-    };
+    let access = &visitor.services.access;
+    if !access.is_valid(session, visitor.now).await? {
+        return Ok(ask());
+    }
+    let visits = access.mine(session, MAX_MINE, visitor.now).await?;
     let sender = &visitor.services.presenting.mail.sender_name;
     let shown = visits.iter().map(|visit| {
         let title = visit.job.title.as_ref();
-        let token = visitor.services.keys.seal(&visit.token);
+        let token = access.spell(&visit.token);
         ShownDistribution {
             title: title.unwrap_or(sender).clone(),
             href: format!("/j/{}", token.expose()),

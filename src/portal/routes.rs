@@ -7,7 +7,7 @@ use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
 
 use super::visitor::{Denial, Visitor};
-use super::{Portal, link, list, mine, sign_in};
+use super::{Portal, issuers, link, list, mine, sign_in};
 use crate::portal_access::AccessRefusal;
 
 /// Routes requests. axum answers other methods with `Allow`.
@@ -18,6 +18,8 @@ pub(super) fn router(portal: Portal) -> Router {
         .route("/j/{token}/{page}", get(list::page))
         .route("/sign-in", post(sign_in::ask_for_code))
         .route("/sign-in/code", post(sign_in::take_code))
+        .route("/sign-in/oidc/callback", get(issuers::callback))
+        .route("/sign-in/oidc/{name}", get(issuers::begin))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/mine", get(mine::mine))
         .route("/robots.txt", get(robots))
@@ -28,7 +30,9 @@ pub(super) fn router(portal: Portal) -> Router {
 
 async fn robots(State(portal): State<Portal>, request: Request) -> Response<Body> {
     let visitor = Visitor::of(&portal, &request.into_parts().0);
-    visitor.answers().line(StatusCode::OK, "User-agent: *\nDisallow: /")
+    visitor
+        .answers()
+        .line(StatusCode::OK, "User-agent: *\nDisallow: /")
 }
 
 /// The same as for a forged token: paths are no secret, and tell nothing.

@@ -22,11 +22,12 @@ use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
+use super::oidc::OIDC_CALLBACK_PATH;
 use super::room::{PortalRoom, RoomPlace};
 use super::tls::PortalTls;
 use crate::bounds::{
-    MAX_PORTAL_HANDSHAKE_TIME, MAX_PORTAL_HEAD_BYTES, MAX_PORTAL_HEAD_TIME,
-    MAX_PORTAL_TARGET_BYTES, MAX_PORTAL_WRITE_STALL,
+    MAX_OIDC_CALLBACK_BYTES, MAX_PORTAL_HANDSHAKE_TIME, MAX_PORTAL_HEAD_BYTES,
+    MAX_PORTAL_HEAD_TIME, MAX_PORTAL_TARGET_BYTES, MAX_PORTAL_WRITE_STALL,
 };
 
 /// The pause after a connection could not be accepted, because descriptors are missing.
@@ -180,7 +181,12 @@ impl Service<Request<Incoming>> for PortalRequests {
             .uri()
             .path_and_query()
             .map_or(0, |target| target.as_str().len());
-        if target > MAX_PORTAL_TARGET_BYTES {
+        let most = match request.uri().path() {
+            // Authorization codes of some providers are long.
+            OIDC_CALLBACK_PATH => MAX_OIDC_CALLBACK_BYTES,
+            _ => MAX_PORTAL_TARGET_BYTES,
+        };
+        if target > most {
             return Box::pin(async { Ok(answer::plain(StatusCode::URI_TOO_LONG)) });
         }
         request.extensions_mut().insert(self.peer);

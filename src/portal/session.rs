@@ -111,7 +111,10 @@ mod tests {
             let cookie = sessions.cookie(&session);
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
             assert!(cookie.chars().all(plain), "{cookie}");
-            assert_eq!(sessions.read(&cookie, session.issued), Some(session.clone()));
+            assert_eq!(
+                sessions.read(&cookie, session.issued),
+                Some(session.clone())
+            );
             assert_eq!(sessions.read(&cookie, session.ends), None);
             let early = session.issued - jiff::SignedDuration::from_secs(61);
             assert_eq!(sessions.read(&cookie, early), None);

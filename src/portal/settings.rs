@@ -37,12 +37,13 @@ impl PortalSettings {
             ConfigError::value("portal.public_url", reason)
         })?;
         let origin = origin.trim_end_matches('/').to_owned();
-        let site = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host);
+        let site = origin
+            .split_once("://")
+            .map_or(origin.as_str(), |(_, host)| host);
         let trusted_proxies = portal.trusted_proxies.iter().map(|network| {
             network.parse().map_err(|()| {
-                let reason = format!(
-                    "{network:?} is not a network: write \"10.0.0.0/8\" or \"127.0.0.1\""
-                );
+                let reason =
+                    format!("{network:?} is not a network: write \"10.0.0.0/8\" or \"127.0.0.1\"");
                 ConfigError::value("portal.trusted_proxies", reason)
             })
         });

@@ -22,7 +22,7 @@ use crate::job::{Recipient, SignIn};
 use crate::ledger::portal::{CodeTry, TryOutcome};
 use crate::portal_access::{AccessRefusal, ReaderSession, SignedInBy, Visit};
 use crate::portal_token::PortalToken;
-use crate::render::portal::{CodePage, SignInPage};
+use crate::render::portal::{CodePage, ShownIssuer, SignInPage};
 
 /// The form with an address.
 #[derive(Debug, Deserialize)]
@@ -64,10 +64,7 @@ async fn own_form<F: serde::de::DeserializeOwned>(
 }
 
 /// POST `/sign-in`: asks for a code.
-pub(super) async fn ask_for_code(
-    State(portal): State<Portal>,
-    request: Request,
-) -> Response<Body> {
+pub(super) async fn ask_for_code(State(portal): State<Portal>, request: Request) -> Response<Body> {
     let (visitor, form) = match own_form::<AddressForm>(&portal, request).await {
         Ok(read) => read,
         Err(response) => return response,
@@ -86,11 +83,19 @@ fn answer_address(visitor: &Visitor, form: &AddressForm) -> Result<Response<Body
     let Ok(recipient) = Recipient::parse(form.address.trim()) else {
         let notice = Some("portal_address_wrong");
         let demand = SignIn::Code;
-        return Ok(visitor.sign_in_page(StatusCode::BAD_REQUEST, None, shown_token, demand, notice));
+        return Ok(visitor.sign_in_page(
+            StatusCode::BAD_REQUEST,
+            None,
+            shown_token,
+            demand,
+            notice,
+        ));
     };
     let services = &visitor.services;
-    let rid = services.recipient_id(&recipient);
-    let challenge = portal.codes.challenge(&rid, visitor.now, services.settings.code_for);
+    let rid = services.access.rid(&recipient.canonical_address());
+    let challenge = portal
+        .codes
+        .challenge(&rid, visitor.now, services.settings.code_for);
     let cookie = portal.codes.cookie(&challenge);
     let request = CodeRequest {
         services: std::sync::Arc::clone(services),
@@ -114,7 +119,10 @@ fn answer_address(visitor: &Visitor, form: &AddressForm) -> Result<Response<Body
     }
     let mut response = visitor.code_page(StatusCode::OK, shown_token, false);
     let seconds = services.settings.code_for.as_secs();
-    set_cookie(&mut response, PortalCookie::Challenge.set(&cookie, Some(seconds)));
+    set_cookie(
+        &mut response,
+        PortalCookie::Challenge.set(&cookie, Some(seconds)),
+    );
     Ok(response)
 }
 
@@ -154,7 +162,9 @@ async fn answer_code(visitor: &Visitor, form: &CodeForm) -> Result<Response<Body
     };
     let day = jiff::tz::TimeZone::UTC.to_datetime(visitor.now).date();
     let records = visitor.services.access.records();
-    let recorded = records.record_try(challenge.id(), challenge.rid(), day, tried).await;
+    let recorded = records
+        .record_try(challenge.id(), challenge.rid(), day, tried)
+        .await;
     let recorded = recorded.map_err(|error| AccessRefusal::Unavailable {
         retry_after: std::time::Duration::from_secs(10),
         source: error.into(),
@@ -183,16 +193,19 @@ pub(super) async fn sign_out(State(portal): State<Portal>, request: Request) -> 
         Err(response) => return response,
     };
     if let Some(session) = &visitor.session {
-        let recorded = visitor.services.access.signed_out(session, &visitor.evidence(None)).await;
+        let recorded = visitor
+            .services
+            .access
+            .signed_out(session, &visitor.evidence(None), visitor.now)
+            .await;
         if let Err(refusal) = recorded {
             return visitor.denied(&refusal.into());
         }
     }
     let mut response = match visitor.optional_token(&form.token) {
-        Ok(Some(token)) => visitor.answers().redirect(
-            StatusCode::SEE_OTHER,
-            place_of(&form.token, token),
-        ),
+        Ok(Some(token)) => visitor
+            .answers()
+            .redirect(StatusCode::SEE_OTHER, place_of(&form.token, token)),
         Ok(None) | Err(_) => {
             let page = visitor.page_of(None, None, |writer| writer.signed_out());
             visitor.plain_page(StatusCode::OK, page)
@@ -204,7 +217,11 @@ pub(super) async fn sign_out(State(portal): State<Portal>, request: Request) -> 
 
 /// Where the link of a token is. The text was read as a token, so it is of letters and digits.
 fn place_of(text: &str, token: PortalToken) -> HeaderValue {
-    let kind = if token.object.index().is_some() { 'd' } else { 'j' };
+    let kind = if token.object.index().is_some() {
+        'd'
+    } else {
+        'j'
+    };
     HeaderValue::try_from(format!("/{kind}/{text}")).unwrap_or(HeaderValue::from_static("/mine"))
 }
 
@@ -252,7 +269,14 @@ impl Visitor {
         notice: Option<&'static str>,
     ) -> Response<Body> {
         let issuers = match demand {
-            SignIn::Any | SignIn::Oidc => self.services.shown_issuers(),
+            SignIn::Any | SignIn::Oidc => {
+                let names = self.services.issuers.names();
+                names
+                    .map(|name| ShownIssuer {
+                        name: name.to_owned(),
+                    })
+                    .collect()
+            }
             SignIn::None | SignIn::Code => Vec::new(),
         };
         let page = self.page_of(visit, None, |writer| {
@@ -293,21 +317,35 @@ impl Visitor {
             ends: self.now.saturating_add(life).unwrap_or(self.now),
             sid: new_sid(),
         };
-        self.services.access.signed_in(&session, &self.evidence(None)).await?;
+        self.services
+            .access
+            .signed_in(&session, &self.evidence(None), self.now)
+            .await?;
         let place = match (text, token) {
             (Some(text), Some(token)) => place_of(text, token),
             _ => HeaderValue::from_static("/mine"),
         };
         let mut response = self.answers().redirect(StatusCode::SEE_OTHER, place);
         let cookie = self.portal.sessions.cookie(&session);
-        set_cookie(&mut response, PortalCookie::Session.set(&cookie, Some(life.as_secs())));
+        set_cookie(
+            &mut response,
+            PortalCookie::Session.set(&cookie, Some(life.as_secs())),
+        );
         Ok(response)
     }
 
     /// Records that a link did not open. Without the line, the answer is the same.
     pub(super) async fn record_refusal(&self, token: &PortalToken, refusal: &AccessRefusal) {
         let access = &self.services.access;
-        let recorded = access.refused(token, refusal, &self.evidence(None), self.now).await;
+        let recorded = access
+            .refused(
+                token,
+                refusal,
+                self.session.as_ref(),
+                &self.evidence(None),
+                self.now,
+            )
+            .await;
         if let Err(error) = recorded {
             let error = crate::text::chain(&error);
             tracing::warn!(error, "could not record that a portal link did not open");

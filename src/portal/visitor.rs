@@ -21,9 +21,7 @@ use crate::job::Locale;
 use crate::ledger::portal::PortalJob;
 use crate::portal_access::{AccessRefusal, OpenEvidence, ReaderSession, Visit};
 use crate::portal_token::PortalToken;
-use crate::render::portal::{
-    PageReader, PageSender, PortalPage, PortalTrouble, PortalWriter,
-};
+use crate::render::portal::{PageReader, PageSender, PortalPage, PortalTrouble, PortalWriter};
 use crate::text::chain;
 
 /// A request, as far as it has been understood.
@@ -127,6 +125,16 @@ impl Visitor {
         }
     }
 
+    /// The origins at which the links of a page open. Without one, the page shows no pictures and its button is for Firefox
+    /// alone; the open itself tells why.
+    pub(super) async fn stores(&self, visit: &Visit) -> Vec<String> {
+        let origin = self.services.access.origin(visit, self.now).await;
+        origin
+            .into_iter()
+            .filter(|origin| !origin.is_empty())
+            .collect()
+    }
+
     /// Writes pages in the language of the reader, with the contact of the job if it has one.
     pub(super) fn page_of(
         &self,
@@ -136,8 +144,9 @@ impl Visitor {
     ) -> PortalPage {
         let job = job.or(visit.map(|visit| &*visit.job));
         let reader = visit.and_then(|visit| visit.reader.as_deref());
-        let locale: Option<Locale> =
-            reader.and_then(|reader| reader.locale.as_deref()).and_then(|locale| locale.parse().ok());
+        let locale: Option<Locale> = reader
+            .and_then(|reader| reader.locale.as_deref())
+            .and_then(|locale| locale.parse().ok());
         let zone = reader
             .and_then(|reader| reader.time_zone.as_deref())
             .or(job.map(|job| job.time_zone.as_str()))
@@ -170,7 +179,10 @@ impl Visitor {
         let told = Told::of(denial);
         self.count(told.count);
         if let Denial::Refused(AccessRefusal::Unavailable { source, .. }) = denial {
-            tracing::warn!(error = chain(&**source), "a portal link could not be opened");
+            tracing::warn!(
+                error = chain(&**source),
+                "a portal link could not be opened"
+            );
         }
         let mut response = if self.signs.accepts_html {
             let page = self.page_of(None, told.job, |writer| match denial {
@@ -306,9 +318,18 @@ fn sec_fetch(headers: &HeaderMap) -> String {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
         let is_plain = |value: &&str| {
             value.len() <= MAX_FETCH_VALUE
-                && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'?'))
+                && value
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'?'))
         };
         value.filter(is_plain).unwrap_or("-").to_owned()
     };
-    ["sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"].map(part).join("/")
+    [
+        "sec-fetch-site",
+        "sec-fetch-mode",
+        "sec-fetch-dest",
+        "sec-fetch-user",
+    ]
+    .map(part)
+    .join("/")
 }

@@ -218,6 +218,15 @@ impl PortalAccess {
         })
     }
 
+    /// The origin at which the signed links of a visit's job open: `https://reports.s3.eu-central-1.amazonaws.com`.
+    pub async fn origin(&self, visit: &Visit, now: Timestamp) -> Result<String, AccessRefusal> {
+        let prepared = self.prepare(&visit.job, LinkUse::Shown, OpenMethod::Get, now);
+        Ok(match prepared.await?.signer {
+            UrlSigner::S3(presigner) => presigner.origin().to_owned(),
+            UrlSigner::CloudFront(_) | UrlSigner::Portal(_) => String::new(),
+        })
+    }
+
     /// Whether each of these objects, or its link, was revoked.
     async fn closed(
         &self,

@@ -24,7 +24,9 @@ use crate::job::Locale;
 use crate::text::html::escape;
 use crate::text::percent;
 
-pub use self::files::{FilePage, FilesPage, MinePage, PortalMedia, ShownDistribution, ShownFile, ShownPreview};
+pub use self::files::{
+    FilePage, FilesPage, MinePage, PortalMedia, ShownDistribution, ShownFile, ShownPreview,
+};
 pub use self::sign_in::{CodeMail, CodePage, ShownIssuer, SignInPage};
 pub use self::trouble::PortalTrouble;
 

@@ -77,8 +77,8 @@ pub struct FilesPage<'a> {
     pub recipient: Option<&'a str>,
     /// The files of this page.
     pub files: Vec<ShownFile<'a>>,
-    /// The files of this page that have no link, and why.
-    pub missed: Vec<(&'a str, Unlinkable)>,
+    /// The files of this page that have no link, and why; without a reason, the sender revoked them.
+    pub missed: Vec<(&'a str, Option<Unlinkable>)>,
     /// The number of files of the job.
     pub total: u64,
     /// The size of the files of this page together, in bytes.
@@ -186,7 +186,7 @@ impl PortalWriter<'_> {
                 content,
                 "<li><span class=\"name\"><bdi>{}</bdi></span><span class=\"small\">{}</span></li>",
                 escape(&shown(name)),
-                self.say(reason(*why))
+                self.say(why.map_or("portal_revoked_text", reason))
             );
         }
         content.push_str("</ul>");

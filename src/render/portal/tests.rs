@@ -80,7 +80,10 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
             },
             file("a.pdf"),
         ],
-        missed: vec![("old.pdf", crate::links::Unlinkable::Archived)],
+        missed: vec![
+            ("old.pdf", Some(crate::links::Unlinkable::Archived)),
+            ("no.pdf", None),
+        ],
         total: 2_000,
         size_bytes: 5,
         page: 2,
