@@ -10,6 +10,7 @@ mod explain;
 mod guides;
 mod job;
 mod ledger;
+mod portal;
 mod presign;
 #[cfg(feature = "embedded")]
 #[cfg(test)]
@@ -56,6 +57,9 @@ enum Command {
     /// Runs the daemon: works the queue until SIGTERM, then drains and exits.
     #[command(after_help = "Example:\n  handout run --config /etc/handout/config.toml")]
     Run(ConfigArgs),
+    /// Runs the portal alone: serves its links until SIGTERM. `run` serves them too where portal.listen is set.
+    #[command(after_help = "Example:\n  handout portal --config /etc/handout/config.toml")]
+    Portal(ConfigArgs),
     /// Checks configuration, connections, queue, relay and templates before a job needs them.
     #[command(after_help = "Example:\n  handout check --config /etc/handout/config.toml")]
     Check(check::CheckArgs),
@@ -95,7 +99,7 @@ impl Cli {
     /// The log level of the command.
     pub(crate) const fn verbosity(&self) -> Verbosity {
         match self.command {
-            Command::Run(_) => Verbosity::Jobs,
+            Command::Run(_) | Command::Portal(_) => Verbosity::Jobs,
             _ => Verbosity::Warnings,
         }
     }
@@ -134,6 +138,7 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         #[cfg(feature = "embedded")]
         Command::Demo(arguments) => Box::pin(demo::demo(&arguments, environment)).await,
         Command::Run(arguments) => Box::pin(run::run(&arguments, environment)).await,
+        Command::Portal(arguments) => Box::pin(portal::portal(&arguments, environment)).await,
         Command::Check(arguments) => check::check(&arguments, environment).await,
         Command::Job(command) => Box::pin(job::job(command, environment)).await,
         Command::Presign(arguments) => Box::pin(presign::presign(*arguments, environment)).await,

@@ -55,6 +55,7 @@ use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::environment::Environment;
+use crate::keyring::Keyring;
 use crate::ledger::portal::PortalLedger;
 use crate::portal_access::{AccessServices, PortalAccess};
 use crate::run::{Presenting, Sending};
@@ -67,6 +68,7 @@ struct PortalServices {
     sending: Sending,
     settings: PortalSettings,
     issuers: OidcIssuers,
+    keyring: Keyring,
     clock: Clock,
 }
 
@@ -98,6 +100,7 @@ impl PortalServices {
             sending: services.sending.clone(),
             settings,
             issuers,
+            keyring: signing.keyring.clone(),
             clock: services.clock,
         })
     }
@@ -134,6 +137,16 @@ impl Portal {
 }
 
 impl PortalReload {
+    /// Whether a configuration can be taken over.
+    ///
+    /// # Errors
+    /// The key that has a wrong value.
+    pub fn check(&self, config: &Config, environment: &Environment) -> Result<(), ConfigError> {
+        let settings = PortalSettings::of(config)?;
+        let keyring = self.0.borrow().keyring.clone();
+        OidcIssuers::new(&config.portal.oidc, &settings.origin, &keyring, environment).map(drop)
+    }
+
     /// Answers later requests with the services of a new configuration. The address and TLS stay: they need a restart.
     ///
     /// # Errors
