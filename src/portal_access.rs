@@ -9,6 +9,7 @@
 //! The module knows no HTTP: the portal's server turns a [`Visit`] into a page, and a [`SignedOpen`] into a redirect.
 
 mod cache;
+mod index;
 mod lifetime;
 mod revocations;
 mod signing;
@@ -25,9 +26,9 @@ use presign::PresignedUrl;
 use presign::disposition::passive_type;
 use presign::hex::hex;
 
+pub use index::{LinkFacts, LinkIndex};
 pub use revocations::{Revocations, RevokedLinks};
 
-use self::cache::RecordCache;
 use self::lifetime::SignedLifetimes;
 use self::visitor::VisitorRecorder;
 use crate::audit::portal::{RefusedFields, SessionFields};
@@ -42,14 +43,11 @@ use crate::ledger::LedgerError;
 use crate::ledger::portal::{PortalFileNames, PortalJob, PortalLedger, PortalPerson};
 use crate::links::connection::{Connection, Connections};
 use crate::links::listing::Entry;
-use crate::links::portal::{PortalName, PortalPresentation, link_id, link_ids, page_link_id};
+use crate::links::portal::{PortalName, PortalPresentation};
 use crate::links::signer::SignerError;
 use crate::links::{SignError, Unlinkable};
-use crate::portal_token::{EVERYBODY, JobRef, ObjectSlot, PortalKeys, PortalToken, TokenText};
+use crate::portal_token::{EVERYBODY, JobRef, ObjectSlot, PortalToken, TokenText};
 use crate::store::{ObjectMeta, Storage};
-
-/// The id of links that all recipients share.
-const EVERYONE: &str = "everyone";
 
 /// How long the answer to whether an object exists is remembered.
 const PRESENCE_FOR: Duration = Duration::from_secs(60);
@@ -63,13 +61,9 @@ const REFUSED_EVERY: Duration = Duration::from_secs(60);
 /// What the portal opens links with.
 #[derive(Debug)]
 pub struct PortalAccess {
-    keys: PortalKeys,
-    link_ids: Deriver,
+    index: LinkIndex,
     opens: Deriver,
-    /// The id that the audit log has for everyone.
-    everyone: String,
     names: Pseudonyms,
-    cache: RecordCache,
     connections: Arc<Connections>,
     audit: AuditLog,
     revocations: Revocations,
@@ -396,18 +390,15 @@ impl PortalAccess {
             audit,
         } = services;
         Self {
-            keys: PortalKeys::new(keyring),
-            link_ids: keyring.deriver(Purpose::LinkId),
+            index: LinkIndex::new(keyring, names, records.clone()),
             opens: keyring.deriver(Purpose::LinkId).after(&[b"portal-open"]),
-            everyone: names.recipient_id(EVERYONE),
             names: names.clone(),
             revocations: Revocations::new(
                 records.clone(),
                 config.revocation_check.as_duration(),
                 config.stale_max.as_duration(),
             ),
-            visitors: VisitorRecorder::new(records.clone(), config.addresses),
-            cache: RecordCache::new(records),
+            visitors: VisitorRecorder::new(records, config.addresses),
             connections,
             audit,
             lifetimes: SignedLifetimes {
@@ -422,12 +413,12 @@ impl PortalAccess {
 
     /// What a text says, if it is a token of this installation. No look-up is made.
     pub fn read(&self, token: &str) -> Result<PortalToken, AccessRefusal> {
-        self.keys.open(token).ok_or(AccessRefusal::Forged)
+        self.index.read(token)
     }
 
     /// The records, for codes and sign-ins.
     pub const fn records(&self) -> &PortalLedger {
-        self.cache.records()
+        self.index.cache.records()
     }
 
     /// The recipient's id of an address, in its canonical form.
@@ -437,7 +428,7 @@ impl PortalAccess {
 
     /// The recipient's own links of a job's page, or everybody's: for a list of all files.
     pub fn page_token(&self, job: JobRef, recipient: u32) -> TokenText {
-        self.keys.seal(&PortalToken {
+        self.index.keys.seal(&PortalToken {
             job,
             recipient,
             object: ObjectSlot::PAGE,
@@ -446,7 +437,7 @@ impl PortalAccess {
 
     /// The letters of a token that was read, in the spelling of mails.
     pub fn spell(&self, token: &PortalToken) -> TokenText {
-        self.keys.seal(token)
+        self.index.keys.seal(token)
     }
 
     /// The link of a token: steps 1 to 4.
@@ -454,62 +445,37 @@ impl PortalAccess {
         self.visit_token(self.read(token)?, now).await
     }
 
-    /// The link of a token that was read: steps 2 to 4.
+    /// The link of a token that was read: steps 2 to 4. A visit is of one request: it does not notice later revocations.
     pub async fn visit_token(
         &self,
         token: PortalToken,
         now: Timestamp,
     ) -> Result<Visit, AccessRefusal> {
-        let job = self.cache.job(token.job).await?;
-        let person = self.person(&token, &job).await?;
-        let rid = person.as_ref().map_or(&self.everyone, |person| &person.rid);
-        let entry = match token.object.index() {
-            None => None,
-            Some(index) => {
-                let entry = self.cache.object(token.job, index).await?;
-                Some(entry.ok_or(AccessRefusal::Forged)?)
-            }
-        };
-        let meta = match &entry {
-            Some(Entry::Linkable(object)) => Some(object),
-            Some(Entry::Unavailable(..)) | None => None,
-        };
-        let id = match meta {
-            Some(object) => link_id(
-                &link_ids(&self.link_ids, &job.job, rid, &job.bucket),
-                object,
-            ),
-            None => page_link_id(&self.link_ids, token.job, rid),
-        };
-        let key = meta.map(|object| (&job.bucket, object.key.as_str()));
-        let (ends_at, revoked_at) = self
-            .revocations
-            .ask(|links| {
-                let ends_at = links.end_of(&job.job).unwrap_or(job.ends_at);
-                (ends_at, links.link(&job.job, rid, key, &id))
-            })
-            .await?;
+        let facts = self.index.facts(token).await?;
+        let (ends_at, revoked_at) = self.revocations.ask(|links| facts.state(links)).await?;
+        let job = facts.job;
         if now >= ends_at {
             return Err(AccessRefusal::Ended { at: ends_at, job });
         }
         if let Some(at) = revoked_at {
             return Err(AccessRefusal::Revoked { at, job });
         }
-        let object = match &entry {
+        let person = facts.person;
+        let object = match &facts.entry {
             None => None,
             Some(Entry::Unavailable(_, Unlinkable::Archived)) => {
                 return Err(AccessRefusal::Archived);
             }
             Some(Entry::Unavailable(..)) => return Err(AccessRefusal::ObjectGone),
             Some(Entry::Linkable(meta)) => {
-                let index = token.object.0;
                 match self.presence(&token, &job, meta, now).await {
                     Presence::There => {}
                     Presence::Gone => return Err(AccessRefusal::ObjectGone),
                     Presence::Archived => return Err(AccessRefusal::Archived),
                 }
                 let shown = presentation(&job, person.as_ref(), None);
-                Some(Arc::new(linked(&job, index, meta, id, &shown)?))
+                let index = token.object.0;
+                Some(Arc::new(linked(&job, index, meta, facts.link_id, &shown)?))
             }
         };
         Ok(Visit {
@@ -521,23 +487,6 @@ impl PortalAccess {
             ends_at,
             job,
         })
-    }
-
-    /// The recipient of a token; `None` if the link is everybody's.
-    async fn person(
-        &self,
-        token: &PortalToken,
-        job: &PortalJob,
-    ) -> Result<Option<PortalPerson>, AccessRefusal> {
-        if token.recipient == EVERYBODY {
-            let is_shared = !job.per_recipient || job.people == 0;
-            return match is_shared {
-                true => Ok(None),
-                false => Err(AccessRefusal::Forged),
-            };
-        }
-        let person = self.cache.person(token.job, token.recipient).await?;
-        person.ok_or(AccessRefusal::Forged).map(Some)
     }
 
     /// Whether an object is still in its bucket. A store that does not answer does not stop the link: the signed link will say it.
@@ -595,7 +544,7 @@ impl PortalAccess {
             Some(reader) => reader.rid == session.rid,
             None => {
                 let (reference, job) = (visit.token.job, &visit.job);
-                let place = self.cache.place_of(reference, job, &session.rid);
+                let place = self.index.cache.place_of(reference, job, &session.rid);
                 place.await?.is_some()
             }
         };
@@ -693,8 +642,8 @@ impl PortalAccess {
             }
             refusals.put(*token, now);
         }
-        let job = self.cache.job(token.job).await?;
-        let link = self.names.fingerprint(self.keys.seal(token).expose());
+        let job = self.index.cache.job(token.job).await?;
+        let link = self.names.fingerprint(self.index.keys.seal(token).expose());
         let visitor = self.visitors.fields(evidence, session, true, now);
         let line = lines::refused(&RefusedFields {
             reason,
@@ -719,13 +668,18 @@ impl PortalAccess {
     ) -> Result<Vec<Visit>, AccessRefusal> {
         let mut visits = Vec::new();
         for reference in self.records().mine(&session.rid, limit).await? {
-            let job = match self.cache.job(reference).await {
+            let job = match self.index.cache.job(reference).await {
                 Err(AccessRefusal::NotYet) => continue,
                 job => job?,
             };
             let place = match job.per_recipient {
                 false => EVERYBODY,
-                true => match self.cache.place_of(reference, &job, &session.rid).await? {
+                true => match self
+                    .index
+                    .cache
+                    .place_of(reference, &job, &session.rid)
+                    .await?
+                {
                     Some(place) => place,
                     None => continue,
                 },

@@ -149,14 +149,23 @@ impl OidcIssuerConfig {
 }
 
 impl Config {
+    /// The URL of the portal, without a slash at its end, if it is configured.
+    pub fn portal_url(&self) -> Result<Option<String>, ConfigError> {
+        self.portal
+            .public_url
+            .as_deref()
+            .map(public_url)
+            .transpose()
+    }
+
     /// What jobs may ask of the portal; `None` without `portal.public_url`.
     pub(super) fn portal_rules(&self) -> Result<Option<PortalRules>, ConfigError> {
         let portal = &self.portal;
-        let Some(url) = &portal.public_url else {
+        let Some(url) = self.portal_url()? else {
             return Ok(None);
         };
         Ok(Some(PortalRules {
-            url: public_url(url)?.into(),
+            url: url.into(),
             sign_in: portal.sign_in,
             open: portal.open,
             contact: portal.contact.clone(),

@@ -56,7 +56,7 @@ impl PortalAccess {
             return Err(AccessRefusal::Forged);
         };
         let job = &visit.job;
-        let person = self.person(&visit.token, job).await?;
+        let person = self.index.person(&visit.token, job).await?;
         let is_shown = object.is_inline || how == OpenKind::Embed;
         let of = LinkUse::of(&object.name, object.size_bytes, is_shown);
         let prepared = self.prepare(job, of, method, now).await?;
@@ -78,7 +78,7 @@ impl PortalAccess {
         let shown = presentation(job, person.as_ref(), None);
         let url = shown.sign(&meta, &object.link_id, Some(&open), &prepared.signer)?;
         let fingerprint = self.names.fingerprint(url.signature());
-        let rid = visit.rid(&self.everyone);
+        let rid = visit.rid(&self.index.everyone);
         let visitor = self
             .visitors
             .fields(evidence, session, visit.reader.is_none(), now)
@@ -128,12 +128,13 @@ impl PortalAccess {
             return Err(AccessRefusal::Forged);
         }
         let entries = self
+            .index
             .cache
             .objects_from(reference, page * size, size)
             .await?;
-        let person = self.person(&visit.token, job).await?;
-        let rid = visit.rid(&self.everyone).to_owned();
-        let ids = link_ids(&self.link_ids, &job.job, &rid, &job.bucket);
+        let person = self.index.person(&visit.token, job).await?;
+        let rid = visit.rid(&self.index.everyone).to_owned();
+        let ids = link_ids(&self.index.link_ids, &job.job, &rid, &job.bucket);
         let saved = presentation(job, person.as_ref(), None);
         let shown = presentation(job, person.as_ref(), Some(ContentDisposition::Inline));
         let closed = self.closed(job, &entries, &ids).await?;
@@ -175,7 +176,7 @@ impl PortalAccess {
                     embed = Some(url);
                 }
             }
-            let token = self.keys.seal(&PortalToken {
+            let token = self.index.keys.seal(&PortalToken {
                 object: ObjectSlot(index),
                 ..visit.token
             });
@@ -200,7 +201,7 @@ impl PortalAccess {
             job: job.job.as_str(),
             rid: &rid,
             connection: job.connection.as_str(),
-            link_id: &page_link_id(&self.link_ids, reference, &rid),
+            link_id: &page_link_id(&self.index.link_ids, reference, &rid),
             page,
             objects: signed.len(),
             signed: count,
@@ -263,7 +264,7 @@ impl PortalAccess {
         let Some(index) = visit.token.object.index() else {
             return Ok(None);
         };
-        let entry = self.cache.object(visit.token.job, index).await?;
+        let entry = self.index.cache.object(visit.token.job, index).await?;
         Ok(entry.and_then(|entry| match entry {
             Entry::Linkable(object) => Some(object),
             Entry::Unavailable(..) => None,
