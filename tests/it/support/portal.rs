@@ -63,7 +63,10 @@ impl PortalAnswer {
     /// The value of a hidden field of the page.
     pub(crate) fn field(&self, name: &str) -> String {
         let mark = format!("name=\"{name}\" value=\"");
-        let (_, rest) = self.body.split_once(&mark).unwrap_or_else(|| panic!("{self:?}"));
+        let (_, rest) = self
+            .body
+            .split_once(&mark)
+            .unwrap_or_else(|| panic!("{self:?}"));
         rest.split('"').next().unwrap().to_owned()
     }
 }
@@ -102,8 +105,10 @@ impl Visitor {
         }
         let cookies = self.cookies.lock().unwrap().clone();
         if !cookies.is_empty() {
-            let pairs: Vec<_> =
-                cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let pairs: Vec<_> = cookies
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
             request = request.header("cookie", pairs.join("; "));
         }
         let request = request.body(Full::<Bytes>::from(body.to_owned())).unwrap();
@@ -114,7 +119,10 @@ impl Visitor {
             let cookie = cookie.to_str().unwrap();
             let (pair, attributes) = cookie.split_once(';').unwrap();
             let (name, value) = pair.split_once('=').unwrap();
-            assert!(attributes.contains("Secure; HttpOnly; SameSite=Lax"), "{cookie}");
+            assert!(
+                attributes.contains("Secure; HttpOnly; SameSite=Lax"),
+                "{cookie}"
+            );
             let mut cookies = self.cookies.lock().unwrap();
             if attributes.contains("Max-Age=0") {
                 cookies.remove(name);
