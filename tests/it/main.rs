@@ -52,6 +52,7 @@ mod peers;
 mod pictures;
 #[cfg(debug_assertions)]
 mod poison;
+mod portal_access;
 mod presign;
 mod privileged;
 mod public_endpoints;
