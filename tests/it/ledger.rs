@@ -942,8 +942,9 @@ async fn a_job_that_was_refused_has_not_taken_its_id() {
 
 // ── The model ──
 
-fn model(parts: &Parts, arguments: &[&str]) -> (bool, String) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/ledger_model.py");
+fn model(parts: &Parts, name: &str, arguments: &[&str]) -> (bool, String) {
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model");
+    let path = models.join(name);
     let output = parts
         .tool("python")
         .arg(path)
@@ -961,9 +962,11 @@ fn the_protocol_holds_in_its_model_and_the_usual_mistakes_do_not() {
     let Some(parts) = Parts::or_skip("the_protocol_holds_in_its_model") else {
         return;
     };
-    for arguments in [[].as_slice(), &["--broken"]] {
-        let (holds, words) = model(&parts, arguments);
-        assert!(holds, "{words}");
+    for name in ["ledger_model.py", "portal_model.py"] {
+        for arguments in [[].as_slice(), &["--broken"]] {
+            let (holds, words) = model(&parts, name, arguments);
+            assert!(holds, "{words}");
+        }
     }
 }
 
@@ -978,7 +981,7 @@ fn the_models_transitions_are_in_the_code() {
     let rows = doc.lines().filter_map(|line| line.strip_prefix("//! | `"));
     let rows: Vec<(&str, &str)> = rows.filter_map(|row| row.split_once("` | ")).collect();
     let listed: Vec<&str> = rows.iter().flat_map(|row| row.0.split("`, `")).collect();
-    let names = model(&parts, &["--names"]).1;
+    let names = model(&parts, "ledger_model.py", &["--names"]).1;
     assert_eq!(
         names.lines().collect::<std::collections::BTreeSet<_>>(),
         listed.iter().copied().collect()
