@@ -569,7 +569,9 @@ fn gallery_order(gallery: wire::GalleryFields, via: Via) -> Result<GalleryOrder,
             );
         }
         (None, Via::S3 | Via::Cloudfront) => {
-            return wrong("is missing: name a bucket (with a prefix) or a dir");
+            return wrong(
+                "is missing: write \"publish\": { \"bucket\": \"acme-pages\", \"prefix\": \"q3/\" }, or let the portal serve the page (links.via)",
+            );
         }
         _ => {}
     }

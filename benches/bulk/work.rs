@@ -306,7 +306,7 @@ async fn staged(bench: &Bench, objects: u64) {
     for number in 0.. {
         let page = costs.of("read back", async { listing.page(number) }).await;
         let Some(page) = page.unwrap() else { break };
-        let links = async { links::sign(plan, page, &audience, &signing) };
+        let links = async { links::sign(plan, page, 0, &audience, &signing) };
         let links = costs.of("sign", links).await.unwrap();
         let recording = audit::record(links, &context, &services.recording.audit);
         let batch = costs.of("record, durably", recording).await.unwrap();

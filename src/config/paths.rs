@@ -182,6 +182,16 @@ mod tests {
         ca_file = "marker-21/ca.pem"
         [templates]
         dir = "marker-17/templates"
+        [portal]
+        tls_cert_file = "marker-26/portal.pem"
+        tls_key_file = "marker-27"
+        [[portal.oidc]]
+        name = "staff"
+        issuer = "https://login.acme.example"
+        client_id = "handout"
+        client_secret_file = "marker-28"
+        domains = ["acme.example"]
+        ca_file = "marker-29/ca.pem"
         [[on_event]]
         bucket = "uploads"
         job = "marker-18/job.json"
