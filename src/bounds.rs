@@ -4,6 +4,7 @@
 //! semi-trusted. Each bound is enforced where the bytes arrive or where text grows, and an error names it. Those of the embedded
 //! endpoint are in `crates/localstore/src/bounds.rs`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 // State about jobs that are not done.
@@ -24,6 +25,60 @@ pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 
 /// The longest field of a log line that is not JSON, in bytes: a reason with its context.
 pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
+
+// The portal, which strangers reach.
+
+/// The most connections to the portal at once. An idle one takes about 12 KB.
+pub const MAX_PORTAL_CONNECTIONS: usize = 16_384;
+
+/// How long a TLS handshake and the head of a request may take, and how long a connection may be idle between two requests.
+pub const MAX_PORTAL_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// The same for the head of a request, and for a pause between two.
+pub const MAX_PORTAL_HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// How long a form may take to arrive.
+pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
+
+/// How long a client may read nothing of an answer.
+pub const MAX_PORTAL_WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// The longest head of a request, and the longest target in it, in bytes. A link has 73.
+pub const MAX_PORTAL_HEAD_BYTES: usize = 16 * 1024;
+/// The longest target of a request, in bytes.
+pub const MAX_PORTAL_TARGET_BYTES: usize = 2 * 1024;
+
+/// The longest form, in bytes; an address has at most 1,085 and is percent-encoded.
+pub const MAX_PORTAL_FORM_BYTES: usize = 4 * 1024;
+
+/// The longest value of a cookie that is read, in bytes; the portal's own have at most 400.
+pub const MAX_COOKIE_BYTES: usize = 2_048;
+
+/// The longest `Accept-Language` that is looked at, in bytes; browsers send less than a hundred.
+pub const MAX_LANGUAGES_BYTES: usize = 512;
+
+/// The most addresses of `X-Forwarded-For` that are looked at.
+pub const MAX_FORWARDED_ADDRESSES: usize = 16;
+
+/// The most keys of a limit that are remembered as used last; up to twice as many are held.
+pub const MAX_LIMITED_KEYS: usize = 8_192;
+
+/// The most tokens of one network that were not made here, in a minute.
+pub const MAX_FORGED_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// The most requests of one network for a code, in a minute.
+pub const MAX_CODE_REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// The most beginnings and ends of sign-ins at issuers, in a minute and for one network. An office arrives together.
+pub const MAX_SIGN_INS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
+
+/// The most opens of one link, in a minute. A player that seeks makes one for each seek after its signature ended.
+pub const MAX_OPENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
+/// The most jobs that the list of all files of a person shows.
+pub const MAX_MINE: usize = 100;
+
+/// The most requests for a code that wait for the relay.
+pub const MAX_WAITING_CODES: usize = 256;
 
 // Files that an operator names.
 
@@ -228,9 +283,6 @@ pub const MAX_RETURN_TO_BYTES: usize = 128;
 
 /// How much memory the portal's caches of jobs, people and objects take together, in bytes.
 pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
-
-/// How many changes to links, such as revocations, the portal keeps in memory.
-pub const MAX_LINK_CHANGES: u64 = 1_000_000;
 
 /// The longest part of a `User-Agent` that an audit line repeats, in bytes.
 pub const MAX_USER_AGENT_BYTES: usize = 256;

@@ -399,7 +399,9 @@ impl Job {
             return Err(ParseJobError::field("email", reason));
         }
         let links = link_wishes(&wire.links)?;
-        let gallery = wire.gallery.map(|gallery| gallery_order(gallery, links.via));
+        let gallery = wire
+            .gallery
+            .map(|gallery| gallery_order(gallery, links.via));
         Ok(Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,

@@ -223,7 +223,7 @@ fn create_secret(path: &Path) -> io::Result<()> {
 }
 
 /// 128 random bits, unique in practice, as 32 hexadecimal digits.
-pub(crate) fn nonce() -> String {
+pub fn nonce() -> String {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
     hex(&nonce)

@@ -359,6 +359,7 @@ mod tests {
         Conditions {
             body_sha256: "1".to_owned(),
             supplement: None,
+            links_portal_page: false,
             objects: (100, 1),
             bound: Bound::Asked,
             access_key_id: "AKIDEXAMPLE".into(),

@@ -26,9 +26,8 @@ use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
     Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Filter, GalleryOrder, Job,
-    Key, Locale,
-    ManifestFormat, OnDoubt, OpenMode, Order, Phrase, PhraseScope, Prefix, PublishTo, Recipient,
-    RelayName, Selection, SignIn, TemplateName, Via, WhenEmpty,
+    Key, Locale, ManifestFormat, OnDoubt, OpenMode, Order, Phrase, PhraseScope, Prefix, PublishTo,
+    Recipient, RelayName, Selection, SignIn, TemplateName, Via, WhenEmpty,
 };
 use crate::text::charset::TextCharset;
 

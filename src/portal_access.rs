@@ -8,22 +8,94 @@
 //!
 //! The module knows no HTTP: the portal's server turns a [`Visit`] into a page, and a [`SignedOpen`] into a redirect.
 
+mod cache;
+mod index;
+mod lifetime;
+mod revocations;
+mod signing;
+mod visitor;
+
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lru::LruCache;
 use presign::PresignedUrl;
+use presign::disposition::passive_type;
+use presign::hex::hex;
 
-use crate::job::{OpenMode, SignIn};
-use crate::ledger::portal::{PortalJob, PortalLedger};
-use crate::portal_token::{PortalKeys, PortalToken, TokenText};
+pub use index::{LinkFacts, LinkIndex};
+pub use revocations::{Revocations, RevokedLinks};
+
+use self::lifetime::SignedLifetimes;
+use self::visitor::VisitorRecorder;
+use crate::audit::portal::{RefusedFields, SessionFields};
+use crate::audit::record::{AuditRecord, Pseudonyms};
+use crate::audit::{AuditLog, RecordError, portal as lines};
+use crate::config::PortalConfig;
+use crate::edge::ErrorKind;
+use crate::job::phrase::PhraseError;
+use crate::job::{ContentDisposition, OpenMode, SignIn};
+use crate::keyring::{Deriver, Keyring, Purpose};
+use crate::ledger::LedgerError;
+use crate::ledger::portal::{PortalFileNames, PortalJob, PortalLedger, PortalPerson};
+use crate::links::connection::{Connection, Connections};
+use crate::links::listing::Entry;
+use crate::links::portal::{PortalName, PortalPresentation};
+use crate::links::signer::SignerError;
+use crate::links::{SignError, Unlinkable};
+use crate::portal_token::{EVERYBODY, JobRef, ObjectSlot, PortalToken, TokenText};
+use crate::store::{ObjectMeta, Storage};
+
+/// How long the answer to whether an object exists is remembered.
+const PRESENCE_FOR: Duration = Duration::from_secs(60);
+
+/// How many such answers are remembered, and how many links with their last refusal.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
+
+/// How often the refusals of a link have a line.
+const REFUSED_EVERY: Duration = Duration::from_secs(60);
 
 /// What the portal opens links with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PortalAccess {
-    keys: PortalKeys,
-    records: PortalLedger,
+    index: LinkIndex,
+    opens: Deriver,
+    names: Pseudonyms,
+    connections: Arc<Connections>,
+    audit: AuditLog,
+    revocations: Revocations,
+    lifetimes: SignedLifetimes,
+    visitors: VisitorRecorder,
+    presence: Mutex<LruCache<(JobRef, u32), (Presence, Timestamp)>>,
+    refusals: Mutex<LruCache<PortalToken, Timestamp>>,
+}
+
+/// The services that the portal opens links with.
+#[derive(Debug)]
+pub struct AccessServices<'a> {
+    /// The configuration of the portal.
+    pub config: &'a PortalConfig,
+    /// The installation's secret.
+    pub keyring: &'a Keyring,
+    /// How recipients are named in the audit log.
+    pub names: &'a Pseudonyms,
+    /// The records of the portal.
+    pub records: PortalLedger,
+    /// The stores, and what signs for them.
+    pub connections: Arc<Connections>,
+    /// The audit log.
+    pub audit: AuditLog,
+}
+
+/// Whether an object is in its bucket, and can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    There,
+    Gone,
+    Archived,
 }
 
 /// Why a link does not open.
@@ -218,7 +290,16 @@ pub struct ClosedEntry {
     /// Its key without the job's common prefix.
     pub path: String,
     /// Why.
-    pub reason: crate::links::Unlinkable,
+    pub reason: ClosedBecause,
+}
+
+/// Why an object of a page cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClosedBecause {
+    /// It could not be linked when the job ran.
+    Unlinkable(Unlinkable),
+    /// The sender revoked it.
+    Revoked,
 }
 
 /// One page of a job's objects, with links whose audit line is durable.
@@ -230,25 +311,216 @@ pub struct SignedPage {
     pub page: u32,
     /// How many pages the job has.
     pub pages: u32,
-    /// When the first of the signed links ends.
-    pub expires_at: Timestamp,
+    /// When the first of the signed links ends; `None` without any.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl From<LedgerError> for AccessRefusal {
+    fn from(error: LedgerError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<RecordError> for AccessRefusal {
+    fn from(error: RecordError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<SignerError> for AccessRefusal {
+    fn from(error: SignerError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<SignError> for AccessRefusal {
+    fn from(error: SignError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<PhraseError> for AccessRefusal {
+    fn from(error: PhraseError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl AccessRefusal {
+    fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable {
+            retry_after: Duration::from_secs(5),
+            source: Box::new(error),
+        }
+    }
+
+    /// The word of audit lines; `None` for refusals that have no line.
+    const fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::Ended { .. } => Some("ended"),
+            Self::Revoked { .. } => Some("revoked"),
+            Self::SignIn { .. } => Some("sign_in"),
+            Self::OtherReader => Some("other_reader"),
+            Self::ObjectGone => Some("object_gone"),
+            Self::Archived => Some("archived"),
+            Self::Forged | Self::NotYet | Self::Unavailable { .. } => None,
+        }
+    }
+}
+
+impl ReaderSession {
+    /// Whether it was made in the way that a link asks for, at least: an OIDC issuer counts where a code would.
+    const fn satisfies(&self, demand: SignIn) -> bool {
+        match (demand, &self.how) {
+            (SignIn::None | SignIn::Any | SignIn::Code, _) => true,
+            (SignIn::Oidc, SignedInBy::Oidc(_)) => true,
+            (SignIn::Oidc, SignedInBy::Code) => false,
+        }
+    }
 }
 
 impl PortalAccess {
+    /// Opens links with these services.
+    pub fn new(services: AccessServices<'_>) -> Self {
+        let AccessServices {
+            config,
+            keyring,
+            names,
+            records,
+            connections,
+            audit,
+        } = services;
+        Self {
+            index: LinkIndex::new(keyring, names, records.clone()),
+            opens: keyring.deriver(Purpose::LinkId).after(&[b"portal-open"]),
+            names: names.clone(),
+            revocations: Revocations::new(
+                records.clone(),
+                config.revocation_check.as_duration(),
+                config.stale_max.as_duration(),
+            ),
+            visitors: VisitorRecorder::new(records, config.addresses),
+            connections,
+            audit,
+            lifetimes: SignedLifetimes {
+                signed_for: config.signed_for.as_duration(),
+                slowest: config.slowest.as_bytes(),
+                media_for: config.media_for.as_duration(),
+            },
+            presence: Mutex::new(LruCache::new(REMEMBERED)),
+            refusals: Mutex::new(LruCache::new(REMEMBERED)),
+        }
+    }
+
     /// What a text says, if it is a token of this installation. No look-up is made.
     pub fn read(&self, token: &str) -> Result<PortalToken, AccessRefusal> {
-        self.keys.open(token).ok_or(AccessRefusal::Forged)
+        self.index.read(token)
     }
 
     /// The records, for codes and sign-ins.
     pub const fn records(&self) -> &PortalLedger {
-        &self.records
+        self.index.cache.records()
+    }
+
+    /// The recipient's id of an address, in its canonical form.
+    pub fn rid(&self, canonical_address: &str) -> String {
+        self.names.recipient_id(canonical_address)
+    }
+
+    /// The recipient's own links of a job's page, or everybody's: for a list of all files.
+    pub fn page_token(&self, job: JobRef, recipient: u32) -> TokenText {
+        self.index.keys.seal(&PortalToken {
+            job,
+            recipient,
+            object: ObjectSlot::PAGE,
+        })
+    }
+
+    /// The letters of a token that was read, in the spelling of mails.
+    pub fn spell(&self, token: &PortalToken) -> TokenText {
+        self.index.keys.seal(token)
     }
 
     /// The link of a token: steps 1 to 4.
     pub async fn visit(&self, token: &str, now: Timestamp) -> Result<Visit, AccessRefusal> {
-        let _ = (self.read(token)?, now);
-        todo!()
+        self.visit_token(self.read(token)?, now).await
+    }
+
+    /// The link of a token that was read: steps 2 to 4. A visit is of one request: it does not notice later revocations.
+    pub async fn visit_token(
+        &self,
+        token: PortalToken,
+        now: Timestamp,
+    ) -> Result<Visit, AccessRefusal> {
+        let facts = self.index.facts(token).await?;
+        let (ends_at, revoked_at) = self.revocations.ask(|links| facts.state(links)).await?;
+        let job = facts.job;
+        if now >= ends_at {
+            return Err(AccessRefusal::Ended { at: ends_at, job });
+        }
+        if let Some(at) = revoked_at {
+            return Err(AccessRefusal::Revoked { at, job });
+        }
+        let person = facts.person;
+        let object = match &facts.entry {
+            None => None,
+            Some(Entry::Unavailable(_, Unlinkable::Archived)) => {
+                return Err(AccessRefusal::Archived);
+            }
+            Some(Entry::Unavailable(..)) => return Err(AccessRefusal::ObjectGone),
+            Some(Entry::Linkable(meta)) => {
+                match self.presence(&token, &job, meta, now).await {
+                    Presence::There => {}
+                    Presence::Gone => return Err(AccessRefusal::ObjectGone),
+                    Presence::Archived => return Err(AccessRefusal::Archived),
+                }
+                let shown = presentation(&job, person.as_ref(), None);
+                let index = token.object.0;
+                Some(Arc::new(linked(&job, index, meta, facts.link_id, &shown)?))
+            }
+        };
+        Ok(Visit {
+            token,
+            sign_in: job.sign_in,
+            open: job.open,
+            reader: person.map(|person| Arc::new(LinkReader::of(person))),
+            object,
+            ends_at,
+            job,
+        })
+    }
+
+    /// Whether an object is still in its bucket. A store that does not answer does not stop the link: the signed link will say it.
+    async fn presence(
+        &self,
+        token: &PortalToken,
+        job: &PortalJob,
+        object: &ObjectMeta,
+        now: Timestamp,
+    ) -> Presence {
+        // HEAD asks for the latest version; a pinned one may exist without it.
+        if object.version.is_some() {
+            return Presence::There;
+        }
+        let Some(connection) = self.connections.get(&job.connection) else {
+            return Presence::There;
+        };
+        let key = (token.job, token.object.0);
+        let lock = || self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&key).copied();
+        let is_young = |at: Timestamp| now.duration_since(at).unsigned_abs() < PRESENCE_FOR;
+        if let Some((presence, at)) = known
+            && is_young(at)
+        {
+            return presence;
+        }
+        let presence = match connection.store.head(&job.bucket, &object.key).await {
+            Ok(found) if found.storage == Storage::Archived => Presence::Archived,
+            Ok(_) => Presence::There,
+            Err(error) if error.fact == ErrorKind::NotFound => Presence::Gone,
+            Err(_) => return Presence::There,
+        };
+        lock().put(key, (presence, now));
+        presence
     }
 
     /// Whether a visitor is signed in as the link asks: step 5. The sessions that were revoked are not.
@@ -258,35 +530,47 @@ impl PortalAccess {
         session: Option<&ReaderSession>,
         now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let _ = (visit, session, now);
-        todo!()
+        let demand = visit.sign_in;
+        if demand == SignIn::None {
+            return Ok(());
+        }
+        let Some(session) = session.filter(|session| session.satisfies(demand)) else {
+            return Err(AccessRefusal::SignIn { demand });
+        };
+        if !self.is_valid(session, now).await? {
+            return Err(AccessRefusal::SignIn { demand });
+        }
+        let is_reader = match &visit.reader {
+            Some(reader) => reader.rid == session.rid,
+            None => {
+                let (reference, job) = (visit.token.job, &visit.job);
+                let place = self.index.cache.place_of(reference, job, &session.rid);
+                place.await?.is_some()
+            }
+        };
+        match is_reader {
+            true => Ok(()),
+            false => Err(AccessRefusal::OtherReader),
+        }
     }
 
-    /// Signs a link to the object of a visit, and returns it once its audit line is durable: steps 5 to 7.
-    pub async fn open(
+    /// Whether a session has not ended and was not revoked.
+    pub async fn is_valid(
         &self,
-        visit: &Visit,
-        how: OpenKind,
-        method: OpenMethod,
-        evidence: &OpenEvidence<'_>,
-        session: Option<&ReaderSession>,
+        session: &ReaderSession,
         now: Timestamp,
-    ) -> Result<SignedOpen, AccessRefusal> {
-        let _ = (visit, how, method, evidence, session, now);
-        todo!()
+    ) -> Result<bool, AccessRefusal> {
+        if session.ends <= now {
+            return Ok(false);
+        }
+        let rid = &session.rid;
+        let revoked = self.revocations.ask(|links| links.sessions_of(rid)).await?;
+        Ok(revoked.is_none_or(|at| session.issued > at))
     }
 
-    /// Signs the links of one page of the job's objects, and returns them once their one audit line is durable.
-    pub async fn view(
-        &self,
-        visit: &Visit,
-        page: u32,
-        evidence: &OpenEvidence<'_>,
-        session: Option<&ReaderSession>,
-        now: Timestamp,
-    ) -> Result<SignedPage, AccessRefusal> {
-        let _ = (visit, page, evidence, session, now);
-        todo!()
+    fn connection(&self, job: &PortalJob) -> Result<&Connection, AccessRefusal> {
+        let unknown = || AccessRefusal::unavailable(UnknownConnection(job.connection.to_string()));
+        self.connections.get(&job.connection).ok_or_else(unknown)
     }
 
     /// Records that a recipient signed in.
@@ -294,9 +578,15 @@ impl PortalAccess {
         &self,
         session: &ReaderSession,
         evidence: &OpenEvidence<'_>,
+        now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let _ = (session, evidence);
-        todo!()
+        let visitor = self.visitors.fields(evidence, Some(session), false, now);
+        let line = lines::signed_in(&SessionFields {
+            rid: &session.rid,
+            expires_at: Some(session.ends),
+            visitor: visitor.await,
+        });
+        self.append(line).await
     }
 
     /// Records that a recipient signed out.
@@ -304,40 +594,173 @@ impl PortalAccess {
         &self,
         session: &ReaderSession,
         evidence: &OpenEvidence<'_>,
+        now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let _ = (session, evidence);
-        todo!()
+        let visitor = self.visitors.fields(evidence, Some(session), false, now);
+        let line = lines::signed_out(&SessionFields {
+            rid: &session.rid,
+            expires_at: None,
+            visitor: visitor.await,
+        });
+        self.append(line).await
     }
 
-    /// Records that a code was mailed to a recipient.
+    /// Records that a code is about to be mailed to a recipient.
     pub async fn code_sent(
         &self,
         rid: &str,
         evidence: &OpenEvidence<'_>,
+        now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let _ = (rid, evidence);
-        todo!()
+        let visitor = self.visitors.fields(evidence, None, false, now);
+        let line = lines::code(&SessionFields {
+            rid,
+            expires_at: None,
+            visitor: visitor.await,
+        });
+        self.append(line).await
     }
 
-    /// Records that a link did not open, at most once a minute for each link.
+    /// Records that a link did not open, at most once a minute for each link. Forged tokens and outages have no line.
     pub async fn refused(
         &self,
         token: &PortalToken,
         refusal: &AccessRefusal,
+        session: Option<&ReaderSession>,
         evidence: &OpenEvidence<'_>,
         now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let _ = (token, refusal, evidence, now);
-        todo!()
+        let Some(reason) = refusal.word() else {
+            return Ok(());
+        };
+        {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = refusals.get(token).copied();
+            let is_recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < REFUSED_EVERY;
+            if last.is_some_and(is_recent) {
+                return Ok(());
+            }
+            refusals.put(*token, now);
+        }
+        let job = self.index.cache.job(token.job).await?;
+        let link = self.names.fingerprint(self.index.keys.seal(token).expose());
+        let visitor = self.visitors.fields(evidence, session, true, now);
+        let line = lines::refused(&RefusedFields {
+            reason,
+            job: Some(job.job.as_str()),
+            link: &link,
+            visitor: visitor.await,
+        });
+        self.append(line).await
     }
 
-    /// The jobs that a signed-in recipient has files of, the latest first: visits to their pages.
+    async fn append(&self, line: AuditRecord) -> Result<(), AccessRefusal> {
+        Ok(self.audit.append(vec![line]).await?)
+    }
+
+    /// The jobs that a signed-in recipient has files of, the latest end first, at most `limit`: visits to their pages. Those
+    /// that ended or were revoked are left out.
     pub async fn mine(
         &self,
         session: &ReaderSession,
+        limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Visit>, AccessRefusal> {
-        let _ = (session, now);
-        todo!()
+        let mut visits = Vec::new();
+        for reference in self.records().mine(&session.rid, limit).await? {
+            let job = match self.index.cache.job(reference).await {
+                Err(AccessRefusal::NotYet) => continue,
+                job => job?,
+            };
+            let place = match job.per_recipient {
+                false => EVERYBODY,
+                true => match self
+                    .index
+                    .cache
+                    .place_of(reference, &job, &session.rid)
+                    .await?
+                {
+                    Some(place) => place,
+                    None => continue,
+                },
+            };
+            let token = PortalToken {
+                job: reference,
+                recipient: place,
+                object: ObjectSlot::PAGE,
+            };
+            match self.visit_token(token, now).await {
+                Ok(visit) => visits.push(visit),
+                Err(error @ AccessRefusal::Unavailable { .. }) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(visits)
     }
+}
+
+/// The connection of a job is not configured any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection {0} of a job's links is not configured: bring it back under this name")]
+struct UnknownConnection(String);
+
+impl LinkReader {
+    fn of(person: PortalPerson) -> Self {
+        Self {
+            rid: person.rid,
+            locale: person.locale,
+            time_zone: person.time_zone,
+            name: person.name,
+        }
+    }
+}
+
+/// How the files of a job are presented to a recipient; `disposition` replaces the job's.
+fn presentation<'a>(
+    job: &'a PortalJob,
+    person: Option<&'a PortalPerson>,
+    disposition: Option<ContentDisposition>,
+) -> PortalPresentation<'a> {
+    let of_recipient = person.and_then(|person| person.file_names.as_ref());
+    PortalPresentation {
+        disposition: disposition.unwrap_or(job.disposition),
+        name: match (&job.file_names, of_recipient) {
+            (PortalFileNames::Stored, _) => PortalName::Stored,
+            (PortalFileNames::Pattern(pattern), _) => PortalName::Pattern(pattern),
+            (PortalFileNames::OfRecipient, Some(pattern)) => PortalName::Pattern(pattern),
+            (PortalFileNames::OfRecipient | PortalFileNames::Own, _) => PortalName::Own,
+        },
+        text_charset: job.text_charset,
+    }
+}
+
+fn linked(
+    job: &PortalJob,
+    index: u32,
+    object: &ObjectMeta,
+    link_id: String,
+    shown: &PortalPresentation<'_>,
+) -> Result<LinkedObject, PhraseError> {
+    let file = shown.file(object)?;
+    let key = object.key.as_str();
+    Ok(LinkedObject {
+        index,
+        path: key.strip_prefix(&job.prefix).unwrap_or(key).to_owned(),
+        media_type: passive_type(&file.name),
+        name: file.name,
+        size_bytes: object.size_bytes,
+        is_inline: file.disposition == ContentDisposition::Inline,
+        link_id,
+    })
+}
+
+/// The id of an open, from what tells it from others: 11 letters of base64url.
+fn open_id(opens: &Deriver, parts: &[&[u8]]) -> String {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    Base64UrlUnpadded::encode_string(&opens.derive(parts)[..8])
+}
+
+/// The id of a session in the id of an open.
+fn sid_of(session: Option<&ReaderSession>) -> String {
+    session.map(|session| hex(&session.sid)).unwrap_or_default()
 }

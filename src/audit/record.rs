@@ -69,7 +69,7 @@ impl fmt::Debug for Fields {
 }
 
 impl AuditRecord {
-    fn new(event: &'static str, record: &impl Serialize) -> Self {
+    pub(super) fn new(event: &'static str, record: &impl Serialize) -> Self {
         Self {
             event,
             fields: fields(record).into(),

@@ -149,14 +149,23 @@ impl OidcIssuerConfig {
 }
 
 impl Config {
+    /// The URL of the portal, without a slash at its end, if it is configured.
+    pub fn portal_url(&self) -> Result<Option<String>, ConfigError> {
+        self.portal
+            .public_url
+            .as_deref()
+            .map(public_url)
+            .transpose()
+    }
+
     /// What jobs may ask of the portal; `None` without `portal.public_url`.
     pub(super) fn portal_rules(&self) -> Result<Option<PortalRules>, ConfigError> {
         let portal = &self.portal;
-        let Some(url) = &portal.public_url else {
+        let Some(url) = self.portal_url()? else {
             return Ok(None);
         };
         Ok(Some(PortalRules {
-            url: public_url(url)?.into(),
+            url: url.into(),
             sign_in: portal.sign_in,
             open: portal.open,
             contact: portal.contact.clone(),
@@ -167,9 +176,8 @@ impl Config {
 
     pub(super) fn check_portal(&self) -> Result<(), ConfigError> {
         let portal = &self.portal;
-        let wrong = |key: &str, reason: String| {
-            Err(ConfigError::value(format!("portal.{key}"), reason))
-        };
+        let wrong =
+            |key: &str, reason: String| Err(ConfigError::value(format!("portal.{key}"), reason));
         let rules = self.portal_rules()?;
         if portal.listen.is_some() && rules.is_none() {
             return wrong(
@@ -227,9 +235,11 @@ impl Config {
 
     /// No rule may ask for a sign-in that the configuration does not offer.
     fn check_sign_in(&self) -> Result<(), ConfigError> {
-        let demands = self.allow.iter().enumerate().map(|(index, rule)| {
-            (format!("allow[{index}].sign_in"), rule.sign_in)
-        });
+        let demands = self
+            .allow
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| (format!("allow[{index}].sign_in"), rule.sign_in));
         let default = ("portal.sign_in".to_owned(), self.portal.sign_in);
         for (key, demand) in demands.chain([default]) {
             if demand == SignIn::Oidc && self.portal.oidc.is_empty() {
@@ -254,7 +264,10 @@ impl Config {
         let issuers = &self.portal.oidc;
         for (index, issuer) in issuers.iter().enumerate() {
             let wrong = |key: &str, reason: String| {
-                Err(ConfigError::value(format!("portal.oidc[{index}].{key}"), reason))
+                Err(ConfigError::value(
+                    format!("portal.oidc[{index}].{key}"),
+                    reason,
+                ))
             };
             let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             if issuer.name.is_empty() || !issuer.name.chars().all(is_plain) {
@@ -269,9 +282,8 @@ impl Config {
                 return wrong("name", format!("is {:?} twice", issuer.name));
             }
             let url = ServerUrl::parse(&issuer.issuer);
-            let is_secret = |url: &ServerUrl| {
-                url.origin().starts_with("https://") || is_loopback(url.host())
-            };
+            let is_secret =
+                |url: &ServerUrl| url.origin().starts_with("https://") || is_loopback(url.host());
             if !url.as_ref().is_ok_and(is_secret) {
                 let reason = format!("is {:?}: write the issuer's https URL", issuer.issuer);
                 return wrong("issuer", reason);
@@ -298,7 +310,8 @@ fn public_url(url: &str) -> Result<String, ConfigError> {
         return Err(ConfigError::value(key, reason));
     }
     if !origin.starts_with("https://") && !is_loopback(server.host()) {
-        let reason = format!("is {url:?}: links carry secrets, so use https, or http on this machine");
+        let reason =
+            format!("is {url:?}: links carry secrets, so use https, or http on this machine");
         return Err(ConfigError::value(key, reason));
     }
     Ok(origin.to_owned())

@@ -107,7 +107,9 @@ impl Config {
             let job = rule.example(&keys[0]);
             let job = job.map_err(|error| wrong(error.to_string()))?;
             let targets = [
-                job.gallery.as_ref().and_then(|order| order.publish.as_ref()),
+                job.gallery
+                    .as_ref()
+                    .and_then(|order| order.publish.as_ref()),
                 job.manifest.as_ref().map(|order| &order.publish),
             ];
             for target in targets.into_iter().flatten() {

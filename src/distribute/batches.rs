@@ -140,7 +140,8 @@ async fn sign_aside(
     signing: &LinkSigner,
 ) -> Result<Links, JobError> {
     let (plan, audience, signing) = (plan.clone(), audience.clone(), signing.clone());
-    let signed = tokio::task::spawn_blocking(move || links::sign(&plan, page, 0, &audience, &signing));
+    let signed =
+        tokio::task::spawn_blocking(move || links::sign(&plan, page, 0, &audience, &signing));
     Ok(signed.await.map_err(|_| JobError::Panicked)??)
 }
 

@@ -14,11 +14,9 @@ use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::error::JobError;
 use crate::job::phrase::NamePattern;
 use crate::job::{ContentDisposition, EmailOrder, FileName, Phrase, PhraseScope, Recipient};
-use crate::ledger::portal::{
-    PORTAL_PAGE, PortalFileNames, PortalJob, PortalLedger, PortalPerson,
-};
+use crate::ledger::portal::{PORTAL_PAGE, PortalFileNames, PortalJob, PortalLedger, PortalPerson};
 use crate::links::listing::{Entry, Listing};
-use crate::links::portal::PortalSigner;
+use crate::links::portal::{PortalSigner, page_link_id};
 use crate::links::{Link, LinkSigner, Links};
 use crate::plan::{Audience, Plan, PlanError, PortalPlan};
 use crate::portal_token::{EVERYBODY, JobRef, PortalKeys};
@@ -189,10 +187,7 @@ impl<'a> FileNames<'a> {
     }
 }
 
-fn pattern(
-    phrase: &Phrase,
-    scope: &PhraseScope<'_>,
-) -> Result<NamePattern, JobError> {
+fn pattern(phrase: &Phrase, scope: &PhraseScope<'_>) -> Result<NamePattern, JobError> {
     let filled = phrase.for_objects(scope, MAX_FILLED_NAME_BYTES);
     Ok(filled.map_err(|source| PlanError::Phrase {
         field: "links.filename",
@@ -264,15 +259,12 @@ impl PortalLinks {
         if !portal.is_some_and(|portal| portal.is_page_linked) {
             return Ok(None);
         }
-        let signer = self.link_signer(audience, services);
-        let url = self.signer(audience, services).page_url();
+        let page = self.signer(audience, services);
+        let (url, rid) = (page.page_url(), Arc::clone(&page.rid));
+        let signer = services.signing.portal_signer(page);
         let name = format!("portal/{}", self.reference);
         let link = Link {
-            id: signer.link_ids.id(&[
-                b"portal-page",
-                &self.reference.0,
-                audience.canonical().as_bytes(),
-            ]),
+            id: page_link_id(&signer.link_ids, self.reference, &rid),
             bucket: plan.bucket.clone(),
             object: ObjectMeta {
                 key: name.parse().expect("the name is a key"),

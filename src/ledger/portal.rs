@@ -599,7 +599,10 @@ impl PortalLedger {
     pub async fn add_change(&self, from: u64, change: &LinkChange) -> Result<u64, LedgerError> {
         let body = to_json(change);
         for ordinal in from.. {
-            let created = self.records.create(&change_name(ordinal), body.clone()).await?;
+            let created = self
+                .records
+                .create(&change_name(ordinal), body.clone())
+                .await?;
             if created == PortalCreated::Ours {
                 return Ok(ordinal);
             }

@@ -485,7 +485,9 @@ impl Ledger for S3Ledger {
     }
 
     async fn records(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
-        let keys = self.list(&self.below_job(job), false, None, usize::MAX).await?;
+        let keys = self
+            .list(&self.below_job(job), false, None, usize::MAX)
+            .await?;
         self.read(keys).await
     }
 

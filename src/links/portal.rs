@@ -90,6 +90,11 @@ pub fn link_id(of_reader: &Deriver, object: &ObjectMeta) -> String {
     of_reader.id(&[object.key.as_str().as_bytes(), version.as_bytes()])
 }
 
+/// The id of a recipient's link to the page of a job.
+pub fn page_link_id(deriver: &Deriver, job: JobRef, rid: &str) -> String {
+    deriver.id(&[b"portal-page", &job.0, rid.as_bytes()])
+}
+
 /// The part of a link by which the audit log knows it, without keeping the link: the signature, or the token.
 pub fn secret_of(url: &PresignedUrl) -> &str {
     match url.signature() {
@@ -107,7 +112,10 @@ pub fn token_in<'a>(url: &'a str, portal: &str) -> Option<&'a str> {
     }
     let mut parts = path.strip_prefix('/')?.split(['/', '?', '#']);
     let kind = parts.next()?;
-    if !["d", "j"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
+    if !["d", "j"]
+        .iter()
+        .any(|known| kind.eq_ignore_ascii_case(known))
+    {
         return None;
     }
     parts.next().filter(|token| !token.is_empty())
@@ -147,9 +155,9 @@ pub struct PresentedFile {
 impl PortalPresentation<'_> {
     fn given(&self, object: &ObjectMeta) -> Result<Option<String>, PhraseError> {
         match self.name {
-            PortalName::Pattern(pattern) => pattern
-                .fill(&object.key, MAX_FILLED_NAME_BYTES)
-                .map(Some),
+            PortalName::Pattern(pattern) => {
+                pattern.fill(&object.key, MAX_FILLED_NAME_BYTES).map(Some)
+            }
             PortalName::Own | PortalName::Stored => Ok(None),
         }
     }

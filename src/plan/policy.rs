@@ -229,9 +229,7 @@ pub enum Refusal {
         least: &'static str,
     },
     /// The job asks for a sign-in at an OIDC issuer, and the configuration has none.
-    #[error(
-        "the job's links.sign_in is \"oidc\", and the configuration has no [[portal.oidc]]"
-    )]
+    #[error("the job's links.sign_in is \"oidc\", and the configuration has no [[portal.oidc]]")]
     NoOidc,
     /// No visitor could sign in to the links.
     #[error(

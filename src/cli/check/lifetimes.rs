@@ -4,7 +4,7 @@ use std::io;
 
 use handout::clock;
 use handout::config::Config;
-use handout::job::ConnectionName;
+use handout::job::{ConnectionName, Via};
 use handout::links::connection::Connection;
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{Bound, CredentialsEnd, ExpiryGuard, Limit};
@@ -63,7 +63,11 @@ fn asked_by_default(config: &Config, name: &ConnectionName) -> Span {
     let default = config.links.expires_in;
     let rules = config.allow.iter();
     let rules = rules.filter(|rule| rule.connection == name.as_str());
-    let asked = rules.map(|rule| rule.max_expires_in.min(default));
+    let asked = rules.map(|rule| match rule.via.as_slice() {
+        // What the portal signs is short, whatever its own links ask for.
+        [Via::Portal] => config.portal.signed_for,
+        _ => rule.max_expires_in.min(default),
+    });
     asked.max().unwrap_or(default)
 }
 
@@ -81,7 +85,9 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
                 ),
                 Limit::CredentialsUnknown => "the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key".to_owned(),
                 Limit::CredentialsEnded(end) => format!("the credentials ended at {end}: renew them"),
-                Limit::S3 | Limit::CloudFront | Limit::Rule(_) => shortfall.to_string(),
+                Limit::S3 | Limit::CloudFront | Limit::Portal | Limit::Rule(_) => {
+                    shortfall.to_string()
+                }
             });
         }
     };

@@ -42,18 +42,30 @@ async fn people_come_back_and_their_names_are_sealed() {
 async fn a_recipient_gets_three_codes_in_a_quarter_of_an_hour() {
     let ledger = ledger();
     for k in 0..CODES_A_QUARTER {
-        assert_eq!(ledger.record_code("aa", 7).await.unwrap(), CodeSlot::Taken(k));
+        assert_eq!(
+            ledger.record_code("aa", 7).await.unwrap(),
+            CodeSlot::Taken(k)
+        );
     }
     assert_eq!(ledger.record_code("aa", 7).await.unwrap(), CodeSlot::Full);
-    assert_eq!(ledger.record_code("aa", 8).await.unwrap(), CodeSlot::Taken(0));
-    assert_eq!(ledger.record_code("bb", 7).await.unwrap(), CodeSlot::Taken(0));
+    assert_eq!(
+        ledger.record_code("aa", 8).await.unwrap(),
+        CodeSlot::Taken(0)
+    );
+    assert_eq!(
+        ledger.record_code("bb", 7).await.unwrap(),
+        CodeSlot::Taken(0)
+    );
 }
 
 #[tokio::test]
 async fn a_challenge_has_five_tries_and_a_right_code_is_used_once() {
     let (ledger, day) = (ledger(), jiff::civil::date(2026, 11, 29));
     let tried = async |challenge: &str, tried| {
-        ledger.record_try(challenge, "aa", day, tried).await.unwrap()
+        ledger
+            .record_try(challenge, "aa", day, tried)
+            .await
+            .unwrap()
     };
     for _ in 0..TRIES_A_CHALLENGE {
         assert_eq!(tried("one", CodeTry::Failed).await, TryOutcome::Recorded);
@@ -108,7 +120,11 @@ async fn changes_have_an_order_and_a_missing_one_is_damage() {
     assert_eq!(jobs.collect::<Vec<_>>(), ["job-0", "job-1", "job-2"]);
     assert_eq!(ledger.change(3).await.unwrap(), None);
     let beyond = to_json(&change(9));
-    ledger.records.create(&change_name(4), beyond).await.unwrap();
+    ledger
+        .records
+        .create(&change_name(4), beyond)
+        .await
+        .unwrap();
     assert!(matches!(
         ledger.changes().await,
         Err(LedgerError::Unreadable { key }) if key == change_name(3)
