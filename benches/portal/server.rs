@@ -23,7 +23,10 @@ impl Server {
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
-        let port = line.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("{line:?}"));
+        let port = line
+            .trim()
+            .strip_prefix("ready ")
+            .unwrap_or_else(|| panic!("{line:?}"));
         Self {
             port: port.parse().unwrap(),
             child,
@@ -61,7 +64,10 @@ impl Server {
     /// Its memory, in MiB: proc(5), `VmRSS`.
     pub(crate) fn rss_mib(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
         let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib / 1024.0
     }
@@ -74,7 +80,10 @@ impl Drop for Server {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a bench without a runtime waits for a process")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a bench without a runtime waits for a process"
+)]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
