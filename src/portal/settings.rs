@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::TrustedNetwork;
 use super::tls::TlsFiles;
-use crate::config::{Config, ConfigError, PortalDelivery};
+use crate::config::{Config, ConfigError, PortalDelivery, parse_network};
 use crate::job::{JobId, RelayName};
 
 /// The settings of a portal, all of them checked.
@@ -41,11 +41,14 @@ impl PortalSettings {
             .split_once("://")
             .map_or(origin.as_str(), |(_, host)| host);
         let trusted_proxies = portal.trusted_proxies.iter().map(|network| {
-            network.parse().map_err(|()| {
-                let reason =
-                    format!("{network:?} is not a network: write \"10.0.0.0/8\" or \"127.0.0.1\"");
-                ConfigError::value("portal.trusted_proxies", reason)
-            })
+            parse_network(network)
+                .map(TrustedNetwork::from)
+                .ok_or_else(|| {
+                    let reason = format!(
+                        "has {network:?}: write an address or a network, such as \"10.0.0.0/8\""
+                    );
+                    ConfigError::value("portal.trusted_proxies", reason)
+                })
         });
         let tls = match (&portal.tls_cert_file, &portal.tls_key_file) {
             (Some(certificates), Some(key)) => Some(TlsFiles {

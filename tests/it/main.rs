@@ -53,6 +53,7 @@ mod peers;
 mod pictures;
 #[cfg(debug_assertions)]
 mod poison;
+mod portal;
 mod presign;
 mod privileged;
 mod public_endpoints;
