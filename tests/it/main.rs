@@ -54,6 +54,7 @@ mod pictures;
 #[cfg(debug_assertions)]
 mod poison;
 mod portal;
+mod portal_oidc;
 mod presign;
 mod privileged;
 mod public_endpoints;
