@@ -2,8 +2,8 @@
 //
 //   node tests/browser/oidc_provider.mjs REDIRECT_URI ALGORITHM [SECRET]
 //
-// Prints `ready <port>`, and ends when its standard input is closed. The client is `handout`. Any login is accepted: it is the account's address,
-// which is verified unless it begins with `unverified`.
+// Prints `ready <port>`, and ends when its standard input is closed. The issuer is `http://localhost:<port>`, another site than 127.0.0.1 to a browser. The
+// client is `handout`. Any login is accepted: it is the account's address, which is verified unless it begins with `unverified`.
 
 import { createServer } from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
@@ -29,7 +29,7 @@ const server = createServer((request, response) => callback(request, response));
 let callback;
 server.listen(0, '127.0.0.1', () => {
   const { port } = server.address();
-  const provider = new Provider(`http://127.0.0.1:${port}`, {
+  const provider = new Provider(`http://localhost:${port}`, {
     clients: [
       {
         client_id: 'handout',

@@ -55,6 +55,7 @@ mod pictures;
 mod poison;
 mod portal;
 mod portal_access;
+mod portal_oidc;
 mod presign;
 mod privileged;
 mod public_endpoints;

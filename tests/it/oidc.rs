@@ -65,7 +65,8 @@ fn parameter<'a>(url: &'a str, name: &str) -> &'a str {
 
 /// `oidc-provider` for a client with or without a secret.
 struct Certified {
-    server: Server,
+    url: String,
+    _server: Server,
     issuers: OidcIssuers,
     parts: Parts,
     _dir: tempfile::TempDir,
@@ -81,9 +82,11 @@ impl Certified {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("oidc-secret");
         std::fs::write(&file, format!("{}\n", secret.unwrap_or_default())).unwrap();
-        let issuers = issuers(config(&server.url(), secret.map(|_| &*file)));
+        let url = format!("http://localhost:{}", server.port);
+        let issuers = issuers(config(&url, secret.map(|_| &*file)));
         Some(Self {
-            server,
+            url,
+            _server: server,
             issuers,
             parts,
             _dir: dir,
@@ -109,7 +112,7 @@ impl Certified {
 #[tokio::test]
 async fn a_reader_signs_in_with_a_browser_at_a_certified_provider() {
     let test = "a_reader_signs_in_with_a_browser_at_a_certified_provider";
-    let Some(world) = Certified::or_skip(test, "RS256", Some("a b+c:d/ü%")) else {
+    let Some(world) = Certified::or_skip(test, "RS256", Some("a b+c:d/%&=")) else {
         return;
     };
     let begun = begin(&world.issuers).await;
@@ -167,7 +170,7 @@ async fn a_callback_is_used_once_and_only_by_the_browser_that_began() {
     }
     // A cookie of another installation.
     let other = OidcIssuers::new(
-        &[config(&world.server.url(), None)],
+        &[config(&world.url, None)],
         PORTAL,
         &Keyring::new([8; 32]),
         &Environment::default(),
@@ -516,6 +519,9 @@ async fn a_provider_that_fails_is_told_apart_from_a_client_that_is_not_set_up() 
         let refusal = world.refusal(token(answer)).await;
         assert_eq!(refusal.notice(), notice, "{text}: {refusal:?}");
     }
+    world
+        .refusal(token(json!([401, {"error": "invalid_client"}])))
+        .await;
     assert!(edge.trouble().is_some(), "the client is not accepted");
     world.tell(json!({})).await;
     assert!(world.sign_in().await.is_ok());
@@ -523,7 +529,7 @@ async fn a_provider_that_fails_is_told_apart_from_a_client_that_is_not_set_up() 
     for answer in [
         json!([503, "", ["Retry-After", "40"]]),
         json!([500, {}]),
-        json!([200, "x".repeat(200_000)]),
+        json!([200, 200_000]),
     ] {
         let refusal = world.refusal(token(answer)).await;
         let OidcNotice::TryLater { retry_after } = refusal.notice() else {
@@ -546,7 +552,7 @@ async fn metadata_that_cannot_be_used_is_refused_and_a_provider_that_returns_is_
         json!({"metadata": {"token_endpoint": null}}),
         json!({"metadata": {"code_challenge_methods_supported": ["plain"]}}),
         json!({"answers": {url: [302, "", ["Location", "/elsewhere"]]}}),
-        json!({"answers": {url: [200, "x".repeat(100_000)]}}),
+        json!({"answers": {url: [200, 100_000]}}),
         json!({"answers": {url: [404, {}]}}),
         json!({"answers": {url: [500, {}]}}),
         json!({"answers": {"/keys": [200, {"keys": []}]}}),
@@ -661,7 +667,15 @@ fn an_issuer_that_is_not_configured_well_is_refused() {
             refused(|config| config.claim.clear()),
         ]
         .join("\n"),
-        @""
+        @r#"
+        the configuration's portal.oidc.name is "Staff/1": write 1 to 64 small letters, digits and "-", and not "callback"
+        the configuration's portal.oidc.name is "callback": write 1 to 64 small letters, digits and "-", and not "callback"
+        the configuration's portal.oidc.staff.issuer is not the URL of an issuer: write https://host, with a path if it has one
+        the configuration's portal.oidc.staff.client_id is empty or has spaces: write the client id that the provider gave
+        the configuration's portal.oidc.staff.domains is empty: name the domains for whose addresses the issuer may speak
+        the configuration's portal.oidc.staff.domains has "*.acme.example", which is not a domain: write "acme.example"
+        the configuration's portal.oidc.staff.claim is empty: write the name of a claim, such as "email"
+        "#
     );
     let twice = [
         config("https://login.acme.example", None),

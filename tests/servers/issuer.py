@@ -9,7 +9,7 @@ the client's secret, PKCE and that a code is used once. `GET /control?<JSON>` ch
     claims    claims of the ID token that are replaced; null takes one away      userinfo  the answer of /me
     header    parameters of the token's header that are replaced                 metadata  members of the metadata that are replaced
     sign      RS256 (as usual), PS256, ES256, EdDSA, none, HS256-public, broken  iss       the parameter of the callback; null takes it away
-    rotate    a number: with another one, all keys are new                       answers   {path: [status, body]} or {path: "hang"}
+    rotate    a number: with another one, all keys are new                       answers   {path: [status, body, header…]}, or a body's length; {path: "hang"}
     without   members of the token endpoint's answer that are left out
 
 It shares no code with the program: tokens are signed by joserfc.
@@ -132,6 +132,8 @@ class Issuer(BaseHTTPRequestHandler):
             return True
         if told:
             status, body, *headers = told
+            if isinstance(body, int):
+                body = "x" * body
             self.answer(status, body.encode() if isinstance(body, str) else body, headers)
         return bool(told)
 

@@ -351,11 +351,12 @@ impl From<ProviderError> for OidcRefusal {
             // A retry does not cure it, but the next refresh may.
             ProviderError::Answer { .. } | ProviderError::Edge(_) => Self::unavailable(error),
             ProviderError::Status {
-                endpoint,
-                status: status @ 400..=499,
+                status: 429 | 500..,
                 ..
-            } if status != 429 => Self::EndpointRejected { endpoint, status },
-            ProviderError::Status { .. } => Self::unavailable(error),
+            } => Self::unavailable(error),
+            ProviderError::Status {
+                endpoint, status, ..
+            } => Self::EndpointRejected { endpoint, status },
         }
     }
 }
