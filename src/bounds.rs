@@ -74,6 +74,13 @@ pub const MAX_SIGN_INS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
 /// The most opens of one link, in a minute. A player that seeks makes one for each seek after its signature ended.
 pub const MAX_OPENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
+/// The most files that are streamed at once, where `deliver = "stream"`, and the bytes that each holds at the most.
+pub const MAX_STREAMS: usize = 128;
+/// The bytes of one request for a part of a streamed file.
+pub const STREAM_PIECE_BYTES: u64 = 1024 * 1024;
+/// How often a part is asked for before its answer is broken off.
+pub const STREAM_TRIES: u32 = 3;
+
 /// The most jobs that the list of all files of a person shows.
 pub const MAX_MINE: usize = 100;
 

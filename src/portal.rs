@@ -26,6 +26,7 @@ mod server;
 mod session;
 mod settings;
 mod sign_in;
+mod stream;
 mod ticket;
 mod tls;
 mod visitor;
@@ -34,7 +35,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::code::MailCodes;
@@ -50,13 +51,14 @@ use self::ticket::Tickets;
 use self::tls::PortalTls;
 pub use self::tls::TlsFiles;
 use crate::assemble::Services;
-use crate::bounds::MAX_WAITING_CODES;
+use crate::bounds::{MAX_STREAMS, MAX_WAITING_CODES};
 use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::environment::Environment;
 use crate::keyring::Keyring;
 use crate::ledger::portal::PortalLedger;
+use crate::links::connection::Connections;
 use crate::portal_access::{AccessServices, PortalAccess};
 use crate::run::{Presenting, Sending};
 
@@ -64,6 +66,7 @@ use crate::run::{Presenting, Sending};
 #[derive(Debug)]
 struct PortalServices {
     access: PortalAccess,
+    connections: Arc<Connections>,
     presenting: Presenting,
     sending: Sending,
     settings: PortalSettings,
@@ -96,6 +99,7 @@ impl PortalServices {
         });
         Ok(Self {
             access,
+            connections: Arc::clone(&signing.connections),
             presenting: services.presenting.clone(),
             sending: services.sending.clone(),
             settings,
@@ -111,6 +115,7 @@ impl PortalServices {
 pub struct Portal {
     services: watch::Sender<Arc<PortalServices>>,
     limits: Arc<PortalLimits>,
+    streams: Arc<Semaphore>,
     tickets: Tickets,
     sessions: Sessions,
     codes: MailCodes,
@@ -183,6 +188,7 @@ impl PortalServer {
                 sessions: Sessions::new(keyring),
                 codes: MailCodes::new(keyring),
                 limits: Arc::new(PortalLimits::new()),
+                streams: Arc::new(Semaphore::new(MAX_STREAMS)),
                 counts: PortalCounts::default(),
                 services: watch::Sender::new(Arc::new(now)),
                 desk,

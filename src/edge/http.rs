@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use self::body::{AttemptReport, MovedBytes, Receiving, SendingBody};
 pub(super) use self::judge::Foreign;
 use self::judge::{AskedRequest, Judge, Says};
-pub(crate) use self::web::{WebAnswer, WebClient};
+pub(crate) use self::web::{PieceAnswer, PieceRequest, WebAnswer, WebClient};
 use super::answer::{Asker, retry_after};
 use super::egress::Egress;
 use super::health::{Edge, FailureKind, Step};

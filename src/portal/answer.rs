@@ -111,6 +111,22 @@ impl AnswerHeaders {
         response
     }
 
+    /// A streamed file; the caller adds what it is.
+    pub(super) fn file(&self, status: StatusCode, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        self.common(&mut response);
+        let headers = response.headers_mut();
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        let reach = if self.embeddable {
+            "cross-origin"
+        } else {
+            "same-origin"
+        };
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static(reach));
+        response
+    }
+
     /// What each answer has.
     pub(super) fn common(&self, response: &mut Response<Body>) {
         let headers = response.headers_mut();

@@ -13,7 +13,9 @@ use super::cookies::BrowserNonce;
 use super::counts::PortalCount;
 use super::decision::{LinkDecision, LinkRequest, decide};
 use super::form;
+use super::stream::stream_file;
 use super::visitor::{Denial, Visitor};
+use crate::config::PortalDelivery;
 use crate::portal_access::{AccessRefusal, LinkedObject, OpenKind, OpenMethod, SignedOpen, Visit};
 use crate::render::portal::{FilePage, PortalMedia, ShownFile, ShownPreview};
 
@@ -111,6 +113,11 @@ async fn answer_link(
         LinkDecision::Page => return Ok(file_page(visitor, &visit, &object, token).await),
         LinkDecision::Open(how, method) => (how, method),
     };
+    let is_streamed = visitor.services.settings.deliver == PortalDelivery::Stream;
+    if is_streamed && visitor.method == Method::POST {
+        // A download that began with a form could not be resumed.
+        return Ok(to_own_link(visitor, token));
+    }
     visitor.portal.limits.open(&object.link_id)?;
     let evidence = visitor.evidence(ticket);
     let opening = access.open(&visit, how, method, &evidence, session, visitor.now);
@@ -121,7 +128,23 @@ async fn answer_link(
         (OpenKind::Direct, OpenMethod::Get) => PortalCount::OpenedDirectly,
         (OpenKind::Embed, OpenMethod::Get) => PortalCount::OpenedInPage,
     });
+    if is_streamed {
+        return stream_file(visitor, &visit, &object, opened, method).await;
+    }
     Ok(redirect(visitor, &opened))
+}
+
+/// A redirect to the same link with a ticket: the file is got by the request that follows.
+fn to_own_link(visitor: &Visitor, token: &str) -> Response<Body> {
+    let browser = visitor.browser.unwrap_or_else(BrowserNonce::random);
+    let ticket = visitor.portal.tickets.issue(token, &browser, visitor.now);
+    let location = HeaderValue::try_from(format!("/d/{token}?t={ticket}"));
+    let location = location.unwrap_or_else(|_| HeaderValue::from_static("/"));
+    let mut response = visitor.answers().redirect(StatusCode::SEE_OTHER, location);
+    if visitor.browser.is_none() {
+        answer::set_cookie(&mut response, browser.set());
+    }
+    response
 }
 
 fn redirect(visitor: &Visitor, opened: &SignedOpen) -> Response<Body> {

@@ -13,6 +13,7 @@ use super::cookies::BrowserNonce;
 use super::counts::PortalCount;
 use super::link::shown_media;
 use super::visitor::{Denial, Visitor};
+use crate::config::PortalDelivery;
 use crate::portal_access::{AccessRefusal, ClosedBecause, SignedEntry, SignedPage, Visit};
 use crate::render::portal::{FilesPage, ShownFile, ShownPreview};
 
@@ -125,6 +126,7 @@ async fn as_page(
             }
         })
         .collect();
+    let is_streamed = visitor.services.settings.deliver == PortalDelivery::Stream;
     let is_inline = entries.first().is_some_and(|entry| entry.object.is_inline);
     let size_bytes = entries.iter().map(|entry| entry.object.size_bytes).sum();
     let files = entries
@@ -138,7 +140,12 @@ async fn as_page(
                 .zip(entry.embed.as_ref())
                 .map(|(media, url)| ShownPreview {
                     media,
-                    src: url.expose(),
+                    // A store that readers cannot reach shows them nothing.
+                    src: if is_streamed {
+                        &places.href
+                    } else {
+                        url.expose()
+                    },
                     again: places.again.as_deref(),
                 }),
         });

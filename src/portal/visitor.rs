@@ -17,6 +17,7 @@ use super::limits::TooMany;
 use super::server::PeerAddress;
 use super::{Portal, PortalServices};
 use crate::clock;
+use crate::edge::EdgeError;
 use crate::job::Locale;
 use crate::ledger::portal::PortalJob;
 use crate::portal_access::{AccessRefusal, OpenEvidence, ReaderSession, Visit};
@@ -45,6 +46,8 @@ pub(super) enum Denial {
     Refused(AccessRefusal),
     /// Too many requests.
     TooMany(TooMany),
+    /// The store gave no file that was to be streamed.
+    Store(StatusCode, EdgeError),
     /// The request is none of a page of the portal: another site's form, an unreadable one.
     NotOurs(StatusCode),
 }
@@ -178,11 +181,15 @@ impl Visitor {
     pub(super) fn denied(&self, denial: &Denial) -> Response<Body> {
         let told = Told::of(denial);
         self.count(told.count);
-        if let Denial::Refused(AccessRefusal::Unavailable { source, .. }) = denial {
-            tracing::warn!(
-                error = chain(&**source),
-                "a portal link could not be opened"
-            );
+        match denial {
+            Denial::Refused(AccessRefusal::Unavailable { source, .. }) => {
+                let error = chain(&**source);
+                tracing::warn!(error, "a portal link could not be opened");
+            }
+            Denial::Store(_, error) => {
+                tracing::warn!(error = chain(error), "a file could not be streamed");
+            }
+            Denial::Refused(_) | Denial::TooMany(_) | Denial::NotOurs(_) => {}
         }
         let mut response = if self.signs.accepts_html {
             let page = self.page_of(None, told.job, |writer| match denial {
@@ -302,6 +309,12 @@ impl<'a> Told<'a> {
                     PortalCount::Limited,
                 )
             },
+            Denial::Store(status, _) => told(
+                *status,
+                PortalTrouble::Unavailable,
+                "the file cannot be fetched right now",
+                PortalCount::Unavailable,
+            ),
             Denial::NotOurs(status) => told(
                 *status,
                 PortalTrouble::Refused,

@@ -28,6 +28,53 @@ pub(crate) struct WebAnswer {
     pub(crate) body: Bytes,
 }
 
+/// What is asked for when a file is streamed.
+const PIECE: &str = "could not get a part of a file";
+
+/// The longest body of an answer that is an error, in bytes.
+const MAX_PIECE_ERROR_BYTES: usize = 16 * 1024;
+
+/// A request for a part of a file.
+#[derive(Clone, Copy)]
+pub(crate) struct PieceRequest<'a> {
+    /// The signed URL.
+    pub(crate) url: &'a str,
+    /// Whether it is signed for HEAD.
+    pub(crate) is_head: bool,
+    /// The first and the last byte.
+    pub(crate) range: Option<(u64, u64)>,
+    /// The ETag that the file must have.
+    pub(crate) if_match: Option<&'a str>,
+}
+
+/// A part of a file, or why there is none.
+pub(crate) struct PieceAnswer {
+    /// The status of HTTP.
+    pub(crate) status: u16,
+    /// The headers.
+    pub(crate) headers: hyper::HeaderMap,
+    /// The whole body.
+    pub(crate) body: Bytes,
+}
+
+impl PieceAnswer {
+    /// The size of the whole file: of `Content-Range`, or `Content-Length` of an answer with all of it; else as it was listed.
+    pub(crate) fn total(&self, listed: u64) -> u64 {
+        let text = |name: &str| self.headers.get(name)?.to_str().ok();
+        let total = match text("content-range") {
+            Some(range) => range.rsplit_once('/').map(|(_, total)| total),
+            None => text("content-length").filter(|_| self.status == 200),
+        };
+        total.and_then(|total| total.parse().ok()).unwrap_or(listed)
+    }
+
+    /// The error of an answer without the part.
+    pub(crate) fn failure(&self) -> EdgeError {
+        let words = format!("the store answered with the status {}", self.status);
+        EdgeError::new(PIECE, ErrorKind::Failed, words)
+    }
+}
+
 /// The name and the secret of a client, for HTTP Basic.
 pub(crate) type BasicLogin<'a> = (&'a str, &'a str);
 
@@ -84,6 +131,46 @@ impl WebClient {
         }
         request.set_method("POST").map_err(|_| unsendable(action))?;
         self.send(action, url, request, max_bytes).await
+    }
+
+    /// Gets a part of a file by a signed URL, or asks for its head.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub(crate) async fn piece(
+        &self,
+        piece: PieceRequest<'_>,
+        max_bytes: usize,
+    ) -> Result<PieceAnswer, EdgeError> {
+        let action = PIECE;
+        let mut request = HttpRequest::new(SdkBody::empty());
+        if piece.is_head {
+            request.set_method("HEAD").map_err(|_| unsendable(action))?;
+        }
+        request.set_uri(piece.url).map_err(|_| unsendable(action))?;
+        let headers = request.headers_mut();
+        if let Some((first, last)) = piece.range {
+            headers.insert("range", format!("bytes={first}-{last}"));
+        }
+        if let Some(etag) = piece.if_match {
+            let set = headers.try_insert("if-match", etag.to_owned());
+            set.map_err(|_| unsendable(action))?;
+        }
+        let sent = self.0.clone().attempt(request).await;
+        let answer = sent.map_err(|error| unanswered(action, &error))?;
+        let answer = answer.try_into_http1x().map_err(|_| unsendable(action))?;
+        let (head, body) = answer.into_parts();
+        // The text of an error is longer than the piece may be.
+        let most = max_bytes.max(MAX_PIECE_ERROR_BYTES);
+        let body = Limited::new(body, most).collect().await;
+        let body = body.map_err(|error| {
+            EdgeError::new(action, ErrorKind::Unreachable, crate::text::chain(&*error))
+        })?;
+        Ok(PieceAnswer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.to_bytes(),
+        })
     }
 
     async fn send(
