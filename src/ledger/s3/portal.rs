@@ -30,7 +30,7 @@ impl S3PortalRecords {
 }
 
 /// The prefix of the portal's records beside a ledger's prefix.
-pub(super) fn prefix_beside(ledger: &str) -> String {
+pub fn prefix_beside(ledger: &str) -> String {
     match ledger.trim_end_matches('/') {
         "" => "portal/".to_owned(),
         ledger => format!("{ledger}-portal/"),
