@@ -20,7 +20,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lru::LruCache;
 use presign::PresignedUrl;
 use presign::disposition::passive_type;
@@ -398,7 +398,13 @@ impl PortalAccess {
                 config.revocation_check.as_duration(),
                 config.stale_max.as_duration(),
             ),
-            visitors: VisitorRecorder::new(records, config.addresses),
+            visitors: VisitorRecorder::new(
+                records,
+                config.addresses,
+                SignedDuration::from_secs(
+                    i64::try_from(config.keep_addresses.as_secs()).unwrap_or(i64::MAX),
+                ),
+            ),
             connections,
             audit,
             lifetimes: SignedLifetimes {

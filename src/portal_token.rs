@@ -114,7 +114,7 @@ impl PortalToken {
     }
 }
 
-/// The letters of a token. Whoever has them has the link: no `Display`, and `Debug` hides them.
+/// The letters of a token. Each holder of them has the link: no `Display`, and `Debug` hides them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenText([u8; TOKEN_LETTERS]);
 

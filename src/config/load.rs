@@ -597,6 +597,16 @@ pub(crate) fn queue_address(key: &str, url: &str) -> Result<QueueAddress, Config
     QueueAddress::parse(url).map_err(|error| ConfigError::value(key, error))
 }
 
+/// Whether a URL is https, or names this machine.
+pub(super) fn is_private(server: &ServerUrl) -> bool {
+    let host = server.host();
+    let host = match host.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => host,
+    };
+    server.origin().starts_with("https://") || is_loopback(host.trim_matches(['[', ']']))
+}
+
 pub(crate) fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host

@@ -7,7 +7,7 @@ use presign::ServerUrl;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
-use super::load::is_loopback;
+use super::load::is_private;
 use crate::config_error::ConfigError;
 use crate::job::{OpenMode, Recipient, RelayName, SignIn, Via};
 use crate::plan::policy::PortalRules;
@@ -282,9 +282,7 @@ impl Config {
                 return wrong("name", format!("is {:?} twice", issuer.name));
             }
             let url = ServerUrl::parse(&issuer.issuer);
-            let is_secret =
-                |url: &ServerUrl| url.origin().starts_with("https://") || is_loopback(url.host());
-            if !url.as_ref().is_ok_and(is_secret) {
+            if !url.as_ref().is_ok_and(is_private) {
                 let reason = format!("is {:?}: write the issuer's https URL", issuer.issuer);
                 return wrong("issuer", reason);
             }
@@ -309,7 +307,7 @@ fn public_url(url: &str) -> Result<String, ConfigError> {
         let reason = format!("is {url:?}: the portal needs a host of its own, without a path");
         return Err(ConfigError::value(key, reason));
     }
-    if !origin.starts_with("https://") && !is_loopback(server.host()) {
+    if !is_private(&server) {
         let reason =
             format!("is {url:?}: links carry secrets, so use https, or http on this machine");
         return Err(ConfigError::value(key, reason));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use globset::GlobMatcher;
 use presign::ServerUrl;
 
-use super::load::is_loopback;
+use super::load::is_private;
 use super::{AllowConfig, Config, OnEventConfig};
 use crate::config_error::ConfigError;
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
@@ -64,7 +64,7 @@ impl Config {
             }
             let server = ServerUrl::parse(url).map_err(|error| wrong(error.to_string()))?;
             let origin = server.origin();
-            if !origin.starts_with("https://") && !is_loopback(server.host()) {
+            if !is_private(&server) {
                 return Err(wrong(format!(
                     "is {url:?}: mails and pages link https only, or http on this machine"
                 )));

@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64ct::{Base64, Encoding};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,9 @@ use crate::text::charset::TextCharset;
 
 /// How many changes are read at once.
 const READS_AT_ONCE: usize = 64;
+
+/// How long codes and tries are kept: the limits on them are of a day.
+const LIMITS_KEPT_FOR: SignedDuration = SignedDuration::from_hours(48);
 
 /// How many names are listed at once.
 const NAMES_AT_ONCE: usize = 1000;
@@ -98,6 +101,12 @@ pub trait PortalRecords: Send + Sync + fmt::Debug {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, LedgerError>;
+
+    /// Forgets the records that begin with `below` and were created before an instant. In a bucket, a lifecycle rule does this:
+    /// the ledger needs no right to delete.
+    async fn forget(&self, _below: &str, _before: Timestamp) -> Result<(), LedgerError> {
+        Ok(())
+    }
 }
 
 /// The record of a job behind its portal links.
@@ -563,6 +572,19 @@ impl PortalLedger {
                 .try_into()
                 .map_err(|_| LedgerError::Unreadable { key: name }),
         }
+    }
+
+    /// Forgets codes and tries that limit nothing any more, and the keys of days before `keys_before`.
+    pub async fn forget_old(
+        &self,
+        now: Timestamp,
+        keys_before: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let before = now.saturating_sub(LIMITS_KEPT_FOR).unwrap_or(now);
+        for below in ["code/", "try/", "tried/", "used/"] {
+            self.records.forget(below, before).await?;
+        }
+        self.records.forget("day/", keys_before).await
     }
 
     /// All changes to links, in their order.

@@ -40,7 +40,7 @@ use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
 use super::portal::PortalRecords;
 use super::{Created, Kind, Ledger, LedgerError, Record};
-pub use portal::S3PortalRecords;
+pub use portal::{S3PortalRecords, prefix_beside};
 
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind};

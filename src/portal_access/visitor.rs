@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use presign::hex::hex;
 use presign::midstate::MacMidstate;
 
@@ -21,16 +21,42 @@ use crate::text::{chain, printable};
 pub(super) struct VisitorRecorder {
     records: PortalLedger,
     detail: AddressDetail,
+    /// How long the keys of days are kept.
+    keep: SignedDuration,
     /// The key of the day.
     key: Mutex<Option<(Date, [u8; 32])>>,
+    /// The day on which old records were forgotten last.
+    forgot: Mutex<Option<Date>>,
 }
 
 impl VisitorRecorder {
-    pub(super) const fn new(records: PortalLedger, detail: AddressDetail) -> Self {
+    pub(super) const fn new(
+        records: PortalLedger,
+        detail: AddressDetail,
+        keep: SignedDuration,
+    ) -> Self {
         Self {
             records,
             detail,
+            keep,
             key: Mutex::new(None),
+            forgot: Mutex::new(None),
+        }
+    }
+
+    /// Forgets old codes and keys, once a day.
+    async fn forget(&self, now: Timestamp) {
+        let day = TimeZone::UTC.to_datetime(now).date();
+        let forgot = self.forgot.lock().map(|mut forgot| forgot.replace(day));
+        if forgot.unwrap_or_else(|poisoned| poisoned.into_inner().replace(day)) == Some(day) {
+            return;
+        }
+        let keys_before = now.saturating_sub(self.keep).unwrap_or(now);
+        if let Err(error) = self.records.forget_old(now, keys_before).await {
+            tracing::warn!(
+                error = chain(&error),
+                "could not forget old codes and keys of days; the next day tries again"
+            );
         }
     }
 
@@ -42,6 +68,7 @@ impl VisitorRecorder {
         is_shared: bool,
         now: Timestamp,
     ) -> VisitorFields {
+        self.forget(now).await;
         let bounded = |text: &str| printable(text, MAX_USER_AGENT_BYTES).into_owned();
         VisitorFields {
             signed_in: session.map(|session| match &session.how {
@@ -143,7 +170,8 @@ mod tests {
     async fn an_address_is_kept_as_far_as_the_configuration_says() {
         let records = MemoryLedger::default().portal_records();
         let records = PortalLedger::new(records, &Keyring::new([7; 32]));
-        let recorder = |detail| VisitorRecorder::new(records.clone(), detail);
+        let keep = SignedDuration::from_hours(24 * 180);
+        let recorder = |detail| VisitorRecorder::new(records.clone(), detail, keep);
         let none = recorder(AddressDetail::None);
         assert_eq!(net(&none, "198.51.100.7", 1).await, None);
         let networks = recorder(AddressDetail::Network);

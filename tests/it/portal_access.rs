@@ -170,6 +170,8 @@ async fn a_mail_has_short_links_that_live_for_months_and_open_the_file() {
     assert!(line["net"].as_str().unwrap().starts_with("keyed:"));
     let again = opened_by(&access, &found, None).await.unwrap();
     assert_ne!(again.open_id, signed.open_id, "each download has an id");
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
     let schema = handout::audit::schema::schema();
     let valid = jsonschema::validator_for(&schema).unwrap();
@@ -205,6 +207,8 @@ async fn a_forged_token_is_refused_and_a_token_is_of_its_recipient_alone() {
     forged.push(last);
     let refused = access.visit(&forged, now()).await;
     assert!(matches!(refused, Err(AccessRefusal::Forged)));
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
 }
 
@@ -305,6 +309,8 @@ async fn a_revocation_stops_a_second_portal_and_its_command_says_what_works_on()
         recorded.await.unwrap();
     }
     assert_eq!(world.audit_of("refused").len(), 1, "one line a minute");
+    // The log is open as long as something holds it.
+    drop((first, second));
     opened.close().await;
 }
 
@@ -339,6 +345,8 @@ async fn the_end_of_a_jobs_links_can_be_moved_and_an_ended_link_is_refused() {
     assert!(matches!(changes[0].kind, ChangeKind::Moved { .. }));
     let daily = "daily".parse().unwrap();
     assert_eq!(changes[0].target, ChangeTarget::Job { job: daily });
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
 }
 
@@ -400,6 +408,8 @@ async fn a_visitor_opens_what_the_job_lets_the_signed_in_recipient_open() {
         ..bo
     };
     opened_by(&access, &shared, Some(&new)).await.unwrap();
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
 }
 
@@ -456,6 +466,8 @@ async fn a_page_has_one_line_and_pictures_that_open() {
         (&*closed.path, &closed.reason),
         ("2026/b.jpg", &ClosedBecause::Revoked)
     );
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
 }
 
@@ -491,6 +503,8 @@ async fn a_link_for_head_answers_head_and_is_no_open() {
     );
     assert_eq!(world.audit_of("probe").len(), 1);
     assert_eq!(world.audit_of("opened").len(), 0);
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
 }
 
@@ -507,6 +521,8 @@ async fn a_file_that_is_gone_says_so_and_names_are_those_of_the_mail() {
     std::fs::remove_file(world.bucket("reports").join("2026/b.jpg")).unwrap();
     let gone = visit(&access, &links[1]).await;
     assert!(matches!(gone, Err(AccessRefusal::ObjectGone)), "{gone:?}");
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
 }
 
@@ -563,5 +579,7 @@ async fn a_lasting_outage_of_the_check_is_no_reason_to_open_a_link() {
         matches!(refused, Err(AccessRefusal::Unavailable { .. })),
         "{refused:?}"
     );
+    // The log is open as long as something holds it.
+    drop(access);
     opened.close().await;
 }
