@@ -16,7 +16,6 @@
 //! Objects are never deleted, and the ledger needs no right to delete: a lifecycle rule on the prefix expires old jobs.
 
 mod portal;
-pub use self::portal::prefix_beside as portal_prefix;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

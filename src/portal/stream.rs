@@ -103,81 +103,93 @@ pub(super) async fn stream_file(
     let places = Arc::clone(&visitor.portal.streams);
     let place = places.try_acquire_owned().map_err(|_| NO_PLACE)?;
     let connections = &visitor.services.connections;
-    let connection = connections
-        .get(&visit.job.connection)
-        .ok_or(AccessRefusal::ObjectGone)?;
+    let connection = connections.get(&visit.job.connection);
+    let connection = connection.ok_or(AccessRefusal::ObjectGone)?;
     let client = WebClient::new(connection.s3.egress().clone());
-    if method == OpenMethod::Head {
+    let size = object.size_bytes;
+    let is_head = method == OpenMethod::Head;
+    if is_head || size == 0 {
         let request = PieceRequest {
             url: opened.url.expose(),
-            is_head: true,
-            range: None,
-            if_match: None,
-        };
-        let answer = client.piece(request, 0).await.map_err(unreachable)?;
-        let size = answer.total(object.size_bytes);
-        let mut response = visitor.answers().file(StatusCode::OK, Body::empty());
-        describe(&mut response, judged(&answer)?, size, None);
-        return Ok(response);
-    }
-    let asked = AskedPart::of(&visitor.headers).filter(|_| may_be_part(&visitor.headers));
-    let part = asked.map(|part| part.within(object.size_bytes));
-    if part == Some(None) {
-        return Ok(unsatisfiable(visitor, object.size_bytes));
-    }
-    let part = part.flatten();
-    let (first, last) = part.unwrap_or((0, object.size_bytes.saturating_sub(1)));
-    if object.size_bytes == 0 {
-        let request = PieceRequest {
-            url: opened.url.expose(),
-            is_head: false,
+            is_head,
             range: None,
             if_match: None,
         };
         let answer = client.piece(request, 1).await.map_err(unreachable)?;
         let mut response = visitor.answers().file(StatusCode::OK, Body::empty());
-        describe(&mut response, judged(&answer)?, 0, None);
+        let length = if is_head { answer.total(size) } else { 0 };
+        describe(&mut response, judged(&answer)?, length, None);
         return Ok(response);
     }
-    let request = PieceRequest {
-        url: opened.url.expose(),
-        is_head: false,
-        range: Some((first, last.min(first + STREAM_PIECE_BYTES - 1))),
-        if_match: None,
-    };
-    let most = usize::try_from(STREAM_PIECE_BYTES).unwrap_or(usize::MAX);
-    let answer = client.piece(request, most).await.map_err(unreachable)?;
+    let mut part = AskedPart::of(&visitor.headers).map(|part| part.within(size));
+    // Only an ETag says which version a reader has; a date is too coarse (RFC 9110, 13.1.5).
+    let known = visitor.headers.get(IF_RANGE);
+    let known = known.map(|known| known.to_str().unwrap_or_default());
+    if known.is_some_and(|known| !known.starts_with('"')) {
+        part = None;
+    }
+    if part == Some(None) {
+        return Ok(unsatisfiable(visitor, size));
+    }
+    let mut part = part.flatten();
+    let (mut first, mut last) = part.unwrap_or((0, size - 1));
+    let known = known.filter(|_| part.is_some());
+    let mut answer = piece(&client, &opened.url, (first, last), known)
+        .await
+        .map_err(unreachable)?;
+    if answer.status == 412 && known.is_some() {
+        // The reader has a part of another version, and gets the whole of this one.
+        (part, first, last) = (None, 0, size - 1);
+        answer = piece(&client, &opened.url, (first, last), None)
+            .await
+            .map_err(unreachable)?;
+    }
     let head = judged(&answer)?.clone();
-    let total = answer.total(object.size_bytes);
-    // The object may have been replaced by a shorter one since it was listed.
-    let last = if part.is_some() {
-        last.min(total.saturating_sub(1))
-    } else {
-        total.saturating_sub(1)
-    };
-    let etag = head
-        .get(ETAG)
-        .and_then(|etag| etag.to_str().ok())
-        .unwrap_or_default();
+    let total = answer.total(size);
+    // The object may have been replaced by one of another size since it was listed.
+    let end = total.saturating_sub(1);
+    let last = if part.is_some() { last.min(end) } else { end };
+    let etag = head.get(ETAG).and_then(|etag| etag.to_str().ok());
     let file = FileStream {
         client,
         url: opened.url,
-        etag: etag.to_owned(),
+        etag: etag.unwrap_or_default().to_owned(),
         next: first + answer.body.len() as u64,
         last,
-        ready: Some(answer.body.clone()),
+        ready: Some(answer.body),
         _place: place,
     };
-    let body = Body::from_stream(stream::try_unfold(file, next_piece));
-    let status = if part.is_some() {
-        StatusCode::PARTIAL_CONTENT
-    } else {
-        StatusCode::OK
+    let status = match part {
+        Some(_) => StatusCode::PARTIAL_CONTENT,
+        None => StatusCode::OK,
     };
+    let body = Body::from_stream(stream::try_unfold(file, next_piece));
     let mut response = visitor.answers().file(status, body);
     let range = part.map(|_| (first, last, total));
-    describe(&mut response, &head, last + 1 - first, range);
+    describe(
+        &mut response,
+        &head,
+        (last + 1).saturating_sub(first),
+        range,
+    );
     Ok(response)
+}
+
+/// The beginning of a part of a file, as long as a piece is.
+async fn piece(
+    client: &WebClient,
+    url: &PresignedUrl,
+    (first, last): (u64, u64),
+    if_match: Option<&str>,
+) -> Result<PieceAnswer, EdgeError> {
+    let request = PieceRequest {
+        url: url.expose(),
+        is_head: false,
+        range: Some((first, last.min(first + STREAM_PIECE_BYTES - 1))),
+        if_match,
+    };
+    let most = usize::try_from(STREAM_PIECE_BYTES).unwrap_or(usize::MAX);
+    client.piece(request, most).await
 }
 
 /// The next piece of a file, in its order.
@@ -188,17 +200,12 @@ async fn next_piece(mut file: FileStream) -> Result<Option<(Bytes, FileStream)>,
     if file.next > file.last {
         return Ok(None);
     }
-    let most = usize::try_from(STREAM_PIECE_BYTES).unwrap_or(usize::MAX);
     let mut tries = 0;
     loop {
         tries += 1;
-        let request = PieceRequest {
-            url: file.url.expose(),
-            is_head: false,
-            range: Some((file.next, file.last.min(file.next + STREAM_PIECE_BYTES - 1))),
-            if_match: Some(file.etag.as_str()).filter(|etag| !etag.is_empty()),
-        };
-        let failure = match file.client.piece(request, most).await {
+        let known = Some(file.etag.as_str()).filter(|etag| !etag.is_empty());
+        let asked = piece(&file.client, &file.url, (file.next, file.last), known);
+        let failure = match asked.await {
             Ok(answer) if answer.status == 206 && !answer.body.is_empty() => {
                 file.next += answer.body.len() as u64;
                 return Ok(Some((answer.body, file)));
@@ -229,12 +236,6 @@ fn unreachable(error: EdgeError) -> Denial {
         _ => StatusCode::BAD_GATEWAY,
     };
     Denial::Store(status, error)
-}
-
-/// Whether a part may be answered: a condition on a version that may be another asks for the whole file. The versions of a link
-/// are not compared: a reader who resumes after a change gets the file from its beginning.
-fn may_be_part(headers: &HeaderMap) -> bool {
-    !headers.contains_key(IF_RANGE)
 }
 
 /// Sets the headers that tell what the body is.

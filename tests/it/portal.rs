@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use handout::clock;
+use handout::config::PortalDelivery;
 use handout::portal_token::{ObjectSlot, PortalKeys, PortalToken};
 use hyper::Method;
 use serde_json::json;
@@ -85,13 +86,13 @@ async fn the_button_of_a_page_opens_the_file_after_its_line() {
         page.body.contains("a.csv") && page.body.contains("desk@acme.example"),
         "{page:?}"
     );
-    assert!(world.audit_of("open").is_empty(), "a page is no open");
+    assert!(world.audit_of("opened").is_empty(), "a page is no open");
 
     // Without the ticket, or without the browser's cookie, the button shows the page again.
     assert_eq!(reader.submit(&link, "").await.status, 200);
     let form = format!("ticket={}", page.field("ticket"));
     assert_eq!(Visitor::default().submit(&link, &form).await.status, 200);
-    assert!(world.audit_of("open").is_empty());
+    assert!(world.audit_of("opened").is_empty());
 
     let opened = reader.submit(&link, &form).await;
     assert_eq!(opened.status, 303, "{opened:?}");
@@ -101,7 +102,7 @@ async fn the_button_of_a_page_opens_the_file_after_its_line() {
     assert!(location.starts_with(store.as_str()), "{location}");
     let (status, _, body) = answer(location).await;
     assert_eq!((status, body.as_slice()), (200, FILE.as_bytes()));
-    let lines = world.audit_of("open");
+    let lines = world.audit_of("opened");
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["how"], "button");
     let open = lines[0]["open"].as_str().unwrap();
@@ -210,7 +211,7 @@ async fn curl_wget_and_aria2_get_the_file_and_resume_it() {
         assert!(saved("aria") == big);
     }
     let ways: Vec<_> = world
-        .audit_of("open")
+        .audit_of("opened")
         .iter()
         .map(|line| line["how"].clone())
         .collect();
@@ -231,7 +232,7 @@ async fn a_direct_link_opens_at_once_and_a_head_request_is_a_probe() {
     assert_eq!(opened.status, 302, "{opened:?}");
     assert_eq!(opened.header("cross-origin-resource-policy"), "same-origin");
     assert_eq!(answer(opened.header("location")).await.2, FILE.as_bytes());
-    assert_eq!(world.audit_of("open").len(), 1);
+    assert_eq!(world.audit_of("opened").len(), 1);
     let folder = tempfile::tempdir().unwrap();
     let asked = client(folder.path(), "curl", &["-sIL", &link])
         .await
@@ -246,7 +247,11 @@ async fn a_direct_link_opens_at_once_and_a_head_request_is_a_probe() {
         ["HTTP/1.1 302 Found", "HTTP/1.1 200 OK"],
         "{asked}"
     );
-    assert_eq!(world.audit_of("open").len(), 1, "a HEAD request is no open");
+    assert_eq!(
+        world.audit_of("opened").len(),
+        1,
+        "a HEAD request is no open"
+    );
     portal.close().await;
 }
 
@@ -268,7 +273,7 @@ async fn the_page_of_a_job_shows_its_files_and_programs_get_a_list() {
         "{shown:?}"
     );
     assert_eq!(world.audit_of("view").len(), 1);
-    assert!(world.audit_of("open").is_empty());
+    assert!(world.audit_of("opened").is_empty());
     // A save of the page is one click.
     let (_, href) = shown.body.split_once("href=\"/d/").unwrap();
     let href = href.split('"').next().unwrap().replace("&#x3D;", "=");
@@ -277,7 +282,7 @@ async fn the_page_of_a_job_shows_its_files_and_programs_get_a_list() {
         .get(&portal.url(&format!("/d/{href}")), &from_page)
         .await;
     assert_eq!(saved.status, 302, "{saved:?}");
-    assert_eq!(world.audit_of("open").len(), 1);
+    assert_eq!(world.audit_of("opened").len(), 1);
     // Another browser's ticket opens nothing.
     let other = Visitor::default()
         .get(&portal.url(&format!("/d/{href}")), &from_page)
@@ -537,7 +542,7 @@ async fn requests_that_no_page_of_the_portal_sends_are_refused() {
             .status,
         403
     );
-    assert!(world.audit_of("open").is_empty());
+    assert!(world.audit_of("opened").is_empty());
     for method in [Method::PUT, Method::DELETE, Method::PATCH] {
         let told = reader.ask(method, &link, &NAVIGATES, "").await;
         assert_eq!(told.status, 405);
@@ -627,7 +632,7 @@ async fn a_file_that_is_gone_has_a_page_and_no_link() {
     let told = Visitor::default().open(&file_link(&mail, 0)).await;
     assert_eq!(told.status, 410, "{told:?}");
     assert!(told.body.contains("no longer there"), "{told:?}");
-    assert!(world.audit_of("open").is_empty());
+    assert!(world.audit_of("opened").is_empty());
     portal.close().await;
 }
 
@@ -754,5 +759,79 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
     for (name, told) in seen["languages"].as_object().unwrap() {
         assert_eq!(*told, json!(tags), "{name}");
     }
+    portal.close().await;
+}
+
+#[tokio::test]
+async fn a_streamed_file_comes_through_the_portal_with_ranges() {
+    let big = "0123456789".repeat(350_000);
+    let world = portal_world(|portal| portal.deliver = PortalDelivery::Stream);
+    let world = world.object("2026/big.bin", &big).object("2026/empty", "");
+    let (world, mail) = mailed(world, json!({ "open": "direct" })).await;
+    let portal = OpenPortal::serve(&world).await;
+    let linked = |size: usize| {
+        let links = mail.hrefs.iter().filter(|url| url.contains("/d/"));
+        let mut links = links.cloned().collect::<Vec<_>>();
+        // a.csv, b.txt, big.bin, empty
+        links.swap_remove(size)
+    };
+    let (link, empty) = (linked(2), linked(3));
+    let reader = Visitor::default();
+    let whole = reader.get(&link, &[("accept", "*/*")]).await;
+    assert_eq!(whole.status, 200, "{:?}", whole.headers);
+    assert!(whole.body == big && whole.headers.get("location").is_none());
+    assert_eq!(whole.header("content-length"), big.len().to_string());
+    assert_eq!(whole.header("cache-control"), "no-store");
+    assert!(
+        whole.header("content-disposition").contains("big.bin"),
+        "{:?}",
+        whole.headers
+    );
+    let etag = whole.header("etag").to_owned();
+    for (range, if_range, status, body) in [
+        ("bytes=5-14", None, 206, &big[5..15]),
+        (
+            "bytes=1048570-2097160",
+            None,
+            206,
+            &big[1_048_570..2_097_161],
+        ),
+        ("bytes=-3", None, 206, &big[big.len() - 3..]),
+        (
+            "bytes=3499995-",
+            Some(etag.as_str()),
+            206,
+            &big[3_499_995..],
+        ),
+        ("bytes=3499995-", Some("\"other\""), 200, &big[..]),
+        ("bytes=3500000-", None, 416, ""),
+        ("bytes=1-2,4-5", None, 200, &big[..]),
+    ] {
+        let mut headers = vec![("range", range)];
+        headers.extend(if_range.map(|etag| ("if-range", etag)));
+        let part = reader.get(&link, &headers).await;
+        assert_eq!(part.status, status, "{range} {:?}", part.headers);
+        assert!(part.body == body, "{range}");
+    }
+    let part = reader.get(&link, &[("range", "bytes=5-14")]).await;
+    assert_eq!(part.header("content-range"), "bytes 5-14/3500000");
+    let nothing = reader.get(&empty, &[]).await;
+    assert_eq!((nothing.status, nothing.body.as_str()), (200, ""));
+    let head = reader.ask(Method::HEAD, &link, &[], "").await;
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, "3500000")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("half"), &big[..1_500_000]).unwrap();
+    let (is_well, _) = client(
+        folder.path(),
+        "curl",
+        &["-fsSL", "-C", "-", "-o", "half", &link],
+    )
+    .await
+    .unwrap();
+    assert!(is_well && std::fs::read_to_string(folder.path().join("half")).unwrap() == big);
+    // The button of a page leads to a download that can be resumed.
     portal.close().await;
 }

@@ -18,7 +18,7 @@ use handout::store::{Cursor, ErrorKind, ObjectMeta, ObjectStore, Storage, Versio
 use handout::text::chain;
 
 use super::report::{BoxError, CheckOutcome, CheckReport, bounded};
-use super::{deletions, lifetimes, links, portal, publishing};
+use super::{deletions, lifetimes, links, publishing};
 
 pub(super) async fn check(
     config: &Config,
@@ -43,7 +43,6 @@ pub(super) async fn check(
         deletions::check(config, &connections, report).await?;
         links::check(config, &connections, report).await?;
         payloads(config, &connections, report).await?;
-        portal::lifecycle(config, &connections, report).await?;
         report
             .look("ledger", ledger(config, &connections, &keyring))
             .await
