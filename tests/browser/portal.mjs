@@ -55,12 +55,14 @@ try {
     await judge(page, 'file');
     seen.file = await downloaded(page, () => page.click('main form button'));
 
-    // One click in the list of all files.
+    // One click in the list of all files, which shows a picture.
     listen(page, 'list');
     await page.goto(plan.list);
     await judge(page, 'list');
     seen.listed = await page.locator('.files li').count();
-    seen.saved = await downloaded(page, () => page.locator('.files a.button').first().click());
+    await page.locator('.files a.button').first().click();
+    await page.waitForURL((url) => url.href.startsWith(plan.store), { timeout: 20_000 });
+    seen.shown = true;
 
     // Pictures of a second view are in the browser's cache, although each view is signed anew.
     const session = await page.context().newCDPSession(page);
