@@ -17,7 +17,7 @@ use crate::mounted;
 use crate::text::chain;
 
 /// How often the files are compared with what is in use. Certificates are replaced days before they expire.
-const COMPARED_EVERY: Duration = Duration::from_secs(15);
+const COMPARED_EVERY: Duration = Duration::from_secs(10);
 
 /// The files of the certificate chain and of its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]

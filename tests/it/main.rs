@@ -56,6 +56,7 @@ mod poison;
 mod portal;
 mod portal_access;
 mod portal_oidc;
+mod portal_process;
 mod presign;
 mod privileged;
 mod public_endpoints;
