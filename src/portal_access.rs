@@ -31,7 +31,7 @@ pub use revocations::{Revocations, RevokedLinks};
 
 use self::lifetime::SignedLifetimes;
 use self::visitor::VisitorRecorder;
-use crate::audit::portal::{RefusedFields, SessionFields};
+use crate::audit::portal::{LinkRefusedFields, SessionFields};
 use crate::audit::record::{AuditRecord, Pseudonyms};
 use crate::audit::{AuditLog, RecordError, portal as lines};
 use crate::config::PortalConfig;
@@ -69,7 +69,7 @@ pub struct PortalAccess {
     revocations: Revocations,
     lifetimes: SignedLifetimes,
     visitors: VisitorRecorder,
-    presence: Mutex<LruCache<(JobRef, u32), (Presence, Timestamp)>>,
+    presence: Mutex<LruCache<(JobRef, u32), (ObjectPresence, Timestamp)>>,
     refusals: Mutex<LruCache<PortalToken, Timestamp>>,
 }
 
@@ -92,7 +92,7 @@ pub struct AccessServices<'a> {
 
 /// Whether an object is in its bucket, and can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
+enum ObjectPresence {
     There,
     Gone,
     Archived,
@@ -475,9 +475,9 @@ impl PortalAccess {
             Some(Entry::Unavailable(..)) => return Err(AccessRefusal::ObjectGone),
             Some(Entry::Linkable(meta)) => {
                 match self.presence(&token, &job, meta, now).await {
-                    Presence::There => {}
-                    Presence::Gone => return Err(AccessRefusal::ObjectGone),
-                    Presence::Archived => return Err(AccessRefusal::Archived),
+                    ObjectPresence::There => {}
+                    ObjectPresence::Gone => return Err(AccessRefusal::ObjectGone),
+                    ObjectPresence::Archived => return Err(AccessRefusal::Archived),
                 }
                 let shown = presentation(&job, person.as_ref(), None);
                 let index = token.object.0;
@@ -502,13 +502,13 @@ impl PortalAccess {
         job: &PortalJob,
         object: &ObjectMeta,
         now: Timestamp,
-    ) -> Presence {
+    ) -> ObjectPresence {
         // HEAD asks for the latest version; a pinned one may exist without it.
         if object.version.is_some() {
-            return Presence::There;
+            return ObjectPresence::There;
         }
         let Some(connection) = self.connections.get(&job.connection) else {
-            return Presence::There;
+            return ObjectPresence::There;
         };
         let key = (token.job, token.object.0);
         let lock = || self.presence.lock().unwrap_or_else(PoisonError::into_inner);
@@ -520,10 +520,10 @@ impl PortalAccess {
             return presence;
         }
         let presence = match connection.store.head(&job.bucket, &object.key).await {
-            Ok(found) if found.storage == Storage::Archived => Presence::Archived,
-            Ok(_) => Presence::There,
-            Err(error) if error.fact == ErrorKind::NotFound => Presence::Gone,
-            Err(_) => return Presence::There,
+            Ok(found) if found.storage == Storage::Archived => ObjectPresence::Archived,
+            Ok(_) => ObjectPresence::There,
+            Err(error) if error.fact == ErrorKind::NotFound => ObjectPresence::Gone,
+            Err(_) => return ObjectPresence::There,
         };
         lock().put(key, (presence, now));
         presence
@@ -651,7 +651,7 @@ impl PortalAccess {
         let job = self.index.cache.job(token.job).await?;
         let link = self.names.fingerprint(self.index.keys.seal(token).expose());
         let visitor = self.visitors.fields(evidence, session, true, now);
-        let line = lines::refused(&RefusedFields {
+        let line = lines::refused(&LinkRefusedFields {
             reason,
             job: Some(job.job.as_str()),
             link: &link,

@@ -104,7 +104,7 @@ pub struct ViewFields<'a> {
 
 /// A link that did not open.
 #[derive(Debug, Serialize)]
-pub struct RefusedFields<'a> {
+pub struct LinkRefusedFields<'a> {
     /// Why: `ended`, `revoked`, `sign_in`, `other_reader`, `object_gone` or `archived`.
     pub reason: &'a str,
     /// The job, where it is known.
@@ -178,7 +178,7 @@ pub fn view(fields: &ViewFields<'_>) -> AuditRecord {
 }
 
 /// A `refused` record of a link.
-pub fn refused(fields: &RefusedFields<'_>) -> AuditRecord {
+pub fn refused(fields: &LinkRefusedFields<'_>) -> AuditRecord {
     AuditRecord::new("refused", fields)
 }
 

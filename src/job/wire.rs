@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::quantity::Span;
 
@@ -420,5 +420,30 @@ pub struct Publish {
 pub fn schema() -> Schema {
     let mut schema = schemars::schema_for!(JobFields);
     schema.insert("title".to_owned(), "Handout job, version 1".into());
+    // The portal serves the page of its links itself.
+    let via_portal = json!({
+        "required": ["links"],
+        "properties": { "links": {
+            "type": "object",
+            "required": ["via"],
+            "properties": { "via": { "const": "portal" } },
+        } },
+    });
+    let is_null = json!({ "type": "null" });
+    schema.insert("if".to_owned(), via_portal);
+    schema.insert(
+        "then".to_owned(),
+        json!({ "properties": { "gallery": { "properties": { "publish": is_null } } } }),
+    );
+    schema.insert(
+        "else".to_owned(),
+        json!({ "properties": {
+            "gallery": { "if": { "type": "object" }, "then": {
+                "required": ["publish"],
+                "properties": { "publish": { "type": "object" } },
+            } },
+            "links": { "properties": { "sign_in": is_null, "open": is_null } },
+        } }),
+    );
     schema
 }

@@ -32,17 +32,17 @@ enum Cached {
 #[derive(Debug)]
 pub(super) struct RecordCache {
     records: PortalLedger,
-    kept: Mutex<Kept>,
+    kept: Mutex<CacheContents>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CacheContents {
     things: LruCache<CacheKey, (Cached, usize)>,
     bytes: usize,
     most: usize,
 }
 
-impl Kept {
+impl CacheContents {
     fn insert(&mut self, key: CacheKey, thing: Cached, bytes: usize) {
         if let Some((_, before)) = self.things.put(key, (thing, bytes)) {
             self.bytes -= before;
@@ -60,7 +60,7 @@ impl RecordCache {
     pub(super) fn new(records: PortalLedger) -> Self {
         Self {
             records,
-            kept: Mutex::new(Kept {
+            kept: Mutex::new(CacheContents {
                 things: LruCache::unbounded(),
                 bytes: 0,
                 most: MAX_PORTAL_CACHE_BYTES,
@@ -72,7 +72,7 @@ impl RecordCache {
         &self.records
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, CacheContents> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_was_not_used_for_longest_makes_room() {
-        let mut kept = Kept {
+        let mut kept = CacheContents {
             things: LruCache::unbounded(),
             bytes: 0,
             most: 100,

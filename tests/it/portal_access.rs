@@ -223,11 +223,12 @@ async fn a_job_that_is_done_again_mails_the_same_links() {
     let sql = "DELETE FROM record WHERE kind <> 'plan'";
     assert!(database.execute(sql, []).unwrap() > 0);
     drop(database);
+    std::fs::remove_dir_all(world.config.outbox_dir()).unwrap();
     let mut world = world.job(&job("daily", &json!({})));
     world.run().await;
     let mails = world.mails();
-    assert_eq!(mails.len(), 2);
-    assert_eq!((&mails[0].hrefs, &mails[1].hrefs), (&first, &first));
+    assert_eq!(mails.len(), 1, "it was mailed again");
+    assert_eq!(mails[0].hrefs, first);
 }
 
 #[tokio::test]
@@ -471,7 +472,8 @@ async fn a_page_has_one_line_and_pictures_that_open() {
     opened.close().await;
 }
 
-#[tokio::test]
+// curl waits for the endpoint, which runs in this process.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_for_head_answers_head_and_is_no_open() {
     let mut world = world().job(&job("daily", &json!({})));
     world.run().await;
