@@ -186,7 +186,7 @@ max_expires_in = "30d"
         let lines = files.map(|file| {
             let text = fs::read(file.unwrap().path()).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
-            text.matches("\"event\":\"open\"").count() as u64
+            text.matches("\"ev\":\"opened\"").count() as u64
         });
         lines.sum()
     }

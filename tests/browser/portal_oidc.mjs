@@ -26,7 +26,9 @@ try {
     await page.waitForURL((url) => url.origin === new URL(link).origin, wait);
     await page.waitForLoadState('load');
     const text = await page.evaluate(() => document.body.innerText);
-    const cookies = (await page.context().cookies(link)).map((cookie) => cookie.name);
+    const cookies = (await page.context().cookies())
+      .filter((cookie) => cookie.domain === new URL(link).hostname)
+      .map((cookie) => cookie.name);
     let file = null;
     const button = await page.$('form[action^="/d/"] button, form:not([action]) button');
     if (button) {

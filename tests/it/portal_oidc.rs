@@ -108,7 +108,7 @@ async fn a_reader_signs_in_at_the_provider_and_gets_the_file() {
     assert!(!cookies.contains("__Host-handout-o"), "{cookies}");
     let signed_in = world.world.audit_of("signed_in");
     assert_eq!(signed_in.len(), 1);
-    let (line, open) = (&signed_in[0], &world.world.audit_of("open"));
+    let (line, open) = (&signed_in[0], &world.world.audit_of("opened"));
     assert!(line.to_string().contains("oidc"), "{line}");
     assert_eq!(open.len(), 1, "{open:?}");
     // Another account of the same provider.
@@ -118,7 +118,7 @@ async fn a_reader_signs_in_at_the_provider_and_gets_the_file() {
         "{seen}"
     );
     assert_eq!(seen["file"], Value::Null);
-    assert_eq!(world.world.audit_of("open").len(), 1);
+    assert_eq!(world.world.audit_of("opened").len(), 1);
     portal.close().await;
 }
 
@@ -134,6 +134,10 @@ async fn a_sign_in_is_of_the_browser_that_began_it_and_leaves_no_secret_in_the_l
     let page = reader.open(&world.link).await;
     assert_eq!(page.status, 401, "{page:?}");
     assert!(page.body.contains("/sign-in/oidc/staff?t="), "{page:?}");
+    assert_eq!(
+        reader.open(&portal.url(&world.begins_at())).await.status,
+        303
+    );
     // Login CSRF: the reader is sent to the callback of the attacker's sign-in.
     let of_attacker = world
         .log_in(&portal, &attacker, "mallory@acme.example")

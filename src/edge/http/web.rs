@@ -184,7 +184,15 @@ impl WebClient {
         let headers = request.headers_mut();
         headers.insert("accept", "application/json");
         headers.insert("user-agent", concat!("handout/", env!("CARGO_PKG_VERSION")));
-        let sent = self.0.clone().attempt(request).await;
+        let again = request.try_clone();
+        let mut sent = self.0.clone().attempt(request).await;
+        // A server may close an idle connection in the moment in which it is used. A request that was carried out twice gets a
+        // refusal, at worst: a code is accepted once.
+        if let (Err(error), Some(again)) = (&sent, again)
+            && !error.is_timeout()
+        {
+            sent = self.0.clone().attempt(again).await;
+        }
         let mut answer = sent.map_err(|error| unanswered(action, &error))?;
         let status = answer.status().as_u16();
         let wait = retry_after(status, answer.headers());
