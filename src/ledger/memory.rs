@@ -146,7 +146,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn portal_records(&self) -> Arc<dyn PortalRecords> {
-        self.portal.clone()
+        Arc::<MemoryPortal>::clone(&self.portal)
     }
 }
 

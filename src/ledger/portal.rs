@@ -593,7 +593,7 @@ impl PortalLedger {
     /// A missing ordinal is damage: what it revoked would open.
     pub async fn changes(&self) -> Result<Vec<LinkChange>, LedgerError> {
         let names = self.all_names("gone/").await?;
-        let expected = (0..).map(|ordinal| change_name(ordinal));
+        let expected = (0..).map(change_name);
         for (name, expected) in names.iter().zip(expected) {
             if format!("gone/{name}") != expected {
                 return Err(LedgerError::Unreadable { key: expected });

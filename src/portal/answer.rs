@@ -146,7 +146,7 @@ impl AnswerHeaders {
 /// `form-action` too.
 fn content_policy(page: &PortalPage, stores: &[String]) -> HeaderValue {
     let stores = stores.join(" ");
-    let script = page.script.as_deref().unwrap_or("'none'");
+    let script = page.script.unwrap_or("'none'");
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {script}; img-src 'self' data: {stores}; media-src 'self' {stores}; \
          form-action 'self' {stores}; frame-ancestors 'none'; base-uri 'none'",

@@ -132,6 +132,7 @@ pub enum ProviderError {
 }
 
 /// The code of an error with which a provider sends the browser back. Codes that no specification has are not repeated.
+///
 /// <https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2.1>,
 /// <https://openid.net/specs/openid-connect-core-1_0.html#AuthError>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
