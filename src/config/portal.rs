@@ -312,7 +312,7 @@ fn public_url(url: &str) -> Result<String, ConfigError> {
             format!("is {url:?}: links carry secrets, so use https, or http on this machine");
         return Err(ConfigError::value(key, reason));
     }
-    Ok(origin.to_owned())
+    Ok(origin)
 }
 
 /// An address or a network in CIDR notation: the address and the number of bits that count.

@@ -146,7 +146,8 @@ impl Ledger for MemoryLedger {
     }
 
     fn portal_records(&self) -> Arc<dyn PortalRecords> {
-        self.portal.clone()
+        let records: Arc<MemoryPortal> = Arc::clone(&self.portal);
+        records
     }
 }
 

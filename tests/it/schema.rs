@@ -58,7 +58,10 @@ fn jobs() -> Vec<(&'static str, Value)> {
         ),
         (
             "a page that the portal serves",
-            with_portal(json!({ "title": "x" }), json!({ "sign_in": "code", "open": "direct" })),
+            with_portal(
+                json!({ "title": "x" }),
+                json!({ "sign_in": "code", "open": "direct" }),
+            ),
         ),
         (
             "a page that the portal serves and that is published",

@@ -336,7 +336,8 @@ proptest! {
         place in any::<prop::sample::Index>(),
         other in "[a-zA-Z0-9~_-]",
     ) {
-        let request = PresignRequest { key: &key, custom: id.as_deref().map(|id| (LINK_ID, id)).as_slice(), ..PresignRequest::default() };
+        let custom = id.as_deref().map(|id| (LINK_ID, id));
+        let request = PresignRequest { key: &key, custom: custom.as_slice(), ..PresignRequest::default() };
         let url = DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap().url(&request);
         let signed = signer(pem, hash).sign(&url, &policy).unwrap().expose().to_owned();
         let (now, from) = (
