@@ -302,6 +302,7 @@ impl Config {
 fn public_url(url: &str) -> Result<String, ConfigError> {
     let key = "portal.public_url";
     let server = ServerUrl::parse(url).map_err(|error| ConfigError::value(key, error))?;
+    let origin = server.origin();
     if !matches!(server.path(), "" | "/") {
         let reason = format!("is {url:?}: the portal needs a host of its own, without a path");
         return Err(ConfigError::value(key, reason));
@@ -311,7 +312,7 @@ fn public_url(url: &str) -> Result<String, ConfigError> {
             format!("is {url:?}: links carry secrets, so use https, or http on this machine");
         return Err(ConfigError::value(key, reason));
     }
-    Ok(server.origin())
+    Ok(origin)
 }
 
 /// An address or a network in CIDR notation: the address and the number of bits that count.

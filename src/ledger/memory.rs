@@ -146,7 +146,8 @@ impl Ledger for MemoryLedger {
     }
 
     fn portal_records(&self) -> Arc<dyn PortalRecords> {
-        Arc::<MemoryPortal>::clone(&self.portal)
+        let records: Arc<MemoryPortal> = Arc::clone(&self.portal);
+        records
     }
 }
 

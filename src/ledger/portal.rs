@@ -17,17 +17,21 @@
 //! Records are created once and never changed, so any number of portals can share them. They outlive the other records of
 //! the ledger: an expired `gone` record would be a revoked link that works again.
 
+mod changes;
+mod codes;
+
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64ct::{Base64, Encoding};
-use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+pub use changes::{ChangeKind, ChangeTarget, LinkChange};
+pub use codes::{CODES_A_QUARTER, CodeSlot, CodeTry, TRIES_A_CHALLENGE, TRIES_A_DAY, TryOutcome};
 
 use super::LedgerError;
 use crate::edge::health::Edge;
@@ -35,30 +39,15 @@ use crate::job::phrase::NamePattern;
 use crate::job::{
     Bucket, ConnectionName, ContentDisposition, JobId, OpenMode, SignIn, TemplateName,
 };
-use crate::keyring::{Deriver, Keyring, Purpose, nonce, sha256_hex};
+use crate::keyring::{Deriver, Keyring, Purpose, sha256_hex};
 use crate::portal_token::JobRef;
 use crate::text::charset::TextCharset;
-
-/// How many changes are read at once.
-const READS_AT_ONCE: usize = 64;
-
-/// How long codes and tries are kept: the limits on them are of a day.
-const LIMITS_KEPT_FOR: SignedDuration = SignedDuration::from_hours(48);
 
 /// How many names are listed at once.
 const NAMES_AT_ONCE: usize = 1000;
 
 /// How many people or objects a page of records has.
 pub const PORTAL_PAGE: u32 = 1000;
-
-/// How many codes a recipient can get in a quarter of an hour.
-pub const CODES_A_QUARTER: u32 = 3;
-
-/// How many tries a challenge allows.
-pub const TRIES_A_CHALLENGE: u32 = 5;
-
-/// How many tries a recipient has in a day.
-pub const TRIES_A_DAY: u32 = 30;
 
 /// Which process created a record of the portal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,107 +174,6 @@ pub struct PortalPerson {
     pub file_names: Option<NamePattern>,
 }
 
-/// What a change to links is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "snake_case")]
-pub enum ChangeTarget {
-    /// All links of a job.
-    Job {
-        /// The job.
-        job: JobId,
-    },
-    /// All links of a recipient, of one job or of all.
-    Recipient {
-        /// The recipient's id.
-        rid: String,
-        /// The job; all jobs without one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        job: Option<JobId>,
-    },
-    /// All links to an object.
-    Object {
-        /// The bucket.
-        bucket: Bucket,
-        /// The key.
-        key: String,
-    },
-    /// One link, by its id.
-    Link {
-        /// The link id.
-        link_id: String,
-    },
-    /// The sessions of a recipient that began before the change.
-    Sessions {
-        /// The recipient's id.
-        rid: String,
-    },
-}
-
-/// What a change does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "snake_case")]
-pub enum ChangeKind {
-    /// The links do not open any more.
-    Revoked,
-    /// The links open again.
-    Restored,
-    /// The links of a job end at another instant.
-    Moved {
-        /// The new end.
-        until: Timestamp,
-    },
-}
-
-/// A change to links, in the order of their ordinals.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkChange {
-    /// What it does.
-    #[serde(flatten)]
-    pub kind: ChangeKind,
-    /// What it is about.
-    #[serde(flatten)]
-    pub target: ChangeTarget,
-    /// The user who asked for it.
-    pub by: String,
-    /// The reason, if one was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-    /// When it was asked for.
-    pub at: Timestamp,
-    /// Random: it tells our record from another's.
-    pub nonce: String,
-}
-
-/// Whether a code may be mailed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CodeSlot {
-    /// Yes: it is the `k`-th of its quarter of an hour, from 0.
-    Taken(u32),
-    /// No: the recipient has got as many as are allowed in this quarter of an hour.
-    Full,
-}
-
-/// What a try at a code came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CodeTry {
-    /// The code was wrong.
-    Failed,
-    /// The code was right, and is used up by this.
-    Used,
-}
-
-/// Whether a try counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TryOutcome {
-    /// It is recorded: a right code signs in, once.
-    Recorded,
-    /// The challenge was used before.
-    UsedBefore,
-    /// The challenge, or the recipient's day, has no try left.
-    Full,
-}
-
 /// The records of the portal, with their types.
 #[derive(Debug, Clone)]
 pub struct PortalLedger {
@@ -319,14 +207,6 @@ struct PersonalPart {
     name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_names: Option<NamePattern>,
-}
-
-/// The body of a slot: its nonce tells our record from another's.
-#[derive(Serialize, Deserialize)]
-struct SlotBody {
-    nonce: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tried: Option<CodeTry>,
 }
 
 impl PortalLedger {
@@ -493,145 +373,6 @@ impl PortalLedger {
         Ok(latest.filter_map(reference).collect())
     }
 
-    /// Records that a code is about to be mailed to a recipient. `quarter` is the number of the quarter of an hour since 1970.
-    pub async fn record_code(&self, rid: &str, quarter: u64) -> Result<CodeSlot, LedgerError> {
-        let name = |k| format!("code/{rid}/{quarter}/{k}");
-        let slot = self.take_slot(name, CODES_A_QUARTER, None).await?;
-        Ok(slot.map_or(CodeSlot::Full, CodeSlot::Taken))
-    }
-
-    /// Records a try at a challenge, by its id in lower-case letters and digits. A failed try counts against the recipient's
-    /// `day` too. A right code signs in once, and only by [`TryOutcome::Recorded`].
-    pub async fn record_try(
-        &self,
-        challenge: &str,
-        rid: &str,
-        day: Date,
-        tried: CodeTry,
-    ) -> Result<TryOutcome, LedgerError> {
-        if !is_plain(challenge) || !is_plain(rid) {
-            return Ok(TryOutcome::Full);
-        }
-        let of_day = format!("tried/{rid}/{day}/");
-        let most = TRIES_A_DAY as usize;
-        if self.records.names(&of_day, None, most).await?.len() >= most {
-            return Ok(TryOutcome::Full);
-        }
-        let name = |k| format!("try/{challenge}/{k}");
-        let slot = self.take_slot(name, TRIES_A_CHALLENGE, Some(tried)).await?;
-        if slot.is_none() {
-            return Ok(TryOutcome::Full);
-        }
-        match tried {
-            CodeTry::Failed => {
-                let name = |k| format!("{of_day}{k:02}");
-                let slot = self.take_slot(name, TRIES_A_DAY, Some(tried)).await?;
-                Ok(slot.map_or(TryOutcome::Full, |_| TryOutcome::Recorded))
-            }
-            CodeTry::Used => {
-                let used = format!("used/{challenge}");
-                let body = to_json(&SlotBody {
-                    nonce: nonce(),
-                    tried: Some(tried),
-                });
-                Ok(match self.records.create(&used, body).await? {
-                    PortalCreated::Ours => TryOutcome::Recorded,
-                    PortalCreated::Theirs(_) => TryOutcome::UsedBefore,
-                })
-            }
-        }
-    }
-
-    /// Takes the first free slot of `most`: a slot is a record, so that no counter is read and then written.
-    async fn take_slot(
-        &self,
-        name: impl Fn(u32) -> String,
-        most: u32,
-        tried: Option<CodeTry>,
-    ) -> Result<Option<u32>, LedgerError> {
-        let body = to_json(&SlotBody {
-            nonce: nonce(),
-            tried,
-        });
-        for k in 0..most {
-            if self.records.create(&name(k), body.clone()).await? == PortalCreated::Ours {
-                return Ok(Some(k));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The key of a day for network addresses; the first caller of the day makes it.
-    pub async fn day_key(&self, day: Date) -> Result<[u8; 32], LedgerError> {
-        let name = format!("day/{day}");
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).expect("the operating system gives random bytes");
-        match self.records.create(&name, key.to_vec()).await? {
-            PortalCreated::Ours => Ok(key),
-            PortalCreated::Theirs(body) => body
-                .try_into()
-                .map_err(|_| LedgerError::Unreadable { key: name }),
-        }
-    }
-
-    /// Forgets codes and tries that limit nothing any more, and the keys of days before `keys_before`.
-    pub async fn forget_old(
-        &self,
-        now: Timestamp,
-        keys_before: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let before = now.saturating_sub(LIMITS_KEPT_FOR).unwrap_or(now);
-        for below in ["code/", "try/", "tried/", "used/"] {
-            self.records.forget(below, before).await?;
-        }
-        self.records.forget("day/", keys_before).await
-    }
-
-    /// All changes to links, in their order.
-    ///
-    /// # Errors
-    /// A missing ordinal is damage: what it revoked would open.
-    pub async fn changes(&self) -> Result<Vec<LinkChange>, LedgerError> {
-        let names = self.all_names("gone/").await?;
-        let expected = (0..).map(change_name);
-        for (name, expected) in names.iter().zip(expected) {
-            if format!("gone/{name}") != expected {
-                return Err(LedgerError::Unreadable { key: expected });
-            }
-        }
-        let ordinals = 0..names.len() as u64;
-        stream::iter(ordinals)
-            .map(async |ordinal| {
-                let name = change_name(ordinal);
-                let change = self.get(&name).await?;
-                change.ok_or(LedgerError::Unreadable { key: name })
-            })
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await
-    }
-
-    /// The change with this ordinal, if it was made.
-    pub async fn change(&self, ordinal: u64) -> Result<Option<LinkChange>, LedgerError> {
-        self.get(&change_name(ordinal)).await
-    }
-
-    /// Adds a change behind the last one and returns its ordinal; `from` is an ordinal that is not above it, such as the number
-    /// of changes that are known. When it returns, every check that begins later finds the change.
-    pub async fn add_change(&self, from: u64, change: &LinkChange) -> Result<u64, LedgerError> {
-        let body = to_json(change);
-        for ordinal in from.. {
-            let created = self
-                .records
-                .create(&change_name(ordinal), body.clone())
-                .await?;
-            if created == PortalCreated::Ours {
-                return Ok(ordinal);
-            }
-        }
-        unreachable!("there is a free ordinal")
-    }
-
     async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, LedgerError> {
         let body = self.records.read(name).await?;
         body.map(|body| from_json(name, &body)).transpose()
@@ -670,10 +411,6 @@ fn people_name(reference: JobRef, page: u32) -> String {
 
 fn objects_name(reference: JobRef, page: u32) -> String {
     format!("job/{reference}/objects/{page:07}")
-}
-
-fn change_name(ordinal: u64) -> String {
-    format!("gone/{ordinal:012}")
 }
 
 /// The folder of a job's references: an id may have characters that a key cannot.

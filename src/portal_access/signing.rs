@@ -192,7 +192,7 @@ impl PortalAccess {
             .map(|prepared| prepared.lifetime.expires_at);
         let expires_at = ends.min();
         let mut keys = prepared.map(|prepared| Arc::clone(&prepared.access_key_id));
-        let access_key_id = keys.next_back().unwrap_or_else(|| "".into());
+        let access_key_id = keys.next().unwrap_or_else(|| "".into());
         let visitor = self
             .visitors
             .fields(evidence, session, visit.reader.is_none(), now)

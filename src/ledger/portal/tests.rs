@@ -1,6 +1,8 @@
 //! Tests of `ledger/portal.rs`.
 
+use super::changes::change_name;
 use super::*;
+use crate::keyring::nonce;
 use crate::ledger::Ledger;
 use crate::ledger::memory::MemoryLedger;
 
