@@ -110,7 +110,7 @@ async fn ask(load: &Load, index: usize, began: Instant) -> Seen {
         // A network of its own for each request, as a proxy names it: the portal limits what a network may try.
         let [_, _, high, low] = u32::try_from(next % 65_536).unwrap().to_be_bytes();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: files.acme.example\r\nX-Forwarded-For: 10.{high}.{low}.1\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: files.acme.example\r\nX-Forwarded-For: 10.{high}.{low}.1\r\nAccept: text/html\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let (status, bytes, is_last) = read_answer(&mut stream, &mut buffer).await;

@@ -11,18 +11,18 @@
     reason = "a bench prints, and stops when something is wrong"
 )]
 
-mod handout;
 mod load;
 mod server;
+mod world;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use self::handout::{LINKS, OBJECTS, PortalWorld};
 use self::load::Load;
 use self::server::Server;
+use self::world::{LINKS, OBJECTS, PortalWorld};
 
 /// How long each load lasts, in seconds.
 const SECONDS: f64 = 10.0;
