@@ -17,7 +17,7 @@ use handout::config::{AllowConfig, Config, ConnectionConfig};
 use handout::deliver::publish::Publisher;
 use handout::distribute::distribute;
 use handout::environment::Environment;
-use handout::job::Job;
+use handout::job::{Job, SignIn};
 use handout::links;
 use handout::links::listing::{self, Listing};
 use handout::links::saved;

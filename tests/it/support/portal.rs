@@ -153,8 +153,11 @@ pub(crate) fn portal_world(change: impl FnOnce(&mut PortalConfig)) -> World {
 pub(crate) fn portal_job(id: &str, links: Value) -> Value {
     let mut job = email_job(id);
     job["links"] = json!({ "via": "portal", "expires_in": "7d" });
-    for (key, value) in links.as_object().unwrap() {
-        job["links"][key] = value.clone();
+    let Value::Object(links) = links else {
+        panic!("links is an object");
+    };
+    for (key, value) in links {
+        job["links"][key] = value;
     }
     job
 }
