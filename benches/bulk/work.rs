@@ -124,6 +124,8 @@ fn config(dir: &Path, endpoint: &str) -> Config {
             reply_to: Vec::new(),
             relays: Vec::new(),
             publish: vec!["s3://published/".to_owned()],
+            via: AllowConfig::default_via(),
+            sign_in: handout::job::SignIn::None,
             max_expires_in: "7d".parse().unwrap(),
             max_links: u64::MAX,
         }],

@@ -89,7 +89,7 @@ fn opens(link_id: &str, config: &Config) -> u64 {
         ..LinkQuery::default()
     };
     let mut count = 0;
-    let found = find(&config.audit_place(), &query, |line| {
+    let found = find(config.audit_place(), &query, |line| {
         count += u64::from(line.contains("\"ev\":\"opened\""));
         Ok(())
     });
