@@ -59,7 +59,9 @@ async fn the_daemon_serves_the_portal_counts_opens_and_logs_no_secret() {
         page.body.contains("help@acme.example").then_some(())
     })
     .await;
-    fs::write(&config, changed.replace("help@acme.example", "nobody")).unwrap();
+    let wrong = changed.replace("open = \"page\"", "open = \"nonsense\"");
+    assert_ne!(wrong, changed);
+    fs::write(&config, wrong).unwrap();
     daemon.signal("HUP");
     until("the refusal", async || {
         daemon_log(&config)
