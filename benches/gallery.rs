@@ -205,7 +205,6 @@ fn plan() -> Plan {
         page_size: BATCH,
     };
     Plan {
-        portal: None,
         time_zone: clock::time_zone("Europe/Berlin").unwrap(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
@@ -230,6 +229,7 @@ fn plan() -> Plan {
         relay: handout::job::RelayName::default(),
         gallery: Some(gallery),
         manifest: None,
+        portal: None,
         job: Arc::new(job),
     }
 }

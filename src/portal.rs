@@ -45,7 +45,7 @@ use self::limits::PortalLimits;
 use self::oidc::OidcIssuers;
 use self::server::ServedRoutes;
 pub use self::server::bind;
-use self::session::Sessions;
+use self::session::SessionCookies;
 use self::settings::PortalSettings;
 use self::ticket::Tickets;
 use self::tls::PortalTls;
@@ -117,7 +117,7 @@ pub struct Portal {
     limits: Arc<PortalLimits>,
     streams: Arc<Semaphore>,
     tickets: Tickets,
-    sessions: Sessions,
+    sessions: SessionCookies,
     codes: MailCodes,
     desk: Sender<CodeRequest>,
     counts: PortalCounts,
@@ -185,7 +185,7 @@ impl PortalServer {
         Ok(Self {
             portal: Portal {
                 tickets: Tickets::new(keyring),
-                sessions: Sessions::new(keyring),
+                sessions: SessionCookies::new(keyring),
                 codes: MailCodes::new(keyring),
                 limits: Arc::new(PortalLimits::new()),
                 streams: Arc::new(Semaphore::new(MAX_STREAMS)),

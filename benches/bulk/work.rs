@@ -17,7 +17,7 @@ use handout::config::{AllowConfig, Config, ConnectionConfig};
 use handout::deliver::publish::Publisher;
 use handout::distribute::distribute;
 use handout::environment::Environment;
-use handout::job::{Job, SignIn};
+use handout::job::Job;
 use handout::links;
 use handout::links::listing::{self, Listing};
 use handout::links::saved;
@@ -125,7 +125,7 @@ fn config(dir: &Path, endpoint: &str) -> Config {
             relays: Vec::new(),
             publish: vec!["s3://published/".to_owned()],
             via: AllowConfig::default_via(),
-            sign_in: SignIn::None,
+            sign_in: handout::job::SignIn::None,
             max_expires_in: "7d".parse().unwrap(),
             max_links: u64::MAX,
         }],

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use handout::assemble::{Opened, Services};
+use handout::assemble::Services;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::portal::{PortalCounts, PortalReload, PortalServer};
@@ -134,16 +134,13 @@ pub(super) async fn portal(
         () = reloading => unreachable!("it does not end"),
         () = probing => unreachable!("it does not end"),
     }
-    close(first, opened).await;
+    // The log closes when its last handle is gone.
+    drop((first, renew, renewed, portal_reloads));
+    opened.close().await;
     if let Some(failure) = audit.failure().filter(|failure| !failure.lacks_end()) {
         tracing::error!(error = chain(failure), "the audit log failed");
         return Ok(exit::audit_code(failure).into());
     }
     tracing::info!("shutdown complete");
     Ok(ExitCode::SUCCESS)
-}
-
-async fn close(first: Services, opened: Opened) {
-    drop(first);
-    opened.close().await;
 }

@@ -143,7 +143,8 @@ pub(super) async fn run(
             _ = meanwhile => unreachable!("none of these ends"),
         }
     };
-    drop((services, renew, queue));
+    // The log closes when its last handle is gone.
+    drop((services, renew, queue, portal_reloads));
     opened.close().await;
     match (audit.failure(), ended) {
         // The work has drained, and the next start completes the audit stream.

@@ -19,7 +19,7 @@ use crate::job::{Locale, Recipient};
 use crate::ledger::Outcome;
 use crate::ledger::portal::CodeSlot;
 use crate::portal_access::{AccessRefusal, OpenEvidence, ReaderSession, SignedInBy, Visit};
-use crate::render::portal::{CodeMail, PageReader, PageSender, PortalWriter};
+use crate::render::portal::{CodeMail, PageSender, PortalReader, PortalWriter};
 use crate::text::chain;
 
 /// How long the relay may take for a code.
@@ -205,7 +205,7 @@ fn written(request: &CodeRequest, visit: Option<&Visit>, codes: &MailCodes) -> (
         &services.presenting.templates,
         &services.presenting.mail,
         PageSender::default(),
-        PageReader {
+        PortalReader {
             locale: locale.as_ref(),
             time_zone: zone.as_ref(),
             languages: &request.languages,

@@ -69,10 +69,10 @@ impl PortalLimits {
     }
 }
 
-type Cells<K> = governor::RateLimiter<K, BoundedStates<K>, LimitClock, NoOpMiddleware<Nanos>>;
+type KeyedCells<K> = governor::RateLimiter<K, BoundedStates<K>, LimitClock, NoOpMiddleware<Nanos>>;
 
 /// Admits a burst of a minute's worth for each key, and then one each time a cell is free.
-struct KeyedLimit<K: Hash + Eq + Clone>(Cells<K>);
+struct KeyedLimit<K: Hash + Eq + Clone>(KeyedCells<K>);
 
 impl<K: Hash + Eq + Clone> std::fmt::Debug for KeyedLimit<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,7 +85,7 @@ impl<K: Hash + Eq + Clone> KeyedLimit<K> {
         let clock = LimitClock {
             created: Instant::now(),
         };
-        Self(Cells::new(
+        Self(KeyedCells::new(
             Quota::per_minute(count),
             BoundedStates::default(),
             clock,

@@ -24,11 +24,11 @@ use jiff::Timestamp;
 pub use self::address::VerifiedAddress;
 use self::callback::Callback;
 use self::provider::{OidcProvider, Tokens};
-pub use self::refusal::{DeclinedCode, Endpoint, OidcNotice, OidcRefusal, ProviderError};
+pub use self::refusal::{DeclinedCode, OidcEndpoint, OidcNotice, OidcRefusal, ProviderError};
 pub use self::state::STATE_LIVES_FOR;
 use self::state::{MAX_ISSUER_NAME_BYTES, SignInState, StateKeys};
 pub use self::token::TokenFault;
-use self::token::{Claims, Expected};
+use self::token::{Claims, ExpectedClaims};
 use crate::bounds::MAX_RETURN_TO_BYTES;
 use crate::cancellation::Cancellation;
 use crate::config::{ConfigError, OidcIssuerConfig, Secret};
@@ -377,7 +377,7 @@ impl OidcIssuer {
             .tokens(&metadata, &self.client_id, &fields)
             .await?;
         let claims = self.provider.verified(&tokens.id_token).await?;
-        let expected = Expected {
+        let expected = ExpectedClaims {
             issuer: self.provider.issuer(),
             client_id: &self.client_id,
             nonce: &state.nonce(),

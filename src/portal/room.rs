@@ -13,10 +13,10 @@ use crate::bounds::MAX_PORTAL_CONNECTIONS;
 
 /// The connections of one portal.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PortalRoom(Arc<Mutex<RoomState>>);
+pub(super) struct PortalRoom(Arc<Mutex<PortalRoomState>>);
 
 #[derive(Debug, Default)]
-struct RoomState {
+struct PortalRoomState {
     open: usize,
     next_turn: u64,
     /// The connections that wait, the longest-waiting one first.
@@ -32,7 +32,7 @@ pub(super) struct RoomPlace {
 }
 
 impl PortalRoom {
-    fn state(&self) -> MutexGuard<'_, RoomState> {
+    fn state(&self) -> MutexGuard<'_, PortalRoomState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,4 @@
-//! Sessions: who signed in with this browser. A session is its cookie; no instance stores it.
+//! SessionCookies: who signed in with this browser. A session is its cookie; no instance stores it.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -16,11 +16,11 @@ const CLOCK_SLACK_SECS: i64 = 60;
 
 /// Makes the cookies of sessions, and reads them.
 #[derive(Debug, Clone)]
-pub(super) struct Sessions {
+pub(super) struct SessionCookies {
     tags: Deriver,
 }
 
-impl Sessions {
+impl SessionCookies {
     pub(super) fn new(keyring: &Keyring) -> Self {
         Self {
             tags: keyring.deriver(Purpose::PortalSession),
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_session_survives_its_cookie_until_it_ends_and_cannot_be_changed() {
-        let sessions = Sessions::new(&Keyring::new([7; 32]));
+        let sessions = SessionCookies::new(&Keyring::new([7; 32]));
         for how in [SignedInBy::Code, SignedInBy::Oidc("staff.1 ü".into())] {
             let session = session(how);
             let cookie = sessions.cookie(&session);
@@ -124,7 +124,7 @@ mod tests {
                 forged.replace_range(at..=at, other);
                 assert_eq!(sessions.read(&forged, session.issued), None, "{forged}");
             }
-            let elsewhere = Sessions::new(&Keyring::new([8; 32]));
+            let elsewhere = SessionCookies::new(&Keyring::new([8; 32]));
             assert_eq!(elsewhere.read(&cookie, session.issued), None);
         }
     }

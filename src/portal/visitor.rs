@@ -22,7 +22,7 @@ use crate::job::Locale;
 use crate::ledger::portal::PortalJob;
 use crate::portal_access::{AccessRefusal, OpenEvidence, ReaderSession, Visit};
 use crate::portal_token::PortalToken;
-use crate::render::portal::{PageReader, PageSender, PortalPage, PortalTrouble, PortalWriter};
+use crate::render::portal::{PageSender, PortalPage, PortalReader, PortalTrouble, PortalWriter};
 use crate::text::chain;
 
 /// A request, as far as it has been understood.
@@ -163,7 +163,7 @@ impl Visitor {
                 name: None,
                 contact: contact.or(self.services.settings.contact.as_deref()),
             },
-            PageReader {
+            PortalReader {
                 locale: locale.as_ref(),
                 time_zone: zone.as_ref(),
                 languages: client::languages(&self.headers),

@@ -71,7 +71,7 @@ pub struct PortalWriter<'a> {
 
 /// What is known of the reader of a page.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct PageReader<'a> {
+pub struct PortalReader<'a> {
     /// Their language, if the job names it.
     pub locale: Option<&'a Locale>,
     /// The time zone of instants: theirs, or that of the job.
@@ -95,7 +95,7 @@ impl<'a> PortalWriter<'a> {
         templates: &'a Templates,
         settings: &'a MailSettings,
         sender: PageSender<'a>,
-        reader: PageReader<'_>,
+        reader: PortalReader<'_>,
     ) -> Self {
         let language = match reader.locale {
             Some(locale) => templates.strings().for_locale(locale),

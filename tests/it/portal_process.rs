@@ -44,17 +44,24 @@ async fn the_daemon_serves_the_portal_counts_opens_and_logs_no_secret() {
     assert_eq!(get(&format!("http://{}/ready", daemon.http)).await.0, 200);
 
     // A reload changes what pages say, and a wrong one nothing.
+    let elsewhere = format!(
+        "{}/elsewhere",
+        world.config.portal.public_url.as_ref().unwrap()
+    );
     let text = fs::read_to_string(&config).unwrap();
     let changed = text.replace("desk@acme.example", "help@acme.example");
     assert_ne!(text, changed);
     fs::write(&config, &changed).unwrap();
     daemon.signal("HUP");
     until("the reload", async || {
-        let page = reader.open(&link).await;
+        // The pages of a job name its own contact.
+        let page = reader.open(&elsewhere).await;
         page.body.contains("help@acme.example").then_some(())
     })
     .await;
-    fs::write(&config, changed.replace("help@acme.example", "nobody")).unwrap();
+    let wrong = changed.replace("open = \"page\"", "open = \"nonsense\"");
+    assert_ne!(wrong, changed);
+    fs::write(&config, wrong).unwrap();
     daemon.signal("HUP");
     until("the refusal", async || {
         daemon_log(&config)
@@ -62,7 +69,13 @@ async fn the_daemon_serves_the_portal_counts_opens_and_logs_no_secret() {
             .then_some(())
     })
     .await;
-    assert!(reader.open(&link).await.body.contains("help@acme.example"));
+    assert!(
+        reader
+            .open(&elsewhere)
+            .await
+            .body
+            .contains("help@acme.example")
+    );
     let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(10), "{took:?}");
     let log = daemon_log(&config);

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::keys::KeySet;
 use super::metadata::{self, ProviderMetadata};
-use super::refusal::{Endpoint, OidcRefusal, ProviderError};
+use super::refusal::{OidcEndpoint, OidcRefusal, ProviderError};
 use super::token::{self, Claims, TokenFault};
 use crate::bounds::{MAX_OIDC_KEYS_BYTES, MAX_OIDC_METADATA_BYTES, MAX_OIDC_TOKEN_BYTES};
 use crate::cancellation::Cancellation;
@@ -196,7 +196,7 @@ impl OidcProvider {
     }
 
     async fn read_metadata(&self) -> Result<ProviderMetadata, ProviderError> {
-        let endpoint = Endpoint::Metadata;
+        let endpoint = OidcEndpoint::Metadata;
         let url = metadata::location(&self.issuer);
         let action = "read the metadata of the OpenID provider";
         let answer = self.web.get(action, &url, None, MAX_OIDC_METADATA_BYTES);
@@ -206,7 +206,7 @@ impl OidcProvider {
     }
 
     async fn read_keys(&self, metadata: &ProviderMetadata) -> Result<KeySet, ProviderError> {
-        let endpoint = Endpoint::Keys;
+        let endpoint = OidcEndpoint::Keys;
         let action = "read the keys of the OpenID provider";
         let answer = self
             .web
@@ -247,7 +247,7 @@ impl OidcProvider {
         }
         self.edge.answered();
         let read: Result<TokenAnswer, _> = serde_json::from_slice(&answer.body);
-        let read = read.map_err(|_| OidcRefusal::MalformedAnswer(Endpoint::Token))?;
+        let read = read.map_err(|_| OidcRefusal::MalformedAnswer(OidcEndpoint::Token))?;
         Ok(Tokens {
             id_token: read.id_token,
             access_token: read.access_token,
@@ -256,7 +256,7 @@ impl OidcProvider {
 
     /// What an error of the token endpoint means: <https://www.rfc-editor.org/rfc/rfc6749#section-5.2>
     fn token_refusal(&self, answer: &WebAnswer) -> OidcRefusal {
-        let endpoint = Endpoint::Token;
+        let endpoint = OidcEndpoint::Token;
         let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         match (answer.status, told["error"].as_str()) {
             (400..=499, Some("invalid_grant")) => {
@@ -291,10 +291,10 @@ impl OidcProvider {
             .web
             .get(action, endpoint, Some(access_token), MAX_OIDC_TOKEN_BYTES);
         let sent = sent.await.map_err(ProviderError::from);
-        let answer = sent.and_then(|answer| ok(Endpoint::Userinfo, answer));
+        let answer = sent.and_then(|answer| ok(OidcEndpoint::Userinfo, answer));
         self.report(&answer);
         let claims = serde_json::from_slice(&answer?.body);
-        claims.map_err(|_| OidcRefusal::MalformedAnswer(Endpoint::Userinfo))
+        claims.map_err(|_| OidcRefusal::MalformedAnswer(OidcEndpoint::Userinfo))
     }
 
     /// Reports to the edge how a request ended.
@@ -323,7 +323,7 @@ impl OidcProvider {
 }
 
 /// An answer with the status 200.
-fn ok(endpoint: Endpoint, answer: WebAnswer) -> Result<WebAnswer, ProviderError> {
+fn ok(endpoint: OidcEndpoint, answer: WebAnswer) -> Result<WebAnswer, ProviderError> {
     match answer.status {
         200 => Ok(answer),
         status => Err(ProviderError::Status {

@@ -53,13 +53,13 @@ pub enum OidcRefusal {
     #[error("the OpenID provider's {endpoint} answered with the status {status}")]
     EndpointRejected {
         /// Which endpoint.
-        endpoint: Endpoint,
+        endpoint: OidcEndpoint,
         /// The status of HTTP.
         status: u16,
     },
     /// The answer of an endpoint is not what the specification says.
     #[error("the answer of the OpenID provider's {0} has not the form that OpenID Connect says")]
-    MalformedAnswer(Endpoint),
+    MalformedAnswer(OidcEndpoint),
     /// The ID token is not accepted.
     #[error("the ID token was refused")]
     Token(#[source] TokenFault),
@@ -83,7 +83,7 @@ pub enum OidcRefusal {
 
 /// An endpoint of an OpenID provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum OidcEndpoint {
     /// `/.well-known/openid-configuration`.
     Metadata,
     /// `jwks_uri`.
@@ -94,7 +94,7 @@ pub enum Endpoint {
     Userinfo,
 }
 
-impl std::fmt::Display for Endpoint {
+impl std::fmt::Display for OidcEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Metadata => "metadata document",
@@ -115,7 +115,7 @@ pub enum ProviderError {
     #[error("the {endpoint} answered with the status {status}")]
     Status {
         /// Which endpoint.
-        endpoint: Endpoint,
+        endpoint: OidcEndpoint,
         /// The status of HTTP.
         status: u16,
         /// The pause that it asks for.
@@ -125,7 +125,7 @@ pub enum ProviderError {
     #[error("the {endpoint} {reason}")]
     Answer {
         /// Which endpoint.
-        endpoint: Endpoint,
+        endpoint: OidcEndpoint,
         /// What is wrong, as the end of a sentence.
         reason: &'static str,
     },

@@ -80,7 +80,7 @@ impl TokenFault {
 
 /// What the claims of a token have to say.
 #[derive(Clone, Copy)]
-pub(super) struct Expected<'a> {
+pub(super) struct ExpectedClaims<'a> {
     pub(super) issuer: &'a str,
     pub(super) client_id: &'a str,
     pub(super) nonce: &'a str,
@@ -118,7 +118,7 @@ pub(super) fn verified(token: &str, keys: &KeySet) -> Result<Claims, TokenFault>
 }
 
 /// Judges the claims of a verified token.
-pub(super) fn judge(claims: &Claims, expected: Expected<'_>) -> Result<(), TokenFault> {
+pub(super) fn judge(claims: &Claims, expected: ExpectedClaims<'_>) -> Result<(), TokenFault> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     if text("iss") != Some(expected.issuer) {
         return Err(TokenFault::Issuer);

@@ -55,7 +55,7 @@ impl World {
             reads: AtomicUsize::new(0),
             is_down: AtomicBool::new(false),
         });
-        let records: Arc<dyn PortalRecords> = watched.clone();
+        let records: Arc<Watched> = Arc::clone(&watched);
         Self {
             watched,
             ledger: PortalLedger::new(records, &Keyring::new([7; 32])),

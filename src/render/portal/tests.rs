@@ -1,3 +1,5 @@
+//! Every page in every language, and what names in them cannot do.
+
 use super::super::samples::{settings, templates};
 use super::*;
 
@@ -23,9 +25,9 @@ fn writer<'a>(
     settings: &'a MailSettings,
     languages: &str,
 ) -> PortalWriter<'a> {
-    let reader = PageReader {
+    let reader = PortalReader {
         languages,
-        ..PageReader::default()
+        ..PortalReader::default()
     };
     let sender = PageSender {
         name: None,

@@ -13,8 +13,8 @@ use super::*;
 const NOW: Timestamp = Timestamp::constant(1_795_860_000, 0);
 const ISSUER: &str = "https://login.acme.example";
 
-fn expected() -> Expected<'static> {
-    Expected {
+fn expected() -> ExpectedClaims<'static> {
+    ExpectedClaims {
         issuer: ISSUER,
         client_id: "handout",
         nonce: "n-1",
