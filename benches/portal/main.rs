@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench portal`. The program runs as an operator runs it, with its embedded endpoint, SQLite ledger and audit log; the
 //! load comes from another process. Two web applications do a part of the same work in the same run: Express with the AWS SDK and
-//! better-sqlite3, and FastAPI with boto3 (`BENCH_NODE` and `BENCH_VENV` name what `tests/setup.sh portal-peers` prepared; `make bench`
+//! better-sqlite3, and `FastAPI` with boto3 (`BENCH_NODE` and `BENCH_VENV` name what `tests/setup.sh portal-peers` prepared; `make bench`
 //! sets them). Timings vary on shared machines, and load and servers share the cores: compare CPU times, and ratios within one run.
 
 #![expect(
