@@ -112,8 +112,15 @@ async fn ask(load: &Load, index: usize, began: Instant) -> Seen {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: files.acme.example\r\nX-Forwarded-For: 10.{high}.{low}.1\r\nAccept: text/html\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let (status, bytes, is_last) = read_answer(&mut stream, &mut buffer).await;
+        // A server that was busy may have closed a connection that it took for idle.
+        let (status, bytes, is_last) = loop {
+            if stream.write_all(request.as_bytes()).await.is_ok()
+                && let Some(answer) = read_answer(&mut stream, &mut buffer).await
+            {
+                break answer;
+            }
+            stream = connect(load.port).await;
+        };
         *seen.statuses.entry(status).or_default() += 1;
         seen.bytes += bytes;
         seen.took.push(from.elapsed());
@@ -129,19 +136,22 @@ async fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// Reads an answer with a length, or in chunks: its status, its bytes, and whether the connection ends with it.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> (u16, u64, bool) {
+/// Reads an answer with a length, or in chunks: its status, its bytes, and whether the connection ends with it. `None` if the
+/// connection has ended before it.
+async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(u16, u64, bool)> {
     buffer.clear();
     let head = loop {
-        let count = stream.read_buf(buffer).await.unwrap();
+        let count = stream.read_buf(buffer).await.unwrap_or(0);
+        if count == 0 && buffer.is_empty() {
+            return None;
+        }
         assert!(count > 0, "the connection ended within an answer");
         if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
         }
     };
-    let text = std::str::from_utf8(&buffer[..head])
-        .unwrap()
-        .to_ascii_lowercase();
+    let text = std::str::from_utf8(&buffer[..head]).unwrap();
+    let text = text.to_ascii_lowercase();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
     let header = |name: &str| {
         let mut lines = text.lines();
@@ -158,5 +168,5 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> (u16, u64,
             assert!(stream.read_buf(buffer).await.unwrap() > 0);
         }
     }
-    (status, buffer.len() as u64, is_last)
+    Some((status, buffer.len() as u64, is_last))
 }

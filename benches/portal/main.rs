@@ -27,8 +27,12 @@ use self::world::{LINKS, OBJECTS, PortalWorld};
 /// How long each load lasts, in seconds.
 const SECONDS: f64 = 10.0;
 
-/// How many connections the load has.
+/// How long a load runs before its measurement, in seconds.
+const WARM_SECONDS: f64 = 2.0;
+
+/// How many connections the load has, and how many readers look at pages.
 const CONNECTIONS: usize = 32;
+const READERS: usize = 4;
 
 /// The offered rate at which answer times are measured, in requests a second.
 const OFFERED: f64 = 1_000.0;
@@ -36,13 +40,13 @@ const OFFERED: f64 = 1_000.0;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let ["load", port, paths, seconds, rate] = arguments[..] {
+    if let ["load", port, paths, connections, seconds, rate] = arguments[..] {
         let paths = std::fs::read_to_string(paths).unwrap();
         let rate: f64 = rate.parse().unwrap();
         return load::run(Load {
             port: port.parse().unwrap(),
             paths: paths.lines().map(ToOwned::to_owned).collect(),
-            connections: CONNECTIONS,
+            connections: connections.parse().unwrap(),
             seconds: seconds.parse().unwrap(),
             rate: Some(rate).filter(|rate| *rate > 0.0),
         });
@@ -76,42 +80,57 @@ struct Measured {
     cpu_us: f64,
 }
 
+/// What a server is asked, and the status of every answer.
+struct Asked<'a> {
+    paths: &'a [String],
+    status: u16,
+    connections: usize,
+    /// Requests a second in all; 0: as many as it answers.
+    rate: f64,
+}
+
+impl<'a> Asked<'a> {
+    fn redirects(paths: &'a [String]) -> Self {
+        Self {
+            paths,
+            status: 302,
+            connections: CONNECTIONS,
+            rate: 0.0,
+        }
+    }
+
+    fn pages(paths: &'a [String]) -> Self {
+        Self {
+            status: 200,
+            connections: READERS,
+            ..Self::redirects(paths)
+        }
+    }
+}
+
 fn of_handout() -> Numbers {
     let world = PortalWorld::new();
     let server = world.start();
     println!("  {:46} {:>46.0}", "Handout at the start", server.rss_mib());
-    let (links, pages) = (world.links(), world.pages());
-    let redirect = measure("Handout, redirects", &server, &links, 302, 0.0, SECONDS);
-    measure(
-        "Handout, redirects as offered",
-        &server,
-        &links,
-        302,
-        OFFERED,
-        SECONDS,
-    );
-    let page = measure(
-        "Handout, pages of 1,000 links",
-        &server,
-        &pages,
-        200,
-        0.0,
-        SECONDS,
-    );
-    measure(
-        "Handout, forged tokens",
-        &server,
-        &world.forged(),
-        404,
-        0.0,
-        SECONDS,
-    );
+    let (links, pages, forged) = (world.links(), world.pages(), world.forged());
+    let redirects = Asked::redirects(&links);
+    let redirect = measure("Handout, redirects", &server, &redirects);
+    let offered = Asked {
+        rate: OFFERED,
+        ..redirects
+    };
+    measure("Handout, redirects as offered", &server, &offered);
+    let asked = Asked::pages(&pages);
+    let page = measure("Handout, pages of 1,000 links", &server, &asked);
+    let forged = Asked {
+        status: 404,
+        ..Asked::redirects(&forged)
+    };
+    measure("Handout, forged tokens", &server, &forged);
     println!("  {:46} {:>46.0}", "Handout at the end", server.rss_mib());
     drop(server);
-    println!(
-        "  the audit log has {} lines of opens",
-        world.recorded_opens()
-    );
+    let lines = world.recorded_opens();
+    println!("  the audit log has {lines} lines of opens");
     Numbers { redirect, page }
 }
 
@@ -129,9 +148,9 @@ fn of_peer(name: &str, command: &mut Command) -> Numbers {
     let server = Server::peer(command);
     let (links, pages) = peer_paths();
     let redirect = format!("{name}, redirects");
-    let redirect = measure(&redirect, &server, &links, 302, 0.0, SECONDS);
+    let redirect = measure(&redirect, &server, &Asked::redirects(&links));
     let page = format!("{name}, pages of 1,000 links");
-    let page = measure(&page, &server, &pages, 200, 0.0, SECONDS);
+    let page = measure(&page, &server, &Asked::pages(&pages));
     Numbers { redirect, page }
 }
 
@@ -172,22 +191,15 @@ fn prepared(variable: &str, peer: &str) -> Option<String> {
     found
 }
 
-/// Puts a load on a server, of which every answer must have the status.
-fn measure(
-    name: &str,
-    server: &Server,
-    paths: &[String],
-    status: u16,
-    rate: f64,
-    seconds: f64,
-) -> Measured {
+/// Puts a load on a server.
+fn measure(name: &str, server: &Server, asked: &Asked<'_>) -> Measured {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("paths");
-    std::fs::write(&file, paths.join("\n")).unwrap();
+    std::fs::write(&file, asked.paths.join("\n")).unwrap();
     // Connections, caches and the code of interpreters become warm.
-    of_load(server, &file, status, rate, 2.0);
+    of_load(server, &file, asked, WARM_SECONDS);
     let before = server.cpu();
-    let seen = of_load(server, &file, status, rate, seconds);
+    let seen = of_load(server, &file, asked, SECONDS);
     let cpu = server.cpu() - before;
     let number = |name: &str| seen[name].as_f64().unwrap();
     let measured = Measured {
@@ -205,19 +217,20 @@ fn measure(
     measured
 }
 
-fn of_load(server: &Server, paths: &Path, status: u16, rate: f64, seconds: f64) -> Value {
+/// What the load saw, after every answer had the status that it must have.
+fn of_load(server: &Server, paths: &Path, asked: &Asked<'_>, seconds: f64) -> Value {
     let output = Command::new(std::env::current_exe().unwrap())
-        .arg("load")
-        .arg(server.port.to_string())
+        .args(["load", &server.port.to_string()])
         .arg(paths)
-        .args([seconds.to_string(), rate.to_string()])
+        .arg(asked.connections.to_string())
+        .args([seconds.to_string(), asked.rate.to_string()])
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let seen: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text:?}"));
     let statuses = seen["statuses"].as_object().unwrap();
-    let are_right = statuses.keys().all(|seen| *seen == status.to_string());
-    assert!(are_right, "{statuses:?}");
+    let are_right = |seen: &String| *seen == asked.status.to_string();
+    assert!(statuses.keys().all(are_right), "{statuses:?}");
     seen
 }
