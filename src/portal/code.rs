@@ -181,7 +181,7 @@ mod tests {
         let codes = codes();
         let challenge = codes.challenge("0123abcd", now, LIFE);
         let cookie = codes.cookie(&challenge);
-        assert!(codes.read(&cookie, now) == Some(challenge.clone()));
+        assert!(codes.read(&cookie, now) == Some(challenge));
         let late = now + jiff::SignedDuration::from_secs(661);
         assert!(codes.read(&cookie, late).is_none());
         for (at, _) in cookie.char_indices() {

@@ -101,7 +101,7 @@ mod tests {
         };
         let foreign_image = RequestSigns {
             site: Some(FetchSite::CrossSite),
-            ..image.clone()
+            ..image
         };
         let curl = RequestSigns {
             site: None,

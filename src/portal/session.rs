@@ -1,4 +1,4 @@
-//! SessionCookies: who signed in with this browser. A session is its cookie; no instance stores it.
+//! Sessions: who signed in with this browser. A session is its cookie; no instance stores it.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64ct::{Base64UrlUnpadded, Encoding};

@@ -184,7 +184,7 @@ mod tests {
         FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T18:12:00Z, in 12m: ask for 11m or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md)
         FAIL the credentials ended at 2026-11-23T17:48:00Z: renew them
         ok links can live for 7d: the credentials do not end
-        FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by CloudFront (links.via), which has no such limit
+        FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by the portal or CloudFront (links.via), which have no such limit
         FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
         FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
         warn jobs ask for 1d (links.expires_in) and the credentials are temporary and do not say when they expire: links end with the session, also before the end that mails print (links.expiry_guard = "ignore")
