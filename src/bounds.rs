@@ -30,6 +30,12 @@ pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 /// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
 pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
 
+/// The most files and folders below a directory that the configuration names, such as that of templates.
+pub const MAX_OPERATOR_FILES: usize = 10_000;
+
+/// How deep such folders are: a link in one may lead to a folder above it.
+pub const MAX_OPERATOR_FOLDERS_DEPTH: usize = 8;
+
 // What a message contains.
 
 /// The most objects in the JSON of a message: each takes about 600 bytes of memory at the least. Ten thousand recipients

@@ -2,14 +2,16 @@
 //! is gone, and the kernel has no way to cancel a read of a file.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use directory::read_mounted;
+use sha2::{Digest, Sha256};
 
-use crate::bounds::MAX_OPERATOR_FILE_BYTES;
+use crate::bounds::{MAX_OPERATOR_FILE_BYTES, MAX_OPERATOR_FILES, MAX_OPERATOR_FOLDERS_DEPTH};
 use crate::text::decode;
 
 /// How long reading such a file may take.
@@ -26,12 +28,61 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     in_time(path, READ_PATIENCE, read)
 }
 
+/// The SHA-256 of a file of at most [`MAX_OPERATOR_FILE_BYTES`]; of a longer one, that of its beginning. Its deadline is that of
+/// [`read_text`].
+pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    in_time(path, READ_PATIENCE, |path| {
+        let mut bytes = Vec::new();
+        let file = read_mounted(path)?;
+        file.take(MAX_OPERATOR_FILE_BYTES).read_to_end(&mut bytes)?;
+        Ok(Sha256::digest(&bytes).into())
+    })
+}
+
+/// The files below a directory, in the order of their paths. Symbolic links are followed, and hidden files are left out.
+///
+/// # Errors
+///
+/// A folder cannot be read, or not within ten seconds; there are more than [`MAX_OPERATOR_FILES`], or folders are deeper than
+/// [`MAX_OPERATOR_FOLDERS_DEPTH`].
+pub fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    in_time(directory, READ_PATIENCE, |directory| {
+        let (mut files, mut count) = (Vec::new(), 0);
+        let mut folders = vec![(directory.to_owned(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            let failed = |reason: &dyn std::fmt::Display, kind| {
+                io::Error::new(kind, format!("{}: {reason}", folder.display()))
+            };
+            for entry in fs::read_dir(&folder).map_err(|error| failed(&error, error.kind()))? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default();
+                if name.as_encoded_bytes().starts_with(b".") {
+                    continue;
+                }
+                count += 1;
+                if count > MAX_OPERATOR_FILES || depth > MAX_OPERATOR_FOLDERS_DEPTH {
+                    let reason = format!(
+                        "it has more than {MAX_OPERATOR_FILES} files, or folders deeper than {MAX_OPERATOR_FOLDERS_DEPTH}: look for a link that leads out of it"
+                    );
+                    return Err(failed(&reason, io::ErrorKind::InvalidInput));
+                }
+                match path.is_dir() {
+                    true => folders.push((path, depth + 1)),
+                    false => files.push(path),
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    })
+}
+
 /// Reads a file on a thread of its own, since a read of a file cannot be cancelled.
-fn in_time(
+fn in_time<T: Send + 'static>(
     path: &Path,
     patience: Duration,
-    read: impl FnOnce(&Path) -> io::Result<String> + Send + 'static,
-) -> io::Result<String> {
+    read: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let stuck = || STUCK.lock().unwrap_or_else(PoisonError::into_inner);
     let late = || {
         let (path, waited) = (path.display(), patience.as_secs());
