@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use directory::read_mounted;
@@ -17,7 +17,7 @@ use crate::text::decode;
 /// How long reading such a file may take.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The files whose last read has not ended.
+/// The files whose last read has not ended, and the places whose last step has not.
 static STUCK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Reads a text file of at most [`MAX_OPERATOR_FILE_BYTES`], without its byte order mark.
@@ -77,13 +77,64 @@ pub fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     })
 }
 
+/// Runs a step of work on a file system on a blocking thread, for at most ten seconds. It continues there after that, and further
+/// steps on the same place fail at once until it has ended, so that a mount whose server is gone keeps few threads.
+///
+/// # Errors
+/// The work failed; [`io::ErrorKind::TimedOut`] if it took too long.
+pub async fn work_in_time<T: Send + 'static>(
+    place: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    work_within(place, READ_PATIENCE, work).await
+}
+
+async fn work_within<T: Send + 'static>(
+    place: &Path,
+    patience: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let late = || {
+        let sentence = format!(
+            "{} did not respond within {} s: check its file system",
+            place.display(),
+            patience.as_secs()
+        );
+        io::Error::new(io::ErrorKind::TimedOut, sentence)
+    };
+    if stuck().contains(place) {
+        return Err(late());
+    }
+    let path = place.to_owned();
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        stuck().remove(&path);
+        done
+    });
+    let mut working = std::pin::pin!(working);
+    match tokio::time::timeout(patience, working.as_mut()).await {
+        Ok(done) => done.unwrap_or_else(|error| Err(io::Error::other(error))),
+        Err(_) => {
+            let mut stuck = stuck();
+            // It ends after it has removed the place, so that the place does not stay for ever.
+            if !working.is_finished() {
+                stuck.insert(place.to_owned());
+            }
+            Err(late())
+        }
+    }
+}
+
+fn stuck() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    STUCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Reads a file on a thread of its own, since a read of a file cannot be cancelled.
 fn in_time<T: Send + 'static>(
     path: &Path,
     patience: Duration,
     read: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let stuck = || STUCK.lock().unwrap_or_else(PoisonError::into_inner);
     let late = || {
         let (path, waited) = (path.display(), patience.as_secs());
         let sentence = format!(
@@ -99,7 +150,7 @@ fn in_time<T: Send + 'static>(
     let reading = std::thread::Builder::new().name("file".to_owned());
     reading.spawn(move || {
         let text = read(&file);
-        let mut stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stuck = stuck();
         stuck.remove(&file);
         drop(sender.send(text));
     })?;

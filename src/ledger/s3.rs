@@ -37,7 +37,7 @@ use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
-use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::ListingCourse;
@@ -352,11 +352,22 @@ impl S3Ledger {
         let now = (self.clock)() + server.skew().unwrap_or_default();
         let age = now.as_second().saturating_sub(written);
         let tag = answer.e_tag.unwrap_or_default();
-        let bytes = answer.body.collect().await.map_err(|error| {
+        let bytes = answer.body.collect().await.map(|body| body.into_bytes());
+        let bytes = bytes.map_err(|error| {
             EdgeError::new(self.action("read", key), ErrorKind::Unreachable, error)
         })?;
+        let bytes = bytes.to_vec();
+        // No record is empty, so the store has lost its bytes on the way; the job can be done when it gives them.
+        if bytes.is_empty() {
+            let reason = "the answer has no bytes, and no record is empty";
+            return Err(EdgeError::new(
+                self.action("read", key),
+                ErrorKind::Failed,
+                reason,
+            ));
+        }
         Ok(Some(Found {
-            bytes: bytes.to_vec(),
+            bytes,
             tag,
             age: Duration::from_secs(u64::try_from(age).unwrap_or_default()),
         }))
@@ -501,6 +512,7 @@ impl Ledger for S3Ledger {
         // A response may have been lost, so the existing record may be ours; its nonce shows whose it is.
         let Some(found) = self.get(&key).await? else {
             put?;
+            self.write_edge.failed(FailureKind::Refused, CONTRADICTION);
             let action = self.action("write", &key);
             return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
         };
