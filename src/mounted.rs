@@ -139,7 +139,7 @@ mod tests {
     fn a_file_that_does_not_come_is_a_sentence_and_is_read_again_when_it_has_come() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        std::fs::write(&path, "text").unwrap();
+        fs::write(&path, "text").unwrap();
         let (comes, waits) = mpsc::channel::<()>();
         let patience = Duration::from_millis(50);
         let hangs = in_time(&path, patience, move |path| {
