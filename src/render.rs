@@ -10,6 +10,7 @@ pub mod helpers;
 mod includes;
 pub mod manifest;
 mod names;
+pub mod portal;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod strings;

@@ -6,11 +6,11 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use toml::Value;
 
-use crate::config::Config;
+use crate::config::{Config, PortalConfig};
 use crate::mounted;
 
 /// Keys that are only read at start: changes to them take effect after a restart.
-const OF_THE_START: [&str; 8] = [
+const OF_THE_START: [&str; 11] = [
     "state_dir",
     "secret_key_file",
     "queue",
@@ -19,10 +19,13 @@ const OF_THE_START: [&str; 8] = [
     "results",
     "http",
     "embedded",
+    "portal.listen",
+    "portal.tls_cert_file",
+    "portal.tls_key_file",
 ];
 
 /// Lists of tables, which are reported as a whole.
-const LISTS: [&str; 3] = ["allow", "on_event", "mail.dkim"];
+const LISTS: [&str; 4] = ["allow", "on_event", "mail.dkim", "portal.oidc"];
 
 /// A configuration as read: each key with its value, and each file that a key names with the digest of its contents.
 #[derive(Debug, Clone, Default)]
@@ -156,7 +159,7 @@ fn needs_restart(key: &str) -> bool {
 
 /// Whether a file is read for each new connection, even by services that are only opened at start.
 fn is_read_anew(key: &str) -> bool {
-    key.ends_with(".ca_file")
+    key.ends_with(".ca_file") || key.starts_with("portal.tls_")
 }
 
 fn differing<V: PartialEq>(
@@ -186,6 +189,12 @@ pub(super) fn with_what_stays(new: &Config, old: &Config) -> Config {
         results: old.results.clone(),
         http: old.http.clone(),
         embedded: old.embedded.clone(),
+        portal: PortalConfig {
+            listen: old.portal.listen,
+            tls_cert_file: old.portal.tls_cert_file.clone(),
+            tls_key_file: old.portal.tls_key_file.clone(),
+            ..new.portal.clone()
+        },
         ..new.clone()
     };
     let is_served = |config: &Config, name: &str| {

@@ -341,7 +341,10 @@ mod tests {
         let mut list = publisher.begin("urls.txt", &spool.into()).await?;
         list.append(b"https://example.org/".to_vec()).await?;
         assert_eq!(
-            fs::metadata(list.file.as_ref().unwrap().path()).unwrap().mode() & 0o777,
+            fs::metadata(list.file.as_ref().unwrap().path())
+                .unwrap()
+                .mode()
+                & 0o777,
             0o600
         );
         list.finish("text/plain").await.map(drop)

@@ -67,6 +67,15 @@ pub fn parse(text: &str) -> Result<Address, AddressError> {
     }
 }
 
+/// The canonical address, which rules, ledger and audit log use.
+///
+/// ASCII capitals are lower case, and the domain is `xn--bcher-kva.example` for `bücher.example` too. Other letters
+/// stay as they are: whether `Ö` and `ö` are the same mailbox is decided by its server. Unicode's rules would turn U+212A
+/// into `k`, which may be a different mailbox from the one that a rule names.
+pub fn canonical(address: &Address) -> String {
+    AsRef::<str>::as_ref(address).to_ascii_lowercase()
+}
+
 /// The content of a quoted local part (RFC 5321, section 4.1.2, `Quoted-string`; with RFC 6531, section 3.3); `None` for
 /// another text.
 pub(crate) fn unquoted(local: &str) -> Option<String> {

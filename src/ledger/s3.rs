@@ -15,8 +15,10 @@
 //!
 //! Objects are never deleted, and the ledger needs no right to delete: a lifecycle rule on the prefix expires old jobs.
 
+mod portal;
+
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,7 +37,10 @@ use tokio::time::Instant;
 
 use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
+use super::portal::PortalRecords;
 use super::{Created, Kind, Ledger, LedgerError, Record};
+pub use portal::{S3PortalRecords, prefix_beside};
+
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
@@ -389,11 +394,12 @@ impl S3Ledger {
         }
     }
 
-    /// The keys below a prefix, at most `limit`; not those in a folder below it if `flat`.
+    /// The keys below a prefix, at most `limit`, those after the key `after`; not those in a folder below it if `flat`.
     async fn list(
         &self,
         prefix: &str,
         flat: bool,
+        after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, LedgerError> {
         let mut keys = Vec::new();
@@ -406,6 +412,7 @@ impl S3Ledger {
                     .prefix(prefix)
                     .set_delimiter(flat.then(|| "/".to_owned()))
                     .set_max_keys(i32::try_from(limit).ok().filter(|limit| *limit < 1000))
+                    .set_start_after(after.filter(|_| token.is_none()).map(ToOwned::to_owned))
                     .set_continuation_token(token.clone())
                     .send()
                     .await;
@@ -527,7 +534,9 @@ impl Ledger for S3Ledger {
     }
 
     async fn records(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
-        let keys = self.list(&self.below_job(job), false, usize::MAX).await?;
+        let keys = self
+            .list(&self.below_job(job), false, None, usize::MAX)
+            .await?;
         self.read(keys).await
     }
 
@@ -536,13 +545,13 @@ impl Ledger for S3Ledger {
             "" => self.below_job(job),
             rid => format!("{}r/{}/", self.below_job(job), spell(rid)),
         };
-        let keys = self.list(&below, true, usize::MAX).await?;
+        let keys = self.list(&below, true, None, usize::MAX).await?;
         self.read(keys).await
     }
 
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let latest = format!("{}latest/", self.prefix);
-        let keys = self.list(&latest, false, limit).await?;
+        let keys = self.list(&latest, false, None, limit).await?;
         let job = |key: &String| {
             let (_, job) = key.strip_prefix(&latest)?.split_once('-')?;
             read_spelled(job)?.parse().ok()
@@ -582,6 +591,10 @@ impl Ledger for S3Ledger {
 
     fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
+    }
+
+    fn portal_records(&self) -> Arc<dyn PortalRecords> {
+        Arc::new(S3PortalRecords::beside(self))
     }
 }
 

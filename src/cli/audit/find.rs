@@ -17,6 +17,7 @@ use handout::environment::Environment;
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::LINK_ID;
+use handout::links::portal::token_in;
 use presign::explain::Explainer;
 use presign::{signature_in, wrapping};
 
@@ -99,7 +100,8 @@ pub(super) async fn find_lines(
 ) -> anyhow::Result<ExitCode> {
     let keyring = Keyring::open(&config.secret_key_file())?;
     let names = Pseudonyms::new(&keyring, false);
-    let question = arguments.question(&names)?;
+    let portal = config.portal_url()?;
+    let question = arguments.question(portal.as_deref(), &names)?;
     let logs = arguments.logs(config);
     let asks_whose = arguments.url.is_some() || arguments.link_id.is_some();
     let count = match asks_whose {
@@ -182,10 +184,10 @@ impl FindArgs {
         Ok(())
     }
 
-    fn question(&self, names: &Pseudonyms) -> anyhow::Result<Question> {
+    fn question(&self, portal: Option<&str>, names: &Pseudonyms) -> anyhow::Result<Question> {
         let (link, in_url) = match self.url.as_deref() {
-            Some("-") => parts_of_link(&read()?, names)?,
-            Some(url) => parts_of_link(url, names)?,
+            Some("-") => parts_of_link(&read()?, portal, names)?,
+            Some(url) => parts_of_link(url, portal, names)?,
             None => (None, None),
         };
         let recipient = self.recipient.as_ref();
@@ -257,8 +259,14 @@ fn read() -> anyhow::Result<String> {
 /// The fingerprint of the first signed link in a text, and its link id. One of them is there.
 fn parts_of_link(
     text: &str,
+    portal: Option<&str>,
     names: &Pseudonyms,
 ) -> anyhow::Result<(Option<String>, Option<String>)> {
+    // The token of a link of the portal takes the place of a signature, in the spelling of mails.
+    if let Some(token) = portal.and_then(|portal| token_in(text.trim(), portal)) {
+        let token = token.to_ascii_lowercase();
+        return Ok((Some(names.fingerprint(&token)), None));
+    }
     let found = wrapping::unwrap(text);
     let url = found
         .as_ref()

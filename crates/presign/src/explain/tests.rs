@@ -55,7 +55,7 @@ fn link(key_id: &str, token: Option<&str>, key: &str, seconds: u64) -> String {
         content_encoding: None,
         content_type: None,
         version_id: Some("3HL4kqtJlcpXroDTDmJ"),
-        custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),
+        custom: &[(LINK_ID, "0123456789abcdef0123456789abcdef")],
     });
     url.expose().to_owned()
 }
