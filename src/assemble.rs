@@ -423,9 +423,8 @@ fn edges(
             connection.signer.edge().clone(),
         ]
     };
-    ledger
-        .edge()
-        .cloned()
+    let of_ledger: Vec<Edge> = ledger.edges().into_iter().cloned().collect();
+    of_ledger
         .into_iter()
         .chain(connections.values().flat_map(of_connection))
         .chain(relays.into_iter().cloned())

@@ -92,6 +92,12 @@ pub const MAX_WAITING_CODES: usize = 256;
 /// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
 pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
 
+/// The most files and folders below a directory that the configuration names, such as that of templates.
+pub const MAX_OPERATOR_FILES: usize = 10_000;
+
+/// How deep such folders are: a link in one may lead to a folder above it.
+pub const MAX_OPERATOR_FOLDERS_DEPTH: usize = 8;
+
 // What a message contains.
 
 /// The most objects in the JSON of a message: each takes about 600 bytes of memory at the least. Ten thousand recipients
@@ -194,6 +200,12 @@ pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;
 ///
 /// Each takes a delivery of the job or a decision of the operator: a record with a higher number is damaged.
 pub const MAX_ATTEMPTS: u32 = 1_000_000;
+
+/// How far a service's clock may be from ours.
+///
+/// A signature is dated back by a minute; beyond five, a clock must be corrected. S3 rejects signed requests from fifteen minutes on.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// How much of an answer's body is kept to judge it by, in bytes: errors of S3 have a few hundred.
 pub const MAX_JUDGED_BYTES: usize = 64 * 1024;

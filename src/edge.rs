@@ -146,6 +146,13 @@ impl EdgeError {
         code.is_some_and(|code| TOKEN_IS_OVER.contains(&code))
     }
 
+    /// Whether the service says that the clock of this machine differs too much from its own.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList>
+    pub(crate) fn is_of_clock(&self) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| answer.code.as_deref() == Some("RequestTimeTooSkewed"))
+    }
+
     /// Whether the service accepts the credentials and denies them the permission.
     pub fn lacks_permission(&self) -> bool {
         let code = self

@@ -319,9 +319,10 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error))
             | Self::Payload { source: error, .. } => edge(error) == FailureClass::Edge,
-            Self::Gather(GatherError::Spool { .. } | GatherError::Skew { .. }) => true,
+            // The keys of the ledger are Handout's own, so that a rejected request is no fault of the job.
+            Self::Gather(GatherError::Spool { .. } | GatherError::Skew { .. })
+            | Self::Ledger(LedgerError::Store(_)) => true,
             Self::Signer(error) => signer(error) == FailureClass::Edge,
             Self::Deliver(DeliverError::Relay(error)) => !error.is_pause(),
             Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
@@ -514,8 +515,8 @@ impl JobError {
 pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
     let usual = match error.fact {
         ErrorKind::Unreachable | ErrorKind::Silent | ErrorKind::Failed => EDGE_AT_LEAST,
-        // The next session may start soon, without an operator.
-        ErrorKind::Denied if error.is_of_session() => THROTTLED_AT_LEAST,
+        // The next session may start soon, without an operator, and NTP may set the clock.
+        ErrorKind::Denied if error.is_of_session() || error.is_of_clock() => THROTTLED_AT_LEAST,
         ErrorKind::Throttled => THROTTLED_AT_LEAST,
         ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Elsewhere | ErrorKind::Rejected => {
             DENIED_AT_LEAST
@@ -547,7 +548,11 @@ const fn signer(error: &SignerError) -> FailureClass {
 
 /// Whether a file could not be written for a reason that is independent of the file.
 fn is_of_disk(source: &io::Error) -> bool {
-    is_full(source) || source.kind() == io::ErrorKind::ReadOnlyFilesystem
+    is_full(source)
+        || matches!(
+            source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::TimedOut
+        )
 }
 
 /// What happens to the message of a job that failed so at its `tries`-th try. It comes back in `at_least` and a little

@@ -274,6 +274,22 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The health of its writes; `None` if it is a file.
+    ///
+    /// A service may reject writes while it answers reads: its disk is full, the credentials may only read, or a proxy in front of it lets
+    /// no PUT through.
+    fn write_edge(&self) -> Option<&Edge> {
+        None
+    }
+
+    /// Both edges of the service that keeps it.
+    fn edges(&self) -> Vec<&Edge> {
+        self.edge().into_iter().chain(self.write_edge()).collect()
+    }
+
+    /// Makes a request that shows whether records can be written, and changes none.
+    async fn try_a_write(&self) {}
+
     /// Whether only the owner of this machine's state can read it. A record of another ledger names recipients by their ids alone.
     fn is_private(&self) -> bool {
         false

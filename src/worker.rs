@@ -343,10 +343,11 @@ impl Worker {
     /// Whether received messages could be recorded.
     fn can_record(&self) -> bool {
         let recording = &self.services.recording;
-        let (audit, ledger) = (&recording.audit, recording.ledger.edge());
+        let (audit, ledger) = (&recording.audit, recording.ledger.edges());
+        let may_be_tried = |edge: &&Edge| edge.outage().is_none_or(|outage| outage.left.is_zero());
         audit.room().check().is_ok()
             && audit.edge().outage().is_none()
-            && ledger.is_none_or(|edge| edge.outage().is_none_or(|outage| outage.left.is_zero()))
+            && ledger.iter().all(may_be_tried)
     }
 
     /// How long to wait before the next receive: all recent messages had to go back, or the ledger is down.

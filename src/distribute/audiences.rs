@@ -140,7 +140,7 @@ async fn serve(
             if !waiting.is_empty() {
                 digest.push(&batch);
             }
-            publication.push(&batch, &pictures)?;
+            publication.push(&batch, &pictures).await?;
             publication.put_full().await?;
         }
         Ok::<_, JobError>(())

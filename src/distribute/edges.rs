@@ -100,12 +100,8 @@ impl Services {
         if let Some(relay) = relay {
             relay.edge().limit_long_jobs(of_several(relays));
         }
-        let ledger = self
-            .recording
-            .ledger
-            .edge()
-            .into_iter()
-            .map(|edge| (edge, usize::MAX));
+        let ledger = self.recording.ledger.edges().into_iter();
+        let ledger = ledger.map(|edge| (edge, usize::MAX));
         let mut edges: Vec<(&Edge, usize)> = ledger
             .chain(connection.map(|connection| (connection.s3.edge(), share)))
             .chain(connection.map(|connection| (connection.signer.edge(), share)))

@@ -56,6 +56,8 @@ struct EdgeInner {
     name: String,
     /// The subject of a sentence about it: `the relay smtp.sender.example:587 (mail.smtp)`.
     subject: String,
+    /// The edge whose outage includes this one: it alone is reported then.
+    whole: Option<Edge>,
     /// Whether outages are logged. A command that makes one request reports the failure itself.
     is_watched: AtomicBool,
     /// Whether a reload replaced the edge. The next attempt of each job uses the new edge.
@@ -73,8 +75,10 @@ struct HealthState {
     failing_since: Option<(Instant, Timestamp)>,
     /// The kind and the message of the last failure.
     last: Option<(FailureKind, String)>,
-    /// Whether they count as an outage, which has been logged.
+    /// Whether they count as an outage.
     is_down: bool,
+    /// Whether the outage was reported as one of the whole edge.
+    is_of_whole: bool,
     /// Until when the edge is not tried while it is down.
     paused_until: Option<Instant>,
     /// The requests that were denied since the last that was allowed.
@@ -94,7 +98,8 @@ struct HealthState {
 impl HealthState {
     /// Records an answer, which may be an error. Returns the beginning of the outage, if there was one.
     fn forget_failures(&mut self) -> Option<Instant> {
-        let since = self.failing_since.take().filter(|_| self.is_down);
+        let is_reported = self.is_down && !self.is_of_whole;
+        let since = self.failing_since.take().filter(|_| is_reported);
         *self = Self {
             answered_at: Some(Instant::now()),
             heard_at: self.heard_at,
@@ -127,11 +132,23 @@ impl fmt::Debug for Edge {
 impl Edge {
     /// An edge that has not failed yet. `subject` begins a sentence about it.
     pub fn new(kind: EdgeKind, name: impl Into<String>, subject: impl Into<String>) -> Self {
+        Self::of(kind, name.into(), subject.into(), None)
+    }
+
+    /// An edge for some requests to the dependency of this one. While this one is down, the other is not reported.
+    pub fn part(&self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        let subject = format!("{} ({name})", self.subject());
+        Self::of(self.kind(), name, subject, Some(self.clone()))
+    }
+
+    fn of(kind: EdgeKind, name: String, subject: String, whole: Option<Self>) -> Self {
         Self {
             inner: Arc::new(EdgeInner {
                 kind,
-                name: name.into(),
-                subject: subject.into(),
+                name,
+                subject,
+                whole,
                 is_watched: AtomicBool::new(false),
                 is_replaced: AtomicBool::new(false),
                 state: Mutex::default(),
@@ -237,10 +254,18 @@ impl Edge {
 
     /// Why the edge is not healthy, if it is not: it is down, it is silent, or it denies all requests.
     pub fn trouble(&self) -> Option<Outage> {
+        if self.is_whole_in_trouble() {
+            return None;
+        }
         let outage = self.outage().filter(|_| !self.is_unwanted());
         outage
             .or_else(|| self.silence(SAID_SILENT))
             .or_else(|| self.denial_of(&self.state()))
+    }
+
+    fn is_whole_in_trouble(&self) -> bool {
+        let whole = self.inner.whole.as_ref();
+        whole.is_some_and(|whole| whole.trouble().is_some())
     }
 
     /// Whether no job waits for the edge any more, so that no request would notice its recovery.
@@ -418,13 +443,17 @@ impl Edge {
             return;
         }
         state.trial = None;
-        let pause = kind.pause(state.failures);
+        let pause = kind.pause(self.inner.kind, state.failures);
         let pause = pause.mul_f64(0.5 + 0.5 * random()).max(left_alone);
         // Of two answers at the same time, the longer pause counts.
         state.paused_until = state.paused_until.max(Some(now + pause));
+        if !was_down {
+            state.is_of_whole = self.is_whole_in_trouble();
+        }
+        let is_reported = !was_down && !state.is_of_whole;
         let outage = self.outage_of(&state);
         drop(state);
-        if let Some(outage) = outage.filter(|_| !was_down) {
+        if let Some(outage) = outage.filter(|_| is_reported) {
             self.warn(&outage, "; what needs it waits");
         }
     }

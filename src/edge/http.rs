@@ -31,6 +31,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::retries::ErrorKind;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use self::body::{AttemptReport, MovedBytes, Receiving, SendingBody};
@@ -41,7 +42,7 @@ use super::answer::{Asker, retry_after};
 use super::egress::Egress;
 use super::health::{Edge, FailureKind, Step};
 use super::proxy::ProxyRoute;
-use crate::bounds::MAX_ANSWER_BYTES;
+use crate::bounds::{MAX_ANSWER_BYTES, MAX_CLOCK_SKEW};
 
 /// How long the answer may take after the last byte was sent: at the first attempt, when a pooled connection may have died
 /// silently, and at later attempts.
@@ -66,8 +67,29 @@ pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
     SharedHttpClient::new(EdgeClient {
         edge,
         egress,
+        keys: KeyOrigin::OfJobs,
         pool: Arc::default(),
     })
+}
+
+/// An HTTP client for the ledger in a bucket. All of its keys are Handout's own, so that a rejected request is a failure of the edge
+/// and not of the request.
+pub(crate) fn client_of_ledger(edge: Edge, egress: Egress) -> SharedHttpClient {
+    SharedHttpClient::new(EdgeClient {
+        edge: Some(edge),
+        egress,
+        keys: KeyOrigin::OfLedger,
+        pool: Arc::default(),
+    })
+}
+
+/// Where the keys of requests come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyOrigin {
+    /// From jobs: the store may reject a request because of its key.
+    OfJobs,
+    /// From Handout, for records of the ledger.
+    OfLedger,
 }
 
 /// Gets a URL that needs no further authentication: the status and the body of the answer. It is not reported to an edge.
@@ -78,6 +100,7 @@ pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), Strin
     let client = EdgeClient {
         edge: None,
         egress,
+        keys: KeyOrigin::OfJobs,
         pool: Arc::default(),
     };
     let request = HttpRequest::get(url).map_err(|_| "it is no URL".to_owned())?;
@@ -168,6 +191,7 @@ type HttpAttempt = (u64, Instant);
 struct EdgeClient {
     edge: Option<Edge>,
     egress: Egress,
+    keys: KeyOrigin,
     pool: Arc<Mutex<HttpPool>>,
 }
 
@@ -275,7 +299,7 @@ impl EdgeClient {
 
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
-        let asked = AskedRequest::by(&request);
+        let asked = AskedRequest::by(&request, self.keys);
         let asker = Asker::of(&request, self.egress.section.clone());
         let moved = MovedBytes::of(self.edge.clone());
         // A request with a longer deadline, such as the completion of an upload in parts, does not make the edge silent.
@@ -323,7 +347,8 @@ impl EdgeClient {
             } else {
                 FailureKind::Unreachable
             };
-            let is_for_the_name = asked.names_a_key && broke_under_the_request(&error);
+            let is_for_the_name =
+                asked.names_a_key && !error.is_timeout() && broke_under_the_request(&error);
             let error = self.egress.explained(error, way);
             let words = crate::text::chain(&error);
             self.failed((generation, began), is_for_the_name, kind, &words);
@@ -356,6 +381,7 @@ impl EdgeClient {
             client: self,
             attempt: (generation, began),
             says: Says::of(&answer),
+            clock_skew: clock_skew(&answer, crate::clock::system()),
             left_alone: retry_after(status, answer.headers()).unwrap_or_default(),
             asked,
         };
@@ -379,17 +405,24 @@ pub(super) fn has_too_long_a_head(error: &(dyn std::error::Error + 'static)) -> 
 }
 
 /// Whether an established connection ended before the answer.
-fn broke_under_the_request(error: &ConnectorError) -> bool {
-    let first: &(dyn std::error::Error + 'static) = error;
-    let mut causes = std::iter::successors(Some(first), |error| error.source());
+pub(crate) fn broke_under_the_request(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
     let sent = causes.find_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>());
-    !error.is_timeout() && sent.is_some_and(|error| !error.is_connect())
+    sent.is_some_and(|error| !error.is_connect())
 }
 
 impl HttpConnector for EdgeClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().attempt(request))
     }
+}
+
+/// How far the service's clock is ahead of ours, if it is more than [`MAX_CLOCK_SKEW`].
+fn clock_skew(answer: &HttpResponse, now: Timestamp) -> Option<SignedDuration> {
+    let date = answer.headers().get("date")?;
+    let date = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    let skew = date.duration_since(now);
+    (skew.unsigned_abs() > MAX_CLOCK_SKEW).then_some(skew)
 }
 
 /// The only step of a request over HTTP.

@@ -18,7 +18,7 @@
 mod portal;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,7 +42,7 @@ use super::{Created, Kind, Ledger, LedgerError, Record};
 pub use portal::{S3PortalRecords, prefix_beside};
 
 use crate::clock::Clock;
-use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::ListingCourse;
@@ -81,7 +81,12 @@ pub struct S3Ledger {
     prefix: String,
     clock: Clock,
     edge: Edge,
+    /// The client for PUTs, and their edge.
+    writer: Client,
+    write_edge: Edge,
     puts: Puts,
+    /// The identity of the installation, once [`probe`](Self::probe) has seen it in the bucket.
+    identity: OnceLock<Vec<u8>>,
 }
 
 /// A record as it is stored.
@@ -96,6 +101,8 @@ struct StoredRecord {
 /// The condition of a PUT.
 #[derive(Debug, Clone, Copy)]
 enum WriteCondition<'a> {
+    /// The object may exist and be the same.
+    None,
     /// The object does not exist.
     Absent,
     /// The object has this entity tag.
@@ -105,6 +112,7 @@ enum WriteCondition<'a> {
 impl WriteCondition<'_> {
     const fn header(self) -> &'static str {
         match self {
+            Self::None => "PUT",
             Self::Absent => "If-None-Match",
             Self::Unchanged(_) => "If-Match",
         }
@@ -143,22 +151,28 @@ impl S3Ledger {
     ) -> Self {
         let subject = format!("the ledger in s3://{bucket}/{prefix}");
         let edge = Edge::new(EdgeKind::Ledger, "ledger", subject);
+        let write_edge = edge.part("writes");
         // Our own retries in place of the SDK's: those share a token bucket that a failing store exhausts.
-        let config = client
-            .config()
-            .to_builder()
-            .http_client(http::client(Some(edge.clone()), egress.clone()))
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
-            .retry_config(RetryConfig::disabled())
-            .build();
+        let client_at = |edge: &Edge| {
+            let config = client
+                .config()
+                .to_builder()
+                .http_client(http::client_of_ledger(edge.clone(), egress.clone()))
+                .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                .timeout_config(TimeoutConfig::disabled())
+                .retry_config(RetryConfig::disabled());
+            Client::from_conf(config.build())
+        };
         Self {
-            client: Client::from_conf(config),
+            client: client_at(&edge),
             bucket,
             prefix,
             clock,
             edge,
+            writer: client_at(&write_edge),
+            write_edge,
             puts: Puts::default(),
+            identity: OnceLock::new(),
         }
     }
 
@@ -213,6 +227,8 @@ impl S3Ledger {
                 return Err(self.careless(condition));
             }
         }
+        // Only the first call sets it; the bytes are always the same.
+        let _ = self.identity.set(bytes);
         Ok(())
     }
 
@@ -294,12 +310,13 @@ impl S3Ledger {
         loop {
             let sums = self.puts.sums(&self.client, &self.bucket, &payload).await;
             let sums = sums.map_err(unreadable)?;
-            let request = self.client.put_object().bucket(self.bucket.as_str());
+            let request = self.writer.put_object().bucket(self.bucket.as_str());
             let request = request
                 .key(key)
                 .content_type("application/json")
                 .body(payload.body().await.map_err(unreadable)?);
             let request = match condition {
+                WriteCondition::None => request,
                 WriteCondition::Absent => request.if_none_match("*"),
                 WriteCondition::Unchanged(tag) => request.if_match(tag),
             };
@@ -340,11 +357,22 @@ impl S3Ledger {
         let now = (self.clock)() + server.skew().unwrap_or_default();
         let age = now.as_second().saturating_sub(written);
         let tag = answer.e_tag.unwrap_or_default();
-        let bytes = answer.body.collect().await.map_err(|error| {
+        let bytes = answer.body.collect().await.map(|body| body.into_bytes());
+        let bytes = bytes.map_err(|error| {
             EdgeError::new(self.action("read", key), ErrorKind::Unreachable, error)
         })?;
+        let bytes = bytes.to_vec();
+        // No record is empty, so the store has lost its bytes on the way; the job can be done when it gives them.
+        if bytes.is_empty() {
+            let reason = "the answer has no bytes, and no record is empty";
+            return Err(EdgeError::new(
+                self.action("read", key),
+                ErrorKind::Failed,
+                reason,
+            ));
+        }
         Ok(Some(Found {
-            bytes: bytes.to_vec(),
+            bytes,
             tag,
             age: Duration::from_secs(u64::try_from(age).unwrap_or_default()),
         }))
@@ -457,6 +485,26 @@ impl Ledger for S3Ledger {
         Some(&self.edge)
     }
 
+    fn write_edge(&self) -> Option<&Edge> {
+        Some(&self.write_edge)
+    }
+
+    /// A write whose condition fails is the cheapest: it leaves no version in a bucket with versioning. A store with a full disk may
+    /// look at the condition first, so that only a write without one shows that the disk has room again. It repeats the bytes of the
+    /// ledger's identity.
+    async fn try_a_write(&self) {
+        let Some(identity) = self.identity.get() else {
+            return;
+        };
+        let condition = match self.write_edge.is_failing() {
+            true => WriteCondition::None,
+            false => WriteCondition::Absent,
+        };
+        let key = format!("{}ledger", self.prefix);
+        // The client reports the answer to the edge.
+        drop(self.try_put(&key, identity.clone(), condition).await);
+    }
+
     async fn create(&self, record: Record) -> Result<Created, LedgerError> {
         let key = self.key(&record);
         let stored = self.stored(&record);
@@ -471,6 +519,7 @@ impl Ledger for S3Ledger {
         // A response may have been lost, so the existing record may be ours; its nonce shows whose it is.
         let Some(found) = self.get(&key).await? else {
             put?;
+            self.write_edge.failed(FailureKind::Refused, CONTRADICTION);
             let action = self.action("write", &key);
             return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
         };

@@ -9,7 +9,6 @@ mod pages;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use directory::Location;
 use jiff::Timestamp;
@@ -21,7 +20,7 @@ pub(super) use self::lookup::{judged, missing_of};
 use self::pages::Pages;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
-use crate::bounds::{MAX_LISTED_OBJECTS, MAX_PATTERN_WORK, MAX_SHOWN_VALUE_BYTES};
+use crate::bounds::{MAX_CLOCK_SKEW, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK, MAX_SHOWN_VALUE_BYTES};
 use crate::cancellation::{Cancellation, Stopped};
 use crate::job::{Filter, Order, WhenEmpty};
 use crate::plan::policy::describe;
@@ -38,9 +37,6 @@ const PAGES_IN_MEMORY: usize = 4;
 
 /// How many named objects are looked up at once.
 const HEADS_AT_ONCE: usize = 8;
-
-/// How far a store's clock may be from ours. A signature is dated back by a minute; beyond five, a clock must be corrected.
-const LARGEST_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Why the objects could not be gathered.
 #[derive(Debug, thiserror::Error)]
@@ -492,7 +488,7 @@ async fn passed(
 /// instant than the mail says.
 pub(super) fn check_clock(store: &dyn ObjectStore) -> Result<(), GatherError> {
     match store.skew() {
-        Some(skew) if skew.unsigned_abs() > LARGEST_SKEW => {
+        Some(skew) if skew.unsigned_abs() > MAX_CLOCK_SKEW => {
             let direction = if skew.is_negative() {
                 "behind"
             } else {

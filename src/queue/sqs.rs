@@ -15,7 +15,7 @@ use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt, h
 use crate::bounds::MAX_MESSAGE_ID_BYTES;
 use crate::bounds::MAX_VISIBILITY;
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::http::RequestTerms;
+use crate::edge::http::{RequestTerms, broke_under_the_request};
 use crate::keyring::nonce;
 
 pub use looked_at::LookedAt;
@@ -114,25 +114,32 @@ impl Queue for SqsQueue {
             true => ANSWER_NOW,
             false => wait + POLL_MARGIN,
         };
-        let answer = self
-            .client
-            .receive_message()
-            .queue_url(&self.url)
-            .max_number_of_messages(i32::try_from(max.clamp(1, MAX_RECEIVE)).unwrap_or(1))
-            .visibility_timeout(seconds(visibility))
-            .wait_time_seconds(seconds(wait))
-            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-            .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
-            .message_attribute_names(attributes::ALL)
-            .customize()
-            // A long poll may last as long as its wait.
-            .interceptor(RequestTerms::answer_within(patience))
-            // The next poll is the retry.
-            .config_override(
-                aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),
-            )
-            .send()
-            .await
+        let poll = || {
+            self.client
+                .receive_message()
+                .queue_url(&self.url)
+                .max_number_of_messages(i32::try_from(max.clamp(1, MAX_RECEIVE)).unwrap_or(1))
+                .visibility_timeout(seconds(visibility))
+                .wait_time_seconds(seconds(wait))
+                .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+                .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
+                .message_attribute_names(attributes::ALL)
+                .customize()
+                // A long poll may last as long as its wait.
+                .interceptor(RequestTerms::answer_within(patience))
+                // The next poll is the retry.
+                .config_override(
+                    aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),
+                )
+                .send()
+        };
+        let answer = match poll().await {
+            // A proxy or a firewall may reset a connection at its second request. The next poll would come after another request on the
+            // new connection, and break again.
+            Err(error) if broke_under_the_request(&error) => poll().await,
+            answer => answer,
+        };
+        let answer = answer
             .map_err(|error| EdgeError::from_sdk(format!("receive from {}", self.url), &error))?;
         Ok(answer
             .messages

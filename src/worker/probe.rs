@@ -60,6 +60,14 @@ pub async fn probe(services: &Services) {
         let may_be_asked = || is_due(edge, Use::Often, &services.edges);
         watches.push(boxed(watch(edge, may_be_asked, ask)));
     }
+    if let Some(edge) = services.recording.ledger.write_edge() {
+        let ask = || {
+            let asked = timeout(TRIAL, services.recording.ledger.try_a_write());
+            boxed(async { drop(asked.await) })
+        };
+        let may_be_asked = || is_due(edge, Use::Often, &services.edges);
+        watches.push(boxed(watch(edge, may_be_asked, ask)));
+    }
     if let Mailer::Smtp(relays) = &services.sending.mailer {
         for (_, relay) in relays.iter() {
             watches.push(boxed(watch_relay(services, relay)));

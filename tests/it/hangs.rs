@@ -10,12 +10,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use handout::config::{AllowConfig, ConnectionConfig, LedgerKind};
+use handout::config::{AllowConfig, ConnectionConfig, LedgerKind, QueueKind};
 use tokio::time::Instant;
 
+use crate::conformance::{make_queue, sqs_client};
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::liveness::{far_job, is_ready, is_unready, mailed, ready, with_a_line};
 use crate::support::line::{Line, Mode};
+use crate::support::servers::Parts;
 use crate::support::world::{World, email_job};
 use crate::support::{get, until};
 
@@ -253,6 +255,157 @@ async fn a_file_that_blocks_keeps_neither_the_answers_nor_the_end_of_the_daemon(
     assert_eq!(code, Some(78));
     let log = daemon_log(&config);
     assert!(log.contains("is not a regular file"), "{log}");
+}
+
+/// A store that answers reads and rejects each write. Its disk may be full, its credentials may only read, its bucket may be gone, or
+/// a proxy in front of it may let no PUT through.
+#[tokio::test]
+async fn a_ledger_that_lists_and_rejects_writes_is_said_and_its_jobs_come_back_with_it() {
+    let (mut world, line) = with_a_line().await;
+    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    world.config.ledger.kind = LedgerKind::S3;
+    world.config.ledger.connection = Some("far".to_owned());
+    world.config.ledger.bucket = Some("ledger".to_owned());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    for (name, answer, kind) in [
+        (
+            "full",
+            rejection("507 Insufficient Storage", "XMinioStorageFull"),
+            "answers with errors",
+        ),
+        (
+            "failing",
+            rejection("500 Internal Server Error", "InternalError"),
+            "answers with errors",
+        ),
+        (
+            "readonly",
+            rejection("403 Forbidden", "AccessDenied"),
+            "refuses requests",
+        ),
+        (
+            "nowhere",
+            rejection("404 Not Found", "NoSuchBucket"),
+            "refuses requests",
+        ),
+        (
+            "unknown",
+            rejection("501 Not Implemented", "NotImplemented"),
+            "refuses requests",
+        ),
+    ] {
+        line.becomes(Mode::RejectsPuts(answer));
+        let failed = Instant::now();
+        submit(&config, &email_job(name));
+        is_unready(&daemon.http, &format!("(writes) {kind} since")).await;
+        let told = failed.elapsed();
+        let (_, sentences) = ready(&daemon.http).await;
+        assert_eq!(sentences.lines().count(), 1, "{sentences}");
+        // Long enough for a job that would come back later each time.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(world.parked().await, Vec::<String>::new(), "{name}");
+        line.becomes(Mode::Open);
+        let back = Instant::now();
+        is_ready(&daemon.http).await;
+        let is_back = back.elapsed();
+        mailed(&world, name).await;
+        let done = back.elapsed();
+        assert!(
+            told < Duration::from_secs(30)
+                && is_back < Duration::from_secs(8)
+                && done < Duration::from_secs(30),
+            "{name}: told after {told:?}, ready after {is_back:?}, mailed after {done:?}"
+        );
+    }
+    // Idle: a probe finds it.
+    line.becomes(Mode::RejectsPuts(rejection(
+        "403 Forbidden",
+        "AccessDenied",
+    )));
+    is_unready(&daemon.http, "(writes) refuses requests since").await;
+    line.becomes(Mode::Open);
+    is_ready(&daemon.http).await;
+    daemon.stops(&config).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_from_the_stores_is_said_and_its_jobs_come_back_when_it_is_set() {
+    let (world, line) = with_a_line().await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    let ahead = handout::clock::system() + jiff::SignedDuration::from_mins(10);
+    let ahead = ahead.strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let body = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nDate: {ahead}\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    line.becomes(Mode::Says(answer.leak()));
+    submit(&config, &far_job("late"));
+    let words = "(connections.far) has another time than this machine since";
+    is_unready(&daemon.http, words).await;
+    let (_, sentences) = ready(&daemon.http).await;
+    assert!(
+        sentences.contains("set the clock that is wrong (NTP)"),
+        "{sentences}"
+    );
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    line.becomes(Mode::Open);
+    let back = Instant::now();
+    is_ready(&daemon.http).await;
+    mailed(&world, "late").await;
+    assert!(
+        back.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        back.elapsed()
+    );
+    daemon.stops(&config).await;
+}
+
+#[tokio::test]
+async fn a_queue_whose_connections_are_reset_at_their_second_request_is_polled() {
+    let Some(parts) = Parts::or_skip("a_queue_whose_connections_are_reset") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let sqs = sqs_client(&moto);
+    let jobs = make_queue(&sqs, "jobs").await;
+    let upstream = moto.url().trim_start_matches("http://").parse().unwrap();
+    let line = Line::start(upstream).await;
+    let world = World::new().object("a.pdf", "x").configured(|config| {
+        config.queue.kind = QueueKind::Sqs;
+        config.queue.url = Some(jobs.clone());
+        config.queue.endpoint_url = Some(line.url());
+        config.queue.region = Some("eu-west-1".to_owned());
+        // A poll that died with its connection may take the message along for this long.
+        config.queue.visibility_timeout = "30s".parse().unwrap();
+    });
+    let config = world.written();
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    let daemon = Daemon::start(&config, &keys).await;
+    is_ready(&daemon.http).await;
+    // An outage, after which a poll follows a question on the same connection.
+    line.becomes(Mode::Refusing);
+    is_unready(&daemon.http, "/123456789012/jobs cannot be reached since").await;
+    line.becomes(Mode::ResetsSecond);
+    let send = sqs.send_message().queue_url(&jobs);
+    let job = email_job("after").to_string();
+    send.message_body(job).send().await.unwrap();
+    is_ready(&daemon.http).await;
+    mailed(&world, "after").await;
+    daemon.stops(&config).await;
+}
+
+fn rejection(status: &str, code: &str) -> &'static str {
+    let body = format!("<Error><Code>{code}</Code></Error>");
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").leak()
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{CONNECTION, DATE, HeaderValue};
 use hyper::http::request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -77,6 +77,14 @@ impl Service {
             Some(reader) => reader.told(answer, &self.pages),
             None => answer,
         };
+        // hyper dates answers too, but its clock stands still after the system's clock was set back, until that has caught up.
+        // <https://docs.rs/hyper/1/hyper/server/conn/http1/struct.Builder.html#method.auto_date_header>
+        if let Ok(date) =
+            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now())
+            && let Ok(date) = HeaderValue::from_str(&date)
+        {
+            response.headers_mut().insert(DATE, date);
+        }
         let served = place.served();
         if served.is_none() {
             let close = HeaderValue::from_static("close");

@@ -201,7 +201,10 @@ fn judge_transient(step: DialogueStep, meaning: Meaning, reply: &Reply) -> Reply
         // Amazon SES replies so after the end of DATA, with varying texts. As a reply to RCPT it may be about the
         // recipient.
         // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-        _ if reply.code == 454 && step != DialogueStep::Rcpt => ReplyVerdict::TooFast,
+        // As a reply to AUTH it is a temporary failure of the login (RFC 4954, section 6).
+        _ if reply.code == 454 && !matches!(step, DialogueStep::Rcpt | DialogueStep::Auth) => {
+            ReplyVerdict::TooFast
+        }
         _ if reply.code == 421 => ReplyVerdict::Closing,
         _ if !is_about_a_mail(step) => ReplyVerdict::NotNow,
         Meaning::Us => ReplyVerdict::Refuses,

@@ -13,6 +13,10 @@ pub(super) const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The pause after a refusal. An operator has to repair it, and a wrong password must not be repeated every few seconds.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 
+/// The pause after a source of credentials gave none that are valid. It locks no account, and its next answer may be right: a file is
+/// replaced, a session begins.
+const NO_CREDENTIALS_PAUSE: Duration = Duration::from_secs(4);
+
 /// What kind of dependency an edge is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EdgeKind {
@@ -70,13 +74,15 @@ pub enum FailureKind {
     Denied,
     /// A disk without room.
     Full,
+    /// The clock of the service and the clock of this machine differ too much for signed requests and links.
+    ClockSkew,
     /// No failed request: long jobs hold the edge's share of the slots.
     Occupied,
 }
 
 impl FailureKind {
     /// Every kind of a failed request, in the order of the counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Timeout,
         Self::Unreachable,
         Self::ServerError,
@@ -84,6 +90,7 @@ impl FailureKind {
         Self::Refused,
         Self::Denied,
         Self::Full,
+        Self::ClockSkew,
     ];
 
     /// The name in metrics and log lines.
@@ -96,6 +103,7 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::Denied => "denied",
             Self::Full => "full",
+            Self::ClockSkew => "clock_skew",
             Self::Occupied => "occupied",
         }
     }
@@ -109,21 +117,28 @@ impl FailureKind {
             Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
             // A source of credentials is asked one request at a time, and all jobs of its connection wait for it.
             Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
-            Self::Denied | Self::Full => (1, Duration::ZERO),
+            // All keys of the ledger are Handout's own, so that the next request would be rejected too.
+            Self::Refused if matches!(edge, EdgeKind::Ledger) => (1, Duration::ZERO),
+            Self::Denied | Self::Full | Self::ClockSkew => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled | Self::Occupied => (2, Duration::from_secs(10)),
         }
     }
 
     /// How long an edge that is down is not tried after its n-th failure.
-    pub(super) fn pause(self, failures: u32) -> Duration {
+    pub(super) fn pause(self, edge: EdgeKind, failures: u32) -> Duration {
         match self {
-            Self::Refused | Self::Denied => REFUSED_PAUSE,
-            Self::Timeout
+            // No password is repeated there.
+            Self::Refused if edge != EdgeKind::Ledger => REFUSED_PAUSE,
+            Self::Denied if edge == EdgeKind::Credentials => NO_CREDENTIALS_PAUSE,
+            Self::Denied => REFUSED_PAUSE,
+            Self::Refused
+            | Self::Timeout
             | Self::Unreachable
             | Self::ServerError
             | Self::Throttled
             | Self::Full
+            | Self::ClockSkew
             | Self::Occupied => {
                 let doublings = failures.saturating_sub(2).min(8);
                 (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE)
@@ -160,6 +175,7 @@ impl fmt::Display for Outage {
             FailureKind::Refused => "refuses requests",
             FailureKind::Denied => "cannot be used",
             FailureKind::Full => "has no room",
+            FailureKind::ClockSkew => "has another time than this machine",
             FailureKind::Occupied => "is occupied",
         };
         write!(f, "{subject} {what} since {since:.0}")?;

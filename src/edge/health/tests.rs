@@ -409,3 +409,30 @@ fn the_registry_tells_of_those_that_are_down() {
     );
     assert_eq!(edges.iter().count(), 2);
 }
+
+#[test]
+fn the_outage_of_a_whole_dependency_is_reported_once() {
+    let whole = Edge::new(EdgeKind::Ledger, "ledger", "the ledger in s3://books/");
+    let writes = whole.part("writes");
+    let edges = Edges::from_iter([whole.clone(), writes.clone()]);
+    let troubles = || {
+        let troubles = edges.troubles().into_iter();
+        troubles.map(|outage| outage.edge).collect::<Vec<_>>()
+    };
+    writes.failed(FailureKind::Refused, "status 403");
+    assert_eq!(troubles(), ["ledger:writes"]);
+    assert!(
+        edges.troubles()[0]
+            .to_string()
+            .starts_with("the ledger in s3://books/ (writes) refuses requests since")
+    );
+    for _ in 0..2 {
+        whole.failed(FailureKind::Unreachable, "");
+    }
+    assert_eq!(troubles(), ["ledger:ledger"]);
+    assert!(writes.outage().is_some(), "jobs wait for it all the same");
+    whole.answered();
+    assert_eq!(troubles(), ["ledger:writes"]);
+    writes.answered();
+    assert_eq!(troubles(), Vec::<String>::new());
+}

@@ -9,9 +9,10 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use jiff::SignedDuration;
 use tokio::time::{Instant, Sleep};
 
-use super::judge::{AskedRequest, Judge, Says};
+use super::judge::{AskedRequest, Judge, Says, is_unmet};
 use super::{ANY, EdgeClient, FLOOR_RATE, HttpAttempt};
 use crate::bounds::MAX_ANSWER_TIME;
 use crate::edge::health::{Edge, FailureKind, Request};
@@ -108,6 +109,8 @@ pub(super) struct AttemptReport {
     pub(super) client: EdgeClient,
     pub(super) attempt: HttpAttempt,
     pub(super) says: Says,
+    /// How far the service's clock is ahead of ours, if it is too far.
+    pub(super) clock_skew: Option<SignedDuration>,
     /// The pause that the edge asks for.
     pub(super) left_alone: Duration,
     pub(super) asked: AskedRequest,
@@ -157,6 +160,7 @@ impl Receiving {
             client,
             attempt,
             says,
+            clock_skew,
             left_alone,
             asked,
             ..
@@ -167,9 +171,19 @@ impl Receiving {
         if failure.is_none() {
             client.edge.iter().for_each(|edge| edge.replied(ANY));
         }
+        if let (None, Some(edge), Some(skew)) = (failure, &client.edge, clock_skew) {
+            match asked.names_a_key {
+                // A proxy may repeat an old answer for one key.
+                true => edge.doubted(FailureKind::ClockSkew),
+                false => edge.failed(FailureKind::ClockSkew, &words_of_skew(skew)),
+            }
+            return;
+        }
         match (failure, &client.edge) {
             (Some((kind, words)), _) => client.failed(attempt, asked.names_a_key, kind, words),
             (None, Some(edge)) => match says.with_code(&self.judge, asked) {
+                // An outage of writes ends with a write.
+                Says::Well if is_unmet(&self.judge, asked) && edge.is_failing() => {}
                 Says::Well if asked.is_probe => edge.probe_answered(),
                 Says::Well => edge.answered(),
                 Says::Denied => edge.denied(asked.is_probe, &self.judge.words()),
@@ -204,6 +218,17 @@ impl Receiving {
             None => Ok(()),
         }
     }
+}
+
+fn words_of_skew(skew: SignedDuration) -> String {
+    let direction = match skew.is_negative() {
+        true => "behind",
+        false => "ahead of",
+    };
+    format!(
+        "its clock is {} s {direction} this machine's: set the clock that is wrong (NTP)",
+        skew.unsigned_abs().as_secs()
+    )
 }
 
 impl Body for Receiving {

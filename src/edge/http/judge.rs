@@ -2,7 +2,7 @@
 
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
-use super::RequestTerms;
+use super::{KeyOrigin, RequestTerms};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::edge::answer::{element, is_unknown_request};
 use crate::edge::health::FailureKind;
@@ -24,10 +24,21 @@ pub(super) struct AskedRequest {
     pub(super) names_a_key: bool,
     /// Whether objects or their versions are listed.
     pub(super) is_listing: bool,
+    /// Whether it reads or writes a record of the ledger, whose key is Handout's own.
+    pub(super) of_ledger: Option<LedgerAccess>,
+}
+
+/// How a request uses the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LedgerAccess {
+    Read,
+    Write,
+    /// A write under a condition, which 412 answers if it does not hold.
+    ConditionalWrite,
 }
 
 impl AskedRequest {
-    pub(super) fn by(request: &HttpRequest) -> Self {
+    pub(super) fn by(request: &HttpRequest, keys: KeyOrigin) -> Self {
         let terms = RequestTerms::of(request);
         Self {
             is_head: request.method() == "HEAD",
@@ -35,8 +46,18 @@ impl AskedRequest {
             is_probe: terms.is_probe,
             names_a_key: terms.names_a_key,
             is_listing: request.method() == "GET" && is_listing(request.uri()),
+            of_ledger: (keys == KeyOrigin::OfLedger).then_some(match request.method() {
+                "PUT" if is_conditional(request) => LedgerAccess::ConditionalWrite,
+                "PUT" => LedgerAccess::Write,
+                _ => LedgerAccess::Read,
+            }),
         }
     }
+}
+
+fn is_conditional(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.contains_key("if-none-match") || headers.contains_key("if-match")
 }
 
 /// Whether a URL asks for a listing: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>,
@@ -193,6 +214,20 @@ impl Judge {
         is_cut.then(|| NoListing("the end of the listing is missing".to_owned()))
     }
 
+    /// Whether the answer rejects a request for a reason that is neither the bucket, nor the credentials, nor the configured region.
+    fn rejects_plainly(&self) -> bool {
+        const OF_CONFIGURATION: [&str; 4] = [
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+            "InvalidBucketName",
+            "PermanentRedirect",
+        ];
+        let code = self.code().unwrap_or_default();
+        matches!(self.status, 400 | 405 | 501)
+            && kind_of_code(code).is_none_or(|kind| kind == ErrorKind::Rejected)
+            && !OF_CONFIGURATION.contains(&code)
+    }
+
     /// Whether the store says that its disk is full, which no probe finds: <https://www.rfc-editor.org/rfc/rfc4918#section-11.5>
     pub(super) const fn is_of_the_disk(&self) -> bool {
         self.status == 507
@@ -292,6 +327,11 @@ fn root(text: &[u8]) -> &[u8] {
     rest.strip_prefix(b"<").map_or(b"", local_name)
 }
 
+/// Whether the answer says that a condition does not hold. It does not show that a write would succeed.
+pub(super) fn is_unmet(judge: &Judge, asked: AskedRequest) -> bool {
+    judge.status == 412 && asked.of_ledger == Some(LedgerAccess::ConditionalWrite)
+}
+
 /// What a complete answer says about its edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Says {
@@ -326,9 +366,37 @@ impl Says {
         match kind_of_code(code) {
             Some(ErrorKind::Throttled) => Self::Unwell(FailureKind::Throttled),
             Some(ErrorKind::Failed) if !is_of_object => Self::Unwell(FailureKind::ServerError),
+            _ if self.rejects_ledger(judge, asked) => Self::Unwell(FailureKind::Refused),
             Some(ErrorKind::Denied) if !is_of_object => Self::Denied,
+            // A plain request that every S3 serves, of a bucket that a rule names.
+            _ if asked.is_probe && judge.rejects_plainly() => {
+                Self::Unwell(FailureKind::ServerError)
+            }
             _ if judge.lacks_listing().is_some() => Self::Unwell(FailureKind::ServerError),
             _ => self,
+        }
+    }
+}
+
+impl Says {
+    /// Whether the answer rejects a request of the ledger, whose keys and bodies are Handout's own: each further request of the same
+    /// kind would be rejected too. A denial of reads is counted apart: see [`Edge::denied`](crate::edge::health::Edge::denied).
+    fn rejects_ledger(self, judge: &Judge, asked: AskedRequest) -> bool {
+        let code = judge.code().unwrap_or_default();
+        match (asked.of_ledger, judge.status) {
+            (None, _) | (Some(_), ..300) => false,
+            (Some(_), _) if matches!(self, Self::Unwell(_)) => false,
+            // A condition that does not hold, and a concurrent write of the same record.
+            (Some(LedgerAccess::Write | LedgerAccess::ConditionalWrite), 409) => {
+                !OF_OBJECT.contains(&code)
+            }
+            (Some(LedgerAccess::ConditionalWrite), 412) => false,
+            (Some(LedgerAccess::Write | LedgerAccess::ConditionalWrite), _) => true,
+            // No record has this key.
+            (Some(LedgerAccess::Read), 404) => !matches!(code, "NoSuchKey" | "NotFound"),
+            (Some(LedgerAccess::Read), _) => {
+                self != Self::Denied && kind_of_code(code) != Some(ErrorKind::Denied)
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of the deadlines of bodies, of whose an answer is, and of what an edge is told.
 
-use super::judge::is_listing;
+use super::judge::{LedgerAccess, is_listing};
 use super::*;
 use crate::edge::health::EdgeKind;
 use futures_util::StreamExt;
@@ -17,12 +17,14 @@ const GET: AskedRequest = AskedRequest {
     is_probe: false,
     names_a_key: false,
     is_listing: false,
+    of_ledger: None,
 };
 
 fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
     let client = EdgeClient {
         edge: Some(edge.clone()),
         egress: Egress::default(),
+        keys: KeyOrigin::OfJobs,
         pool: Arc::default(),
     };
     Receiving::new(
@@ -34,6 +36,7 @@ fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
             client,
             attempt: (0, Instant::now()),
             says: Says::Well,
+            clock_skew: None,
             left_alone: Duration::ZERO,
             asked: GET,
         },
@@ -85,6 +88,7 @@ async fn a_connection_that_breaks_under_a_request_that_names_a_key_is_no_news_of
         let client = EdgeClient {
             edge: Some(edge.clone()),
             egress: Egress::default(),
+            keys: KeyOrigin::OfJobs,
             pool: Arc::default(),
         };
         let mut request = HttpRequest::get(url.as_str()).unwrap();
@@ -302,6 +306,66 @@ async fn what_may_be_the_fault_of_a_key_or_a_prefix_is_a_doubt_and_no_outage() {
         tokio::time::sleep(Duration::from_secs(4)).await;
     }
     assert!(edge.outage().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_rejects_a_request_of_the_ledger_is_down_at_once() {
+    const READ: AskedRequest = AskedRequest {
+        of_ledger: Some(LedgerAccess::Read),
+        ..GET
+    };
+    const WRITE: AskedRequest = AskedRequest {
+        of_ledger: Some(LedgerAccess::ConditionalWrite),
+        ..GET
+    };
+    const REPEAT: AskedRequest = AskedRequest {
+        of_ledger: Some(LedgerAccess::Write),
+        ..GET
+    };
+    for (asked, status, code, outage) in [
+        (WRITE, 400, "InvalidRequest", Some(FailureKind::Refused)),
+        (WRITE, 403, "AccessDenied", Some(FailureKind::Refused)),
+        (WRITE, 404, "NoSuchBucket", Some(FailureKind::Refused)),
+        (WRITE, 405, "MethodNotAllowed", Some(FailureKind::Refused)),
+        (
+            WRITE,
+            409,
+            "BucketAlreadyExists",
+            Some(FailureKind::Refused),
+        ),
+        (WRITE, 501, "NotImplemented", Some(FailureKind::Refused)),
+        (WRITE, 409, "ConditionalRequestConflict", None),
+        (WRITE, 412, "PreconditionFailed", None),
+        (
+            REPEAT,
+            412,
+            "PreconditionFailed",
+            Some(FailureKind::Refused),
+        ),
+        (READ, 404, "NoSuchKey", None),
+        (READ, 404, "NoSuchBucket", Some(FailureKind::Refused)),
+        (READ, 400, "InvalidRequest", Some(FailureKind::Refused)),
+        // Denials of reads are counted, since a key that does not exist is denied to credentials that may not list.
+        (READ, 403, "AccessDenied", None),
+        (READ, 400, "ExpiredToken", None),
+        // The keys of jobs are not Handout's own.
+        (GET, 404, "NoSuchBucket", None),
+        (GET, 501, "NotImplemented", None),
+    ] {
+        let edge = Edge::new(EdgeKind::Ledger, "ledger", "the ledger");
+        let body = format!("<Error><Code>{code}</Code></Error>").leak();
+        judged_as(asked, status, body, &edge).await.unwrap();
+        let seen = edge.outage().map(|outage| outage.kind);
+        assert_eq!(seen, outage, "{asked:?} {status} {code}");
+        if outage.is_some() {
+            let unmet = "<Error><Code>PreconditionFailed</Code></Error>";
+            judged_as(WRITE, 412, unmet, &edge).await.unwrap();
+            assert!(edge.outage().is_some(), "only a write ends it");
+        }
+        // Passwords are not repeated here: it is tried again soon.
+        let left = edge.outage().map_or(Duration::ZERO, |outage| outage.left);
+        assert!(left <= Duration::from_secs(2), "{left:?}");
+    }
 }
 
 /// A body whose connection ends in the middle.
@@ -535,6 +599,7 @@ async fn a_request_that_began_during_an_outage_is_made_again_soon_after_it() {
         let client = EdgeClient {
             edge: Some(edge.clone()),
             egress: Egress::default(),
+            keys: KeyOrigin::OfJobs,
             pool: Arc::default(),
         };
         let mut request = HttpRequest::get(url.as_str()).unwrap();
@@ -550,5 +615,40 @@ async fn a_request_that_began_during_an_outage_is_made_again_soon_after_it() {
         assert!(answer.unwrap_err().is_timeout());
         let took = began.elapsed().as_secs();
         assert_eq!(took, expected, "{is_failing} {names_a_key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_whose_clock_is_far_from_ours_is_down_until_the_clocks_agree() {
+    let now: Timestamp = "2026-11-29T12:00:00Z".parse().unwrap();
+    let skew = |date: &str| {
+        let mut answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+        answer.headers_mut().insert("date", date.to_owned());
+        clock_skew(&answer, now).map(|skew| skew.as_secs())
+    };
+    assert_eq!(skew("Sun, 29 Nov 2026 12:04:59 GMT"), None);
+    assert_eq!(skew("Sun, 29 Nov 2026 12:10:00 GMT"), Some(600));
+    assert_eq!(skew("Sun, 29 Nov 2026 11:50:00 GMT"), Some(-600));
+    assert_eq!(skew("yesterday"), None);
+    for names_a_key in [false, true] {
+        let edge = edge();
+        let answer = async |skew: Option<i64>| {
+            let mut receiving = receiving(SdkBody::from("ok"), &edge);
+            let report = receiving.report.as_mut().unwrap();
+            report.clock_skew = skew.map(SignedDuration::from_secs);
+            report.asked.names_a_key = names_a_key;
+            receiving.collect().await.unwrap();
+        };
+        answer(Some(-600)).await;
+        let outage = edge.outage().map(|outage| outage.to_string());
+        assert_eq!(outage.is_some(), !names_a_key, "{outage:?}");
+        assert_eq!(edge.take_doubt(), names_a_key);
+        if let Some(outage) = outage {
+            let words =
+                "its clock is 600 s behind this machine's: set the clock that is wrong (NTP)";
+            assert!(outage.ends_with(words), "{outage}");
+        }
+        answer(None).await;
+        assert_eq!(edge.outage(), None);
     }
 }

@@ -84,6 +84,7 @@ impl WebClient {
         Self(EdgeClient {
             edge: None,
             egress,
+            keys: super::KeyOrigin::OfJobs,
             pool: Default::default(),
         })
     }

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::gathering::natural;
+use std::time::Duration;
+
 use super::*;
 use crate::bounds::MAX_LEFT_OUT;
 use crate::job::glob;

@@ -25,6 +25,10 @@ pub(crate) enum Mode {
     BodySilent,
     /// Each request gets this answer, like from a load balancer without a backend.
     Says(&'static str),
+    /// Each PUT gets this answer, and all else is forwarded.
+    RejectsPuts(&'static str),
+    /// The second request of each connection gets a reset, as from a firewall that forgets connections at once.
+    ResetsSecond,
 }
 
 /// A running proxy; it ends with the test.
@@ -87,7 +91,8 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
             }
             return;
         }
-        Mode::Open | Mode::Slow => {}
+        Mode::ResetsSecond => return reset_at_second(near, upstream).await,
+        Mode::Open | Mode::Slow | Mode::RejectsPuts(_) => {}
     }
     let Ok(far) = TcpStream::connect(upstream).await else {
         return;
@@ -97,13 +102,20 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
     let both = async {
         tokio::join!(
             async {
-                drop(tokio::io::copy(&mut near_in, &mut far_out).await);
+                if let Mode::RejectsPuts(_) = now {
+                    pass_until_a_put(&mut near_in, &mut far_out).await;
+                } else {
+                    drop(tokio::io::copy(&mut near_in, &mut far_out).await);
+                }
                 drop(far_out.shutdown().await);
             },
             async {
                 match now {
                     Mode::Slow => trickle(&mut far_in, &mut near_out).await,
                     _ => drop(tokio::io::copy(&mut far_in, &mut near_out).await),
+                }
+                if let Mode::RejectsPuts(answer) = now {
+                    drop(near_out.write_all(answer.as_bytes()).await);
                 }
                 drop(near_out.shutdown().await);
             }
@@ -121,6 +133,43 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
     if became == Mode::Silent {
         hold(near_in.reunite(near_out).expect("they are of one stream")).await;
     }
+}
+
+/// Forwards until a client that has had an answer sends more, and resets the connection then.
+async fn reset_at_second(mut near: TcpStream, upstream: SocketAddr) {
+    let Ok(mut far) = TcpStream::connect(upstream).await else {
+        return;
+    };
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut had_an_answer = false;
+    loop {
+        let is_forwarded = tokio::select! {
+            read = near.read(&mut asked) => match read {
+                Ok(read @ 1..) if !had_an_answer => far.write_all(&asked[..read]).await,
+                // Without lingering a socket is closed by a reset.
+                Ok(_) | Err(_) => break drop(near.set_zero_linger()),
+            },
+            read = far.read(&mut answered) => match read {
+                Ok(read @ 1..) => {
+                    had_an_answer = true;
+                    near.write_all(&answered[..read]).await
+                }
+                Ok(_) | Err(_) => break,
+            },
+        };
+        if is_forwarded.is_err() {
+            break;
+        }
+    }
+}
+
+/// Forwards requests until a PUT begins, of which nothing is forwarded.
+async fn pass_until_a_put(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
+    let mut some = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut some).await
+        && !some.starts_with(b"PUT ")
+        && to.write_all(&some[..read]).await.is_ok()
+    {}
 }
 
 async fn trickle(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
