@@ -200,7 +200,7 @@ pub(super) fn user_agent(headers: &HeaderMap) -> &str {
 }
 
 /// Whether a POST was sent by a page of the portal. `Sec-Fetch-Site` decides where it is sent; older browsers send `Origin`;
-/// a program sends neither, and has no cookie of somebody else's browser to misuse.
+/// a program sends neither, and has no cookie of another browser to misuse.
 pub(super) fn is_own_post(headers: &HeaderMap, own_origin: &str) -> bool {
     match RequestSigns::of(headers).site {
         Some(FetchSite::SameOrigin) => true,
