@@ -248,11 +248,6 @@ impl S3Store {
     async fn answers(&self, bucket: &Bucket) -> Result<(), StoreError> {
         match self.probe(bucket).await {
             Err(error) if error.fact.may_pass() => Err(error),
-            // It rejects a plain request as well, so that the name is not the cause.
-            Err(error) if error.fact == ErrorKind::Rejected => Err(EdgeError {
-                fact: ErrorKind::Failed,
-                ..error
-            }),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -409,9 +404,7 @@ impl ObjectStore for S3Store {
                 self.answers(bucket).await?;
                 list().await.map_err(refused_for_a_name)
             }
-            Err(error) if error.has_failed_at_name() || error.fact == ErrorKind::Rejected => {
-                self.answers(bucket).await.and(Err(error))
-            }
+            Err(error) if error.has_failed_at_name() => self.answers(bucket).await.and(Err(error)),
             answer => answer,
         }
     }
@@ -435,9 +428,7 @@ impl ObjectStore for S3Store {
                 self.answers(bucket).await?;
                 head().await.map_err(refused_for_a_name)
             }
-            Err(error) if error.has_failed_at_name() || error.fact == ErrorKind::Rejected => {
-                self.answers(bucket).await.and(Err(error))
-            }
+            Err(error) if error.has_failed_at_name() => self.answers(bucket).await.and(Err(error)),
             answer => answer,
         }
     }

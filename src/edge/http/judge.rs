@@ -214,20 +214,6 @@ impl Judge {
         is_cut.then(|| NoListing("the end of the listing is missing".to_owned()))
     }
 
-    /// Whether the answer rejects a request for a reason that is neither the bucket, nor the credentials, nor the configured region.
-    fn rejects_plainly(&self) -> bool {
-        const OF_CONFIGURATION: [&str; 4] = [
-            "AuthorizationHeaderMalformed",
-            "IllegalLocationConstraintException",
-            "InvalidBucketName",
-            "PermanentRedirect",
-        ];
-        let code = self.code().unwrap_or_default();
-        matches!(self.status, 400 | 405 | 501)
-            && kind_of_code(code).is_none_or(|kind| kind == ErrorKind::Rejected)
-            && !OF_CONFIGURATION.contains(&code)
-    }
-
     /// Whether the store says that its disk is full, which no probe finds: <https://www.rfc-editor.org/rfc/rfc4918#section-11.5>
     pub(super) const fn is_of_the_disk(&self) -> bool {
         self.status == 507
@@ -368,10 +354,6 @@ impl Says {
             Some(ErrorKind::Failed) if !is_of_object => Self::Unwell(FailureKind::ServerError),
             _ if self.rejects_ledger(judge, asked) => Self::Unwell(FailureKind::Refused),
             Some(ErrorKind::Denied) if !is_of_object => Self::Denied,
-            // A plain request that every S3 serves, of a bucket that a rule names.
-            _ if asked.is_probe && judge.rejects_plainly() => {
-                Self::Unwell(FailureKind::ServerError)
-            }
             _ if judge.lacks_listing().is_some() => Self::Unwell(FailureKind::ServerError),
             _ => self,
         }
