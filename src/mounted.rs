@@ -77,8 +77,10 @@ pub fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     })
 }
 
-/// Runs a step of work on a file system on a blocking thread, for at most ten seconds. It continues there after that, and further
-/// steps on the same place fail at once until it has ended, so that a mount whose server is gone keeps few threads.
+/// Runs a step of work on a file system on a blocking thread, for at most ten seconds.
+///
+/// It continues there after that, and further steps on the same place fail at once until it has ended, so that a mount whose
+/// server is gone keeps few threads.
 ///
 /// # Errors
 /// The work failed; [`io::ErrorKind::TimedOut`] if it took too long.

@@ -314,7 +314,7 @@ async fn staged(bench: &Bench, objects: u64) {
         let batch = costs.of("record, durably", recording).await.unwrap();
         let rendering = async { gallery.push(&batch, &Pictures::default()) };
         let pages = costs.of("render pages", rendering).await.unwrap();
-        let listed = async { draft.append(manifest.push(&batch)) };
+        let listed = draft.append(manifest.push(&batch).to_vec());
         costs.of("write the list", listed).await.unwrap();
         for page in pages {
             if number == 1 {

@@ -362,15 +362,6 @@ impl S3Ledger {
             EdgeError::new(self.action("read", key), ErrorKind::Unreachable, error)
         })?;
         let bytes = bytes.to_vec();
-        // No record is empty, so the store has lost its bytes on the way; the job can be done when it gives them.
-        if bytes.is_empty() {
-            let reason = "the answer has no bytes, and no record is empty";
-            return Err(EdgeError::new(
-                self.action("read", key),
-                ErrorKind::Failed,
-                reason,
-            ));
-        }
         Ok(Some(Found {
             bytes,
             tag,
@@ -675,6 +666,12 @@ impl Leases for S3Ledger {
 }
 
 fn read_json<T: DeserializeOwned>(key: &str, found: &Found) -> Result<T, LedgerError> {
+    // No record is empty, so the store has lost its bytes on the way; the job can be done when it gives them.
+    if found.bytes.is_empty() {
+        let action = format!("read the ledger's {key}");
+        let reason = "the answer has no bytes, and no record is empty";
+        return Err(EdgeError::new(action, ErrorKind::Failed, reason).into());
+    }
     serde_json::from_slice(&found.bytes).map_err(|_| LedgerError::Unreadable {
         key: key.to_owned(),
     })
