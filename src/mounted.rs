@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use directory::read_mounted;
@@ -107,23 +108,37 @@ async fn work_within<T: Send + 'static>(
     if stuck().contains(place) {
         return Err(late());
     }
-    let path = place.to_owned();
+    let working_at = WorkingAt {
+        place: place.to_owned(),
+        has_ended: Arc::default(),
+    };
+    let has_ended = Arc::clone(&working_at.has_ended);
     let working = tokio::task::spawn_blocking(move || {
-        let done = work();
-        stuck().remove(&path);
-        done
+        let _working_at = working_at;
+        work()
     });
-    let mut working = std::pin::pin!(working);
-    match tokio::time::timeout(patience, working.as_mut()).await {
-        Ok(done) => done.unwrap_or_else(|error| Err(io::Error::other(error))),
-        Err(_) => {
-            let mut stuck = stuck();
-            // It ends after it has removed the place, so that the place does not stay for ever.
-            if !working.is_finished() {
-                stuck.insert(place.to_owned());
-            }
-            Err(late())
-        }
+    if let Ok(done) = tokio::time::timeout(patience, working).await {
+        return done.unwrap_or_else(|error| Err(io::Error::other(error)));
+    }
+    let mut stuck = stuck();
+    if !has_ended.load(Ordering::Relaxed) {
+        stuck.insert(place.to_owned());
+    }
+    Err(late())
+}
+
+/// Work at a place, until this is dropped; also if the work panics.
+struct WorkingAt {
+    place: PathBuf,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Drop for WorkingAt {
+    fn drop(&mut self) {
+        // Both under the lock, so that a place whose work has ended is not inserted after it was removed.
+        let mut stuck = stuck();
+        stuck.remove(&self.place);
+        self.has_ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -132,7 +147,7 @@ fn stuck() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 }
 
 /// Reads a file on a thread of its own, since a read of a file cannot be cancelled.
-fn in_time<T: Send + 'static>(
+pub(crate) fn in_time<T: Send + 'static>(
     path: &Path,
     patience: Duration,
     read: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
@@ -219,5 +234,27 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(read_text(&path).unwrap(), "text");
+    }
+
+    #[tokio::test]
+    async fn work_that_hangs_keeps_one_thread_of_its_place_until_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let (comes, waits) = mpsc::channel::<()>();
+        let patience = Duration::from_millis(50);
+        let hangs = work_within(dir.path(), patience, move || {
+            waits.recv().ok();
+            Ok(())
+        });
+        let kind = |done: io::Result<()>| done.unwrap_err().kind();
+        assert_eq!(kind(hangs.await), io::ErrorKind::TimedOut);
+        let again = work_within(dir.path(), patience, || panic!("it must not begin"));
+        assert_eq!(kind(again.await), io::ErrorKind::TimedOut);
+        drop(comes);
+        while work_in_time(dir.path(), || Ok(())).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let panics = work_in_time(dir.path(), || panic!("as a bug would"));
+        assert_eq!(kind(panics.await), io::ErrorKind::Other);
+        assert!(!stuck().contains(dir.path()));
     }
 }

@@ -307,11 +307,10 @@ impl PortalAccess {
         evidence: &OpenEvidence<'_>,
         now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let visitor = self.visitors.fields(evidence, Some(session), false, now);
+        let fields = self.session_fields(&session.rid, Some(session), evidence, now);
         let line = lines::signed_in(&SessionFields {
-            rid: &session.rid,
             expires_at: Some(session.ends),
-            visitor: visitor.await,
+            ..fields.await
         });
         self.append(line).await
     }
@@ -323,12 +322,8 @@ impl PortalAccess {
         evidence: &OpenEvidence<'_>,
         now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let visitor = self.visitors.fields(evidence, Some(session), false, now);
-        let line = lines::signed_out(&SessionFields {
-            rid: &session.rid,
-            expires_at: None,
-            visitor: visitor.await,
-        });
+        let fields = self.session_fields(&session.rid, Some(session), evidence, now);
+        let line = lines::signed_out(&fields.await);
         self.append(line).await
     }
 
@@ -339,13 +334,22 @@ impl PortalAccess {
         evidence: &OpenEvidence<'_>,
         now: Timestamp,
     ) -> Result<(), AccessRefusal> {
-        let visitor = self.visitors.fields(evidence, None, false, now);
-        let line = lines::code(&SessionFields {
+        let line = lines::code(&self.session_fields(rid, None, evidence, now).await);
+        self.append(line).await
+    }
+
+    async fn session_fields<'a>(
+        &self,
+        rid: &'a str,
+        session: Option<&ReaderSession>,
+        evidence: &OpenEvidence<'_>,
+        now: Timestamp,
+    ) -> SessionFields<'a> {
+        SessionFields {
             rid,
             expires_at: None,
-            visitor: visitor.await,
-        });
-        self.append(line).await
+            visitor: self.visitors.fields(evidence, session, false, now).await,
+        }
     }
 
     /// Records that a link did not open, at most once a minute for each link. Forged tokens and outages have no line.

@@ -28,9 +28,6 @@ pub struct VisitorFields {
     /// The `Sec-Purpose`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
-    /// How many networks asked for the link within two seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub networks_2s: Option<u32>,
     /// Whether a part of the object was asked for.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub range: bool,

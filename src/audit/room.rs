@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::mounted::in_time;
 use crate::quantity::Size;
 
 /// How long a measurement counts.
@@ -21,27 +22,21 @@ const SILENT: Duration = Duration::from_secs(10);
 
 /// The disk under a directory, and how much of it must be free. Clones share the measurements.
 ///
-/// The directory may be on a mount whose server is gone, where `statvfs` does not return. So it is measured on a thread of its own,
-/// and no caller waits for it.
+/// The directory may be on a mount whose server is gone, where `statvfs` does not return. So no caller waits for it.
 #[derive(Debug, Clone)]
 pub struct DiskRoom {
-    min_free: Size,
-    shared: Arc<SharedRoom>,
-}
-
-#[derive(Debug)]
-struct SharedRoom {
     dir: PathBuf,
-    measured: Mutex<Measured>,
-    has_ended: Condvar,
+    min_free: Size,
+    measured: Arc<Mutex<Measured>>,
 }
 
 #[derive(Debug, Default)]
 struct Measured {
-    /// The free space in bytes, and when it was measured; `None` of bytes if the disk gave an error.
-    last: Option<(Option<u64>, Instant)>,
-    /// Since when a measurement is under way.
-    since: Option<Instant>,
+    /// The free space in bytes; `None` if the disk gave an error.
+    free: Option<u64>,
+    at: Option<Instant>,
+    /// Since when the disk does not answer.
+    silent_since: Option<Instant>,
 }
 
 /// Why no message can be received.
@@ -90,12 +85,9 @@ impl DiskRoom {
     /// Checks the disk under `dir`.
     pub fn new(dir: &Path, min_free: Size) -> Self {
         Self {
+            dir: dir.to_owned(),
             min_free,
-            shared: Arc::new(SharedRoom {
-                dir: dir.to_owned(),
-                measured: Mutex::default(),
-                has_ended: Condvar::new(),
-            }),
+            measured: Arc::default(),
         }
     }
 
@@ -104,65 +96,47 @@ impl DiskRoom {
     /// # Errors
     /// The disk is nearly full, or has not answered for ten seconds.
     pub fn check(&self) -> Result<(), DiskTrouble> {
-        let dir = || self.shared.dir.clone();
-        match self.shared.free_bytes() {
-            Err(DiskIsSilent) => Err(DiskTrouble::Silent { dir: dir() }),
-            Ok(Some(free)) if free < self.min_free.as_bytes() => Err(DiskTrouble::NearlyFull {
-                dir: dir(),
+        self.check_by(measure)
+    }
+
+    fn check_by(
+        &self,
+        measure: impl FnOnce(&Path) -> io::Result<u64> + Send + 'static,
+    ) -> Result<(), DiskTrouble> {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = measured.at.is_some_and(|at| at.elapsed() < COUNTS_FOR);
+        if !is_recent {
+            match in_time(&self.dir, WAITED_FOR, measure) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    let since = *measured.silent_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= SILENT {
+                        let dir = self.dir.clone();
+                        return Err(DiskTrouble::Silent { dir });
+                    }
+                }
+                answer => {
+                    *measured = Measured {
+                        free: answer.ok(),
+                        at: Some(Instant::now()),
+                        silent_since: None,
+                    };
+                }
+            }
+        }
+        match measured.free {
+            Some(free) if free < self.min_free.as_bytes() => Err(DiskTrouble::NearlyFull {
+                dir: self.dir.clone(),
                 free,
                 min_free: self.min_free,
             }),
-            Ok(_) => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 
     /// Whether a number of bytes may fit. An error of the disk is ignored here and found by the next write. The caller may wait for
     /// the disk, since it writes to it next.
     pub(super) fn has(&self, bytes: u64) -> bool {
-        measure(&self.shared.dir).map_or(true, |free| free >= bytes)
-    }
-}
-
-/// The disk has not answered for [`SILENT`].
-struct DiskIsSilent;
-
-impl SharedRoom {
-    fn measured(&self) -> MutexGuard<'_, Measured> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The free space; `None` if it is not known.
-    fn free_bytes(self: &Arc<Self>) -> Result<Option<u64>, DiskIsSilent> {
-        let mut measured = self.measured();
-        if let Some((free, at)) = measured.last
-            && at.elapsed() < COUNTS_FOR
-        {
-            return Ok(free);
-        }
-        if measured.since.is_none() {
-            let shared = Arc::clone(self);
-            let measuring = std::thread::Builder::new().name("disk-room".to_owned());
-            let is_begun = measuring.spawn(move || shared.end(measure(&shared.dir).ok()));
-            // Without a thread the last measurement counts, and the next caller tries again.
-            measured.since = is_begun.ok().map(|_| Instant::now());
-        }
-        let is_under_way = |measured: &mut Measured| measured.since.is_some();
-        let waited = self
-            .has_ended
-            .wait_timeout_while(measured, WAITED_FOR, is_under_way);
-        let (measured, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match measured.since {
-            Some(since) if since.elapsed() >= SILENT => Err(DiskIsSilent),
-            Some(_) | None => Ok(measured.last.and_then(|(free, _)| free)),
-        }
-    }
-
-    fn end(&self, free: Option<u64>) {
-        let mut measured = self.measured();
-        measured.last = Some((free, Instant::now()));
-        measured.since = None;
-        drop(measured);
-        self.has_ended.notify_all();
+        measure(&self.dir).map_or(true, |free| free >= bytes)
     }
 }
 
@@ -174,6 +148,8 @@ fn measure(dir: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -181,8 +157,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let room = |min_free: &str| DiskRoom::new(dir.path(), min_free.parse().unwrap());
         assert_eq!(room("1KB").check(), Ok(()));
+        // A measurement that took longer than a caller waits counts later.
         let full = room("8000000GB");
-        // A measurement that took longer than a caller waits counts at the next call.
         let error = (0..500).find_map(|_| full.check().err()).unwrap();
         let error = error.to_string();
         assert!(error.contains("audit.min_free is 8000000GB"), "{error}");
@@ -190,18 +166,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_does_not_answer_keeps_no_caller_and_is_told() {
-        let room = DiskRoom::new(Path::new("/srv/audit"), "1KB".parse().unwrap());
-        // As if statvfs had begun and did not return.
-        room.shared.measured().since = Some(Instant::now());
-        assert_eq!(room.check(), Ok(()));
+        let dir = tempfile::tempdir().unwrap();
+        let room = DiskRoom::new(dir.path(), "1KB".parse().unwrap());
+        let (comes, waits) = mpsc::channel::<()>();
+        let hangs = room.check_by(move |_| {
+            waits.recv().ok();
+            Ok(0)
+        });
+        assert_eq!(hangs, Ok(()));
         tokio::time::advance(SILENT).await;
         let trouble = room.check().unwrap_err().to_string();
-        assert!(
-            trouble
-                .starts_with("the disk of the audit log in /srv/audit has not answered for 10 s"),
-            "{trouble}"
-        );
-        room.shared.end(Some(1_000_000));
-        assert_eq!(room.check(), Ok(()));
+        assert!(trouble.contains(" has not answered for 10 s"), "{trouble}");
+        drop(comes);
+        // It ends on its own thread.
+        let is_told = |_| {
+            std::thread::yield_now();
+            room.check().is_ok()
+        };
+        assert!((0..1_000_000).any(is_told));
     }
 }

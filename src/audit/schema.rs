@@ -79,7 +79,6 @@ fn field(name: &str) -> Value {
         "after_page_ms" => count("How long after its page the button was pressed, in ms."),
         "sec_fetch" => text("The headers Sec-Fetch-Site, -Mode, -Dest and -User."),
         "purpose" => text("The header Sec-Purpose."),
-        "networks_2s" => count("How many networks asked for the link within two seconds."),
         "range" => {
             json!({ "type": "boolean", "description": "Whether a part of the object was asked for." })
         }
@@ -150,22 +149,6 @@ const VISITOR: &[&str] = &[
     "after_page_ms",
     "sec_fetch",
     "purpose",
-    "networks_2s",
-    "range",
-    "net",
-    "ua",
-];
-
-/// The optional fields of the end of a session.
-const SIGNED_OUT: &[&str] = &[
-    "expires_at",
-    "signed_in",
-    "sid",
-    "reader",
-    "after_page_ms",
-    "sec_fetch",
-    "purpose",
-    "networks_2s",
     "range",
     "net",
     "ua",
@@ -232,7 +215,6 @@ const EVENTS: [Event; 20] = [
             "reader",
             "sec_fetch",
             "purpose",
-            "networks_2s",
             "range",
             "after_page_ms",
             "net",
@@ -284,7 +266,7 @@ const EVENTS: [Event; 20] = [
         "signed_out",
         "A visitor of the portal signed out.",
         &["rid"],
-        SIGNED_OUT,
+        VISITOR,
     ),
     (
         "revoked",

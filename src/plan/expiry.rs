@@ -89,7 +89,7 @@ pub enum Issuer {
     S3(CredentialsEnd),
     /// CloudFront: up to the last instant that it supports. Its key is valid until an operator removes it.
     CloudFront,
-    /// The portal: as long as the rule permits, whatever becomes of credentials.
+    /// The portal: as long as the rule permits, since each open is signed with the credentials of its time.
     Portal,
 }
 

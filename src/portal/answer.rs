@@ -79,18 +79,8 @@ impl AnswerHeaders {
 
     /// A redirect within the portal, or to an issuer.
     pub(super) fn redirect(&self, status: StatusCode, location: HeaderValue) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = status;
-        self.common(&mut response);
-        let headers = response.headers_mut();
-        headers.insert(LOCATION, location);
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        let reach = if self.embeddable {
-            "cross-origin"
-        } else {
-            "same-origin"
-        };
-        headers.insert(RESOURCE_POLICY, HeaderValue::from_static(reach));
+        let mut response = self.file(status, Body::empty());
+        response.headers_mut().insert(LOCATION, location);
         response
     }
 
@@ -111,7 +101,7 @@ impl AnswerHeaders {
         response
     }
 
-    /// A streamed file; the caller adds what it is.
+    /// A streamed file, or what leads to one; the caller adds what it is.
     pub(super) fn file(&self, status: StatusCode, body: Body) -> Response<Body> {
         let mut response = Response::new(body);
         *response.status_mut() = status;

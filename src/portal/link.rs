@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::Portal;
-use super::answer::{self, PageSources};
+use super::answer::PageSources;
 use super::client::is_own_post;
 use super::cookies::BrowserNonce;
 use super::counts::PortalCount;
@@ -140,11 +140,8 @@ fn to_own_link(visitor: &Visitor, token: &str) -> Response<Body> {
     let ticket = visitor.portal.tickets.issue(token, &browser, visitor.now);
     let location = HeaderValue::try_from(format!("/d/{token}?t={ticket}"));
     let location = location.unwrap_or_else(|_| HeaderValue::from_static("/"));
-    let mut response = visitor.answers().redirect(StatusCode::SEE_OTHER, location);
-    if visitor.browser.is_none() {
-        answer::set_cookie(&mut response, browser.set());
-    }
-    response
+    let response = visitor.answers().redirect(StatusCode::SEE_OTHER, location);
+    visitor.with_nonce(response, &browser)
 }
 
 fn redirect(visitor: &Visitor, opened: &SignedOpen) -> Response<Body> {
@@ -197,11 +194,8 @@ async fn file_page(
     let sources = PageSources {
         stores: visitor.stores(visit).await,
     };
-    let mut response = visitor.answers().page(StatusCode::OK, page, &sources);
-    if visitor.browser.is_none() {
-        answer::set_cookie(&mut response, browser.set());
-    }
-    response
+    let response = visitor.answers().page(StatusCode::OK, page, &sources);
+    visitor.with_nonce(response, &browser)
 }
 
 /// How a page can show an object.

@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 
 use super::Portal;
-use super::answer::{self, PageSources};
+use super::answer::PageSources;
 use super::cookies::BrowserNonce;
 use super::counts::PortalCount;
 use super::link::shown_media;
@@ -188,9 +188,6 @@ async fn as_page(
     let sources = PageSources {
         stores: visitor.stores(visit).await,
     };
-    let mut response = visitor.answers().page(StatusCode::OK, page, &sources);
-    if visitor.browser.is_none() {
-        answer::set_cookie(&mut response, browser.set());
-    }
-    response
+    let response = visitor.answers().page(StatusCode::OK, page, &sources);
+    visitor.with_nonce(response, &browser)
 }

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use jiff::Timestamp;
 
-use super::answer::{self, AnswerHeaders, PageSources};
+use super::answer::{self, AnswerHeaders, PageSources, set_cookie};
 use super::client::{self, ClientNetwork, RequestSigns, client_address};
 use super::cookies::{BrowserNonce, PortalCookie};
 use super::counts::PortalCount;
@@ -99,9 +99,20 @@ impl Visitor {
             after_page,
             sec_fetch: self.sec_fetch.as_deref(),
             purpose: self.signs.is_prefetch.then_some("prefetch"),
-            networks_2s: None,
             has_range: self.signs.has_range,
         }
+    }
+
+    /// An answer that sets the nonce of its tickets, unless the browser has one.
+    pub(super) fn with_nonce(
+        &self,
+        mut response: Response<Body>,
+        nonce: &BrowserNonce,
+    ) -> Response<Body> {
+        if self.browser.is_none() {
+            set_cookie(&mut response, nonce.set());
+        }
+        response
     }
 
     pub(super) fn network(&self) -> ClientNetwork {

@@ -39,6 +39,8 @@ pub struct Revocations {
 struct Checks {
     good: Option<Instant>,
     failed: Option<Instant>,
+    /// Whether the last check found a damaged record.
+    is_damaged: bool,
 }
 
 /// What is revoked now, and which ends were moved.
@@ -171,7 +173,8 @@ impl Revocations {
         if is_young(checks.good, self.check_age) {
             return Ok(());
         }
-        if is_young(checks.failed, self.check_age.max(FAILED_FOR)) {
+        // What a damaged record hides may be a revocation, so each open looks again.
+        if !checks.is_damaged && is_young(checks.failed, self.check_age.max(FAILED_FOR)) {
             return self.stale(checks, arrived, silent());
         }
         let began = Instant::now();
@@ -180,12 +183,15 @@ impl Revocations {
             Ok(()) => {
                 *self.checks() = Checks {
                     good: Some(began),
-                    failed: None,
+                    ..Checks::default()
                 };
                 Ok(())
             }
             Err(error) => {
-                self.checks().failed = Some(Instant::now());
+                let mut failed = self.checks();
+                failed.failed = Some(Instant::now());
+                failed.is_damaged = !may_pass(&error);
+                drop(failed);
                 self.stale(checks, arrived, error)
             }
         }
@@ -198,11 +204,10 @@ impl Revocations {
         arrived: Instant,
         error: LedgerError,
     ) -> Result<(), LedgerError> {
-        let may_pass = matches!(error, LedgerError::Store(_) | LedgerError::Database { .. });
         let is_recent = checks
             .good
             .is_some_and(|began| began + self.stale_max >= arrived);
-        match may_pass && is_recent {
+        match may_pass(&error) && is_recent {
             true => Ok(()),
             false => Err(error),
         }
@@ -233,6 +238,11 @@ impl Revocations {
         }
         Ok(())
     }
+}
+
+/// Whether a check failed because the ledger does not answer.
+const fn may_pass(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Store(_) | LedgerError::Database { .. })
 }
 
 /// The error of a check that was not answered in time.

@@ -174,8 +174,6 @@ pub struct OpenEvidence<'a> {
     pub sec_fetch: Option<&'a str>,
     /// The `Sec-Purpose` or `Purpose`.
     pub purpose: Option<&'a str>,
-    /// How many networks asked for the link within two seconds.
-    pub networks_2s: Option<u32>,
     /// Whether the request asks for a part of the object.
     pub has_range: bool,
 }

@@ -84,7 +84,6 @@ impl VisitorRecorder {
                 .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             sec_fetch: evidence.sec_fetch.map(bounded),
             purpose: evidence.purpose.map(bounded),
-            networks_2s: evidence.networks_2s,
             range: evidence.has_range,
             net: match evidence.address {
                 Some(address) => self.net(address.to_canonical(), now).await,

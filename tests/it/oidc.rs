@@ -271,7 +271,7 @@ impl Hostile {
         assert_eq!(status, 302, "{}", begun.location);
         let query = query(headers["location"].to_str().unwrap());
         let finished = issuers.finish(&query, Some(&begun.cookie), system()).await;
-        // Whatever goes wrong, no log line has a secret of it.
+        // No log line of any failure has a secret of it.
         if let Err(failure) = &finished {
             let log = format!("{} {failure:?}", chain(failure)).to_lowercase();
             for secret in [

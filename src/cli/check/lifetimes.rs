@@ -64,7 +64,7 @@ fn asked_by_default(config: &Config, name: &ConnectionName) -> Span {
     let rules = config.allow.iter();
     let rules = rules.filter(|rule| rule.connection == name.as_str());
     let asked = rules.map(|rule| match rule.via.as_slice() {
-        // What the portal signs is short, whatever its own links ask for.
+        // The links that the portal signs are short, also where its own links live for a year.
         [Via::Portal] => config.portal.signed_for,
         _ => rule.max_expires_in.min(default),
     });

@@ -18,7 +18,7 @@ use bytes::Bytes;
 #[derive(Debug, Clone)]
 pub(crate) struct WebClient(EdgeClient);
 
-/// The answer to a request, whatever its status.
+/// The answer to a request, with any status.
 pub(crate) struct WebAnswer {
     /// The status of HTTP.
     pub(crate) status: u16,

@@ -163,6 +163,10 @@ async fn a_start_without_an_answer_and_a_damaged_record_open_nothing() {
     damaged.await.unwrap();
     tokio::time::advance(Duration::from_secs(2)).await;
     assert!(is_revoked(&revocations).await.is_err(), "no outage");
+    assert!(
+        is_revoked(&revocations).await.is_err(),
+        "nor for the opens that follow"
+    );
     let hole = world.watched.create("gone/000000000003", b"?".to_vec());
     hole.await.unwrap();
     assert!(is_revoked(&world.revocations(1)).await.is_err());
