@@ -549,7 +549,11 @@ const fn signer(error: &SignerError) -> FailureClass {
 
 /// Whether a file could not be written for a reason that is independent of the file.
 fn is_of_disk(source: &io::Error) -> bool {
-    is_full(source) || source.kind() == io::ErrorKind::ReadOnlyFilesystem
+    is_full(source)
+        || matches!(
+            source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::TimedOut
+        )
 }
 
 /// What happens to the message of a job that failed so at its `tries`-th try. It comes back in `at_least` and a little

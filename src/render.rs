@@ -12,6 +12,7 @@ mod includes;
 pub mod manifest;
 mod names;
 mod paragraphs;
+pub mod portal;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod strings;

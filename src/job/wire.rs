@@ -151,6 +151,10 @@ pub struct LinksFields {
     pub via: Option<Via>,
     /// Whether each recipient gets links of their own.
     pub per_recipient: Option<bool>,
+    /// For links of the portal: how a visitor signs in. A job can ask for more than its rule, not for less.
+    pub sign_in: Option<SignIn>,
+    /// For links of the portal: what a link answers first.
+    pub open: Option<OpenMode>,
 }
 
 /// What a browser does with a linked file.
@@ -183,6 +187,59 @@ pub enum Via {
     S3,
     /// A CloudFront distribution.
     Cloudfront,
+    /// The portal, which signs a link when it is opened.
+    Portal,
+}
+
+impl Via {
+    /// The word of jobs and rules.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Cloudfront => "cloudfront",
+            Self::Portal => "portal",
+        }
+    }
+}
+
+/// How a visitor of the portal signs in. A later value is stricter.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SignIn {
+    /// Not at all: the link suffices.
+    #[default]
+    None,
+    /// By a code or by OIDC.
+    Any,
+    /// By a code that is mailed to the recipient's address.
+    Code,
+    /// At an OIDC issuer.
+    Oidc,
+}
+
+impl SignIn {
+    /// The word of jobs and rules.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Any => "any",
+            Self::Code => "code",
+            Self::Oidc => "oidc",
+        }
+    }
+}
+
+/// What a link of the portal answers first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenMode {
+    /// A page with a button, which programs that follow the links of mails do not press.
+    #[default]
+    Page,
+    /// The file at once.
+    Direct,
 }
 
 /// The mails of a job.
@@ -366,8 +423,8 @@ pub struct GalleryFields {
     /// The template's name.
     #[serde(default = "GalleryFields::default_template")]
     pub template: String,
-    /// Where the page goes.
-    pub publish: Publish,
+    /// Where the page goes; left out with links of the portal, which serves the page itself.
+    pub publish: Option<Publish>,
 }
 
 impl GalleryFields {
@@ -419,5 +476,30 @@ pub struct Publish {
 pub fn schema() -> Schema {
     let mut schema = schemars::schema_for!(JobFields);
     schema.insert("title".to_owned(), "Handout job, version 1".into());
+    // The portal serves the page of its links itself.
+    let via_portal = json!({
+        "required": ["links"],
+        "properties": { "links": {
+            "type": "object",
+            "required": ["via"],
+            "properties": { "via": { "const": "portal" } },
+        } },
+    });
+    let is_null = json!({ "type": "null" });
+    schema.insert("if".to_owned(), via_portal);
+    schema.insert(
+        "then".to_owned(),
+        json!({ "properties": { "gallery": { "properties": { "publish": is_null } } } }),
+    );
+    schema.insert(
+        "else".to_owned(),
+        json!({ "properties": {
+            "gallery": { "if": { "type": "object" }, "then": {
+                "required": ["publish"],
+                "properties": { "publish": { "type": "object" } },
+            } },
+            "links": { "properties": { "sign_in": is_null, "open": is_null } },
+        } }),
+    );
     schema
 }

@@ -87,6 +87,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         max_links: 1000,
         gallery,
         manifest: None,
+        portal: None,
         job: Arc::new(job),
     }
 }

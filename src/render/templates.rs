@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -557,32 +556,17 @@ fn language_of(path: &str) -> Option<&str> {
 
 /// Reads the templates and strings of a directory, with their paths below it.
 fn read_directory(directory: &Path) -> Result<Vec<(String, String)>, TemplateError> {
+    let failed = |source| TemplateError::Read {
+        path: directory.to_owned(),
+        source,
+    };
     let mut files = Vec::new();
-    let mut folders = vec![directory.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let failed = |source| TemplateError::Read {
-            path: folder.clone(),
-            source,
-        };
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let hidden = path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if hidden {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let below = path.strip_prefix(directory).ok().and_then(Path::to_str);
-            if let Some(name) = below.filter(|name| is_template(name)) {
-                files.push((name.to_owned(), read_file(&path, name)?));
-            }
+    for path in mounted::files_below(directory).map_err(failed)? {
+        let below = path.strip_prefix(directory).ok().and_then(Path::to_str);
+        if let Some(name) = below.filter(|name| is_template(name)) {
+            files.push((name.to_owned(), read_file(&path, name)?));
         }
     }
-    files.sort();
     Ok(files)
 }
 

@@ -96,7 +96,7 @@ pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
         Bound::Asked => None,
         Bound::Credentials => Some("sooner_credentials"),
         Bound::Lifecycle => Some("sooner_lifecycle"),
-        Bound::Policy | Bound::S3 | Bound::Cloudfront => Some("sooner_policy"),
+        Bound::Policy | Bound::S3 | Bound::Cloudfront | Bound::Portal => Some("sooner_policy"),
     }
 }
 

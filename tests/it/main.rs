@@ -45,6 +45,7 @@ mod maps;
 mod missing;
 mod names;
 mod network;
+mod oidc;
 mod page_links;
 mod pages;
 mod parking;
@@ -53,6 +54,10 @@ mod peers;
 mod pictures;
 #[cfg(debug_assertions)]
 mod poison;
+mod portal;
+mod portal_access;
+mod portal_oidc;
+mod portal_process;
 mod presign;
 mod privileged;
 mod public_endpoints;

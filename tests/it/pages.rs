@@ -446,6 +446,9 @@ fn print_speed(told: &Value) {
     );
 }
 
+/// How many mails the demo sends, two of them with links of the portal.
+const MAILS_OF_DEMO: usize = 6;
+
 /// A demo that keeps its links alive; ended with the test.
 struct Demo {
     child: Child,
@@ -464,7 +467,7 @@ impl Demo {
             .unwrap();
         let demo = Self { child, dir };
         until("the demo's mails", async || {
-            (demo.mails().len() == 4).then_some(())
+            (demo.mails().len() == MAILS_OF_DEMO).then_some(())
         })
         .await;
         demo

@@ -141,7 +141,9 @@ fn addresses(config: &Config, is_working: bool, report: &CheckReport) -> io::Res
     let embedded = config
         .needs_embedded()
         .then_some(("embedded.listen", config.embedded.listen));
-    let all = std::iter::once(("http.listen", config.http.listen)).chain(embedded);
+    let portal = config.portal.listen.map(|listen| ("portal.listen", listen));
+    let all = std::iter::once(("http.listen", config.http.listen));
+    let all = all.chain(embedded).chain(portal);
     for (key, address) in all {
         report.tell(key, can_be_listened_on(address, is_working))?;
     }

@@ -187,6 +187,7 @@ const fn because(bound: Bound) -> &'static str {
         Bound::Policy => "the [[allow]] rule allows no more",
         Bound::S3 => "S3 allows no more",
         Bound::Cloudfront => "CloudFront cannot count further",
+        Bound::Portal => "the portal allows no more",
     }
 }
 

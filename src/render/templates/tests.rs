@@ -1,5 +1,7 @@
 //! Tests of `render/templates.rs`.
 
+use std::fs;
+
 use super::*;
 
 /// Loads with one file replaced or added, and returns the error.
@@ -26,6 +28,17 @@ fn what_is_compiled_in_loads() {
     let templates = Templates::load(None).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(templates.emails(), ["digest", "gallery-invite", "report"]);
     assert_eq!(templates.galleries(), ["gallery"]);
+}
+
+#[test]
+fn a_link_that_leads_out_of_the_directory_is_refused_and_not_followed_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        std::os::unix::fs::symlink(".", folder.path().join(name)).unwrap();
+    }
+    let error = Templates::load(Some(folder.path())).unwrap_err();
+    let sentence = crate::text::chain(&error);
+    assert!(sentence.contains("look for a link"), "{sentence}");
 }
 
 #[test]
