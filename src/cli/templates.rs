@@ -148,14 +148,17 @@ mod tests {
                 "{name}"
             );
         }
-        // A file that is not in the list would be missing in the program, too.
+        // A file that is not in the list would be missing in the program, too. The portal's pages are no templates: their
+        // style and script are the program's own.
         let count = |dir: &Path| {
             let mut folders = vec![dir.to_owned()];
             let mut files = 0;
             while let Some(folder) = folders.pop() {
                 for entry in fs::read_dir(folder).unwrap() {
                     let path = entry.unwrap().path();
-                    if path.is_dir() {
+                    if path.is_dir() && path.ends_with("portal") {
+                        continue;
+                    } else if path.is_dir() {
                         folders.push(path);
                     } else {
                         files += 1;
