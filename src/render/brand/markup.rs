@@ -29,13 +29,11 @@ impl Brand {
 
     /// The lines at the end, such as a postal address.
     pub(in super::super) fn address(&self) -> String {
-        let lines: Vec<String> = self.footer.iter().map(|line| escape(line)).collect();
+        let line = |line: &String| format!("<bdi>{}</bdi>", escape(line));
+        let lines: Vec<String> = self.footer.iter().map(line).collect();
         match lines.is_empty() {
             true => String::new(),
-            false => format!(
-                "<p class=\"address\" dir=\"auto\">{}</p>",
-                lines.join("<br>")
-            ),
+            false => format!("<p class=\"address\">{}</p>", lines.join("<br>")),
         }
     }
 }

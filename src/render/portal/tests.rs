@@ -240,7 +240,7 @@ fn every_page_shows_the_brand_and_names_its_colours_in_the_policy() {
             assert!(html.contains(&header), "{html}");
             assert!(
                 html.contains(
-                    "<p class=\"address\" dir=\"auto\">Nord &amp; Co<br>Hafenstraße 3</p></footer>"
+                    "<p class=\"address\"><bdi>Nord &amp; Co</bdi><br><bdi>Hafenstraße 3</bdi></p></footer>"
                 ),
                 "{html}"
             );
