@@ -37,7 +37,7 @@ use self::visitor::VisitorRecorder;
 use crate::audit::portal::{LinkRefusedFields, SessionFields};
 use crate::audit::record::{AuditRecord, Pseudonyms};
 use crate::audit::{AuditLog, portal as lines};
-use crate::config::PortalConfig;
+use crate::config::{PortalConfig, PortalDelivery};
 use crate::edge::ErrorKind;
 use crate::job::phrase::PhraseError;
 use crate::job::{ContentDisposition, SignIn};
@@ -69,6 +69,7 @@ pub struct PortalAccess {
     audit: AuditLog,
     revocations: Revocations,
     lifetimes: SignedLifetimes,
+    delivery: PortalDelivery,
     visitors: VisitorRecorder,
     presence: Mutex<LruCache<(JobRef, u32), (ObjectPresence, Timestamp)>>,
     refusals: Mutex<LruCache<PortalToken, Timestamp>>,
@@ -128,6 +129,7 @@ impl PortalAccess {
             ),
             connections,
             audit,
+            delivery: config.deliver,
             lifetimes: SignedLifetimes {
                 signed_for: config.signed_for.as_duration(),
                 slowest: config.slowest.as_bytes(),

@@ -15,6 +15,7 @@ use handout::bounds::MAX_WHY_BYTES;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
+use handout::failpoint::{self, Failpoint};
 use handout::job::{Bucket, JobId, Recipient};
 use handout::ledger::portal::{ChangeKind, ChangeTarget, LinkChange};
 use handout::links::portal::token_in;
@@ -333,6 +334,7 @@ async fn make(
     let mut ordinal = None;
     if !how.dry_run && !unchanged {
         let made = records.add_change(count, &change).await?;
+        failpoint::pass(Failpoint::ChangeCreated);
         ordinal = Some(made);
         record(&change, made, config, opened, environment)
             .await
