@@ -197,8 +197,9 @@ fn tell(report: &PreviewReport, out: &Path) -> anyhow::Result<()> {
         (true, 1) => "for one recipient".to_owned(),
         (true, count) => format!("for each of {count} recipients"),
     };
+    let links = if report.links == 1 { "link" } else { "links" };
     say(format_args!(
-        "{} would make {} links {whose}",
+        "{} would make {} {links} {whose}",
         report.job, report.links
     ))?;
     say(format_args!(
