@@ -426,7 +426,7 @@ fn sentence(change: &LinkChange, unchanged: bool, dry_run: bool) -> String {
     let what = match &change.target {
         ChangeTarget::Job { job } => format!("the links of the job {job}"),
         ChangeTarget::Recipient { rid, job: None } => {
-            format!("the links of the recipient {rid}, in all jobs")
+            format!("the links of the recipient {rid} in all jobs")
         }
         ChangeTarget::Recipient {
             rid,
@@ -441,9 +441,13 @@ fn sentence(change: &LinkChange, unchanged: bool, dry_run: bool) -> String {
         (false, true) => "would change: ",
         (false, false) => "",
     };
+    let are = match &change.target {
+        ChangeTarget::Link { .. } => "is",
+        _ => "are",
+    };
     match change.kind {
-        ChangeKind::Revoked => format!("{would}{what} are revoked"),
-        ChangeKind::Restored => format!("{would}{what} are not revoked"),
+        ChangeKind::Revoked => format!("{would}{what} {are} revoked"),
+        ChangeKind::Restored => format!("{would}{what} {are} no longer revoked"),
         ChangeKind::Moved { until } => format!("{would}{what} end at {until}"),
     }
 }

@@ -253,7 +253,7 @@ async fn a_revocation_stops_a_second_portal_and_its_command_says_what_works_on()
     assert!(visit(&second, &link).await.is_ok());
     let revoked = command(&config, &["revoke", "link", &link, "--why", "wrong month"]);
     let told = said(&revoked);
-    assert!(told.contains("are revoked"), "{told}");
+    assert!(told.contains("is revoked"), "{told}");
     assert!(
         told.contains("1 link that visitors got before work until"),
         "{told}"
