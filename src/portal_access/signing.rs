@@ -115,7 +115,7 @@ impl PortalAccess {
         let rid = visit.rid(&self.index.everyone);
         let visitor = self
             .visitors
-            .fields(evidence, session, visit.reader.is_none(), now)
+            .fields(evidence, session, visit.reader_id(), now)
             .await;
         let expires_at = prepared.lifetime.expires_at;
         let fields = OpenedFields {
@@ -263,7 +263,7 @@ impl PortalAccess {
         let access_key_id = keys.next().unwrap_or_else(|| "".into());
         let visitor = self
             .visitors
-            .fields(evidence, session, visit.reader.is_none(), now)
+            .fields(evidence, session, visit.reader_id(), now)
             .await;
         let line = lines::view(&ViewFields {
             job: job.job.as_str(),
@@ -441,6 +441,11 @@ async fn sign_aside(
 }
 
 impl Visit {
+    /// The recipient's id of the link; `None` if all share it.
+    fn reader_id(&self) -> Option<&str> {
+        self.reader.as_ref().map(|reader| &*reader.rid)
+    }
+
     /// The recipient's id of the link; `everyone`'s if all share it.
     fn rid<'a>(&'a self, everyone: &'a str) -> &'a str {
         self.reader.as_ref().map_or(everyone, |reader| &reader.rid)
