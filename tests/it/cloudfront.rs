@@ -572,7 +572,7 @@ async fn opened_by_portal(change: impl FnOnce(&mut handout::config::Config)) -> 
 
 #[tokio::test]
 async fn the_portals_links_open_through_the_distribution_each_for_its_own_file() {
-    let (file, picture) = opened_by_portal(|_| {}).await;
+    let (file, picture) = Box::pin(opened_by_portal(|_| {})).await;
     for (link, key) in [(&file, "a%20b.csv"), (&picture, "b.jpg")] {
         let start = format!("https://files.acme.example/2026/{key}?");
         assert!(link.starts_with(&start), "{link}");
@@ -599,7 +599,7 @@ async fn the_portal_asks_the_store_itself_where_a_distribution_would_not_do() {
     let streamed: fn(&mut handout::config::Config) =
         |config| config.portal.deliver = PortalDelivery::Stream;
     for change in [without_names, of_another_bucket, streamed] {
-        let (file, picture) = opened_by_portal(change).await;
+        let (file, picture) = Box::pin(opened_by_portal(change)).await;
         for link in [file, picture] {
             assert!(link.starts_with("http://127.0.0.1:"), "{link}");
             assert!(parameter(&link, "X-Amz-Signature").is_some(), "{link}");
