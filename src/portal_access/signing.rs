@@ -406,9 +406,11 @@ impl PortalAccess {
         let lifetime = self.lifetimes.lifetime(of, CredentialsEnd::Never, there);
         let lifetime = lifetime.ok_or_else(|| AccessRefusal::unavailable(CredentialsEnding))?;
         let policy = UrlPolicy::until(lifetime.expires_at);
-        let signing = distribution.signing(policy, None);
+        let signing = distribution
+            .signing(policy, None)
+            .map_err(SignError::from)?;
         Ok(Prepared {
-            signer: UrlSigner::CloudFront(signing.map_err(SignError::from)?),
+            signer: UrlSigner::CloudFront(signing),
             access_key_id: Arc::clone(distribution.signer.key_pair_id()),
             lifetime,
         })
