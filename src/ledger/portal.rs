@@ -38,7 +38,8 @@ use super::LedgerError;
 use crate::edge::health::Edge;
 use crate::job::phrase::NamePattern;
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, JobId, OpenMode, SignIn, TemplateName,
+    Bucket, ConnectionName, ContentDisposition, FilledMessage, JobId, OpenMode, SignIn,
+    TemplateName,
 };
 use crate::keyring::{Deriver, Keyring, Purpose, sha256_hex};
 use crate::portal_token::JobRef;
@@ -134,6 +135,9 @@ pub struct PortalJob {
     pub text_charset: TextCharset,
     /// The title of the page, if it has one.
     pub title: Option<String>,
+    /// What the job says to the readers of the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<FilledMessage>,
     /// The template of the page.
     pub template: TemplateName,
     /// The address for questions, if there is one.

@@ -208,6 +208,7 @@ async fn the_first_record_of_a_job_counts() {
         file_names: PortalFileNames::Own,
         text_charset: TextCharset::default(),
         title: None,
+        message: None,
         template: "gallery".parse().unwrap(),
         contact: None,
         prefix: "2026/".to_owned(),
