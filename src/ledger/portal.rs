@@ -6,6 +6,7 @@
 //! job/<ref>/objects/<page>      its objects, 1,000 a page
 //! of/<job>/<ref>                that the job has this record
 //! gone/<ordinal>                a change to links: revoked, restored, or their end moved; 0, 1, 2 …
+//! bundle/<n>                    a hundred changes in one record, so that a start reads less; made from the records by a reader
 //! code/<rid>/<quarter>/<k>      the k-th code that was mailed to a recipient in a quarter of an hour
 //! try/<challenge>/<k>           the k-th try at a code
 //! tried/<rid>/<date>/<k>        the k-th failed try of a recipient in a day
