@@ -334,10 +334,7 @@ mod tests {
             .lines()
             .filter(|line| line.len() < 60 || !line.ends_with('='))
             .collect();
-        let lines: Vec<&str> = lines
-            .into_iter()
-            .filter(|line| line.len() != 76)
-            .collect();
+        let lines: Vec<&str> = lines.into_iter().filter(|line| line.len() != 76).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         --=_558ba92b05a4c1b8bd11598974c27ae6
         Content-Type: text/plain; charset=utf-8
