@@ -3,6 +3,7 @@
 //! [`build`] is pure: it takes the job, the configuration's policy, the state of the signing credentials and the current
 //! instant, and returns a [`Plan`] or a [`PlanError`]. When a job is rejected, nothing has been listed, signed or sent.
 
+mod archive;
 mod audience;
 pub mod expiry;
 mod origin_scope;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub use archive::ZipPlan;
 pub use audience::Audience;
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use origin_scope::{OriginScope, ResponseOverrides};
@@ -87,6 +89,8 @@ pub struct Plan {
     pub gallery: Option<GalleryPlan>,
     /// The list.
     pub manifest: Option<ManifestPlan>,
+    /// The ZIP of all files.
+    pub zip: Option<ZipPlan>,
 }
 
 /// Which objects of a bucket.
@@ -124,6 +128,7 @@ pub struct ManifestPlan {
 struct PublishedPlaces {
     gallery: Option<GalleryPlan>,
     manifest: Option<ManifestPlan>,
+    zip: Option<ZipPlan>,
 }
 
 /// Where something is published; phrases are filled in.
@@ -341,7 +346,14 @@ pub fn build_with(
         "manifest.publish.prefix",
         manifest.map(|order| &order.publish),
     )?;
-    let places = || gallery_place.iter().chain(&manifest_place);
+    let zip = job.zip.as_ref();
+    let zip_place = place("zip.publish.prefix", zip.map(|order| &order.publish))?;
+    let places = || {
+        gallery_place
+            .iter()
+            .chain(&manifest_place)
+            .chain(&zip_place)
+    };
     let rule = policy.allow(job, &objects, &places())?;
     check_templates(job, installed)?;
     if job.links.via == Via::Cloudfront {
@@ -370,7 +382,17 @@ pub fn build_with(
             format: order.format,
             place: policy.addressed(rule.confine(place)),
         });
-    let mut published = PublishedPlaces { gallery, manifest };
+    let zip = zip.zip(zip_place).map(|(order, place)| {
+        let named = (&**job, gallery.as_ref(), objects.topic());
+        let place = policy.addressed(rule.confine(place));
+        ZipPlan::new(order, place, &scope, named, policy)
+    });
+    let zip = zip.transpose()?;
+    let mut published = PublishedPlaces {
+        gallery,
+        manifest,
+        zip,
+    };
     if let Some(shortage) = shortage {
         published.supplement(job, policy, rule, shortage)?;
     }
@@ -391,7 +413,11 @@ pub fn build_with(
         }
         Via::Cloudfront => lifetime(Issuer::CloudFront)?,
     };
-    let PublishedPlaces { gallery, manifest } = published;
+    let PublishedPlaces {
+        gallery,
+        manifest,
+        zip,
+    } = published;
     let plan = Plan {
         job: Arc::clone(job),
         time_zone: time_zone.clone(),
@@ -429,6 +455,7 @@ pub fn build_with(
         max_links: rule.max_links,
         gallery,
         manifest,
+        zip,
     };
     plan.check_named()?;
     Ok(plan)

@@ -17,11 +17,13 @@ mod syntax;
 pub mod templates;
 pub mod trouble;
 mod view;
+mod zips;
 
 pub use email::{Digest, MailRequest};
 pub use gallery::{Gallery, PageLinks};
 pub use manifest::Manifest;
 pub use templates::{TemplateError, Templates};
+pub use zips::{ZipLink, ZipLinks};
 
 use crate::job::Locale;
 use crate::job::phrase::PhraseError;

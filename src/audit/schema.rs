@@ -54,6 +54,10 @@ fn field(name: &str) -> Value {
         "disposition" => {
             json!({ "enum": ["attachment", "inline"], "description": "What a browser does with the file." })
         }
+        "files" => count("How many of the job's files are in the ZIP."),
+        "directory_sha256" => {
+            json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "The SHA-256 of the entries of the ZIP's central directory." })
+        }
         "n" => count("Which attempt at this recipient, from 0."),
         "outcome" => {
             json!({ "enum": ["accepted", "rejected", "not_sent", "unknown"], "description": "What became of the mail." })
@@ -99,6 +103,20 @@ const LINK: (&[&str], &[&str]) = (
     &["message", "to", "role", "etag", "version", "size"],
 );
 
+/// The required fields of a line about a link to a ZIP.
+const ZIP_LINK: [&str; 16] = {
+    let mut fields = [""; 16];
+    let mut at = 0;
+    while at < LINK.0.len() {
+        fields[at] = LINK.0[at];
+        at += 1;
+    }
+    fields[at] = "size";
+    fields[at + 1] = "files";
+    fields[at + 2] = "directory_sha256";
+    fields
+};
+
 /// An event: its name, its description, its required fields besides those of every line, and its optional fields.
 type Event = (
     &'static str,
@@ -107,7 +125,7 @@ type Event = (
     &'static [&'static str],
 );
 
-const EVENTS: [Event; 11] = [
+const EVENTS: [Event; 12] = [
     (
         "open",
         "The first line of a stream.",
@@ -128,8 +146,14 @@ const EVENTS: [Event; 11] = [
         LINK.1,
     ),
     (
+        "zip",
+        "A link to a ZIP of the job's files.",
+        &ZIP_LINK,
+        &["message", "to", "role", "etag", "version"],
+    ),
+    (
         "published",
-        "A page or a list that was put somewhere.",
+        "A page, a list or a ZIP that was put somewhere.",
         &["job", "rid", "place", "bytes"],
         &[],
     ),

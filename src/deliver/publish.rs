@@ -7,6 +7,7 @@
 //! The name of what a job publishes is derived from the installation's secret. It cannot be guessed, and the same job
 //! publishes under the same name again.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use crate::keyring::{Keyring, Purpose};
 use crate::plan::Audience;
 use crate::plan::PublishTarget;
 use crate::store::{Body, Content, ObjectStore};
+use crate::text::percent::encode;
 
 /// A page of links is for the holder of its own link only: shared caches must not store it.
-const NO_CACHE: &str = "private, no-store";
+pub(crate) const NO_CACHE: &str = "private, no-store";
 
 /// Published files and folders are read by a web server of another user; the umask decides for both who else may read.
 const FILE_MODE: u32 = 0o644;
@@ -84,7 +86,7 @@ impl Publisher {
         match &self.place {
             PublishTarget::Dir { url, .. } => {
                 let base = url.as_ref()?;
-                let url = format!("{base}{}/{file_name}", self.folder);
+                let url = format!("{base}{}/{}", self.folder, encode(file_name, b""));
                 // It opens the page for all who have it, as a signed one does.
                 Some(PresignedUrl::new(url))
             }
@@ -148,7 +150,7 @@ impl Publisher {
     /// Begins a file that is written in chunks; `spool_dir` holds it until it is complete.
     pub async fn begin(
         &self,
-        file_name: &'static str,
+        file_name: &str,
         spool_dir: &Location,
     ) -> Result<ListDraft, DeliverError> {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
@@ -163,8 +165,31 @@ impl Publisher {
         Ok(ListDraft {
             publisher: self.clone(),
             file,
-            file_name,
+            file_name: file_name.to_owned(),
         })
+    }
+
+    /// Reads a file that was published in a directory; `None` if there is none. `work` runs on a blocking thread.
+    pub(crate) async fn read_end<T: Send + 'static>(
+        &self,
+        file_name: &str,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, DeliverError> {
+        let PublishTarget::Dir { asked, allowed, .. } = &self.place else {
+            return Ok(None);
+        };
+        let place = self.describe(file_name).into();
+        let (publisher, file_name) = (self.clone(), file_name.to_owned());
+        let (asked, allowed) = (asked.clone(), allowed.clone());
+        let read = move || {
+            let folder = publisher.enter(&asked, &allowed)?;
+            match folder.read(&file_name) {
+                Ok(file) => work(&file).map(Some),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.blocking(place, read).await
     }
 
     async fn put_object(
@@ -220,7 +245,7 @@ fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
 pub struct ListDraft {
     publisher: Publisher,
     file: directory::Draft,
-    file_name: &'static str,
+    file_name: String,
 }
 
 impl ListDraft {
@@ -228,9 +253,33 @@ impl ListDraft {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DeliverError> {
         let written = self.file.write_all(bytes);
         written.map_err(|source| DeliverError::File {
-            path: self.publisher.describe(self.file_name).into(),
+            path: self.publisher.describe(&self.file_name).into(),
             source,
         })
+    }
+
+    /// Writes on a blocking thread: many bytes, at any place of the file.
+    pub(crate) async fn write<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Result<(Self, T), DeliverError> {
+        let Self {
+            publisher,
+            file,
+            file_name,
+        } = self;
+        let place = publisher.describe(&file_name).into();
+        let written = publisher.blocking(place, move || {
+            let written = work(file.file())?;
+            Ok((file, written))
+        });
+        let (file, written) = written.await?;
+        let draft = Self {
+            publisher,
+            file,
+            file_name,
+        };
+        Ok((draft, written))
     }
 
     /// Publishes the complete file and returns its size, in bytes.
@@ -242,20 +291,20 @@ impl ListDraft {
         } = self;
         let length = file.file().metadata().map(|metadata| metadata.len());
         let length = length.map_err(|source| DeliverError::File {
-            path: publisher.describe(file_name).into(),
+            path: publisher.describe(&file_name).into(),
             source,
         })?;
         match &publisher.place {
             PublishTarget::Dir { .. } => {
-                let path = publisher.describe(file_name).into();
+                let path = publisher.describe(&file_name).into();
                 publisher
-                    .blocking(path, move || file.keep(file_name))
+                    .blocking(path, move || file.keep(&file_name))
                     .await?;
             }
             PublishTarget::Bucket(..) => {
                 let body = Body::File(file.path());
                 publisher
-                    .put_object(file_name, body, media_type, None)
+                    .put_object(&file_name, body, media_type, None)
                     .await?;
             }
         }

@@ -100,6 +100,7 @@ async fn serve(
         plan,
         listing,
         job_records,
+        archive,
     } = state;
     let readers = plan.readers(&audience);
     let (waiting, turns) = pending_recipients(plan, job_records, &readers, services).await?;
@@ -112,7 +113,7 @@ async fn serve(
         return Ok(served);
     }
     let signing = services.signing.link_signer(plan).await?;
-    let publishing = services.publishing(run, plan);
+    let publishing = services.publishing(run, plan, archive.as_ref());
     let mut publication = publishing.begin(listing, &audience).await?;
     let mut digest = Digest::new(plan);
     let (room, mut gathered): (BatchSender, _) = mpsc::channel(BATCHES_AHEAD);

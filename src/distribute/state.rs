@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::planning::{list, settle};
+use crate::archive::Archive;
 use crate::assemble::Services;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
@@ -19,6 +20,8 @@ pub(super) struct JobState {
     pub(super) plan: Plan,
     pub(super) listing: Listing,
     pub(super) job_records: JobRecords,
+    /// Its ZIPs, once they are made.
+    pub(super) archive: Option<Archive>,
 }
 
 impl JobState {
@@ -56,6 +59,7 @@ pub(super) async fn start(
                 plan,
                 listing,
                 job_records: JobRecords::default(),
+                archive: None,
             })
         }
         Created::Theirs(first) => {
@@ -106,6 +110,7 @@ pub(super) async fn resume(
         plan,
         listing,
         job_records,
+        archive: None,
     })
 }
 

@@ -350,10 +350,6 @@ impl Policy {
 
     /// Whether a page put there would be an event that starts a job.
     pub(crate) fn triggers_itself(&self, target: &PublishTarget) -> bool {
-        let PublishTarget::Bucket(bucket, prefix) = target else {
-            return false;
-        };
-        let folder = "0".repeat(32);
         let published = [
             "index.html",
             "page-1.html",
@@ -361,11 +357,21 @@ impl Policy {
             "manifest.jsonl",
             "urls.txt",
             "aria2.txt",
-        ]
-        .map(|name| format!("{prefix}{folder}/{name}"));
-        self.triggers.iter().any(|rule| {
-            rule.bucket == *bucket && published.iter().any(|key| rule.key.is_match(key))
-        })
+        ];
+        self.triggers_by(target, &published)
+    }
+
+    /// Whether a file of one of these names, put there, would be an event that starts a job.
+    pub(super) fn triggers_by(&self, target: &PublishTarget, names: &[&str]) -> bool {
+        let PublishTarget::Bucket(bucket, prefix) = target else {
+            return false;
+        };
+        let folder = "0".repeat(32);
+        let keys = names.iter().map(|name| format!("{prefix}{folder}/{name}"));
+        let keys: Vec<String> = keys.collect();
+        self.triggers
+            .iter()
+            .any(|rule| rule.bucket == *bucket && keys.iter().any(|key| rule.key.is_match(key)))
     }
 
     /// The requested lifetime of links: the job's, or the default within the rule's limit.

@@ -185,6 +185,7 @@ pub(super) fn mail_in(
         recipient: &ann,
         gallery_url,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     build(installed(), &letter).unwrap().mail

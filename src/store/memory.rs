@@ -1,9 +1,11 @@
 //! An object store in memory, for tests: it lists in order and by pages, as S3 does, and fails when told to.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -210,6 +212,17 @@ impl ObjectStore for MemoryStore {
                 "it was changed",
             )),
         }
+    }
+
+    async fn range(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        range: Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        let most = usize::try_from(range.end).unwrap_or(usize::MAX);
+        let bytes = Bytes::from(self.beginning(bucket, object, most).await?);
+        Ok(bytes.slice(usize::try_from(range.start).unwrap_or(usize::MAX)..))
     }
 
     async fn put(

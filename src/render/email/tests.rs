@@ -75,6 +75,7 @@ fn built(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Rend
         recipient: &recipient,
         gallery_url: page,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     build(installed(), &letter).unwrap()
@@ -681,6 +682,7 @@ fn everybody_is_told_the_time_by_their_own_clock() {
             recipient,
             gallery_url: None,
             manifest_url: None,
+            zips: None,
             settings: &settings,
         };
         let text = build(installed(), &letter).unwrap().mail.text;
@@ -781,6 +783,7 @@ fn what_a_job_brings_along_is_shown_and_never_read_as_a_template() {
         recipient: &ann,
         gallery_url: None,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     let mail = build(installed(), &letter).unwrap().mail;
@@ -816,6 +819,7 @@ fn what_has_no_value_in_the_job_is_told_with_its_line() {
         recipient: &recipient,
         gallery_url: None,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     insta::assert_snapshot!(build(&templates, &letter).unwrap_err(), @"the job's field email.subject uses {{costumer}}, which has no value here; known are: customer, recipient.name, recipient.address, recipient.locale, job.id");
@@ -1024,6 +1028,7 @@ fn a_template_that_is_too_long_by_itself_is_an_error() {
         recipient: &recipient,
         gallery_url: None,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     let error = build(&templates, &letter).unwrap_err();

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::super::strings::Language;
 use super::super::view::{self, InstantView, LanguageView, Missed};
+use super::super::zips::ZipsView;
 use super::MailRequest;
 use super::digest::{Digest, FileCount, KeptFiles};
 use crate::job::ContentDisposition;
@@ -54,6 +55,7 @@ pub(super) struct View<'a> {
     missed: Option<MailMissedFiles<'a>>,
     gallery_url: Option<&'a str>,
     manifest_url: Option<&'a str>,
+    zip: Option<ZipsView>,
     /// Whether the page exists because the files do not fit into the mail, not because the job requests a gallery.
     overflows: bool,
     expires_at: InstantView,
@@ -337,6 +339,7 @@ impl<'a> View<'a> {
             }),
             gallery_url: letter.gallery_url.map(PresignedUrl::expose),
             manifest_url: letter.manifest_url.map(PresignedUrl::expose),
+            zip: letter.zips.and_then(ZipsView::of),
             overflows: plan.supplement().is_some(),
             expires_at: InstantView::new(plan.lifetime.expires_at, letter.time_zone()),
             sooner: view::sooner(plan.lifetime.bound),
@@ -418,6 +421,7 @@ pub(in super::super) fn sample() -> Value {
         }),
         gallery_url: Some(""),
         manifest_url: Some(""),
+        zip: Some(ZipsView::sample()),
         overflows: true,
         expires_at: InstantView::default(),
         sooner: Some("sooner_policy"),

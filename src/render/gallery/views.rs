@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::view::{InstantView, LanguageView, Missed};
+use super::super::zips::ZipsView;
 use super::ask::RenewalMail;
 use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
 
@@ -23,6 +24,7 @@ pub(super) struct PageFrame<'a> {
     pub(super) made_at: InstantView,
     pub(super) expires_at: InstantView,
     pub(super) sooner: Option<&'static str>,
+    pub(super) zip: Option<ZipsView>,
     /// Whether a link displays its file instead of saving it.
     pub(super) opens: bool,
 }
@@ -261,7 +263,7 @@ pub(in super::super) fn page_sample() -> Value {
     };
     sample(&PageView {
         head: PageHead::default(),
-        frame: &PageFrame::default(),
+        frame: &frame_sample(),
         count: 1,
         size_bytes: 0,
         first: 1,
@@ -287,11 +289,18 @@ pub(in super::super) fn page_sample() -> Value {
 pub(in super::super) fn index_sample() -> Value {
     sample(&IndexView {
         head: PageHead::default(),
-        frame: &PageFrame::default(),
+        frame: &frame_sample(),
         count: 1,
         size_bytes: 0,
         pages: &[GallerySummary::default()],
     })
+}
+
+fn frame_sample<'a>() -> PageFrame<'a> {
+    PageFrame {
+        zip: Some(ZipsView::sample()),
+        ..PageFrame::default()
+    }
 }
 
 fn sample(view: &impl Serialize) -> Value {
