@@ -11,6 +11,8 @@ mod inside;
 mod layout;
 mod names;
 mod record;
+#[cfg(any(test, feature = "test-support"))]
+pub mod sparse;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,7 +24,6 @@ use sha2::{Digest, Sha256};
 
 use self::contents::{ZipContents, ZipSource, ZipVolume};
 use self::inside::Tried;
-use crate::bounds::MAX_ZIP_FILES;
 use crate::cancellation::{Cancellation, Stopped};
 use crate::deliver::DeliverError;
 use crate::deliver::publish::Publisher;
@@ -409,3 +410,6 @@ async fn find(
     let is_expected = layout::sums_of(&volume.entries, &tail).is_some();
     Ok(is_expected.then(|| Made::of(volume, &tail)))
 }
+
+#[cfg(test)]
+mod tests;

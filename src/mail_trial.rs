@@ -229,18 +229,13 @@ impl<'a> MailTrial<'a> {
         settings: &MailSettings,
     ) -> Result<RenderedDigest, JobError> {
         let plan = self.plan;
-        let example = |place: &PublishTarget, name: &str| match place {
-            PublishTarget::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),
-            PublishTarget::Dir { url, .. } => {
-                let (base, folder) = (url.as_ref()?, "0".repeat(32));
-                Some(PresignedUrl::new(format!("{base}{folder}/{name}")))
-            }
-        };
+        let first = digest.first_url();
+        let example = |place: &PublishTarget, name: &str| example_place(place, name, first);
         let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);
         let gallery_url = gallery.and_then(|place| example(place, "index.html"));
         let manifest = plan.manifest.as_ref().map(|manifest| &manifest.place);
         let manifest_url = manifest.and_then(|place| example(place, "manifest"));
-        let zips = self.zip_links(example);
+        let zips = self.zip_links(first);
         let letter = email::MailRequest {
             plan,
             digest,
@@ -255,16 +250,13 @@ impl<'a> MailTrial<'a> {
 }
 
 impl MailTrial<'_> {
-    /// The links to ZIPs that open nothing, for a mail or a page.
-    fn zip_links(
-        &self,
-        example: impl Fn(&PublishTarget, &str) -> Option<PresignedUrl>,
-    ) -> ZipLinks {
+    /// The links to ZIPs that open nothing, for a mail or a page; `first` is the link of a file.
+    pub(crate) fn zip_links(&self, first: Option<&PresignedUrl>) -> ZipLinks {
         let (foreseen, left_out) = &self.zips;
         let link = |zip: &ForeseenZip| {
             let place = &self.plan.zip.as_ref()?.place;
             Some(ZipLink {
-                url: example(place, &zip.file_name)?,
+                url: example_place(place, &zip.file_name, first)?,
                 file_name: zip.file_name.clone(),
                 files: zip.files,
                 size_bytes: zip.size_bytes,
@@ -273,6 +265,21 @@ impl MailTrial<'_> {
         ZipLinks {
             zips: foreseen.iter().filter_map(link).collect(),
             left_out: *left_out,
+        }
+    }
+}
+
+/// A link that opens nothing, of the length of a real one to what is published at a place.
+fn example_place(
+    place: &PublishTarget,
+    name: &str,
+    first: Option<&PresignedUrl>,
+) -> Option<PresignedUrl> {
+    match place {
+        PublishTarget::Bucket(..) => Some(links::example_url(name, first?)),
+        PublishTarget::Dir { url, .. } => {
+            let (base, folder) = (url.as_ref()?, "0".repeat(32));
+            Some(PresignedUrl::new(format!("{base}{folder}/{name}")))
         }
     }
 }

@@ -97,7 +97,7 @@ struct PublishedList {
 
 impl<'a> Publishing<'a> {
     /// For a run's plan.
-    pub const fn new(
+    pub(crate) const fn new(
         run: &'a JobRun,
         plan: &'a Plan,
         signing: &'a Signing,

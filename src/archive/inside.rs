@@ -328,6 +328,10 @@ impl Making<'_> {
         let filled =
             tokio::task::spawn_blocking(move || fill(&volume, &pieces, &read, &known, all));
         let filled = filled.await.map_err(|_| ZipError::Contradiction)?;
+        let (entries, measure) = (&self.volume.entries, self.volume.measure);
+        if filled.bytes.len() as u64 != layout::part_bytes(&self.parts[at], entries, measure) {
+            return Err(ZipError::Contradiction.into());
+        }
         let number = u32::try_from(at + 1).unwrap_or(u32::MAX);
         let has_other = |sum: Option<u32>| sum.is_some_and(|sum| sum != filled.crc32);
         let had = self.had(number, filled.bytes.len() as u64);

@@ -86,6 +86,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         max_links: 1000,
         gallery,
         manifest: None,
+        zip: None,
         job: Arc::new(job),
     }
 }

@@ -12,6 +12,7 @@ use super::{
     Body, Content, Cursor, EdgeError, ErrorKind, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
 };
+use crate::edge::ServiceAnswer;
 use crate::job::{Bucket, Key};
 
 /// Objects by bucket and key.
@@ -206,11 +207,15 @@ impl ObjectStore for MemoryStore {
         };
         match self.request(action.clone(), is_listed)? {
             (true, bytes) => Ok(bytes),
-            (false, _) => Err(EdgeError::new(
-                action,
-                ErrorKind::Rejected,
-                "it was changed",
-            )),
+            (false, _) => Err(EdgeError {
+                answer: Some(Box::new(ServiceAnswer {
+                    status: 412,
+                    code: Some("PreconditionFailed".to_owned()),
+                    place: None,
+                    retry_after: None,
+                })),
+                ..EdgeError::new(action, ErrorKind::Rejected, "it was changed")
+            }),
         }
     }
 
