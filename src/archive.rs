@@ -350,6 +350,7 @@ async fn make_in_bucket(
     if let Some(made) = find(work, volume, target).await? {
         return Ok(made);
     }
+    let mut was_gone = false;
     while let Some(store) = work.store.multipart() {
         let learned = store.learned();
         if learned.get() == PartsWay::Unsupported {
@@ -358,11 +359,17 @@ async fn make_in_bucket(
         match inside::make(work, volume, target, store).await {
             Ok(Tried::Made(made)) => return Ok(made),
             Ok(Tried::OtherWay(way)) => learned.learn(way),
-            // Another worker may have completed the upload.
-            Err(error) => match find(work, volume, target).await {
-                Ok(Some(made)) if !error.is_change() => return Ok(made),
-                Ok(_) | Err(_) => return Err(error),
-            },
+            Err(error) if inside::is_gone(&error) => {
+                // Another worker has completed the upload, or a lifecycle rule aborted it.
+                if let Some(made) = find(work, volume, target).await? {
+                    return Ok(made);
+                }
+                if was_gone {
+                    return Err(ZipError::Contradiction.into());
+                }
+                was_gone = true;
+            }
+            Err(error) => return Err(error),
         }
     }
     file::write(work, publisher, volume).await

@@ -114,6 +114,11 @@ pub(super) async fn make(
         had,
     };
     match Box::pin(making.run()).await {
+        Err(ArchiveError::Store(error)) if is_code(&error, BAD_DIGEST) => {
+            tracing::warn!(job.id = %job, "the store computed another checksum than that of the ZIP; it is made again");
+            abort(store, &making.upload).await;
+            Err(ZipError::Contradiction.into())
+        }
         Err(ArchiveError::Store(error)) if is_refused(&error) && way == PartsWay::Summed => {
             abort(store, &making.upload).await;
             other_way(way, error).map(Tried::OtherWay)
@@ -122,12 +127,24 @@ pub(super) async fn make(
     }
 }
 
+/// S3's code for bytes that do not have the checksum that was sent with them.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+const BAD_DIGEST: &str = "BadDigest";
+
+/// Whether a store has no such upload any more.
+pub(super) fn is_gone(error: &ArchiveError) -> bool {
+    matches!(error, ArchiveError::Store(error) if is_code(error, "NoSuchUpload"))
+}
+
+fn is_code(error: &StoreError, code: &str) -> bool {
+    let answer = error.answer.as_deref();
+    answer.is_some_and(|answer| answer.code.as_deref() == Some(code))
+}
+
 /// Whether a store refused a request as it is, and not because a file was changed.
 fn is_refused(error: &StoreError) -> bool {
-    let answer = error.answer.as_deref();
-    let is_of_bytes = answer.is_some_and(|answer| answer.code.as_deref() == Some("BadDigest"));
-    let status = answer.map(|answer| answer.status);
-    matches!(status, Some(400 | 405 | 501)) && error.fact == ErrorKind::Rejected && !is_of_bytes
+    let status = error.answer.as_deref().map(|answer| answer.status);
+    matches!(status, Some(400 | 405 | 501)) && error.fact == ErrorKind::Rejected
 }
 
 /// The way to try after a store refused this one.

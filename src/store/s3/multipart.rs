@@ -89,9 +89,11 @@ impl Multipart for S3Store {
                 Ok(page) => page,
                 Err(error) => {
                     let error = EdgeError::from_sdk(action(), &error);
-                    return match error.fact {
-                        ErrorKind::NotFound => Ok(None),
-                        _ => Err(error),
+                    let answer = error.answer.as_deref();
+                    let code = answer.and_then(|answer| answer.code.as_deref());
+                    return match code == Some("NoSuchUpload") {
+                        true => Ok(None),
+                        false => Err(error),
                     };
                 }
             };
