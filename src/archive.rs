@@ -80,6 +80,9 @@ pub enum ZipError {
         "files of the job were changed each time that the ZIP was made; the job is tried again later"
     )]
     Restless,
+    /// The store returned another checksum for a copied part than it has for the file.
+    #[error("the store returned a checksum for a copied part that is not that of its bytes")]
+    WrongSums,
     /// The store or the program contradicts itself.
     #[error("the ZIP could not be made: a part is not what it must be")]
     Contradiction,

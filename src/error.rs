@@ -280,7 +280,9 @@ impl JobError {
                 ZipError::TooManyFiles { .. }
                 | ZipError::TooManyZips { .. }
                 | ZipError::OtherRegion { .. } => FailureClass::Permanent,
-                ZipError::Restless | ZipError::Contradiction => FailureClass::Transient,
+                ZipError::Restless | ZipError::WrongSums | ZipError::Contradiction => {
+                    FailureClass::Transient
+                }
             },
             Self::Render(error) => match error {
                 RenderError::Template { .. }

@@ -31,8 +31,8 @@ const READS_AT_ONCE: usize = 16;
 /// How much of a file is read at a time where only its checksum is needed.
 const SUMMED_AT_ONCE: u64 = 8 << 20;
 
-/// How many files are read for their checksums at a time.
-const SUMS_AT_ONCE: usize = 4;
+/// How many files are asked for their checksums, or read for them, at a time.
+const SUMS_AT_ONCE: usize = 8;
 
 const CONTENT: Content = Content {
     media_type: "application/zip",
@@ -46,7 +46,29 @@ enum KnownSum {
     /// That of the whole file.
     Whole(u32),
     /// That of its last bytes, and their number.
-    Rest(u32, u64),
+    Rest(RestSum),
+    /// Both: they must agree.
+    Both(u32, RestSum),
+}
+
+/// The checksum of the last bytes of a file, and their number.
+#[derive(Debug, Clone, Copy)]
+struct RestSum {
+    crc32: u32,
+    bytes: u64,
+}
+
+impl KnownSum {
+    /// The checksum of a file whose first bytes have this one.
+    fn with_first(self, first: u32) -> Result<u32, ZipError> {
+        let joined = |rest: RestSum| layout::joined(first, rest.crc32, rest.bytes);
+        match self {
+            Self::Whole(whole) => Ok(whole),
+            Self::Rest(rest) => Ok(joined(rest)),
+            Self::Both(whole, rest) if joined(rest) == whole => Ok(whole),
+            Self::Both(..) => Err(ZipError::WrongSums),
+        }
+    }
 }
 
 /// How an attempt ended in which the store refused the way.
@@ -114,10 +136,17 @@ pub(super) async fn make(
         had,
     };
     match Box::pin(making.run()).await {
-        Err(ArchiveError::Store(error)) if is_code(&error, BAD_DIGEST) => {
-            tracing::warn!(job.id = %job, "the store computed another checksum than that of the ZIP; it is made again");
+        // The sums that the store returned are not those by which it verifies.
+        Err(ArchiveError::Zip(ZipError::WrongSums)) if way == PartsWay::Summed => {
             abort(store, &making.upload).await;
-            Err(ZipError::Contradiction.into())
+            Ok(Tried::OtherWay(PartsWay::Plain))
+        }
+        Err(ArchiveError::Store(error)) if is_code(&error, BAD_DIGEST) => {
+            abort(store, &making.upload).await;
+            match way {
+                PartsWay::Summed => Ok(Tried::OtherWay(PartsWay::Plain)),
+                PartsWay::Plain | PartsWay::Unsupported => Err(error.into()),
+            }
         }
         Err(ArchiveError::Store(error)) if is_refused(&error) && way == PartsWay::Summed => {
             abort(store, &making.upload).await;
@@ -256,41 +285,40 @@ impl Making<'_> {
         Ok(copied)
     }
 
-    /// The checksums of the files that the store copied: what it says of the copies, or of the files, or else computed.
+    /// The checksums of the files that the store copied: what it says of the copies and of the files, or else computed.
+    ///
+    /// What it says of copies is believed only where the upload has checksums, and only if it agrees with what it says of the
+    /// file, if that has one.
     async fn known_sums(
         &self,
         copies: &HashMap<u32, StoredPart>,
     ) -> Result<Vec<Option<KnownSum>>, ArchiveError> {
-        let mut known = vec![None; self.volume.entries.len()];
-        let mut unknown: HashMap<usize, u64> = HashMap::new();
+        let mut copied: Vec<CopiedFile> = Vec::new();
         for (number, part) in (1..).zip(&self.parts) {
             let ZipPart::Copied { entry, from, to } = part else {
                 continue;
             };
-            if unknown.contains_key(entry) {
-                continue;
-            }
-            let sum = copies.get(&number).and_then(|copy| copy.crc32);
-            let length = to - from;
-            known[*entry] = match (sum, known[*entry]) {
-                (Some(sum), Some(KnownSum::Rest(before, long))) => Some(KnownSum::Rest(
-                    layout::joined(before, sum, length),
-                    long + length,
-                )),
-                (Some(sum), _) => Some(KnownSum::Rest(sum, length)),
-                (None, _) => {
-                    // The file's first copy begins where its uploaded bytes end.
-                    let long = match known[*entry] {
-                        Some(KnownSum::Rest(_, long)) => long,
-                        Some(KnownSum::Whole(_)) | None => 0,
-                    };
-                    unknown.insert(*entry, from - long);
-                    None
+            let bytes = to - from;
+            let crc32 = copies.get(&number).and_then(|copy| copy.crc32);
+            let crc32 = crc32.filter(|_| self.upload.way == PartsWay::Summed);
+            let of_part = crc32.map(|crc32| RestSum { crc32, bytes });
+            match copied.last_mut() {
+                Some(last) if last.entry == *entry => {
+                    last.rest = last.rest.zip(of_part).map(|(rest, part)| RestSum {
+                        crc32: layout::joined(rest.crc32, part.crc32, part.bytes),
+                        bytes: rest.bytes + part.bytes,
+                    });
                 }
-            };
+                Some(_) | None => copied.push(CopiedFile {
+                    entry: *entry,
+                    from: *from,
+                    rest: of_part,
+                }),
+            }
         }
-        let found = stream::iter(unknown)
-            .map(|(entry, from)| self.found_sum(entry, from))
+        let mut known = vec![None; self.volume.entries.len()];
+        let found = stream::iter(copied)
+            .map(|file: CopiedFile| self.known_sum(file))
             .buffer_unordered(SUMS_AT_ONCE);
         let mut found = std::pin::pin!(found);
         while let Some((entry, sum)) = found.try_next().await? {
@@ -299,17 +327,22 @@ impl Making<'_> {
         Ok(known)
     }
 
-    /// The checksum of a file as the store keeps it, or computed from its bytes from `from` on.
-    async fn found_sum(&self, entry: usize, from: u64) -> Result<(usize, KnownSum), ArchiveError> {
+    /// What is known of the checksum of a file that was copied; computed if the store knows nothing.
+    async fn known_sum(&self, file: CopiedFile) -> Result<(usize, KnownSum), ArchiveError> {
+        let CopiedFile { entry, from, rest } = file;
         let ZipSource::Object(object) = &self.volume.sources[entry] else {
             return Err(ZipError::Contradiction.into());
         };
         let (store, bucket) = (self.work.store, &self.work.plan.bucket);
         self.work.stop.check()?;
-        if let Some(sum) = store.stored_crc32(bucket, object).await? {
-            return Ok((entry, KnownSum::Whole(sum)));
+        let whole = store.stored_crc32(bucket, object).await?;
+        match (whole, rest) {
+            (Some(whole), Some(rest)) => return Ok((entry, KnownSum::Both(whole, rest))),
+            (Some(whole), None) => return Ok((entry, KnownSum::Whole(whole))),
+            (None, Some(rest)) => return Ok((entry, KnownSum::Rest(rest))),
+            (None, None) => {}
         }
-        let (mut at, mut sum) = (from, 0);
+        let (mut at, mut crc32) = (from, 0);
         while at < object.size_bytes {
             self.work.stop.check()?;
             let end = (at + SUMMED_AT_ONCE).min(object.size_bytes);
@@ -317,10 +350,11 @@ impl Making<'_> {
             let length = end - at;
             let of_bytes = tokio::task::spawn_blocking(move || layout::crc32(&bytes));
             let of_bytes = of_bytes.await.map_err(|_| ZipError::Contradiction)?;
-            sum = layout::joined(sum, of_bytes, length);
+            crc32 = layout::joined(crc32, of_bytes, length);
             at = end;
         }
-        Ok((entry, KnownSum::Rest(sum, object.size_bytes - from)))
+        let bytes = object.size_bytes - from;
+        Ok((entry, KnownSum::Rest(RestSum { crc32, bytes })))
     }
 
     /// Uploads part `at`, unless the store has it, and returns the checksums of the files that begin in it. The last part needs
@@ -344,7 +378,7 @@ impl Making<'_> {
         let all = all.map(ToOwned::to_owned);
         let filled =
             tokio::task::spawn_blocking(move || fill(&volume, &pieces, &read, &known, all));
-        let filled = filled.await.map_err(|_| ZipError::Contradiction)?;
+        let filled = filled.await.map_err(|_| ZipError::Contradiction)??;
         let (entries, measure) = (&self.volume.entries, self.volume.measure);
         if filled.bytes.len() as u64 != layout::part_bytes(&self.parts[at], entries, measure) {
             return Err(ZipError::Contradiction.into());
@@ -384,6 +418,15 @@ impl Making<'_> {
     }
 }
 
+/// A file that the store copied, but for its first bytes.
+struct CopiedFile {
+    entry: usize,
+    /// Where its copied bytes begin.
+    from: u64,
+    /// What the store says of them.
+    rest: Option<RestSum>,
+}
+
 /// A part that is ready to be uploaded.
 struct FilledPart {
     bytes: Bytes,
@@ -399,7 +442,7 @@ fn fill(
     read: &[Bytes],
     known: &[Option<KnownSum>],
     all: Option<Vec<u32>>,
-) -> FilledPart {
+) -> Result<FilledPart, ZipError> {
     let mut sums = Vec::new();
     let mut out = Vec::with_capacity(read.iter().map(|bytes| bytes.len() + 128).sum());
     for (at, piece) in pieces.iter().enumerate() {
@@ -411,8 +454,7 @@ fn fill(
                     Some(_) | None => 0,
                 };
                 let sum = match known[entry] {
-                    Some(KnownSum::Whole(sum)) => sum,
-                    Some(KnownSum::Rest(rest, long)) => layout::joined(first, rest, long),
+                    Some(known) => known.with_first(first)?,
                     None => first,
                 };
                 volume.entries[entry].push_header(sum, &mut out);
@@ -429,11 +471,11 @@ fn fill(
         }
     }
     let bytes = Bytes::from(out);
-    FilledPart {
+    Ok(FilledPart {
         crc32: layout::crc32(&bytes),
         bytes,
         sums,
-    }
+    })
 }
 
 /// The checksum of a whole ZIP, from those of its files.

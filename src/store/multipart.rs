@@ -1,8 +1,8 @@
 //! Objects that a store puts together from parts: from ranges of other objects, which it copies, and from uploaded bytes.
 //!
 //! Stores differ in the checksums of such uploads. Amazon S3 returns the CRC-32 of each copied part and verifies that of the
-//! whole object at completion. MinIO rejects a copied part in an upload with checksums, and the embedded endpoint has no uploads
-//! in parts. Which way a store takes is found out by trying, once for each connection ([`PartsWay`]).
+//! whole object at completion. MinIO rejects a copied part in an upload with checksums, versitygw 1.8 may return the checksum of the
+//! whole source for a part of it, and the embedded endpoint has no uploads in parts. Which way a store takes is found out by trying, once for each connection ([`PartsWay`]).
 
 use std::fmt;
 use std::ops::Range;
@@ -82,7 +82,7 @@ impl LearnedWay {
             match way {
                 PartsWay::Summed => {}
                 PartsWay::Plain => tracing::info!(
-                    "the store does not copy parts into an upload with checksums; ZIPs are made without, and checksums that it does not know are computed from the files"
+                    "the store has no right checksums of copied parts; ZIPs are made without them, and checksums of files that it does not know are computed"
                 ),
                 PartsWay::Unsupported => tracing::info!(
                     "the store has no uploads in parts; ZIPs are written to a file and put as a whole"
