@@ -229,6 +229,7 @@ fn plan() -> Plan {
         relay: handout::job::RelayName::default(),
         gallery: Some(gallery),
         manifest: None,
+        zip: None,
         job: Arc::new(job),
     }
 }

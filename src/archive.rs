@@ -126,7 +126,12 @@ fn is_changed(error: &StoreError) -> bool {
     let answer = error.answer.as_deref();
     let code = answer.and_then(|answer| answer.code.as_deref());
     let status = answer.map(|answer| answer.status);
-    status == Some(412) || matches!(code, Some("NoSuchKey" | "NoSuchVersion"))
+    match (status, code) {
+        (Some(412), _) | (_, Some("NoSuchKey" | "NoSuchVersion")) => true,
+        // The answer to a HEAD has no body, and so no code.
+        (Some(404), code) => code.is_none_or(|code| code == "NotFound"),
+        _ => false,
+    }
 }
 
 /// What makes the ZIPs of a run.

@@ -376,8 +376,9 @@ impl Making<'_> {
         let read: Vec<Bytes> = read.try_collect().await?;
         let (volume, known) = (Arc::clone(self.volume), Arc::clone(known));
         let all = all.map(ToOwned::to_owned);
-        let filled =
-            tokio::task::spawn_blocking(move || fill(&volume, &pieces, &read, &known, all));
+        let filled = tokio::task::spawn_blocking(move || {
+            fill(&volume, &pieces, &read, &known, all.as_deref())
+        });
         let filled = filled.await.map_err(|_| ZipError::Contradiction)??;
         let (entries, measure) = (&self.volume.entries, self.volume.measure);
         if filled.bytes.len() as u64 != layout::part_bytes(&self.parts[at], entries, measure) {
@@ -441,7 +442,7 @@ fn fill(
     pieces: &[Piece],
     read: &[Bytes],
     known: &[Option<KnownSum>],
-    all: Option<Vec<u32>>,
+    all: Option<&[u32]>,
 ) -> Result<FilledPart, ZipError> {
     let mut sums = Vec::new();
     let mut out = Vec::with_capacity(read.iter().map(|bytes| bytes.len() + 128).sum());
@@ -462,7 +463,7 @@ fn fill(
             }
             Piece::Bytes { .. } => out.extend_from_slice(&read[at]),
             Piece::Directory => {
-                let mut all = all.clone().unwrap_or_default();
+                let mut all = all.map(<[u32]>::to_vec).unwrap_or_default();
                 for (entry, sum) in &sums {
                     all[*entry] = *sum;
                 }

@@ -73,11 +73,15 @@ impl ZipTime {
     pub(crate) fn new(instant: Timestamp, zone: &TimeZone) -> Self {
         let local = zone.to_datetime(instant);
         let dos = match local.year() {
-            ..1980 => [0, 1 << 5 | 1],
-            2108.. => [23 << 11 | 59 << 5 | 29, 127 << 9 | 12 << 5 | 31],
+            ..1980 => [0, (1 << 5) | 1],
+            2108.. => [(23 << 11) | (59 << 5) | 29, (127 << 9) | (12 << 5) | 31],
             year => [
-                bits(local.hour()) << 11 | bits(local.minute()) << 5 | bits(local.second()) / 2,
-                (year - 1980).unsigned_abs() << 9 | bits(local.month()) << 5 | bits(local.day()),
+                (bits(local.hour()) << 11)
+                    | (bits(local.minute()) << 5)
+                    | (bits(local.second()) / 2),
+                ((year - 1980).unsigned_abs() << 9)
+                    | (bits(local.month()) << 5)
+                    | bits(local.day()),
             ],
         };
         Self {
