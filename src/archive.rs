@@ -23,7 +23,7 @@ use presign::hex::hex;
 use sha2::{Digest, Sha256};
 
 use self::contents::{ZipContents, ZipSource, ZipVolume};
-use self::inside::Tried;
+use self::inside::UploadEnd;
 use crate::cancellation::{Cancellation, Stopped};
 use crate::deliver::DeliverError;
 use crate::deliver::publish::Publisher;
@@ -171,7 +171,7 @@ pub(crate) struct FinishedZip {
     /// Its name.
     pub(crate) file_name: String,
     /// What it is.
-    pub(crate) made: Made,
+    pub(crate) made: ZipIdentity,
 }
 
 impl FinishedZip {
@@ -183,7 +183,7 @@ impl FinishedZip {
 
 /// What a complete ZIP is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Made {
+pub(crate) struct ZipIdentity {
     /// How many objects are in it.
     pub(crate) files: u64,
     /// Its length.
@@ -192,7 +192,7 @@ pub(crate) struct Made {
     pub(crate) directory: [u8; 32],
 }
 
-impl Made {
+impl ZipIdentity {
     /// A ZIP of this layout; `tail` begins with the directory.
     fn of(volume: &ZipVolume, tail: &[u8]) -> Self {
         let entries = usize::try_from(volume.measure.directory).unwrap_or(usize::MAX);
@@ -353,7 +353,7 @@ async fn make_in_bucket(
     volume: &Arc<ZipVolume>,
     publisher: &Publisher,
     target: (&Bucket, &Key),
-) -> Result<Made, ArchiveError> {
+) -> Result<ZipIdentity, ArchiveError> {
     check_region(work, target.0).await?;
     if let Some(made) = find(work, volume, target).await? {
         return Ok(made);
@@ -365,8 +365,8 @@ async fn make_in_bucket(
             break;
         }
         match inside::make(work, volume, target, store).await {
-            Ok(Tried::Made(made)) => return Ok(made),
-            Ok(Tried::OtherWay(way)) => learned.learn(way),
+            Ok(UploadEnd::Complete(made)) => return Ok(made),
+            Ok(UploadEnd::OtherWay(way)) => learned.learn(way),
             Err(error) if inside::is_gone(&error) => {
                 // Another worker has completed the upload, or a lifecycle rule aborted it.
                 if let Some(made) = find(work, volume, target).await? {
@@ -404,7 +404,7 @@ async fn find(
     work: &ArchiveWork<'_>,
     volume: &ZipVolume,
     (bucket, key): (&Bucket, &Key),
-) -> Result<Option<Made>, ArchiveError> {
+) -> Result<Option<ZipIdentity>, ArchiveError> {
     let found = match work.store.head(bucket, key).await {
         Ok(found) => found,
         // Without the right to list the bucket, S3 denies what does not exist.
@@ -423,7 +423,7 @@ async fn find(
     };
     let tail = work.store.range(bucket, &found, begin..end).await?;
     let is_expected = layout::sums_of(&volume.entries, &tail).is_some();
-    Ok(is_expected.then(|| Made::of(volume, &tail)))
+    Ok(is_expected.then(|| ZipIdentity::of(volume, &tail)))
 }
 
 #[cfg(test)]

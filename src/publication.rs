@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use presign::PresignedUrl;
 
-use crate::archive::{Archive, FinishedZip, Made};
+use crate::archive::{Archive, FinishedZip, ZipIdentity};
 use crate::audit::AuditedLinks;
 use crate::audit::record::{self, LinkKind, ZipFacts};
 use crate::deliver::DeliveryLedger;
@@ -285,7 +285,7 @@ impl<'a> Publishing<'a> {
             ShownAs::InBrowser => (ContentDisposition::Inline, HTML, LinkKind::Gallery, 0),
             ShownAs::Saved(media_type) => (attachment, media_type, LinkKind::Manifest, 0),
             ShownAs::Zip(made) => {
-                let Made {
+                let ZipIdentity {
                     files,
                     size_bytes,
                     directory,
@@ -415,5 +415,5 @@ const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
 enum ShownAs {
     InBrowser,
     Saved(&'static str),
-    Zip(Made),
+    Zip(ZipIdentity),
 }

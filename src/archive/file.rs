@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::contents::{ZipSource, ZipVolume};
-use super::{ArchiveError, ArchiveWork, Made, ZipError, layout};
+use super::{ArchiveError, ArchiveWork, ZipError, ZipIdentity, layout};
 use crate::deliver::publish::Publisher;
 
 /// How much of a file is read at a time, and how many reads are under way: together they bound the memory.
@@ -22,7 +22,7 @@ const READS_AT_ONCE: usize = 6;
 pub(super) async fn find(
     publisher: &Publisher,
     volume: &Arc<ZipVolume>,
-) -> Result<Option<Made>, ArchiveError> {
+) -> Result<Option<ZipIdentity>, ArchiveError> {
     let of_volume = Arc::clone(volume);
     let found = publisher.read_end(&volume.file_name, move |file| {
         let measure = of_volume.measure;
@@ -33,20 +33,20 @@ pub(super) async fn find(
         let mut tail = vec![0; length];
         file.read_exact_at(&mut tail, measure.offset)?;
         let is_expected = layout::sums_of(&of_volume.entries, &tail).is_some();
-        Ok(is_expected.then(|| Made::of(&of_volume, &tail)))
+        Ok(is_expected.then(|| ZipIdentity::of(&of_volume, &tail)))
     });
     Ok(found.await?.flatten())
 }
 
 /// A range of a file in the ZIP, and where it goes.
-struct Chunk {
+struct FileRange {
     entry: usize,
     range: Range<u64>,
     at: u64,
 }
 
 /// The ranges of all files, in order. An empty file has one range, which is empty, so that its header is written too.
-struct Chunks {
+struct FileRanges {
     volume: Arc<ZipVolume>,
     entry: usize,
     from: u64,
@@ -54,15 +54,15 @@ struct Chunks {
     offset: u64,
 }
 
-impl Iterator for Chunks {
-    type Item = Chunk;
+impl Iterator for FileRanges {
+    type Item = FileRange;
 
-    fn next(&mut self) -> Option<Chunk> {
+    fn next(&mut self) -> Option<FileRange> {
         let entry = self.volume.entries.get(self.entry)?;
         let (from, size) = (self.from, entry.size_bytes);
         let to = size.min(from + READ_BYTES);
         let begin = self.offset + entry.header_bytes();
-        let chunk = Chunk {
+        let chunk = FileRange {
             entry: self.entry,
             range: from..to,
             at: begin + from,
@@ -81,23 +81,23 @@ pub(super) async fn write(
     work: &ArchiveWork<'_>,
     publisher: &Publisher,
     volume: &Arc<ZipVolume>,
-) -> Result<Made, ArchiveError> {
+) -> Result<ZipIdentity, ArchiveError> {
     let mut draft = publisher.begin(&volume.file_name, work.spool_dir).await?;
     let mut sums = Vec::with_capacity(volume.entries.len());
-    let chunks = Chunks {
+    let chunks = FileRanges {
         volume: Arc::clone(volume),
         entry: 0,
         from: 0,
         offset: 0,
     };
     let read = stream::iter(chunks)
-        .map(|chunk: Chunk| read(work, volume, chunk))
+        .map(|chunk: FileRange| read(work, volume, chunk))
         .buffered(READS_AT_ONCE);
     let mut read = std::pin::pin!(read);
     let mut sum = 0;
     while let Some((chunk, bytes)) = read.try_next().await? {
         work.stop.check()?;
-        let Chunk { entry, range, at } = chunk;
+        let FileRange { entry, range, at } = chunk;
         let (volume, before) = (Arc::clone(volume), sum);
         let is_last = range.end == volume.entries[entry].size_bytes;
         let written = draft.write(move |file| {
@@ -125,7 +125,7 @@ pub(super) async fn write(
     let written = draft.write(move |file| {
         let tail = layout::directory(&of_volume.entries, &sums);
         file.write_all_at(&tail, of_volume.measure.offset)?;
-        Ok(Made::of(&of_volume, &tail))
+        Ok(ZipIdentity::of(&of_volume, &tail))
     });
     let (draft, made) = written.await?;
     work.stop.check()?;
@@ -139,8 +139,8 @@ pub(super) async fn write(
 async fn read(
     work: &ArchiveWork<'_>,
     volume: &ZipVolume,
-    chunk: Chunk,
-) -> Result<(Chunk, Bytes), ArchiveError> {
+    chunk: FileRange,
+) -> Result<(FileRange, Bytes), ArchiveError> {
     let bytes = match &volume.sources[chunk.entry] {
         ZipSource::Object(object) => {
             let (store, bucket) = (work.store, &work.plan.bucket);

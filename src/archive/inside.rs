@@ -14,7 +14,7 @@ use presign::hex::hex;
 use super::contents::{ZipSource, ZipVolume};
 use super::layout::{self, Piece, ZipPart};
 use super::record::UploadRecords;
-use super::{ArchiveError, ArchiveWork, Made, ZipError};
+use super::{ArchiveError, ArchiveWork, ZipError, ZipIdentity};
 use crate::deliver::publish::NO_CACHE;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{Bucket, Key};
@@ -72,9 +72,9 @@ impl KnownSum {
 }
 
 /// How an attempt ended in which the store refused the way.
-pub(super) enum Tried {
+pub(super) enum UploadEnd {
     /// The ZIP is complete.
-    Made(Made),
+    Complete(ZipIdentity),
     /// The store takes another way.
     OtherWay(PartsWay),
 }
@@ -96,7 +96,7 @@ pub(super) async fn make(
     volume: &Arc<ZipVolume>,
     (bucket, key): (&Bucket, &Key),
     store: &dyn Multipart,
-) -> Result<Tried, ArchiveError> {
+) -> Result<UploadEnd, ArchiveError> {
     let (job, ledger) = (&work.plan.job.id, work.ledger);
     let layout = hex(&volume.layout);
     let way = store.learned().get();
@@ -112,7 +112,7 @@ pub(super) async fn make(
         None => {
             let upload = match store.begin(bucket, key, CONTENT).await {
                 Ok(upload) => upload,
-                Err(error) => return other_way(way, error).map(Tried::OtherWay),
+                Err(error) => return other_way(way, error).map(UploadEnd::OtherWay),
             };
             let first = records.record(job, &layout, &upload, ledger).await?;
             failpoint::pass(Failpoint::ZipBegun);
@@ -139,20 +139,20 @@ pub(super) async fn make(
         // The sums that the store returned are not those by which it verifies.
         Err(ArchiveError::Zip(ZipError::WrongSums)) if way == PartsWay::Summed => {
             abort(store, &making.upload).await;
-            Ok(Tried::OtherWay(PartsWay::Plain))
+            Ok(UploadEnd::OtherWay(PartsWay::Plain))
         }
         Err(ArchiveError::Store(error)) if is_code(&error, BAD_DIGEST) => {
             abort(store, &making.upload).await;
             match way {
-                PartsWay::Summed => Ok(Tried::OtherWay(PartsWay::Plain)),
+                PartsWay::Summed => Ok(UploadEnd::OtherWay(PartsWay::Plain)),
                 PartsWay::Plain | PartsWay::Unsupported => Err(error.into()),
             }
         }
         Err(ArchiveError::Store(error)) if is_refused(&error) && way == PartsWay::Summed => {
             abort(store, &making.upload).await;
-            other_way(way, error).map(Tried::OtherWay)
+            other_way(way, error).map(UploadEnd::OtherWay)
         }
-        made => made.map(Tried::Made),
+        made => made.map(UploadEnd::Complete),
     }
 }
 
@@ -201,7 +201,7 @@ async fn abort(store: &dyn Multipart, upload: &PartsUpload) {
 }
 
 impl Making<'_> {
-    async fn run(&self) -> Result<Made, ArchiveError> {
+    async fn run(&self) -> Result<ZipIdentity, ArchiveError> {
         let copies = self.copy().await?;
         let known = self.known_sums(&copies).await?;
         let (mut parts, mut sums) = (copies, vec![0; self.volume.entries.len()]);
@@ -230,7 +230,7 @@ impl Making<'_> {
         let ended = tokio::task::spawn_blocking(move || {
             let directory = layout::directory(&volume.entries, &sums);
             let crc32 = whole_sum(&volume, &sums, &directory);
-            (crc32, Made::of(&volume, &directory))
+            (crc32, ZipIdentity::of(&volume, &directory))
         });
         let (crc32, made) = ended.await.map_err(|_| ZipError::Contradiction)?;
         let size_bytes = self.volume.measure.length();
