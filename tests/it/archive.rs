@@ -610,3 +610,21 @@ async fn a_file_above_four_gibibytes_and_very_many_files_are_listed_by_every_pro
         assert_eq!(said["names"].as_array().unwrap().len(), count);
     }
 }
+
+/// Every program reads all bytes of a file beyond 32 bits.
+#[tokio::test]
+#[ignore = "reads 4 GiB seven times: a minute"]
+async fn a_file_above_four_gibibytes_is_read_by_every_program() {
+    let Some(parts) = Parts::or_skip("a_file_above_four_gibibytes_is_read") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let zip = dir.path().join("large.zip");
+    let files = [("first", 7), ("large", 1 << 32), ("last", 9)];
+    let files = files.map(|(name, size)| (name.to_owned(), size));
+    handout::archive::sparse::write(&zip, &files).unwrap();
+    assert_eq!(
+        Judged::of(&parts, &zip, None).names(),
+        ["first", "large", "last"]
+    );
+}
