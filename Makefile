@@ -89,8 +89,9 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 
 .PHONY: bench
 bench: ## the numbers of the design; compare ratios within one run
-	@tests/setup.sh venv
+	@tests/setup.sh venv portal-peers
 	export TEST_VENV="$(CURDIR)/.test/venv"
+	export BENCH_NODE="$(CURDIR)/.test/bench-node" BENCH_VENV="$(CURDIR)/.test/bench-venv"
 	cargo bench --workspace --locked $(ARGS)
 
 .PHONY: share

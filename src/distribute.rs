@@ -10,6 +10,7 @@ mod finish;
 mod mails;
 mod payload;
 mod planning;
+mod portal;
 mod state;
 
 use self::audiences::deliver_all;
@@ -89,6 +90,7 @@ async fn run_if_relay_answers(
         return Ok(JobReport::before(state.job_records.of("")));
     }
     state.archive = services.archive(run, &state.plan, &state.listing).await?;
+    portal::prepare(run, &mut state, services).await?;
     state.expect(&services.progress);
     hand_out(run, &state, at, services).await
 }

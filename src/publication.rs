@@ -254,7 +254,7 @@ impl<'a> Publishing<'a> {
             (format, _) => format,
         };
         let (manifest, head) = Manifest::begin(format, self.plan);
-        draft.append(&head)?;
+        draft.append(head).await?;
         let list = PublishedList {
             url: urls.into_iter().next().or_else(|| publisher.url(name)),
             media_type,
@@ -336,12 +336,16 @@ impl<'a> Publishing<'a> {
 
 impl Publication<'_> {
     /// Adds a batch. The pages that it fills must be published before the next batch.
-    pub fn push(&mut self, batch: &AuditedLinks, pictures: &Pictures) -> Result<(), JobError> {
+    pub async fn push(
+        &mut self,
+        batch: &AuditedLinks,
+        pictures: &Pictures,
+    ) -> Result<(), JobError> {
         if let Some((gallery, ..)) = &mut self.gallery {
             self.full.extend(gallery.push(batch, pictures)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
-            draft.append(manifest.push(batch))?;
+            draft.append(manifest.push(batch).to_vec()).await?;
         }
         Ok(())
     }

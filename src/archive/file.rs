@@ -18,6 +18,9 @@ use crate::deliver::publish::Publisher;
 const READ_BYTES: u64 = 4 << 20;
 const READS_AT_ONCE: usize = 6;
 
+/// How much is written between two syncs. Each step on a file system has ten seconds, also the sync of the complete file.
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// Finds a ZIP that an earlier attempt wrote into a directory.
 pub(super) async fn find(
     publisher: &Publisher,
@@ -94,12 +97,15 @@ pub(super) async fn write(
         .map(|chunk: FileRange| read(work, volume, chunk))
         .buffered(READS_AT_ONCE);
     let mut read = std::pin::pin!(read);
-    let mut sum = 0;
+    let (mut sum, mut unsynced) = (0, 0);
     while let Some((chunk, bytes)) = read.try_next().await? {
         work.stop.check()?;
         let FileRange { entry, range, at } = chunk;
         let (volume, before) = (Arc::clone(volume), sum);
         let is_last = range.end == volume.entries[entry].size_bytes;
+        unsynced += bytes.len() as u64;
+        let is_synced = unsynced >= SYNC_BYTES;
+        unsynced = if is_synced { 0 } else { unsynced };
         let written = draft.write(move |file| {
             let of_bytes = layout::crc32(&bytes);
             let sum = layout::joined(before, of_bytes, bytes.len() as u64);
@@ -110,9 +116,12 @@ pub(super) async fn write(
                 of_entry.push_header(sum, &mut header);
                 file.write_all_at(&header, at - range.start - of_entry.header_bytes())?;
             }
+            if is_synced {
+                file.sync_data()?;
+            }
             Ok(sum)
         });
-        (draft, sum) = written.await?;
+        sum = written.await?;
         if is_last {
             sums.push(std::mem::take(&mut sum));
             (work.got_on)();
@@ -127,7 +136,7 @@ pub(super) async fn write(
         file.write_all_at(&tail, of_volume.measure.offset)?;
         Ok(ZipIdentity::of(&of_volume, &tail))
     });
-    let (draft, made) = written.await?;
+    let made = written.await?;
     work.stop.check()?;
     let length = draft.finish("application/zip").await?;
     match length == made.size_bytes {

@@ -22,7 +22,7 @@ impl Opened {
         environment: &Environment,
     ) -> Result<Changes, OpenError> {
         let mixed = with_what_stays(new, &self.config);
-        let (wanted, reading) = (ConfigReading::of(new), ConfigReading::of(&mixed));
+        let (wanted, reading) = ConfigReading::of_both(new, &mixed).await;
         mixed.check()?;
         // The clients of queues are kept, and read these files for their next connection.
         for (section, file) in [

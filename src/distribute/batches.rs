@@ -65,7 +65,7 @@ pub(super) fn batches<'a>(
     services: &'a Services,
     room: &'a BatchSender,
 ) -> impl Stream<Item = Result<(BatchSlot<'a>, LinkBatch), JobError>> + Send + 'a {
-    let signed = stream::try_unfold(0, move |number| async move {
+    let signed = stream::try_unfold((0, 0), move |(number, first)| async move {
         let Ok(place) = room.reserve().await else {
             return Ok(None);
         };
@@ -73,10 +73,11 @@ pub(super) fn batches<'a>(
             return Ok(None);
         };
         let pictures = loader.page(number, &page).await;
-        let links = sign(run, &state.plan, page, audience, signing, services).await?;
+        let next = first + u32::try_from(page.len()).unwrap_or(u32::MAX);
+        let links = sign(run, &state.plan, (first, page), audience, signing, services).await?;
         let recorded = record(run, &state.plan, links, services);
         let recorded = recorded.map_ok(move |links| (place, (links, pictures)));
-        Ok::<_, JobError>(Some((recorded, number + 1)))
+        Ok::<_, JobError>(Some((recorded, (number + 1, next))))
     });
     signed.try_buffered(BATCHES_AT_ONCE)
 }
@@ -89,10 +90,11 @@ pub(super) async fn with<T>(beside: impl Future<Output = ()>, work: impl Future<
     }
 }
 
+/// Signs a page whose first entry is at this place of the listing.
 async fn sign(
     run: &JobRun,
     plan: &Plan,
-    page: Vec<listing::Entry>,
+    (first, page): (u32, Vec<listing::Entry>),
     audience: &Audience,
     signing: &LinkSigner,
     services: &Services,
@@ -104,7 +106,7 @@ async fn sign(
         // On the heap: the future would reserve the space in every job, and few jobs need it.
         Box::pin(sign_aside(plan, page, audience, signing)).await?
     } else {
-        links::sign(plan, page, audience, signing)?
+        links::sign(plan, page, first, audience, signing)?
     };
     failpoint::pass(Failpoint::Signed);
     Ok(links)
@@ -130,7 +132,7 @@ async fn record(
     Ok(audited)
 }
 
-/// Signs a long batch on a blocking thread: heartbeats and other jobs continue meanwhile.
+/// Signs a long batch for a distribution on a blocking thread: heartbeats and other jobs continue meanwhile.
 async fn sign_aside(
     plan: &Plan,
     page: Vec<listing::Entry>,
@@ -138,7 +140,8 @@ async fn sign_aside(
     signing: &LinkSigner,
 ) -> Result<Links, JobError> {
     let (plan, audience, signing) = (plan.clone(), audience.clone(), signing.clone());
-    let signed = tokio::task::spawn_blocking(move || links::sign(&plan, page, &audience, &signing));
+    let signed =
+        tokio::task::spawn_blocking(move || links::sign(&plan, page, 0, &audience, &signing));
     Ok(signed.await.map_err(|_| JobError::Panicked)??)
 }
 

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::planning::{list, settle};
+use super::portal::PortalLinks;
 use crate::archive::Archive;
 use crate::assemble::Services;
 use crate::error::JobError;
@@ -22,6 +23,10 @@ pub(super) struct JobState {
     pub(super) job_records: JobRecords,
     /// Its ZIPs, once they are made.
     pub(super) archive: Option<Archive>,
+    /// The name of the listing in the job's plan.
+    pub(super) listing_name: String,
+    /// What makes the portal's links, if the portal answers them.
+    pub(super) portal: Option<PortalLinks>,
 }
 
 impl JobState {
@@ -60,6 +65,8 @@ pub(super) async fn start(
                 listing,
                 job_records: JobRecords::default(),
                 archive: None,
+                listing_name: objects.listing,
+                portal: None,
             })
         }
         Created::Theirs(first) => {
@@ -111,6 +118,8 @@ pub(super) async fn resume(
         listing,
         job_records,
         archive: None,
+        listing_name: kept.map(|kept| kept.listing).unwrap_or_default(),
+        portal: None,
     })
 }
 

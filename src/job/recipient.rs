@@ -168,13 +168,9 @@ impl Recipient {
         address::must_be_named(&self.address)
     }
 
-    /// The canonical address, which rules, ledger and audit log use.
-    ///
-    /// ASCII capitals are lower case, and the domain is `xn--bcher-kva.example` for `bücher.example` too. Other letters
-    /// stay as they are: whether `Ö` and `ö` are the same mailbox is decided by its server. Unicode's rules would turn U+212A
-    /// into `k`, which may be a different mailbox from the one that a rule names.
+    /// The canonical address, see [`address::canonical`].
     pub fn canonical_address(&self) -> String {
-        AsRef::<str>::as_ref(&self.address).to_ascii_lowercase()
+        address::canonical(&self.address)
     }
 
     /// The address with its name hidden: `a…@acme.example`, for logs.

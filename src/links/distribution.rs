@@ -137,7 +137,7 @@ mod tests {
             content_encoding: Some("identity"),
             content_type: Some("text/plain"),
             version_id: None,
-            custom: Some((crate::links::LINK_ID, "1")),
+            custom: &[(crate::links::LINK_ID, "1")],
         }
     }
 

@@ -57,7 +57,11 @@ pub fn page(
 }
 
 /// The language that the reader prefers among those of the templates.
-fn chosen<'t>(templates: &'t Templates, settings: &MailSettings, languages: &str) -> &'t Language {
+pub(super) fn chosen<'t>(
+    templates: &'t Templates,
+    settings: &MailSettings,
+    languages: &str,
+) -> &'t Language {
     let strings = templates.strings();
     let known: Vec<&str> = strings.tags().collect();
     let mut wanted: Vec<(u32, Locale)> = languages.split(',').filter_map(preference).collect();

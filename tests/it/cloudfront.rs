@@ -62,7 +62,7 @@ fn links(pem: &str, hash: HashAlgorithm) -> Vec<String> {
         let url = distribution.url(&PresignRequest {
             key: &key,
             content_disposition: Some("attachment; filename=\"a b.pdf\"; filename*=UTF-8''%C3%BC"),
-            custom: Some((handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")),
+            custom: &[(handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")],
             ..PresignRequest::default()
         });
         for policy in [canned, custom] {

@@ -187,6 +187,7 @@ const fn because(bound: Bound) -> &'static str {
         Bound::Policy => "the [[allow]] rule allows no more",
         Bound::S3 => "S3 allows no more",
         Bound::Cloudfront => "CloudFront cannot count further",
+        Bound::Portal => "the portal allows no more",
     }
 }
 
@@ -335,7 +336,7 @@ impl<'a> Files<'a> {
         let built = &mail.built;
         let (text, html) = (&built.mail.text, &built.mail.html);
         let files = [
-            self.write(&format!("{name}.html"), html.as_bytes())?,
+            self.write(&format!("{name}.html"), built.mail.page().as_bytes())?,
             self.write(&format!("{name}.txt"), text.as_bytes())?,
             self.write(&format!("{name}.eml"), &mail.letter.bytes)?,
         ];
