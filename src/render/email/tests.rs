@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::samples::*;
-use super::super::{Brand, Logo};
+use super::super::{Brand, Logo, ZipLink};
 use super::*;
 use crate::audit::AuditedLinks;
 use crate::links::{Link, Unlinkable};
@@ -100,12 +100,22 @@ fn branded_mail(template: &str, settings: &MailSettings) -> RenderedMail {
     let mut digest = Digest::new(&plan);
     digest.push(&shoot(12));
     let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
+    let zips = ZipLinks {
+        zips: vec![ZipLink {
+            url: page(),
+            file_name: "shoot.zip".to_owned(),
+            files: 12,
+            size_bytes: 1 << 30,
+        }],
+        left_out: 1,
+    };
     let letter = MailRequest {
         plan: &plan,
         digest: &digest,
         recipient: &recipient,
         gallery_url: Some(&page()),
         manifest_url: None,
+        zips: Some(&zips),
         settings,
     };
     build(installed(), &letter).unwrap().mail
