@@ -34,7 +34,7 @@ pub use email::EmailOrder;
 pub use file_name::FileName;
 pub use glob::Globs;
 pub use list_id::ListId;
-pub use message::ReaderMessage;
+pub use message::{FilledMessage, ReaderMessage};
 pub use phrase::{Phrase, PhraseScope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};

@@ -30,9 +30,10 @@ use crate::bounds::{
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Filter, GalleryOrder, Job,
-    Key, Locale, ManifestFormat, OnDoubt, OpenMode, Order, Phrase, PhraseScope, Prefix, PublishTo,
-    ReaderMessage, Recipient, RelayName, Selection, SignIn, TemplateName, Via, WhenEmpty,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, FilledMessage, Filter,
+    GalleryOrder, Job, Key, Locale, ManifestFormat, OnDoubt, OpenMode, Order, Phrase, PhraseScope,
+    Prefix, PublishTo, ReaderMessage, Recipient, RelayName, Selection, SignIn, TemplateName, Via,
+    WhenEmpty,
 };
 use crate::text::charset::TextCharset;
 
@@ -111,6 +112,8 @@ pub struct PortalPlan {
     pub contact: Option<String>,
     /// The title of the page with all files, if it has one.
     pub title: Option<String>,
+    /// What the job says to the readers of that page.
+    pub message: Option<FilledMessage>,
     /// The template of that page.
     pub template: TemplateName,
     /// How many files that page shows at once.
@@ -417,6 +420,7 @@ pub fn build_with(
                 open: job.links.open.unwrap_or(portal.open),
                 contact: portal.contact.clone(),
                 title: page_title(gallery)?,
+                message: page_message(gallery, &scope)?,
                 template: gallery.map_or_else(
                     || "gallery".parse().expect("the name is one"),
                     |order| order.template.clone(),
@@ -777,6 +781,19 @@ fn check_messages(job: &Job, scope: &PhraseScope<'_>) -> Result<(), PlanError> {
         check("gallery.message", text, scope)?;
     }
     Ok(())
+}
+
+/// The message of a page of the portal, for readers who come when the job is over.
+fn page_message(
+    order: Option<&GalleryOrder>,
+    scope: &PhraseScope<'_>,
+) -> Result<Option<FilledMessage>, PlanError> {
+    let message = order.and_then(|order| order.message.as_ref());
+    let filled = message.map(|message| message.filled(scope)).transpose();
+    filled.map_err(|source| PlanError::Phrase {
+        field: "gallery.message",
+        source,
+    })
 }
 
 /// The scopes that give a phrase different texts: one for each recipient, or a single one.

@@ -38,7 +38,7 @@ impl BoundPortal {
         };
         let server = PortalServer::new(config, services, environment)?;
         let listener = handout::portal::bind(listen)
-            .with_context(|| format!("could not listen on {listen} (portal.listen)"))?;
+            .with_context(|| format!("could not listen on {listen}; end the program that uses the address, or name another in portal.listen"))?;
         Ok(Some(Self { server, listener }))
     }
 
@@ -74,7 +74,7 @@ pub(super) async fn portal(
     let health = Health::default();
     let listen = config.http.listen;
     let listener = telemetry::http::bind(listen)
-        .with_context(|| format!("could not listen on {listen} (http.listen)"))?;
+        .with_context(|| format!("could not listen on {listen}; end the program that uses the address, or name another in http.listen"))?;
     let grace = config.queue.grace_period.as_duration();
     let mut beside = Beside::start(Some(listener), health.clone(), grace)?;
     let mut opened = tokio::select! {

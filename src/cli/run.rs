@@ -59,7 +59,7 @@ pub(super) async fn run(
         // Another handout in the same directory also holds the port, and the directory's error is more helpful.
         assemble::open(config, environment, clock::system, Serving::Itself).await?;
         let listen = config.http.listen;
-        Err(taken).with_context(|| format!("could not listen on {listen} (http.listen)"))
+        Err(taken).with_context(|| format!("could not listen on {listen}; end the program that uses the address, or name another in http.listen"))
     };
     let mut opened = tokio::select! {
         opened = Box::pin(starting) => opened?,

@@ -1,7 +1,10 @@
 //! A message of the job's author to the readers of a mail or a page: plain text in paragraphs, in one language or in several.
 
+use serde::{Deserialize, Serialize};
+
+use super::phrase::PhraseError;
 use super::wire::MessageFields;
-use super::{Locale, ParseJobError, Phrase};
+use super::{Locale, ParseJobError, Phrase, PhraseScope};
 use crate::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_LANGUAGES};
 
 /// A message.
@@ -15,25 +18,64 @@ impl ReaderMessage {
     /// The text for a reader, and its language if the job says it: that of the reader's language, or else of `fallback`, or else the
     /// first.
     pub fn in_language(&self, wanted: &Locale, fallback: &Locale) -> (Option<&Locale>, &Phrase) {
-        let exactly = |tag: &Locale| self.find(|known| known == tag);
-        let roughly =
-            |tag: &Locale| self.find(|known| known.language().eq_ignore_ascii_case(tag.language()));
-        let of = |tag| exactly(tag).or_else(|| roughly(tag));
-        let (language, text) = of(wanted)
-            .or_else(|| of(fallback))
-            .unwrap_or(&self.texts[0]);
+        let chosen = chosen(&self.texts, wanted, fallback);
+        let (language, text) = chosen.expect("a message has a text");
         (language.as_ref(), text)
-    }
-
-    fn find(&self, is_wanted: impl Fn(&Locale) -> bool) -> Option<&(Option<Locale>, Phrase)> {
-        let mut texts = self.texts.iter();
-        texts.find(|(language, _)| language.as_ref().is_some_and(&is_wanted))
     }
 
     /// The texts of all languages.
     pub fn texts(&self) -> impl Iterator<Item = &Phrase> {
         self.texts.iter().map(|(_, text)| text)
     }
+
+    /// The message with its names filled in, for readers who come when the job is over.
+    ///
+    /// # Errors
+    /// A name has no value, or a text has more than [`MAX_MESSAGE_BYTES`].
+    pub fn filled(&self, scope: &PhraseScope<'_>) -> Result<FilledMessage, PhraseError> {
+        let texts = self.texts.iter().map(|(language, text)| {
+            let text = text.fill(scope, MAX_MESSAGE_BYTES)?;
+            Ok((language.clone(), text))
+        });
+        let texts = texts.collect::<Result<_, PhraseError>>()?;
+        Ok(FilledMessage { texts })
+    }
+}
+
+/// A message whose names are filled in, as records keep it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FilledMessage {
+    texts: Vec<(Option<Locale>, String)>,
+}
+
+impl FilledMessage {
+    /// The text for a reader, as [`ReaderMessage::in_language`] chooses it.
+    pub fn in_language(
+        &self,
+        wanted: &Locale,
+        fallback: &Locale,
+    ) -> Option<(Option<&Locale>, &str)> {
+        let (language, text) = chosen(&self.texts, wanted, fallback)?;
+        Some((language.as_ref(), text))
+    }
+}
+
+/// The text of a language, or else one of the same language elsewhere; that of `fallback`, or else the first.
+fn chosen<'t, T>(
+    texts: &'t [(Option<Locale>, T)],
+    wanted: &Locale,
+    fallback: &Locale,
+) -> Option<&'t (Option<Locale>, T)> {
+    let find = |is_wanted: &dyn Fn(&Locale) -> bool| {
+        let mut texts = texts.iter();
+        texts.find(|(language, _)| language.as_ref().is_some_and(is_wanted))
+    };
+    let of = |tag: &Locale| {
+        let is_same = |known: &Locale| known.language().eq_ignore_ascii_case(tag.language());
+        find(&|known| known == tag).or_else(|| find(&is_same))
+    };
+    of(wanted).or_else(|| of(fallback)).or(texts.first())
 }
 
 /// Parses the message of a field.
@@ -108,6 +150,12 @@ mod tests {
         assert_eq!(told("pt", "en"), "pt-BR Brasil");
         assert_eq!(told("fr", "en-GB"), "en English");
         assert_eq!(told("fr", "ja"), "ar عربي", "the first by tag");
+        let filled = message.filled(&PhraseScope::default()).unwrap();
+        let stored: FilledMessage =
+            serde_json::from_str(&serde_json::to_string(&filled).unwrap()).unwrap();
+        let (wanted, fallback) = ("pt".parse().unwrap(), "en".parse().unwrap());
+        let (language, text) = stored.in_language(&wanted, &fallback).unwrap();
+        assert_eq!((language.unwrap().as_str(), text), ("pt-BR", "Brasil"));
         let one = read(json!("Hello")).unwrap();
         let (language, text) = one.in_language(&"fr".parse().unwrap(), &"en".parse().unwrap());
         assert_eq!((language, text.to_string()), (None, "Hello".to_owned()));

@@ -1,6 +1,7 @@
 //! The sender, as mails and pages show it: a name, a logo, colours and a footer.
 
 mod logo;
+mod markup;
 mod palette;
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Brand {
     shows_name: bool,
     logo: Option<Arc<Logo>>,
     palette: Palette,
+    /// The colours of the portal's pages.
+    portal_style: Option<PageStyle>,
     footer: Vec<String>,
     personal_note: bool,
 }
@@ -34,8 +37,8 @@ impl Default for Brand {
 #[derive(Debug, Serialize)]
 pub(super) struct BrandView<'a> {
     /// The name, where it stands above the content.
-    name: Option<&'a str>,
-    logo: Option<LogoView<'a>>,
+    pub(super) name: Option<&'a str>,
+    pub(super) logo: Option<LogoView<'a>>,
     colours: &'a Palette,
     footer: &'a [String],
     personal_note: bool,
@@ -43,20 +46,22 @@ pub(super) struct BrandView<'a> {
 
 /// A picture of the document itself.
 #[derive(Debug, Serialize)]
-struct LogoView<'a> {
-    src: &'a str,
+pub(super) struct LogoView<'a> {
+    pub(super) src: &'a str,
     /// In CSS pixels; `None` if an SVG does not say.
-    width: Option<u32>,
-    height: Option<u32>,
+    pub(super) width: Option<u32>,
+    pub(super) height: Option<u32>,
 }
 
 impl Brand {
     /// The brand of a configuration, with its logo as it was read.
     pub fn new(config: &BrandConfig, logo: Option<Logo>) -> Self {
+        let palette = Palette::new(config.accent, config.background);
         Self {
             shows_name: config.name.is_some(),
             logo: logo.map(Arc::new),
-            palette: Palette::new(config.accent, config.background),
+            portal_style: palette.portal_style(),
+            palette,
             footer: config.footer.clone(),
             personal_note: config.personal_note,
         }
@@ -70,6 +75,21 @@ impl Brand {
     /// The colours.
     pub const fn palette(&self) -> &Palette {
         &self.palette
+    }
+
+    /// The style sheet that gives the portal's pages the colours, if there are any.
+    pub(super) const fn portal_style(&self) -> Option<&PageStyle> {
+        self.portal_style.as_ref()
+    }
+
+    /// The lines at the end.
+    pub(super) fn footer(&self) -> &[String] {
+        &self.footer
+    }
+
+    /// Whether mails and pages say for whom their links were made.
+    pub(super) const fn has_personal_note(&self) -> bool {
+        self.personal_note
     }
 
     /// The logo of mails: mail programs do not show SVG.

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::RenderError;
 use crate::bounds::MAX_MESSAGE_BYTES;
-use crate::job::{Locale, PhraseScope, ReaderMessage};
+use crate::job::{FilledMessage, Locale, PhraseScope, ReaderMessage};
+use crate::text::html::escape;
 
 /// A message for templates.
 #[derive(Debug, Default, Serialize)]
@@ -31,6 +32,33 @@ impl MessageView {
             language: language.map(ToString::to_string),
             paragraphs: paragraphs(&filled),
         })
+    }
+
+    /// A message whose names were filled in earlier.
+    pub(super) fn of(
+        message: &FilledMessage,
+        (wanted, fallback): (&Locale, &Locale),
+    ) -> Option<Self> {
+        let (language, text) = message.in_language(wanted, fallback)?;
+        Some(Self {
+            language: language.map(ToString::to_string),
+            paragraphs: paragraphs(text),
+        })
+    }
+
+    /// The message as HTML, for a page without a template.
+    pub(super) fn html(&self) -> String {
+        let language = self.language.as_deref().map(escape);
+        let language = language.map(|tag| format!(" lang=\"{tag}\""));
+        let paragraphs = self.paragraphs.iter().map(|lines| {
+            let lines: Vec<String> = lines.iter().map(|line| escape(line)).collect();
+            format!("<p dir=\"auto\">{}</p>", lines.join("<br>"))
+        });
+        format!(
+            "<div class=\"message\"{}>{}</div>",
+            language.unwrap_or_default(),
+            paragraphs.collect::<String>()
+        )
     }
 
     /// A view in which every value is present.

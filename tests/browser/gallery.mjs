@@ -82,7 +82,8 @@ async function unroll(page) {
   await page.evaluate(async () => {
     for (let at = 0; at < Math.min(document.body.scrollHeight, 30_000); at += 600) {
       window.scrollTo(0, at);
-      await new Promise((next) => setTimeout(next, 20));
+      // A picture that comes late is asked for when a frame is drawn.
+      await new Promise((next) => requestAnimationFrame(() => setTimeout(next, 20)));
     }
     window.scrollTo(0, 0);
   });

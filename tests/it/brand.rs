@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::check::Checked;
+use crate::support::portal::{OpenPortal, Visitor, portal_job, portal_world};
 use crate::support::program;
 use crate::support::servers::{Parts, browser_or_skip};
 use crate::support::world::{World, email_job};
@@ -31,7 +32,11 @@ fn sample(name: &str) -> PathBuf {
 
 /// A world whose mails and pages are those of a studio.
 fn studio(logo: &str, accent: &str, background: Option<&str>) -> World {
-    World::new().configured(|config| {
+    of_studio(World::new(), logo, accent, background)
+}
+
+fn of_studio(world: World, logo: &str, accent: &str, background: Option<&str>) -> World {
+    world.configured(|config| {
         config.brand.name = Some("Studio Nord".to_owned());
         config.brand.logo_file = Some(fixture(logo));
         config.brand.accent = Some(accent.parse().unwrap());
@@ -212,6 +217,97 @@ async fn a_logo_is_an_inline_part_of_each_mail() {
         assert!(mail.html.contains("src=\"data:image/png;base64,") && !mail.html.contains("cid:"));
         assert!(!html.contains("alone"));
     }
+}
+
+#[tokio::test]
+async fn the_portal_shows_the_brand_and_the_message_of_the_job() {
+    let Some(browser) = browser_or_skip("the_portal_shows_the_brand") else {
+        return;
+    };
+    let brands = [
+        (
+            "portal-orange",
+            "brand/logo.png",
+            "#c2410c",
+            Some("#fff7ed"),
+        ),
+        ("portal-yellow", "brand/logo.svg", "#ffcc00", None),
+        ("portal-night", "brand/logo.png", "#101828", Some("#e4e7ec")),
+    ];
+    for (name, logo, accent, background) in brands {
+        let mut world = of_studio(portal_world(|_| {}), logo, accent, background);
+        shoot(&world, "shoot", 7);
+        let mut job = job(name, "gallery-invite", "shoot/");
+        job["links"] = json!({ "via": "portal", "expires_in": "7d", "disposition": "inline" });
+        job["gallery"].as_object_mut().unwrap().remove("publish");
+        world = world.job(&job);
+        world.run().await;
+        assert_eq!(world.parked().await, Vec::<String>::new());
+        let portal = OpenPortal::serve(&world).await;
+        let mails = world.mails();
+        let list = |to: &str| {
+            let mail = mails.iter().find(|mail| mail.to == to).unwrap();
+            let mut links = mail.hrefs.iter();
+            links.find(|url| url.contains("/j/")).unwrap().clone()
+        };
+        let first = Visitor::default().open(&list("ann@acme.example")).await;
+        let (_, file) = first.body.split_once("href=\"/d/").unwrap();
+        let file = portal.url(&format!("/d/{}", file.split('?').next().unwrap()));
+        let pages = [
+            ("list", list("ann@acme.example")),
+            ("list-ar", list("layla@acme.example")),
+            ("file", file),
+            ("mine", portal.url("/mine")),
+            ("unknown", portal.url("/elsewhere")),
+        ];
+        let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join(".test/screenshots/brand");
+        let mut script: tokio::process::Command = browser.script("looks.mjs").into();
+        let named = pages
+            .iter()
+            .map(|(page, url)| format!("{name}-{page}={url}"));
+        let output = script.arg(pictures).args(named).output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let seen: Value = serde_json::from_str(&text)
+            .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(seen["complaints"], json!([]), "{name}");
+        assert_eq!(seen["pictures"], pages.len() * 2 * 5);
+        for (page, _) in &pages {
+            let seen = &seen["seen"][format!("{name}-{page}")];
+            assert!(seen["logo"].as_u64().unwrap() > 100, "{page}: {seen}");
+            assert_eq!(seen["address"], FOOTER.join("\n"), "{page}");
+        }
+        let seen = |page: &str| &seen["seen"][format!("{name}-{page}")];
+        assert_eq!(seen("list")["title"], "Ann & Bo at the harbour");
+        assert_eq!(
+            seen("list")["message"],
+            json!([
+                "the pictures of Saturday are ready. <b>All</b> of them are yours for 2 weeks.",
+                "With best wishes from the harbour,\nJule & Tom"
+            ])
+        );
+        assert_eq!(seen("list-ar")["message"][0], "صور يوم السبت جاهزة.");
+        portal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_portal_page_without_a_title_is_named_after_the_folder() {
+    let mut world = portal_world(|_| {});
+    shoot(&world, "weddings/Ann & Bo/01JD8XKQ6Z3M5N7P9R1T3V5W7Y", 1);
+    let mut job = portal_job("wedding", json!({}));
+    job["from"]["prefix"] = "weddings/Ann & Bo/01JD8XKQ6Z3M5N7P9R1T3V5W7Y/".into();
+    job["email"].as_object_mut().unwrap().remove("subject");
+    job["gallery"] = json!({});
+    world = world.job(&job);
+    world.run().await;
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    let portal = OpenPortal::serve(&world).await;
+    let mails = world.mails();
+    let mut links = mails[0].hrefs.iter();
+    let link = links.find(|url| url.contains("/j/")).unwrap();
+    let page = Visitor::default().open(link).await;
+    assert!(page.body.contains("<h1>Ann &amp; Bo</h1>"), "{page:?}");
+    portal.close().await;
 }
 
 #[test]

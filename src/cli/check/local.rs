@@ -236,7 +236,8 @@ fn secret_files(config: &Config, report: &CheckReport) -> io::Result<()> {
         }
     }
     if open.is_empty() {
-        let result = format!("{count} files, none readable by every user");
+        let files = if count == 1 { "file" } else { "files" };
+        let result = format!("{count} {files}, none readable by every user");
         return report.tell("secret files", Ok(result));
     }
     let result = format!(

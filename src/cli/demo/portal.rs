@@ -37,6 +37,6 @@ pub(super) async fn serve(
     let listen = config.portal.listen.context("the demo has a portal")?;
     let server = PortalServer::new(config, services, environment)?;
     let listener =
-        bind(listen).with_context(|| format!("could not listen on {listen} (portal.listen)"))?;
+        bind(listen).with_context(|| format!("could not listen on {listen}; end the program that uses the address, or name another in portal.listen"))?;
     Ok(server.serve(listener, stop).await?)
 }

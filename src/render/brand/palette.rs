@@ -17,12 +17,18 @@ const MIN_BUTTON_CONTRAST: f64 = 1.2;
 const LIGHT_TINT: u8 = 90;
 const DARK_TINT: u8 = 88;
 
-/// The ground of a mail's content by night, and of a page and its cards.
-const DARK_GROUNDS: [Colour; 3] = [
+/// The ground of a mail's content by night, of a page and its cards, and of the portal.
+const DARK_GROUNDS: [Colour; 4] = [
     Colour::new(0x1F, 0x23, 0x26),
     Colour::new(0x13, 0x15, 0x17),
     Colour::new(0x1C, 0x20, 0x22),
+    Colour::new(0x16, 0x18, 0x1C),
 ];
+
+/// The colours of the portal's links, small text and warnings by day, without a brand.
+const PORTAL_LINK: Colour = Colour::new(0x0B, 0x5C, 0xAD);
+const PORTAL_SOFT: Colour = Colour::new(0x56, 0x5D, 0x66);
+const PORTAL_NOTICE: Colour = Colour::new(0x9C, 0x1C, 0x1C);
 
 /// The text of a dark accent's own ground: pictures over the whole window.
 const STAGE: Colour = Colour::new(0x0D, 0x0F, 0x10);
@@ -148,13 +154,37 @@ impl Palette {
                 dark.link
             );
         }
-        (!rules.is_empty()).then(|| PageStyle {
-            hash: format!(
-                "'sha256-{}'",
-                Base64::encode_string(&Sha256::digest(rules.as_bytes()))
-            ),
-            rules,
-        })
+        PageStyle::of(rules)
+    }
+
+    /// The style sheet by which a page of the portal gets these colours; `None` for those of the built-in style sheet.
+    pub(super) fn portal_style(&self) -> Option<PageStyle> {
+        let ground = self.background.unwrap_or(Colour::WHITE);
+        let by_day = |colour: Colour| {
+            readable(colour, Colour::BLACK, |colour| {
+                colour.is_readable_on(&[ground])
+            })
+        };
+        let mut rules = String::new();
+        if self.background.is_some() {
+            let link = by_day(PORTAL_LINK);
+            rules += &format!(
+                "@media(prefers-color-scheme:light){{:root{{--paper:{ground};--soft:{};--notice:{};--strong:{link};--button:{link};--on-button:{}}}}}",
+                by_day(PORTAL_SOFT),
+                by_day(PORTAL_NOTICE),
+                text_on(link)
+            );
+        }
+        if let Some(accent) = self.accent {
+            for (scheme, shades) in [("light", self.light), ("dark", self.dark)] {
+                rules += &format!(
+                    "@media(prefers-color-scheme:{scheme}){{:root{{--strong:{};--button:{};--on-button:{}}}}}",
+                    shades.link, shades.button, shades.button_text
+                );
+            }
+            rules += &format!("body{{border-top:.3rem solid {accent}}}");
+        }
+        PageStyle::of(rules)
     }
 }
 
@@ -163,6 +193,17 @@ impl Palette {
 pub(in super::super) struct PageStyle {
     pub(in super::super) rules: String,
     pub(in super::super) hash: String,
+}
+
+impl PageStyle {
+    fn of(rules: String) -> Option<Self> {
+        let digest = || Base64::encode_string(&Sha256::digest(rules.as_bytes()));
+        let hash = (!rules.is_empty()).then(digest)?;
+        Some(Self {
+            hash: format!("'sha256-{hash}'"),
+            rules,
+        })
+    }
 }
 
 // Written by hand: templates need neither what the configuration says nor a style sheet.
@@ -250,6 +291,7 @@ mod tests {
     fn without_a_brand_nothing_changes() {
         assert_eq!(Palette::new(None, None), Palette::DEFAULT);
         assert!(Palette::DEFAULT.style().is_none());
+        assert!(Palette::DEFAULT.portal_style().is_none());
         assert_eq!(Palette::DEFAULT.adjustment(), None);
     }
 
@@ -261,6 +303,10 @@ mod tests {
             .unwrap();
         insta::assert_snapshot!(style.rules, @"@media screen and (prefers-color-scheme:light){:root{--page:#fdf6e3;--soft:#686c70;--accent:#8a6800}}@media screen and (prefers-color-scheme:light){:root{--accent:#8a6800;--tint:#f3f0e6}}@media screen and (prefers-color-scheme:dark){:root{--accent:#ba9112;--tint:#323024}}body{border-top:.3rem solid #b58900}.caption a,.caption button{color:#ba9112}.caption .done{background:#ba9112!important}");
         assert!(!style.rules.contains(['<', '&', '"', '\'']));
+        let portal = Palette::new("#b58900".parse().ok(), Some(background));
+        let portal = portal.portal_style().unwrap();
+        insta::assert_snapshot!(portal.rules, @"@media(prefers-color-scheme:light){:root{--paper:#fdf6e3;--soft:#565d66;--notice:#9c1c1c;--strong:#0b5cad;--button:#0b5cad;--on-button:#ffffff}}@media(prefers-color-scheme:light){:root{--strong:#8a6800;--button:#b58900;--on-button:#000000}}@media(prefers-color-scheme:dark){:root{--strong:#ba9112;--button:#ba9112;--on-button:#000000}}body{border-top:.3rem solid #b58900}");
+        assert!(!portal.rules.contains(['<', '&', '"', '\'']));
     }
 
     proptest! {

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::super::paragraphs::MessageView;
 use super::{PortalPage, PortalWriter, push_hidden};
+use crate::job::FilledMessage;
 use crate::links::Unlinkable;
 use crate::render::view::{reason, shown};
 use crate::text::html::escape;
@@ -73,6 +75,8 @@ pub struct FilePage<'a> {
 pub struct FilesPage<'a> {
     /// The title of the job.
     pub title: &'a str,
+    /// What the job says to the readers; on the first page.
+    pub message: Option<&'a FilledMessage>,
     /// The recipient, if the files are for one.
     pub recipient: Option<&'a str>,
     /// The files of this page.
@@ -154,13 +158,21 @@ impl PortalWriter<'_> {
     /// A page of the files of a job.
     pub fn files(&self, page: &FilesPage<'_>) -> PortalPage {
         let count = self.language.number(page.total);
+        let message = page.message.and_then(|message| {
+            let (wanted, fallback) = &self.locales;
+            MessageView::of(message, (wanted, fallback))
+        });
         let mut content = format!(
-            "<h1>{}</h1><p>{}</p>",
+            "<h1>{}</h1>{}<p>{}</p>",
             escape(&shown(page.title)),
+            message.as_ref().map(MessageView::html).unwrap_or_default(),
             self.say_with("files", Some(page.total), &[("count", &count)])
         );
         let whose = match page.recipient {
-            Some(name) => self.say_with("personal", None, &[("name", &shown(name))]),
+            Some(name) if self.brand.has_personal_note() => {
+                self.say_with("personal", None, &[("name", &shown(name))])
+            }
+            Some(_) => String::new(),
             None => self.say("shared"),
         };
         let _ = write!(
