@@ -1,7 +1,7 @@
 //! One ZIP of a job's files, or several where one would be too large.
 //!
 //! It is made once for all recipients, and each gets a link of their own to it. In a store, large files are copied inside it
-//! ([`inside`]); in a directory and in a store without uploads in parts it is written as a file ([`file`]). Both follow the same
+//! ([`inside`]); in a directory and in a store without uploads in parts it is written as a file ([`mod@file`]). Both follow the same
 //! layout, which is known before the first byte ([`layout`]). A ZIP has a name that is derived from its layout: another attempt at
 //! the job finds it, and takes it if its directory is the expected one.
 
