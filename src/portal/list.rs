@@ -79,7 +79,7 @@ async fn answer_page(visitor: &Visitor, token: &str, page: u32) -> Result<Respon
     visitor
         .portal
         .limits
-        .open(&format!("page {}", token.to_ascii_lowercase()))?;
+        .open(&visitor.open_key(&visit, access.spell(&read).expose()))?;
     let evidence = visitor.evidence(None);
     let viewing = access.view(&visit, page, &evidence, session, visitor.now);
     let signed = viewing.await?;
