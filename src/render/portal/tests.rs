@@ -75,6 +75,7 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
     let many = FilesPage {
         title: "Reports",
         recipient: Some("Ann"),
+        is_shared: false,
         files: vec![
             ShownFile {
                 preview: Some(VIDEO),
@@ -213,4 +214,32 @@ fn the_mail_with_a_code_has_the_code_and_no_link() {
         );
         assert!(!text.contains("://") && !text.contains('{'), "{text}");
     }
+}
+
+/// A recipient whose name the job does not give is not told to pass links on that are theirs alone.
+#[test]
+fn only_a_page_that_recipients_share_may_be_passed_on() {
+    let (templates, settings) = (templates(), settings());
+    let writer = writer(&templates, &settings, "en");
+    let mut page = FilesPage {
+        title: "Reports",
+        recipient: Some("Ann"),
+        is_shared: false,
+        files: vec![file("a.pdf")],
+        missed: Vec::new(),
+        total: 1,
+        size_bytes: 5,
+        page: 1,
+        pages: 1,
+        previous: None,
+        next: None,
+        opens: false,
+        ends_at: NOW,
+        signed_in: None,
+    };
+    assert!(writer.files(&page).html.contains("made for Ann alone"));
+    page.recipient = None;
+    assert!(!writer.files(&page).html.contains("pass them on"));
+    page.is_shared = true;
+    assert!(writer.files(&page).html.contains("pass them on with care"));
 }
