@@ -114,6 +114,10 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
             token: None,
             ..sign_in
         }),
+        writer.sign_in(&SignInPage {
+            by_code: false,
+            ..sign_in
+        }),
         writer.code(&code),
         writer.file(&one),
         writer.files(&many),
