@@ -92,6 +92,14 @@ pub const MAX_WAITING_CODES: usize = 256;
 /// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
 pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
 
+/// The largest logo, in bytes: each mail carries it, and each page in Base64.
+pub const MAX_LOGO_BYTES: usize = 32 * 1024;
+
+/// The most lines in the footer of mails and pages.
+pub const MAX_FOOTER_LINES: usize = 8;
+
+/// The longest of them, in bytes.
+pub const MAX_FOOTER_LINE_BYTES: usize = 200;
 /// The most files and folders below a directory that the configuration names, such as that of templates.
 pub const MAX_OPERATOR_FILES: usize = 10_000;
 
@@ -190,6 +198,16 @@ pub const MAX_SUBJECT_BYTES: usize = 998;
 
 /// The longest title of a page, in bytes: as long as a subject, since a mail may take it for one.
 pub const MAX_TITLE_BYTES: usize = 998;
+
+/// The longest message of a job, in bytes, before and after it is filled in. Escaped and encoded it takes half of a mail's budget at
+/// the most.
+pub const MAX_MESSAGE_BYTES: usize = 4_000;
+
+/// The most lines of a message, filled in: each takes some hundred bytes of a mail's budget for its paragraph.
+pub const MAX_MESSAGE_LINES: usize = 100;
+
+/// The most languages in which a job gives a message.
+pub const MAX_MESSAGE_LANGUAGES: usize = 50;
 
 /// The longest file name before it is cleaned and shortened, in bytes: room for the longest key a few times.
 pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;

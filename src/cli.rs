@@ -19,6 +19,7 @@ mod reload;
 mod revoke;
 mod run;
 mod supervision;
+mod templates;
 mod terminal;
 
 use std::path::PathBuf;
@@ -94,6 +95,9 @@ enum Command {
     /// Shows the ledger (the status of each recipient) and resolves doubts.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Writes the built-in templates of mails and pages, to change them.
+    #[command(subcommand)]
+    Templates(templates::TemplatesCommand),
     /// Prints the JSON Schema of the job format, or of an audit line.
     #[command(
         after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit"
@@ -164,6 +168,7 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Extend(arguments) => Box::pin(revoke::extend(arguments, environment)).await,
         Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
+        Command::Templates(command) => templates::templates(&command),
         Command::Schema { audit } => {
             say_lines(match audit {
                 true => serde_json::to_string_pretty(&handout::audit::schema::schema())?,

@@ -4,6 +4,8 @@
 //! key is an error, because a misspelt limit would have no effect.
 
 mod audit;
+mod brand;
+pub mod colour;
 mod deadlines;
 pub(crate) mod distribution;
 mod encryption;
@@ -26,6 +28,7 @@ use directory::Location;
 use presign::cloudfront::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 
+pub use brand::BrandConfig;
 pub use deadlines::Deadlines;
 pub use encryption::Encryption;
 pub(crate) use helo::helo_name;
@@ -63,6 +66,8 @@ pub struct Config {
     pub links: LinksConfig,
     /// How mails are sent.
     pub mail: MailConfig,
+    /// What mails and pages show of the sender.
+    pub brand: BrandConfig,
     /// Where the ledger is kept.
     pub ledger: LedgerConfig,
     /// The audit log.
@@ -98,6 +103,7 @@ impl Default for Config {
             embedded: EmbeddedConfig::default(),
             links: LinksConfig::default(),
             mail: MailConfig::default(),
+            brand: BrandConfig::default(),
             ledger: LedgerConfig::default(),
             audit: AuditConfig::default(),
             results: ResultsConfig::default(),

@@ -232,6 +232,7 @@ impl JobError {
                 PlanError::Phrase { .. }
                 | PlanError::Name { .. }
                 | PlanError::DotSegments { .. }
+                | PlanError::LongMessage { .. }
                 | PlanError::Template { .. }
                 | PlanError::Locale { .. } => FailureClass::Permanent,
             },
@@ -260,7 +261,7 @@ impl JobError {
             },
             Self::Render(error) => match error {
                 RenderError::Template { .. }
-                | RenderError::Subject { .. }
+                | RenderError::Phrase { .. }
                 | RenderError::TooLarge { .. } => FailureClass::Permanent,
                 // The pages and the links were counted at different times: a retry makes them agree.
                 RenderError::Changed { .. } | RenderError::PageLinks { .. } => {

@@ -12,6 +12,7 @@ mod file_name;
 pub mod glob;
 mod json;
 pub mod list_id;
+pub mod message;
 pub mod occurrence;
 pub mod phrase;
 pub mod place;
@@ -33,6 +34,7 @@ pub use email::EmailOrder;
 pub use file_name::FileName;
 pub use glob::Globs;
 pub use list_id::ListId;
+pub use message::{FilledMessage, ReaderMessage};
 pub use phrase::{Phrase, PhraseScope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
@@ -335,6 +337,8 @@ pub struct LinkWishes {
 pub struct GalleryOrder {
     /// The page's title.
     pub title: Option<Phrase>,
+    /// The message to the page's readers.
+    pub message: Option<ReaderMessage>,
     /// The template.
     pub template: TemplateName,
     /// Where the page goes; `None` with links of the portal, which serves the page itself.
@@ -577,6 +581,7 @@ fn gallery_order(gallery: wire::GalleryFields, via: Via) -> Result<GalleryOrder,
     }
     Ok(GalleryOrder {
         title: parse_optional("gallery.title", gallery.title.as_deref())?,
+        message: message::parse("gallery.message", gallery.message)?,
         template: parse_field("gallery.template", &gallery.template)?,
         publish: gallery
             .publish

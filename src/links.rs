@@ -161,6 +161,14 @@ impl UrlSigner {
             Self::Portal(signer) => Ok(signer.object_url(index)),
         }
     }
+
+    /// Whether a signature costs arithmetic with a private key.
+    pub const fn is_slow(&self) -> bool {
+        match self {
+            Self::S3(_) | Self::Portal(_) => false,
+            Self::CloudFront(signing) => signing.is_slow(),
+        }
+    }
 }
 
 impl LinkSigner {
@@ -180,10 +188,7 @@ impl LinkSigner {
 
     /// Whether signing a page of links is slow enough to run on a thread of its own.
     pub const fn is_slow(&self) -> bool {
-        match &self.url_signer {
-            UrlSigner::S3(_) | UrlSigner::Portal(_) => false,
-            UrlSigner::CloudFront(signing) => signing.is_slow(),
-        }
+        self.url_signer.is_slow()
     }
 }
 

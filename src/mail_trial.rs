@@ -369,6 +369,7 @@ mod tests {
                 sender_name: String::new(),
                 sender_address: String::new(),
                 html_budget_bytes: 1,
+                brand: crate::render::Brand::default(),
             }),
             policy: Arc::new(config.policy().unwrap()),
             connections: Arc::default(),

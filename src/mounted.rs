@@ -29,6 +29,11 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     in_time(path, READ_PATIENCE, read)
 }
 
+/// Reads a file as [`read_text`] does, whatever it holds.
+pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    in_time(path, READ_PATIENCE, read_whole)
+}
+
 /// The SHA-256 of a file of at most [`MAX_OPERATOR_FILE_BYTES`]; of a longer one, that of its beginning. Its deadline is that of
 /// [`read_text`].
 pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
@@ -182,6 +187,10 @@ pub(crate) fn in_time<T: Send + 'static>(
 }
 
 fn read(path: &Path) -> io::Result<String> {
+    decode(read_whole(path)?)
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut file = read_mounted(path)?.take(MAX_OPERATOR_FILE_BYTES + 1);
     let read = file.read_to_end(&mut bytes)?;
@@ -193,7 +202,7 @@ fn read(path: &Path) -> io::Result<String> {
             );
             Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
         }
-        false => decode(bytes),
+        false => Ok(bytes),
     }
 }
 

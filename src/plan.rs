@@ -8,6 +8,7 @@ pub mod expiry;
 mod origin_scope;
 mod overflow;
 pub mod policy;
+mod topic;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,13 +22,16 @@ pub use origin_scope::{OriginScope, ResponseOverrides};
 pub use overflow::Shortage;
 pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, PortalRules, Refusal};
 
-use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
+use crate::bounds::{
+    MAX_FILLED_NAME_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES,
+};
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Filter, GalleryOrder, Job,
-    Key, Locale, ManifestFormat, OnDoubt, OpenMode, Order, Phrase, PhraseScope, Prefix, PublishTo,
-    Recipient, RelayName, Selection, SignIn, TemplateName, Via, WhenEmpty,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, FilledMessage, Filter,
+    GalleryOrder, Job, Key, Locale, ManifestFormat, OnDoubt, OpenMode, Order, Phrase, PhraseScope,
+    Prefix, PublishTo, ReaderMessage, Recipient, RelayName, Selection, SignIn, TemplateName, Via,
+    WhenEmpty,
 };
 use crate::text::charset::TextCharset;
 
@@ -104,6 +108,8 @@ pub struct PortalPlan {
     pub contact: Option<String>,
     /// The title of the page with all files, if it has one.
     pub title: Option<String>,
+    /// What the job says to the readers of that page.
+    pub message: Option<FilledMessage>,
     /// The template of that page.
     pub template: TemplateName,
     /// How many files that page shows at once.
@@ -232,6 +238,16 @@ pub enum PlanError {
     DotSegments {
         /// Which field.
         field: &'static str,
+    },
+    /// A message has too many lines.
+    #[error(
+        "the job's field {field} has {lines} lines when it is filled in: at most {MAX_MESSAGE_LINES} are allowed"
+    )]
+    LongMessage {
+        /// Which field.
+        field: &'static str,
+        /// How many lines.
+        lines: usize,
     },
     /// The job names a template that is not installed.
     #[error(
@@ -373,6 +389,7 @@ pub fn build_with(
         check_reach(job, &objects, signer.origin_scope.as_ref())?;
     }
     check_recipient_phrases(job, &scope)?;
+    check_messages(job, &scope)?;
     let page_title = |order: Option<&GalleryOrder>| -> Result<_, PlanError> {
         let title = order.and_then(|order| order.title.as_ref());
         let title = title.map(|title| fill("gallery.title", title, &scope, MAX_TITLE_BYTES));
@@ -391,6 +408,7 @@ pub fn build_with(
                 open: job.links.open.unwrap_or(portal.open),
                 contact: portal.contact.clone(),
                 title: page_title(gallery)?,
+                message: page_message(gallery, &scope)?,
                 template: gallery.map_or_else(
                     || "gallery".parse().expect("the name is one"),
                     |order| order.template.clone(),
@@ -492,17 +510,6 @@ pub fn build_with(
     };
     plan.check_named()?;
     Ok(plan)
-}
-
-impl Objects {
-    /// The topic of the objects, from their prefix: its last folder that is a word.
-    pub fn topic(&self) -> Option<&str> {
-        let Self::Under(prefix, _) = self else {
-            return None;
-        };
-        let mut folders = prefix.as_str().rsplit('/');
-        folders.find(|folder| folder.contains(char::is_alphabetic))
-    }
 }
 
 /// The recipients that the rules for the job's source do not allow, rule by rule; empty if a single rule allows all of them.
@@ -722,6 +729,44 @@ fn check_recipient_phrases(job: &Job, scope: &PhraseScope<'_>) -> Result<(), Pla
         }
     }
     Ok(())
+}
+
+/// Fills in the messages, those to recipients for each of them, so that a missing value and a long text are found before a link is
+/// made.
+fn check_messages(job: &Job, scope: &PhraseScope<'_>) -> Result<(), PlanError> {
+    let recipients: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
+    let to_recipients = job.email.as_ref().and_then(|email| email.message.as_ref());
+    let on_page = job.gallery.as_ref().and_then(|page| page.message.as_ref());
+    let check = |field, text: &Phrase, scope: &PhraseScope<'_>| {
+        let filled = fill(field, text, scope, MAX_MESSAGE_BYTES)?;
+        let lines = filled.lines().count();
+        match lines > MAX_MESSAGE_LINES {
+            true => Err(PlanError::LongMessage { field, lines }),
+            false => Ok(()),
+        }
+    };
+    for text in to_recipients.into_iter().flat_map(ReaderMessage::texts) {
+        for scope in scopes(text, &recipients, scope) {
+            check("email.message", text, &scope)?;
+        }
+    }
+    for text in on_page.into_iter().flat_map(ReaderMessage::texts) {
+        check("gallery.message", text, scope)?;
+    }
+    Ok(())
+}
+
+/// The message of a page of the portal, for readers who come when the job is over.
+fn page_message(
+    order: Option<&GalleryOrder>,
+    scope: &PhraseScope<'_>,
+) -> Result<Option<FilledMessage>, PlanError> {
+    let message = order.and_then(|order| order.message.as_ref());
+    let filled = message.map(|message| message.filled(scope)).transpose();
+    filled.map_err(|source| PlanError::Phrase {
+        field: "gallery.message",
+        source,
+    })
 }
 
 /// The scopes that give a phrase different texts: one for each recipient, or a single one.

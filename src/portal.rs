@@ -20,6 +20,7 @@ mod link;
 mod list;
 mod mine;
 pub mod oidc;
+mod reach;
 mod room;
 mod routes;
 mod server;
@@ -43,18 +44,20 @@ pub use self::counts::{PortalCounts, PortalFamily};
 use self::desk::CodeRequest;
 use self::limits::PortalLimits;
 use self::oidc::OidcIssuers;
+pub use self::reach::is_portal_at;
 use self::server::ServedRoutes;
 pub use self::server::bind;
 use self::session::SessionCookies;
 use self::settings::PortalSettings;
 use self::ticket::Tickets;
 use self::tls::PortalTls;
-pub use self::tls::TlsFiles;
+pub use self::tls::{CertificateFacts, TlsFiles};
 use crate::assemble::Services;
 use crate::bounds::{MAX_STREAMS, MAX_WAITING_CODES};
 use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::edge::health::EdgeKind;
 use crate::environment::Environment;
 use crate::keyring::Keyring;
 use crate::ledger::portal::PortalLedger;
@@ -163,6 +166,9 @@ impl PortalReload {
         environment: &Environment,
     ) -> Result<(), ConfigError> {
         let renewed = PortalServices::of(config, services, environment)?;
+        services
+            .edges
+            .exchange_kind(EdgeKind::Oidc, renewed.issuers.edges());
         self.0.send_replace(Arc::new(renewed));
         Ok(())
     }
@@ -180,6 +186,9 @@ impl PortalServer {
     ) -> Result<Self, ConfigError> {
         let now = PortalServices::of(config, services, environment)?;
         let tls = now.settings.tls.clone().map(PortalTls::open).transpose()?;
+        services
+            .edges
+            .exchange_kind(EdgeKind::Oidc, now.issuers.edges());
         let keyring = &services.signing.keyring;
         let (desk, requests) = mpsc::channel(MAX_WAITING_CODES);
         Ok(Self {

@@ -25,7 +25,7 @@ use lru::LruCache;
 use presign::disposition::passive_type;
 use presign::hex::hex;
 
-pub use index::{LinkFacts, LinkIndex};
+pub use index::{LinkFacts, LinkIndex, RecipientLinks};
 pub use revocations::{Revocations, RevokedLinks};
 pub use visit::{
     AccessRefusal, ClosedBecause, ClosedEntry, LinkReader, LinkedObject, OpenEvidence, OpenKind,
@@ -37,7 +37,7 @@ use self::visitor::VisitorRecorder;
 use crate::audit::portal::{LinkRefusedFields, SessionFields};
 use crate::audit::record::{AuditRecord, Pseudonyms};
 use crate::audit::{AuditLog, portal as lines};
-use crate::config::PortalConfig;
+use crate::config::{PortalConfig, PortalDelivery};
 use crate::edge::ErrorKind;
 use crate::job::phrase::PhraseError;
 use crate::job::{ContentDisposition, SignIn};
@@ -69,6 +69,7 @@ pub struct PortalAccess {
     audit: AuditLog,
     revocations: Revocations,
     lifetimes: SignedLifetimes,
+    delivery: PortalDelivery,
     visitors: VisitorRecorder,
     presence: Mutex<LruCache<(JobRef, u32), (ObjectPresence, Timestamp)>>,
     refusals: Mutex<LruCache<PortalToken, Timestamp>>,
@@ -128,6 +129,7 @@ impl PortalAccess {
             ),
             connections,
             audit,
+            delivery: config.deliver,
             lifetimes: SignedLifetimes {
                 signed_for: config.signed_for.as_duration(),
                 slowest: config.slowest.as_bytes(),
@@ -275,9 +277,18 @@ impl PortalAccess {
                 place.await?.is_some()
             }
         };
-        match is_reader {
-            true => Ok(()),
-            false => Err(AccessRefusal::OtherReader),
+        if !is_reader {
+            return Err(AccessRefusal::OtherReader);
+        }
+        // The state of a link that all share says nothing of its readers one by one.
+        let (job, rid) = (&visit.job, &session.rid);
+        let revoked = self.revocations.ask(|links| links.recipient(&job.job, rid));
+        match revoked.await? {
+            Some(at) => Err(AccessRefusal::Revoked {
+                at,
+                job: Arc::clone(job),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -348,7 +359,10 @@ impl PortalAccess {
         SessionFields {
             rid,
             expires_at: None,
-            visitor: self.visitors.fields(evidence, session, false, now).await,
+            visitor: self
+                .visitors
+                .fields(evidence, session, Some(rid), now)
+                .await,
         }
     }
 
@@ -375,7 +389,7 @@ impl PortalAccess {
         }
         let job = self.index.cache.job(token.job).await?;
         let link = self.names.fingerprint(self.index.keys.seal(token).expose());
-        let visitor = self.visitors.fields(evidence, session, true, now);
+        let visitor = self.visitors.fields(evidence, session, None, now);
         let line = lines::refused(&LinkRefusedFields {
             reason,
             job: Some(job.job.as_str()),
@@ -420,7 +434,15 @@ impl PortalAccess {
                 recipient: place,
                 object: ObjectSlot::PAGE,
             };
-            match self.visit_token(token, now).await {
+            let visit = match self.visit_token(token, now).await {
+                Ok(visit) => match self.admit(&visit, Some(session), now).await {
+                    // A job that asks for another way to sign in is listed: its page asks for it.
+                    Ok(()) | Err(AccessRefusal::SignIn { .. }) => Ok(visit),
+                    Err(refusal) => Err(refusal),
+                },
+                Err(refusal) => Err(refusal),
+            };
+            match visit {
                 Ok(visit) => visits.push(visit),
                 Err(error @ AccessRefusal::Unavailable { .. }) => return Err(error),
                 Err(_) => {}

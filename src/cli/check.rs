@@ -49,6 +49,7 @@ pub(super) async fn check(
     queues::check(&config, environment, &report).await?;
     relays::check(&config, environment, &report).await?;
     portal::issuers(&config, environment, &report).await?;
+    portal::public(&config, environment, &report).await?;
     Ok(if report.end()? {
         ExitCode::SUCCESS
     } else {

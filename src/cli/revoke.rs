@@ -9,18 +9,21 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use handout::assemble::{self, OpenedLedger, PROGRAM};
 use handout::audit::AuditLog;
+use handout::audit::find::{LinkQuery, find};
 use handout::audit::portal as lines;
 use handout::audit::portal::ChangedFields;
 use handout::bounds::MAX_WHY_BYTES;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
+use handout::failpoint::{self, Failpoint};
 use handout::job::{Bucket, JobId, Recipient};
 use handout::ledger::portal::{ChangeKind, ChangeTarget, LinkChange};
 use handout::links::portal::token_in;
-use handout::portal_access::{LinkFacts, LinkIndex, RevokedLinks};
+use handout::portal_access::{LinkFacts, LinkIndex, RecipientLinks, RevokedLinks};
+use handout::portal_token::JobRef;
 use handout::quantity::Span;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use self::residue::Residue;
@@ -177,9 +180,17 @@ async fn change(
     let (wanted, how) = target.parts();
     with_ledger(&how, environment, async |config, opened| {
         let target = match wanted {
-            Wanted::Target(target) => target,
+            Wanted::Target(target) => {
+                if let ChangeTarget::Job { job } = &target {
+                    known_job(job, opened).await?;
+                }
+                target
+            }
             Wanted::Recipient(recipient, job) => {
                 let rid = opened.names.recipient_id(&recipient.canonical_address());
+                if let Some(job) = &job {
+                    known_recipient(job, &rid, opened).await?;
+                }
                 ChangeTarget::Recipient { rid, job }
             }
             Wanted::Sessions(recipient) => ChangeTarget::Sessions {
@@ -216,22 +227,72 @@ pub(super) async fn extend(
     let until = match (until, by) {
         (Some(until), _) => until,
         (None, Some(by)) => {
-            let by = jiff::SignedDuration::try_from(by.as_duration())?;
+            let by = SignedDuration::try_from(by.as_duration())?;
             clock::system().checked_add(by)?
         }
         (None, None) => anyhow::bail!("give --until or --by"),
     };
     with_ledger(&how, environment, async |config, opened| {
-        let known = opened.portal().references(&job).await?;
-        anyhow::ensure!(
-            !known.is_empty(),
-            "the ledger has no links of the portal for a job {job}"
-        );
+        may_end_at(&job, until, config, opened).await?;
         let target = ChangeTarget::Job { job };
         let kind = ChangeKind::Moved { until };
         make(target, kind, &how, config, opened, environment).await
     })
     .await
+}
+
+/// Checks that a job has links of the portal.
+async fn known_job(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<Vec<JobRef>> {
+    let known = opened.portal().references(job).await?;
+    anyhow::ensure!(
+        !known.is_empty(),
+        "the ledger has no links of the portal for a job {job}"
+    );
+    Ok(known)
+}
+
+/// Checks that a job has links of a recipient that can be told from those of others.
+async fn known_recipient(job: &JobId, rid: &str, opened: &OpenedLedger) -> anyhow::Result<()> {
+    known_job(job, opened).await?;
+    let index = LinkIndex::new(&opened.keyring, &opened.names, opened.portal());
+    match index.links_of_recipient(job, rid).await? {
+        RecipientLinks::ToldApart => Ok(()),
+        RecipientLinks::None => anyhow::bail!("the job {job} has no such recipient"),
+        RecipientLinks::Shared => anyhow::bail!(
+            "all recipients share the links of the job {job}, which open without a sign-in: revoke the job"
+        ),
+    }
+}
+
+/// Checks that the rules permit links of a job until an instant: a job that is sent now could not ask for more.
+async fn may_end_at(
+    job: &JobId,
+    until: Timestamp,
+    config: &Config,
+    opened: &OpenedLedger,
+) -> anyhow::Result<()> {
+    for reference in known_job(job, opened).await? {
+        let Some(record) = opened.portal().job(reference).await? else {
+            continue;
+        };
+        let rules = config.allow.iter().filter(|rule| {
+            rule.connection == record.connection.as_str()
+                && rule.bucket == record.bucket.as_str()
+                && record.prefix.starts_with(&rule.prefix)
+        });
+        let most = rules.map(|rule| rule.max_expires_in).max();
+        let most = most.map_or(SignedDuration::ZERO, |most| {
+            SignedDuration::try_from(most.as_duration()).unwrap_or(SignedDuration::MAX)
+        });
+        let latest = clock::system().checked_add(most).unwrap_or(Timestamp::MAX);
+        anyhow::ensure!(
+            until <= latest.max(record.ends_at),
+            "the [[allow]] rules for s3://{}/{} permit links of this job until {latest} at the latest (max_expires_in)",
+            record.bucket,
+            record.prefix
+        );
+    }
+    Ok(())
 }
 
 /// What a command means, before the ledger is asked.
@@ -318,6 +379,9 @@ async fn make(
     let records = opened.portal();
     let changes = records.changes().await?;
     let count = changes.len() as u64;
+    let is_same = |change: &&LinkChange| change.target == target && change.kind == kind;
+    let standing = changes.iter().rposition(|change| is_same(&change));
+    let standing = standing.map(|at| (at as u64, changes[at].clone()));
     let mut known = RevokedLinks::default();
     changes.into_iter().for_each(|change| known.apply(change));
     let is_revoked = known.of(&target).is_some();
@@ -340,8 +404,15 @@ async fn make(
         ChangeKind::Restored | ChangeKind::Moved { .. } => Residue::default(),
     };
     let mut ordinal = None;
+    if let Some((standing, change)) = standing.filter(|_| unchanged && !how.dry_run) {
+        // A command that was killed may have made the change without its line.
+        if !is_recorded(standing, config)? {
+            record(&change, standing, config, opened, environment).await?;
+        }
+    }
     if !how.dry_run && !unchanged {
         let made = records.add_change(count, &change).await?;
+        failpoint::pass(Failpoint::ChangeCreated);
         ordinal = Some(made);
         record(&change, made, config, opened, environment)
             .await
@@ -365,6 +436,24 @@ async fn make(
         true => exit::FOUND.into(),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Whether this machine's audit log has the line of a change.
+fn is_recorded(ordinal: u64, config: &Config) -> anyhow::Result<bool> {
+    let (place, mut is_recorded) = (config.audit_place(), false);
+    let number = format!("\"ordinal\":{ordinal},");
+    let found = find(&place, &LinkQuery::default(), |line| {
+        is_recorded |= line.contains(&number);
+        Ok(())
+    });
+    match found {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        found => {
+            found
+                .with_context(|| format!("could not read the audit log in {}", place.display()))?;
+            Ok(is_recorded)
+        }
+    }
 }
 
 /// The user who asks: the one before sudo, if there is one.

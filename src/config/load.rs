@@ -243,6 +243,7 @@ impl Config {
         check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
         self.check_queues()?;
         self.check_mail()?;
+        self.check_brand()?;
         self.check_audit()?;
         self.check_ledger()?;
         self.check_results()?;

@@ -107,6 +107,7 @@ impl Config {
             plain("queue.ca_file", &mut self.queue.ca_file),
             plain("results.ca_file", &mut self.results.ca_file),
             plain("mail.outbox_dir", &mut self.mail.outbox_dir),
+            plain("brand.logo_file", &mut self.brand.logo_file),
             plain("ledger.resolve_cmd", &mut self.ledger.resolve_cmd),
             plain("audit.dir", &mut self.audit.dir),
             secret(
@@ -180,6 +181,8 @@ mod tests {
         [results]
         file = "marker-16/results.jsonl"
         ca_file = "marker-21/ca.pem"
+        [brand]
+        logo_file = "marker-30/logo.png"
         [templates]
         dir = "marker-17/templates"
         [portal]
@@ -226,7 +229,11 @@ mod tests {
     /// A new key that is missing in `paths` would be relative to the working directory.
     #[test]
     fn every_field_that_is_a_path_is_among_them() {
-        let source = [include_str!("../config.rs"), include_str!("portal.rs")];
+        let source = [
+            include_str!("../config.rs"),
+            include_str!("brand.rs"),
+            include_str!("portal.rs"),
+        ];
         let fields: Vec<&str> = source
             .iter()
             .flat_map(|text| text.lines())

@@ -25,10 +25,12 @@ const MAX_NAMES_SHOWN: usize = 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PhraseError {
     /// Too long to be a name or a subject.
-    #[error("has {length} bytes: at most {MAX_PHRASE_BYTES} are allowed")]
+    #[error("has {length} bytes: at most {limit} are allowed")]
     TooLong {
         /// How many bytes it has.
         length: usize,
+        /// How many it may have.
+        limit: usize,
     },
     /// `{{` without `}}`.
     #[error("opens \"{{{{\" and does not close it")]
@@ -212,9 +214,17 @@ impl FromStr for Phrase {
     type Err = PhraseError;
 
     fn from_str(source: &str) -> Result<Self, PhraseError> {
-        if source.len() > MAX_PHRASE_BYTES {
+        Self::parse(source, MAX_PHRASE_BYTES)
+    }
+}
+
+impl Phrase {
+    /// Parses a phrase that has at most `limit` bytes before it is filled in.
+    pub fn parse(source: &str, limit: usize) -> Result<Self, PhraseError> {
+        if source.len() > limit {
             return Err(PhraseError::TooLong {
                 length: source.len(),
+                limit,
             });
         }
         let mut parts = Vec::new();

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 use lettre::Address;
 use lettre::message::Mailbox;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::address::{self, AddressError};
@@ -45,7 +46,8 @@ pub(crate) fn time_zone(name: &str) -> Result<TimeZone, RecipientError> {
 }
 
 /// A language tag such as `en` or `pt-BR`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Locale(String);
 
 impl Locale {
@@ -69,6 +71,20 @@ impl Default for Locale {
 impl fmt::Display for Locale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Locale {
+    type Error = RecipientError;
+
+    fn try_from(tag: String) -> Result<Self, RecipientError> {
+        tag.parse()
+    }
+}
+
+impl From<Locale> for String {
+    fn from(locale: Locale) -> Self {
+        locale.0
     }
 }
 

@@ -6,6 +6,7 @@
 mod mistakes;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_LANGUAGES};
 use crate::quantity::Span;
 
 pub use mistakes::from_value;
@@ -260,6 +262,8 @@ pub struct Email {
     pub reply_to: Option<String>,
     /// The subject; names in braces are filled in. When left out, the template makes one of the title, the sender and the date.
     pub subject: Option<String>,
+    /// A message to the recipients, in paragraphs of plain text; names in braces are filled in.
+    pub message: Option<MessageFields>,
     /// The template's name; `gallery-invite` when left out beside a gallery that the mail can link, else `report`.
     pub template: Option<String>,
     /// The name of a relay in the configuration; the first that the job's rule allows when left out.
@@ -357,6 +361,56 @@ impl JsonSchema for RecipientFields {
     }
 }
 
+/// A message: one text, or a text for each of some languages.
+#[derive(Debug, Clone)]
+pub enum MessageFields {
+    /// The same text for all.
+    One(String),
+    /// By the tag of its language.
+    Languages(BTreeMap<String, String>),
+}
+
+impl<'de> Deserialize<'de> for MessageFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = MessageFields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an object with a text for each language such as {\"en\": \"…\", \"de\": \"…\"}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<MessageFields, E> {
+                Ok(MessageFields::One(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MessageFields, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(MessageFields::Languages)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for MessageFields {
+    fn schema_name() -> Cow<'static, str> {
+        "Message".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = json!({ "type": "string", "minLength": 1, "maxLength": MAX_MESSAGE_BYTES });
+        json_schema!({
+            "description": "Plain text; an empty line ends a paragraph. Or an object with a text for each language, such as {\"en\": \"…\", \"de\": \"…\"}: a reader gets that of their language, or else of `mail.locale`, or else the first by tag.",
+            "anyOf": [
+                text,
+                { "type": "object", "minProperties": 1, "maxProperties": MAX_MESSAGE_LANGUAGES, "additionalProperties": text },
+            ],
+        })
+    }
+}
+
 /// The page of all links.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -364,6 +418,8 @@ impl JsonSchema for RecipientFields {
 pub struct GalleryFields {
     /// The page's title; names in braces are filled in.
     pub title: Option<String>,
+    /// A message to the readers of the page, in paragraphs of plain text; names in braces are filled in, those of a recipient not.
+    pub message: Option<MessageFields>,
     /// The template's name.
     #[serde(default = "GalleryFields::default_template")]
     pub template: String,

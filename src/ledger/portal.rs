@@ -6,6 +6,7 @@
 //! job/<ref>/objects/<page>      its objects, 1,000 a page
 //! of/<job>/<ref>                that the job has this record
 //! gone/<ordinal>                a change to links: revoked, restored, or their end moved; 0, 1, 2 …
+//! bundle/<n>                    a hundred changes in one record, so that a start reads less; made from the records by a reader
 //! code/<rid>/<quarter>/<k>      the k-th code that was mailed to a recipient in a quarter of an hour
 //! try/<challenge>/<k>           the k-th try at a code
 //! tried/<rid>/<date>/<k>        the k-th failed try of a recipient in a day
@@ -37,7 +38,8 @@ use super::LedgerError;
 use crate::edge::health::Edge;
 use crate::job::phrase::NamePattern;
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, JobId, OpenMode, SignIn, TemplateName,
+    Bucket, ConnectionName, ContentDisposition, FilledMessage, JobId, OpenMode, SignIn,
+    TemplateName,
 };
 use crate::keyring::{Deriver, Keyring, Purpose, sha256_hex};
 use crate::portal_token::JobRef;
@@ -133,6 +135,9 @@ pub struct PortalJob {
     pub text_charset: TextCharset,
     /// The title of the page, if it has one.
     pub title: Option<String>,
+    /// What the job says to the readers of the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<FilledMessage>,
     /// The template of the page.
     pub template: TemplateName,
     /// The address for questions, if there is one.

@@ -213,6 +213,18 @@ pub enum Refusal {
         /// The services that are allowed.
         known: String,
     },
+    /// The rule asks for a sign-in, and the job for links that open without.
+    #[error(
+        "the [[allow]] rule for {place} asks for a sign-in ({least:?}), which only the portal asks for, and links by {via} open for everyone who has them: give the job \"links\": {{\"via\": \"portal\"}}"
+    )]
+    ViaWithoutSignIn {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The service.
+        via: &'static str,
+        /// What the rule asks for.
+        least: &'static str,
+    },
     /// The job asks for links of the portal, and the configuration has no portal.
     #[error(
         "the job's field links.via asks for the portal, and there is none: set portal.public_url in the configuration"
@@ -503,6 +515,13 @@ impl AllowRule {
             return Some(Refusal::ReplyTo {
                 place: place.to_owned(),
                 masked: reply_to.masked(),
+            });
+        }
+        if self.sign_in != SignIn::None && job.links.via != Via::Portal {
+            return Some(Refusal::ViaWithoutSignIn {
+                place: place.to_owned(),
+                via: job.links.via.word(),
+                least: self.sign_in.word(),
             });
         }
         if !self.via.contains(&job.links.via) {

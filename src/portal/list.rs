@@ -157,6 +157,7 @@ async fn as_page(
     let sender = &visitor.services.presenting.mail.sender_name;
     let page = FilesPage {
         title: visit.job.title.as_deref().unwrap_or(sender),
+        message: visit.job.message.as_ref().filter(|_| signed.page == 0),
         recipient: visit
             .reader
             .as_ref()

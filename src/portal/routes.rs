@@ -11,6 +11,9 @@ use super::{Portal, issuers, link, list, mine, sign_in};
 use crate::portal_access::AccessRefusal;
 
 /// Routes requests. axum answers other methods with `Allow`.
+/// What `/robots.txt` says; it is the same for every portal.
+pub(super) const ROBOTS: &str = "User-agent: *\nDisallow: /";
+
 pub(super) fn router(portal: Portal) -> Router {
     Router::new()
         .route("/d/{token}", get(link::link).post(link::link))
@@ -30,9 +33,7 @@ pub(super) fn router(portal: Portal) -> Router {
 
 async fn robots(State(portal): State<Portal>, request: Request) -> Response<Body> {
     let visitor = Visitor::of(&portal, &request.into_parts().0);
-    visitor
-        .answers()
-        .line(StatusCode::OK, "User-agent: *\nDisallow: /")
+    visitor.answers().line(StatusCode::OK, ROBOTS)
 }
 
 /// The same as for a forged token: paths are no secret, and tell nothing.

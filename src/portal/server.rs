@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -22,6 +22,7 @@ use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
+use super::form;
 use super::oidc::OIDC_CALLBACK_PATH;
 use super::room::{PortalRoom, RoomPlace};
 use super::tls::PortalTls;
@@ -176,7 +177,6 @@ impl Service<Request<Incoming>> for PortalRequests {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let guard = self.place.answers();
         let target = request
             .uri()
             .path_and_query()
@@ -190,9 +190,21 @@ impl Service<Request<Incoming>> for PortalRequests {
             return Box::pin(async { Ok(answer::plain(StatusCode::URI_TOO_LONG)) });
         }
         request.extensions_mut().insert(self.peer);
-        let answered = self.router.call(request);
+        let (router, place) = (self.router.clone(), Arc::clone(&self.place));
         Box::pin(async move {
-            let answered = answered.await;
+            let (mut parts, body) = request.into_parts();
+            let body = match parts.method {
+                Method::POST => match form::collect(body).await {
+                    Ok(bytes) => Body::from(bytes),
+                    Err(fault) => {
+                        parts.extensions.insert(fault);
+                        Body::empty()
+                    }
+                },
+                _ => Body::new(body),
+            };
+            let guard = place.answers();
+            let answered = router.call(Request::from_parts(parts, body)).await;
             // The guard goes with the body: an answer is being read until its end.
             answered.map(|answered| answered.map(|body| answer::held_by(body, guard)))
         })

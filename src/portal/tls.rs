@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
+use webpki::{EndEntityCert, KeyUsage};
 
 use crate::config_error::ConfigError;
 use crate::mounted;
@@ -18,6 +20,9 @@ use crate::text::chain;
 
 /// How often the files are compared with what is in use. Certificates are replaced days before they expire.
 const COMPARED_EVERY: Duration = Duration::from_secs(10);
+
+/// The last instant of the year 9998: certificates end before it, or do not say when (RFC 5280, 4.1.2.5).
+const END_OF_TIME: Duration = Duration::from_secs(253_370_764_799);
 
 /// The files of the certificate chain and of its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,12 +67,51 @@ impl TlsFiles {
         })
     }
 
-    /// Whether the files can be used.
+    /// What the certificate says of itself, if the files can be used.
     ///
     /// # Errors
     /// Which file cannot be used, and why.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        self.read().map(drop)
+    pub fn check(&self, host: &str) -> Result<CertificateFacts, ConfigError> {
+        let identity = self.read()?;
+        Ok(CertificateFacts::of(&identity.certified.cert, host))
+    }
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// When it ends; `None` if it does not say so.
+    pub ends: Option<Timestamp>,
+    /// Whether it is for the host that was asked about.
+    pub is_for_host: bool,
+}
+
+impl CertificateFacts {
+    fn of(certificates: &[CertificateDer<'_>], host: &str) -> Self {
+        let first = certificates.first().map(EndEntityCert::try_from);
+        let Some(Ok(certificate)) = first else {
+            return Self {
+                ends: None,
+                is_for_host: false,
+            };
+        };
+        let name = ServerName::try_from(host);
+        let is_for_host = name.is_ok_and(|name| {
+            let verified = certificate.verify_is_valid_for_subject_name(&name);
+            verified.is_ok()
+        });
+        // The period is judged before the issuer, so that no issuer has to be known. The error has the end.
+        let late = UnixTime::since_unix_epoch(END_OF_TIME);
+        let usage = KeyUsage::server_auth();
+        let verified = certificate.verify_for_usage(&[], &[], &[], late, usage, None, None);
+        let ends = match verified.err() {
+            Some(webpki::Error::CertExpired { not_after, .. }) => {
+                let second = i64::try_from(not_after.as_secs()).ok();
+                second.and_then(|second| Timestamp::from_second(second).ok())
+            }
+            _ => None,
+        };
+        Self { ends, is_for_host }
     }
 }
 

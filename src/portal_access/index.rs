@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::cache::RecordCache;
 use super::{AccessRefusal, RevokedLinks};
 use crate::audit::record::Pseudonyms;
+use crate::job::{JobId, SignIn};
 use crate::keyring::{Deriver, Keyring, Purpose};
 use crate::ledger::portal::{PortalJob, PortalLedger, PortalPerson};
 use crate::links::listing::Entry;
@@ -23,6 +24,17 @@ pub struct LinkIndex {
     /// The recipient's id that the audit log has for everyone.
     pub(super) everyone: String,
     pub(super) cache: RecordCache,
+}
+
+/// The links that a recipient has of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecipientLinks {
+    /// None: the job has no such recipient.
+    None,
+    /// Those of all recipients, which open without a sign-in: no recipient can be told from another.
+    Shared,
+    /// Their own, or shared ones that ask who opens them.
+    ToldApart,
 }
 
 /// What a token is for.
@@ -87,6 +99,29 @@ impl LinkIndex {
             entry,
             link_id,
         })
+    }
+
+    /// What links a recipient has of a job, each time that its id was used.
+    pub async fn links_of_recipient(
+        &self,
+        job: &JobId,
+        rid: &str,
+    ) -> Result<RecipientLinks, AccessRefusal> {
+        let mut found = RecipientLinks::None;
+        for reference in self.cache.records().references(job).await? {
+            let record = match self.cache.job(reference).await {
+                Err(AccessRefusal::NotYet) => continue,
+                record => record?,
+            };
+            let place = self.cache.place_of(reference, &record, rid).await?;
+            let is_told_apart = record.per_recipient || record.sign_in != SignIn::None;
+            match (place, is_told_apart) {
+                (None, _) => {}
+                (Some(_), false) => found = RecipientLinks::Shared,
+                (Some(_), true) => return Ok(RecipientLinks::ToldApart),
+            }
+        }
+        Ok(found)
     }
 
     /// The recipient of a token; `None` if the link is everybody's.

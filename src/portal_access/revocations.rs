@@ -96,14 +96,6 @@ impl RevokedLinks {
         }
         let mut targets = vec![
             ChangeTarget::Job { job: job.clone() },
-            ChangeTarget::Recipient {
-                rid: rid.to_owned(),
-                job: None,
-            },
-            ChangeTarget::Recipient {
-                rid: rid.to_owned(),
-                job: Some(job.clone()),
-            },
             ChangeTarget::Link {
                 link_id: link_id.to_owned(),
             },
@@ -112,7 +104,20 @@ impl RevokedLinks {
             bucket: bucket.clone(),
             key: key.to_owned(),
         }));
-        targets.iter().find_map(|target| self.of(target))
+        let of_recipient = self.recipient(job, rid);
+        of_recipient.or_else(|| targets.iter().find_map(|target| self.of(target)))
+    }
+
+    /// When a recipient was revoked, in a job or in all.
+    pub fn recipient(&self, job: &JobId, rid: &str) -> Option<Timestamp> {
+        let of = |job| {
+            let rid = rid.to_owned();
+            self.of(&ChangeTarget::Recipient { rid, job })
+        };
+        if self.revoked.is_empty() {
+            return None;
+        }
+        of(None).or_else(|| of(Some(job.clone())))
     }
 
     /// The moved end of a job's links, if it was moved.

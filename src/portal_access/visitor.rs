@@ -60,12 +60,13 @@ impl VisitorRecorder {
         }
     }
 
-    /// The fields about a visitor. `is_shared` is whether all recipients share the link, so that the line names the reader.
+    /// The fields about a visitor. `of` is the recipient of the link: the line names the reader if it is another, or if all
+    /// recipients share the link.
     pub(super) async fn fields(
         &self,
         evidence: &OpenEvidence<'_>,
         session: Option<&ReaderSession>,
-        is_shared: bool,
+        of: Option<&str>,
         now: Timestamp,
     ) -> VisitorFields {
         self.forget(now).await;
@@ -77,7 +78,7 @@ impl VisitorRecorder {
             }),
             sid: session.map(|session| hex(&session.sid)),
             reader: session
-                .filter(|_| is_shared)
+                .filter(|session| of != Some(&session.rid))
                 .map(|session| session.rid.clone()),
             after_page_ms: evidence
                 .after_page
@@ -162,7 +163,7 @@ mod tests {
             address: Some(address.parse().unwrap()),
             ..OpenEvidence::default()
         };
-        recorder.fields(&evidence, None, false, now).await.net
+        recorder.fields(&evidence, None, None, now).await.net
     }
 
     #[tokio::test]

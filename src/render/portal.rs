@@ -16,6 +16,7 @@ use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
 
 use super::MailSettings;
+use super::brand::{Brand, PageStyle};
 use super::strings::{Direction, Language};
 use super::templates::Templates;
 use super::trouble::chosen;
@@ -48,8 +49,8 @@ fn source(text: &str) -> String {
 pub struct PortalPage {
     /// The whole page.
     pub html: String,
-    /// The source of its style.
-    pub style: &'static str,
+    /// The sources of its styles, separated by spaces.
+    pub style: String,
     /// The source of its script, if it has one.
     pub script: Option<&'static str>,
 }
@@ -64,6 +65,9 @@ impl std::fmt::Debug for PortalPage {
 #[derive(Debug)]
 pub struct PortalWriter<'a> {
     language: &'a Language,
+    /// The languages of messages: the reader's, or else that of mails.
+    locales: (Locale, &'a Locale),
+    brand: &'a Brand,
     sender: &'a str,
     contact: &'a str,
     zone: TimeZone,
@@ -101,8 +105,12 @@ impl<'a> PortalWriter<'a> {
             Some(locale) => templates.strings().for_locale(locale),
             None => chosen(templates, settings, reader.languages),
         };
+        let locale = reader.locale.cloned();
+        let spoken = || language.tag().parse().ok();
         Self {
             language,
+            locales: (locale.or_else(spoken).unwrap_or_default(), &settings.locale),
+            brand: &settings.brand,
             sender: sender.name.unwrap_or(&settings.sender_name),
             contact: sender.contact.unwrap_or(&settings.sender_address),
             zone: reader.time_zone.cloned().unwrap_or(TimeZone::UTC),
@@ -151,18 +159,27 @@ impl<'a> PortalWriter<'a> {
         } else {
             String::new()
         };
+        let (palette, style) = match self.brand.portal_style() {
+            None => (String::new(), STYLE_SOURCE.clone()),
+            Some(PageStyle { rules, hash }) => (
+                format!("<style>{rules}</style>"),
+                format!("{} {hash}", *STYLE_SOURCE),
+            ),
+        };
         let html = format!(
             "<!doctype html>\n<html lang=\"{}\" dir=\"{direction}\">\n<head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"robots\" content=\"noindex\">\
-             <link rel=\"icon\" href=\"data:,\"><title>{}</title><style>{STYLE}</style></head>\n\
-             <body><main>\n{content}\n</main>\n<footer>{}</footer>{script}</body>\n</html>\n",
+             <link rel=\"icon\" href=\"data:,\"><title>{}</title><style>{STYLE}</style>{palette}</head>\n\
+             <body>{}<main>\n{content}\n</main>\n<footer>{}{}</footer>{script}</body>\n</html>\n",
             escape(self.language.tag()),
             escape(&shown(title)),
+            self.brand.header(self.sender),
             self.contact_line(),
+            self.brand.address(),
         );
         PortalPage {
             html,
-            style: &STYLE_SOURCE,
+            style,
             script: has_script.then_some(SCRIPT_SOURCE.as_str()),
         }
     }

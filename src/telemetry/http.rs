@@ -123,6 +123,17 @@ impl Health {
         }
     }
 
+    /// What does not work while the program is ready: one sentence for each outage.
+    fn partly_ready(&self) -> Vec<String> {
+        match &*self.phase() {
+            Phase::Running(vitals) => {
+                let outages = vitals.edges.partial_troubles();
+                outages.iter().map(ToString::to_string).collect()
+            }
+            Phase::Starting(_) => Vec::new(),
+        }
+    }
+
     /// Why the program is not ready: one sentence for each reason.
     fn not_ready(&self) -> Vec<String> {
         match &*self.phase() {
@@ -277,7 +288,13 @@ fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
                 .into_iter()
                 .chain(health.not_ready())
                 .collect();
-            said(&reasons)
+            let (status, mut text) = said(&reasons);
+            // A probe that took these for an outage would take all links from their readers.
+            for outage in health.partly_ready() {
+                text.push_str(&outage);
+                text.push('\n');
+            }
+            (status, text)
         }
         _ => (
             StatusCode::NOT_FOUND,

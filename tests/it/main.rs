@@ -15,6 +15,7 @@ mod architecture;
 mod audit;
 mod bad_input;
 mod bare;
+mod brand;
 mod bulk;
 mod check;
 mod cloudfront;

@@ -166,7 +166,7 @@ async fn read(node: Command, pages: &Value) -> Value {
 }
 
 /// Everything that a browser or axe-core held against a page, wherever it stands in what was seen.
-fn complaints(place: &str, seen: &Value, all: &mut Vec<String>) {
+pub(crate) fn complaints(place: &str, seen: &Value, all: &mut Vec<String>) {
     match seen {
         Value::Object(fields) => {
             for (name, value) in fields {

@@ -401,6 +401,26 @@ async fn a_visitor_opens_what_the_job_lets_the_signed_in_recipient_open() {
     let mine = access.mine(&bo, 10, now()).await.unwrap();
     assert_eq!(mine.len(), 1);
     assert_eq!(mine[0].job.job.as_str(), "shared");
+    // A recipient is shut out of what all share, too: the sign-in tells them apart.
+    let config = world.written();
+    let of_bo = ["recipient", "bo@acme.example", "--job", "shared"];
+    let told = said(&command(&config, &[&["revoke"][..], &of_bo].concat()));
+    assert!(told.contains("1 link that visitors got before"), "{told}");
+    let refused = opened_by(&access, &shared, Some(&bo)).await;
+    assert!(matches!(refused, Err(AccessRefusal::Revoked { .. })));
+    assert!(access.mine(&bo, 10, now()).await.unwrap().is_empty());
+    opened_by(&access, &shared, Some(&ann)).await.unwrap();
+    let found = command(
+        &config,
+        &["audit", "find", "--recipient", "bo@acme.example"],
+    );
+    assert!(
+        said(&found).contains("\"ev\":\"opened\""),
+        "{}",
+        said(&found)
+    );
+    command(&config, &[&["restore"][..], &of_bo].concat());
+    opened_by(&access, &shared, Some(&bo)).await.unwrap();
     command(&world.written(), &["revoke", "sessions", "bo@acme.example"]);
     let refused = opened_by(&access, &shared, Some(&bo)).await;
     assert!(matches!(refused, Err(AccessRefusal::SignIn { .. })));
@@ -412,6 +432,83 @@ async fn a_visitor_opens_what_the_job_lets_the_signed_in_recipient_open() {
     // The log is open as long as something holds it.
     drop(access);
     opened.close().await;
+}
+
+#[tokio::test]
+async fn a_change_is_made_for_what_exists_and_within_the_rules() {
+    let open = job("open", &json!({ "per_recipient": false }));
+    let mut world = world().job(&to_two(open)).job(&job("own", &json!({})));
+    world.config.allow[0].max_expires_in = Span::days(90);
+    world.run().await;
+    let config = world.written();
+    let refusal = |arguments: &[&str]| {
+        let output = Command::new(program())
+            .args(arguments)
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for (arguments, expected) in [
+        (
+            &["revoke", "job", "onw"][..],
+            "has no links of the portal for a job onw",
+        ),
+        (
+            &["revoke", "recipient", "eve@acme.example", "--job", "own"],
+            "has no such recipient",
+        ),
+        (
+            &["revoke", "recipient", "bo@acme.example", "--job", "open"],
+            "revoke the job",
+        ),
+        (&["extend", "own", "--by", "3650d"], "max_expires_in"),
+        (
+            &["extend", "own", "--until", "2999-01-01T00:00:00Z"],
+            "max_expires_in",
+        ),
+    ] {
+        let told = refusal(arguments);
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+    let records = || world.audit_of("revoked").len() + world.audit_of("moved").len();
+    assert_eq!(records(), 0);
+    command(&config, &["extend", "own", "--by", "90d"]);
+    assert_eq!(records(), 1);
+
+    // A command that is killed behind its change has no line; the next one writes it.
+    let killed = Command::new(program())
+        .args(["revoke", "job", "own", "--config"])
+        .arg(&config)
+        .env("HANDOUT_FAILPOINT", "change-created")
+        .status()
+        .unwrap();
+    assert_eq!(killed.code(), None);
+    assert_eq!(records(), 1);
+    let again = Command::new(program())
+        .args(["revoke", "job", "own", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    assert!(said(&again).starts_with("already: "), "{}", said(&again));
+    assert_eq!(records(), 2);
+}
+
+#[tokio::test]
+async fn a_rule_that_asks_for_a_sign_in_permits_the_portal_alone() {
+    let mut world = world();
+    world.config.allow[0].sign_in = SignIn::Code;
+    let mut world = world
+        .job(&job("asked", &json!({})))
+        .job(&job("bare", &json!({ "via": "s3", "expires_in": "1h" })));
+    world.run().await;
+    let parked = world.parked().await;
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    assert!(parked[0].contains("asks for a sign-in"), "{parked:?}");
+    assert_eq!(world.mails().len(), 1);
 }
 
 #[tokio::test]

@@ -4,10 +4,12 @@ use handout::config::OidcIssuerConfig;
 use serde_json::{Value, json};
 use tracing::Level;
 
+use crate::daemon::{Daemon, daemon_log};
 use crate::support::log::Log;
 use crate::support::portal::{OpenPortal, Visitor, portal_job, portal_world};
 use crate::support::servers::{Browser, Parts, Server, browser_or_skip, run};
-use crate::support::world::World;
+use crate::support::world::{World, free_address};
+use crate::support::{get, until};
 
 /// A portal with one link for Ann, and the provider of `acme.example`.
 struct OidcWorld {
@@ -211,4 +213,53 @@ async fn a_provider_that_is_down_stops_its_sign_ins_and_nothing_else() {
     assert!(!refused.header("retry-after").is_empty(), "{refused:?}");
     assert_eq!(reader.open(&portal.url("/robots.txt")).await.status, 200);
     portal.close().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_is_named_by_ready_and_takes_no_link_from_its_reader() {
+    let provider = free_address();
+    let world = portal_world(|portal| {
+        portal.oidc.push(OidcIssuerConfig {
+            name: "staff".to_owned(),
+            issuer: format!("http://{provider}"),
+            client_id: "handout".to_owned(),
+            client_secret_file: None,
+            domains: vec!["acme.example".to_owned()],
+            claim: OidcIssuerConfig::default_claim(),
+            ca_file: None,
+        });
+    });
+    let world = world.object("2026/a.csv", "name,amount\n");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let ready = format!("http://{}/ready", daemon.http);
+    let text = until("the outage", async || {
+        let (status, text) = get(&ready).await;
+        let text = String::from_utf8(text).unwrap();
+        let is_named = text.contains("the OpenID provider staff");
+        assert!(!is_named || status == 200, "{text}");
+        is_named.then_some(text)
+    })
+    .await;
+    assert!(text.starts_with("ok\n"), "{text}");
+    let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(
+        metrics.contains("handout_edge_up{edge=\"oidc:staff\"} 0"),
+        "{metrics}"
+    );
+    // A reload has the edge of its own provider, and only that.
+    daemon.signal("HUP");
+    until("the reload", async || {
+        daemon_log(&config).contains("reloaded").then_some(())
+    })
+    .await;
+    until("the outage again", async || {
+        let text = get(&ready).await.1;
+        let text = String::from_utf8(text).unwrap();
+        (text.matches("the OpenID provider staff").count() == 1).then_some(())
+    })
+    .await;
+    let took = daemon.stops(&config).await;
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }

@@ -1,14 +1,27 @@
 //! Checks the portal: its URL, its certificate and its issuers. The lifecycle of its records is checked with that of objects.
 
+use std::error::Error;
 use std::io;
+use std::path::Path;
+use std::time::Duration;
 
+use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
-use handout::portal::TlsFiles;
 use handout::portal::oidc::OidcIssuers;
+use handout::portal::{TlsFiles, is_portal_at};
+use handout::text::chain;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 
-use super::report::{CheckOutcome, CheckReport};
+use super::report::CheckReport;
+
+/// The rest of a certificate's life in which it should be replaced.
+const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// How long an answer at the public URL is waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Checks what needs no other machine.
 pub(super) fn local(config: &Config, report: &CheckReport) -> io::Result<()> {
@@ -34,18 +47,79 @@ pub(super) fn local(config: &Config, report: &CheckReport) -> io::Result<()> {
         )?,
     }
     if let (Some(certificates), Some(key)) = (&portal.tls_cert_file, &portal.tls_key_file) {
-        report.tell("portal.tls_cert_file", certificate(certificates, key))?;
+        let host = host_of(url);
+        match certificate(certificates, key, &host, clock::system()) {
+            Ok((words, Certificate::Lasts)) => report.tell("portal.tls_cert_file", Ok(words))?,
+            Ok((words, Certificate::EndsSoon)) => report.warn("portal.tls_cert_file", words)?,
+            Err(error) => report.tell("portal.tls_cert_file", Err(error))?,
+        }
     }
     Ok(())
 }
 
-fn certificate(certificates: &std::path::Path, key: &std::path::Path) -> CheckOutcome {
+/// How long a certificate lasts.
+enum Certificate {
+    Lasts,
+    EndsSoon,
+}
+
+fn certificate(
+    certificates: &Path,
+    key: &Path,
+    host: &str,
+    now: Timestamp,
+) -> Result<(String, Certificate), Box<dyn Error + Send + Sync>> {
     let files = TlsFiles {
         certificates: certificates.to_owned(),
         key: key.to_owned(),
     };
-    files.check()?;
-    Ok("the certificate and its key belong together".to_owned())
+    let facts = files.check(host)?;
+    if !facts.is_for_host {
+        return Err(format!(
+            "is not for {host}, the host of portal.public_url: browsers refuse it"
+        )
+        .into());
+    }
+    let together = "the certificate and its key belong together";
+    let Some(ends) = facts.ends else {
+        return Ok((together.to_owned(), Certificate::Lasts));
+    };
+    if ends <= now {
+        return Err(format!("ended at {ends}: browsers refuse it; replace both files").into());
+    }
+    if ends.duration_since(now) < ENDS_SOON {
+        let words = format!("ends at {ends}: replace both files before, and the portal reads them");
+        return Ok((words, Certificate::EndsSoon));
+    }
+    Ok((format!("{together}, until {ends}"), Certificate::Lasts))
+}
+
+/// The host of a URL that the configuration accepted.
+fn host_of(url: &str) -> String {
+    let uri: Option<hyper::Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(|uri| uri.host());
+    host.unwrap_or_default().trim_matches(['[', ']']).to_owned()
+}
+
+/// Looks whether the portal answers at its URL. It may not run yet, so what is found is a warning.
+pub(super) async fn public(
+    config: &Config,
+    environment: &Environment,
+    report: &CheckReport,
+) -> io::Result<()> {
+    let Some(url) = &config.portal.public_url else {
+        return Ok(());
+    };
+    let what = "portal.public_url from here";
+    match timeout(ANSWERS_WITHIN, is_portal_at(url, environment)).await {
+        Ok(Ok(true)) => report.tell(what, Ok("a portal answers".to_owned())),
+        Ok(Ok(false)) => report.warn(
+            what,
+            "something else than a portal answers: readers who follow the links end there",
+        ),
+        Ok(Err(error)) => report.warn(what, chain(&error)),
+        Err(_) => report.warn(what, "no answer within 5 s"),
+    }
 }
 
 /// Checks that each issuer answers.

@@ -338,7 +338,7 @@ impl<'a> Files<'a> {
         let built = &mail.built;
         let (text, html) = (&built.mail.text, &built.mail.html);
         let files = [
-            self.write(&format!("{name}.html"), html.as_bytes())?,
+            self.write(&format!("{name}.html"), built.mail.page().as_bytes())?,
             self.write(&format!("{name}.txt"), text.as_bytes())?,
             self.write(&format!("{name}.eml"), &mail.letter.bytes)?,
         ];

@@ -67,21 +67,32 @@ impl Residue {
             },
             ChangeTarget::Sessions { .. } => return Ok(Self::default()),
         };
-        let (place, mut residue) = (config.audit_place(), Self::default());
-        let found = find(&place, &query, |line| {
-            residue.add(line, now);
+        let mut residue = Self::default();
+        residue.add_found(&query, config, now)?;
+        Ok(residue)
+    }
+
+    fn add_found(
+        &mut self,
+        query: &LinkQuery,
+        config: &Config,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        let place = config.audit_place();
+        let found = find(&place, query, |line| {
+            self.add(line, now);
             Ok(())
         });
         match found {
             // Nothing was recorded here yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(residue),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => {
                 found.with_context(|| {
                     format!("could not read the audit log in {}", place.display())
                 })?;
-                Ok(residue)
             }
         }
+        Ok(())
     }
 
     fn add(&mut self, line: &str, now: Timestamp) {

@@ -384,7 +384,7 @@ mod tests {
         the job's field from.modified_after cannot be read: it is not what this field takes: write it as "2026-11-23T06:00:00Z"
         the job's field scheduled_at cannot be read: it is not what this field takes: write it as "2026-11-23T06:00:00Z"
         the job's field email cannot be read: it is a text, and an object is wanted: write { "to": ["ann@acme.example"] }
-        the job's field email cannot be read: unknown field, expected one of `to`, `cc`, `visibility`, `list_id`, `reply_to`, `subject`, `template`, `relay`, `overflow`; did you mean to?
+        the job's field email cannot be read: unknown field, expected one of `to`, `cc`, `visibility`, `list_id`, `reply_to`, `subject`, `message`, `template`, `relay`, `overflow`; did you mean to?
         the job's field links.per_recipient cannot be read: it is a text, and true or false is wanted, without quotation marks
         the job's field links.expires_in cannot be read: it is true or false, and a duration such as "24h", or a whole number of seconds is wanted
         the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`, `sign_in`, `open`; did you mean expires_in?

@@ -1,5 +1,7 @@
 //! Changes to links: a log of records with ordinals, in which the first to create an ordinal has it.
 
+use std::ops::Range;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,8 +10,11 @@ use super::{PortalCreated, PortalLedger, to_json};
 use crate::job::{Bucket, JobId};
 use crate::ledger::LedgerError;
 
-/// How many changes are read at once.
+/// How many records are read at once.
 const READS_AT_ONCE: usize = 64;
+
+/// How many changes a bundle has: a start reads a request for each hundred changes, and at most 99 single ones.
+const CHANGES_A_BUNDLE: u64 = 100;
 
 /// What a change to links is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,7 +100,20 @@ impl PortalLedger {
                 return Err(LedgerError::Unreadable { key: expected });
             }
         }
-        let ordinals = 0..names.len() as u64;
+        let count = names.len() as u64;
+        let bundles = count / CHANGES_A_BUNDLE;
+        let bundled: Vec<Vec<LinkChange>> = stream::iter(0..bundles)
+            .map(|bundle| self.bundle(bundle))
+            .buffered(READS_AT_ONCE / 8)
+            .try_collect()
+            .await?;
+        let mut changes: Vec<LinkChange> = bundled.into_iter().flatten().collect();
+        changes.extend(self.singles(bundles * CHANGES_A_BUNDLE..count).await?);
+        Ok(changes)
+    }
+
+    /// The changes of these ordinals, each from its own record.
+    async fn singles(&self, ordinals: Range<u64>) -> Result<Vec<LinkChange>, LedgerError> {
         stream::iter(ordinals)
             .map(async |ordinal| {
                 let name = change_name(ordinal);
@@ -105,6 +123,24 @@ impl PortalLedger {
             .buffered(READS_AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// The changes of a full bundle. The first reader makes the bundle from the records, which stay.
+    async fn bundle(&self, bundle: u64) -> Result<Vec<LinkChange>, LedgerError> {
+        let name = format!("bundle/{bundle:012}");
+        if let Some(changes) = self.get::<Vec<LinkChange>>(&name).await? {
+            return match changes.len() as u64 == CHANGES_A_BUNDLE {
+                true => Ok(changes),
+                false => Err(LedgerError::Unreadable { key: name }),
+            };
+        }
+        let first = bundle * CHANGES_A_BUNDLE;
+        let changes = self.singles(first..first + CHANGES_A_BUNDLE).await?;
+        // The changes are known without it, so an error is left to the next start.
+        if let Err(error) = self.records.create(&name, to_json(&changes)).await {
+            tracing::debug!(%error, "a bundle of changes to links could not be written");
+        }
+        Ok(changes)
     }
 
     /// The change with this ordinal, if it was made.

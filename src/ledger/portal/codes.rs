@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{PortalCreated, PortalLedger, is_plain, to_json};
+use crate::failpoint::{self, Failpoint};
 use crate::keyring::nonce;
 use crate::ledger::LedgerError;
 
@@ -88,6 +89,7 @@ impl PortalLedger {
         if slot.is_none() {
             return Ok(TryOutcome::Full);
         }
+        failpoint::pass(Failpoint::TryTaken);
         match tried {
             CodeTry::Failed => {
                 let name = |k| format!("{of_day}{k:02}");
@@ -101,7 +103,10 @@ impl PortalLedger {
                     tried: Some(tried),
                 });
                 Ok(match self.records.create(&used, body).await? {
-                    PortalCreated::Ours => TryOutcome::Recorded,
+                    PortalCreated::Ours => {
+                        failpoint::pass(Failpoint::CodeUsed);
+                        TryOutcome::Recorded
+                    }
                     PortalCreated::Theirs(_) => TryOutcome::UsedBefore,
                 })
             }

@@ -134,6 +134,45 @@ async fn changes_have_an_order_and_a_missing_one_is_damage() {
 }
 
 #[tokio::test]
+async fn a_hundred_changes_are_bundled_by_the_first_reader_and_say_the_same() {
+    let (short, ledger) = (ledger(), ledger());
+    let mut made = Vec::new();
+    for number in 0..=u8::MAX {
+        let change = change(number);
+        ledger.add_change(number.into(), &change).await.unwrap();
+        made.push(change);
+    }
+    assert_eq!(ledger.changes().await.unwrap(), made);
+    let bundles = ledger.records.names("bundle/", None, 9).await.unwrap();
+    assert_eq!(bundles, ["000000000000", "000000000001"]);
+    assert_eq!(ledger.changes().await.unwrap(), made);
+
+    // The records are still asked for their names, so a missing one is damage with a bundle too.
+    let beyond = to_json(&change(9));
+    let name = change_name(258);
+    ledger.records.create(&name, beyond).await.unwrap();
+    assert!(ledger.changes().await.is_err());
+
+    // A bundle that lacks changes is damage.
+    for number in 0..100 {
+        short
+            .add_change(number.into(), &change(number))
+            .await
+            .unwrap();
+    }
+    let body = to_json(&vec![change(0)]);
+    short
+        .records
+        .create("bundle/000000000000", body)
+        .await
+        .unwrap();
+    assert!(matches!(
+        short.changes().await,
+        Err(LedgerError::Unreadable { key }) if key == "bundle/000000000000"
+    ));
+}
+
+#[tokio::test]
 async fn a_day_has_one_key_and_a_recipient_finds_the_latest_jobs_first() {
     let ledger = ledger();
     let day = jiff::civil::date(2026, 11, 29);
@@ -169,6 +208,7 @@ async fn the_first_record_of_a_job_counts() {
         file_names: PortalFileNames::Own,
         text_charset: TextCharset::default(),
         title: None,
+        message: None,
         template: "gallery".parse().unwrap(),
         contact: None,
         prefix: "2026/".to_owned(),

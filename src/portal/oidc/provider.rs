@@ -22,9 +22,9 @@ use crate::edge::{EdgeError, Egress};
 /// How long metadata and keys are used before they are read again.
 const REFRESH_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// The pause after a failure, doubled with each further one up to the longest.
-const INITIAL_PAUSE: Duration = Duration::from_secs(5);
-const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// The pause after a failure, and how often it is looked whether a sign-in failed meanwhile: so late is the return of a provider
+/// noticed.
+const RETRY_PAUSE: Duration = Duration::from_secs(4);
 
 /// How long a provider without metadata is not asked for readers after a failure.
 const ASKED_AGAIN: Duration = Duration::from_secs(5);
@@ -95,25 +95,29 @@ impl OidcProvider {
 
     /// Refreshes what is known at the start and each hour, and sooner after a failure.
     pub(super) async fn keep_current(&self, cancellation: &Cancellation) {
-        let mut pause = INITIAL_PAUSE;
         loop {
             let Ok(refreshed) = cancellation.or(self.refresh()).await else {
                 return;
             };
-            let wait = match refreshed {
-                Ok(()) => {
-                    pause = INITIAL_PAUSE;
-                    REFRESH_EVERY
-                }
+            let waited = match refreshed {
+                Ok(()) => cancellation.or(self.until_due()).await,
                 Err(error) => {
-                    let wait = pause.max(error.retry_after());
-                    pause = (pause * 2).min(MAX_PAUSE);
-                    wait
+                    let pause = RETRY_PAUSE.max(error.retry_after());
+                    cancellation.or(sleep(pause)).await
                 }
             };
-            if cancellation.or(sleep(wait)).await.is_err() {
+            if waited.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Waits for the next refresh, which an outage that sign-ins met brings forward: without readers, its end would be noticed
+    /// after an hour.
+    async fn until_due(&self) {
+        let due = Instant::now() + REFRESH_EVERY;
+        while Instant::now() < due && self.edge.trouble().is_none() {
+            sleep(RETRY_PAUSE).await;
         }
     }
 

@@ -5,17 +5,25 @@ use std::collections::BTreeSet;
 use super::super::helpers::is_safe_url;
 use super::super::templates::InlineHashes;
 
-/// The `Content-Security-Policy` of a page that loads pictures and sound only from `origins`.
-pub(super) fn policy(hashes: &InlineHashes, origins: &BTreeSet<String>) -> String {
+/// The `Content-Security-Policy` of a page that loads pictures and sound only from `origins`; `palette` is the hash of the style
+/// sheet of the brand.
+pub(super) fn policy(
+    hashes: &InlineHashes,
+    palette: Option<&str>,
+    origins: &BTreeSet<String>,
+) -> String {
     let media: Vec<&str> = origins.iter().map(String::as_str).collect();
     let images: Vec<&str> = media.iter().copied().chain(["data:"]).collect();
-    let texts = |texts: &[String]| sources(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let texts = |texts: &[String], more: Option<&str>| {
+        let texts = texts.iter().map(String::as_str);
+        sources(&texts.chain(more).collect::<Vec<_>>())
+    };
     [
         "default-src 'none'".to_owned(),
         format!("img-src {}", sources(&images)),
         format!("media-src {}", sources(&media)),
-        format!("style-src {}", texts(&hashes.style)),
-        format!("script-src {}", texts(&hashes.script)),
+        format!("style-src {}", texts(&hashes.style, palette)),
+        format!("script-src {}", texts(&hashes.script, None)),
         "base-uri 'none'".to_owned(),
         "form-action 'none'".to_owned(),
     ]

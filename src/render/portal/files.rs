@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::super::paragraphs::MessageView;
 use super::{PortalPage, PortalWriter, push_hidden};
+use crate::job::FilledMessage;
 use crate::links::Unlinkable;
 use crate::render::view::{reason, shown};
 use crate::text::html::escape;
@@ -73,6 +75,8 @@ pub struct FilePage<'a> {
 pub struct FilesPage<'a> {
     /// The title of the job.
     pub title: &'a str,
+    /// What the job says to the readers; on the first page.
+    pub message: Option<&'a FilledMessage>,
     /// The name of the recipient, if the files are for one whose name the job gives.
     pub recipient: Option<&'a str>,
     /// Whether all recipients of the job share the page.
@@ -156,16 +160,23 @@ impl PortalWriter<'_> {
     /// A page of the files of a job.
     pub fn files(&self, page: &FilesPage<'_>) -> PortalPage {
         let count = self.language.number(page.total);
+        let message = page.message.and_then(|message| {
+            let (wanted, fallback) = &self.locales;
+            MessageView::of(message, (wanted, fallback))
+        });
         let mut content = format!(
-            "<h1>{}</h1><p>{}</p>",
+            "<h1>{}</h1>{}<p>{}</p>",
             escape(&shown(page.title)),
+            message.as_ref().map(MessageView::html).unwrap_or_default(),
             self.say_with("files", Some(page.total), &[("count", &count)])
         );
         // The address of a recipient without a name is not shown: the page may have come to another.
         let whose = match (page.recipient, page.is_shared) {
-            (Some(name), _) => self.say_with("personal", None, &[("name", &shown(name))]),
+            (Some(name), _) if self.brand.has_personal_note() => {
+                self.say_with("personal", None, &[("name", &shown(name))])
+            }
             (None, true) => self.say("shared"),
-            (None, false) => String::new(),
+            (Some(_), _) | (None, false) => String::new(),
         };
         let until = format!("{} {whose}", self.until(page.ends_at));
         let _ = write!(

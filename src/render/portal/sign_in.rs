@@ -169,12 +169,16 @@ impl PortalWriter<'_> {
             &[("count", &minutes)],
         );
         let subject = self.plain("portal_mail_subject", None, &[("site", mail.site)]);
-        let text = format!(
+        let mut text = format!(
             "{}\n\n    {}\n\n{asked} {life}\n\n{}\n",
             self.plain("portal_mail_code", None, &[("site", mail.site)]),
             mail.code,
             self.plain("portal_mail_not_you", None, &[])
         );
+        for (number, line) in self.brand.footer().iter().enumerate() {
+            let gap = if number == 0 { "\n" } else { "" };
+            let _ = writeln!(text, "{gap}{line}");
+        }
         (subject, text)
     }
 }

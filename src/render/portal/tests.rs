@@ -1,7 +1,10 @@
 //! Every page in every language, and what names in them cannot do.
 
+use super::super::brand::Logo;
 use super::super::samples::{settings, templates};
 use super::*;
+use crate::config::BrandConfig;
+use crate::job::FilledMessage;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -74,6 +77,7 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
     };
     let many = FilesPage {
         title: "Reports",
+        message: None,
         recipient: Some("Ann"),
         is_shared: false,
         files: vec![
@@ -200,6 +204,113 @@ fn only_a_page_with_sound_has_a_script_and_its_hash_is_that_of_the_text() {
     assert_eq!(page.style, source(style));
 }
 
+/// Settings with a brand of every kind.
+fn branded(logo: &str) -> MailSettings {
+    let config = BrandConfig {
+        name: Some("Studio <Nord>".to_owned()),
+        accent: "#ffcc00".parse().ok(),
+        background: "#fff7ed".parse().ok(),
+        footer: vec!["Nord & Co".to_owned(), "Hafenstraße 3".to_owned()],
+        personal_note: false,
+        ..BrandConfig::default()
+    };
+    let logo = (!logo.is_empty()).then(|| Logo::read(logo.as_bytes().to_vec()).unwrap());
+    MailSettings {
+        sender_name: "Studio <Nord>".to_owned(),
+        brand: Brand::new(&config, logo),
+        ..settings()
+    }
+}
+
+#[test]
+fn every_page_shows_the_brand_and_names_its_colours_in_the_policy() {
+    let templates = templates();
+    let svg = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 480 60'/>";
+    for (logo, header) in [
+        (
+            "",
+            "<header><p class=\"brand\"><bdi>Studio &lt;Nord&gt;</bdi></p></header>".to_owned(),
+        ),
+        (
+            svg,
+            format!(
+                "<header><img class=\"logo\" src=\"data:image/svg+xml;base64,{}\" width=\"240\" height=\"30\" alt=\"Studio &lt;Nord&gt;\"></header>",
+                Base64::encode_string(svg.as_bytes())
+            ),
+        ),
+    ] {
+        let settings = branded(logo);
+        for page in pages(&writer(&templates, &settings, "en")) {
+            let html = &page.html;
+            assert!(html.contains(&header), "{html}");
+            assert!(
+                html.contains(
+                    "<p class=\"address\"><bdi>Nord &amp; Co</bdi><br><bdi>Hafenstraße 3</bdi></p></footer>"
+                ),
+                "{html}"
+            );
+            assert!(!html.contains("alone"), "{html}");
+            let styles = html.split("<style>").skip(1);
+            let sources = styles.map(|rest| source(rest.split("</style>").next().unwrap()));
+            let sources: Vec<String> = sources.collect();
+            assert_eq!(sources.len(), 2);
+            assert_eq!(page.style, sources.join(" "));
+        }
+    }
+}
+
+#[test]
+fn a_message_is_in_the_language_of_the_reader_and_never_markup() {
+    let (templates, settings) = (templates(), settings());
+    let message: FilledMessage = serde_json::from_str(
+        r#"[["de", "Hallo\n<b>du</b>\n\nTschüs"], ["en", "Hello"], ["nl", "Hoi \u202e"]]"#,
+    )
+    .unwrap();
+    let told = |locale: Option<&str>, languages: &str| {
+        let locale: Option<Locale> = locale.map(|locale| locale.parse().unwrap());
+        let reader = PortalReader {
+            locale: locale.as_ref(),
+            time_zone: None,
+            languages,
+        };
+        let writer = PortalWriter::new(&templates, &settings, PageSender::default(), reader);
+        let page = writer.files(&FilesPage {
+            title: "Reports",
+            message: Some(&message),
+            recipient: None,
+            is_shared: true,
+            files: Vec::new(),
+            missed: Vec::new(),
+            total: 0,
+            size_bytes: 0,
+            page: 1,
+            pages: 1,
+            previous: None,
+            next: None,
+            opens: false,
+            ends_at: NOW,
+            signed_in: None,
+        });
+        let (_, rest) = page.html.split_once("</h1>").unwrap();
+        rest.split_once("</div>").unwrap().0.to_owned()
+    };
+    insta::assert_snapshot!(
+        [
+            told(None, "de-CH"),
+            told(Some("nl-BE"), "de"),
+            told(None, "fr"),
+            told(Some("ja"), "de"),
+        ]
+        .join("\n"),
+        @r#"
+    <div class="message" lang="de"><p dir="auto">Hallo<br>&lt;b&gt;du&lt;/b&gt;</p><p dir="auto">Tschüs</p>
+    <div class="message" lang="nl"><p dir="auto">Hoi</p>
+    <div class="message" lang="en"><p dir="auto">Hello</p>
+    <div class="message" lang="en"><p dir="auto">Hello</p>
+    "#
+    );
+}
+
 #[test]
 fn the_mail_with_a_code_has_the_code_and_no_link() {
     let (templates, settings) = (templates(), settings());
@@ -218,6 +329,15 @@ fn the_mail_with_a_code_has_the_code_and_no_link() {
         );
         assert!(!text.contains("://") && !text.contains('{'), "{text}");
     }
+    let settings = branded("");
+    let (_, text) = writer(&templates, &settings, "en").code_mail(&CodeMail {
+        code: "1234 5678",
+        site: "files.acme.example",
+        asked_at: NOW,
+        browser: None,
+        minutes: 10,
+    });
+    assert!(text.ends_with(".\n\nNord & Co\nHafenstraße 3\n"), "{text}");
 }
 
 /// A recipient whose name the job does not give is not told to pass links on that are theirs alone.
@@ -227,6 +347,7 @@ fn only_a_page_that_recipients_share_may_be_passed_on() {
     let writer = writer(&templates, &settings, "en");
     let mut page = FilesPage {
         title: "Reports",
+        message: None,
         recipient: Some("Ann"),
         is_shared: false,
         files: vec![file("a.pdf")],
