@@ -162,6 +162,7 @@ async fn as_page(
             .reader
             .as_ref()
             .and_then(|reader| reader.name.as_deref()),
+        is_shared: visit.reader.is_none(),
         files: files.collect(),
         missed: signed
             .entries
