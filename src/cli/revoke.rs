@@ -201,14 +201,6 @@ async fn change(
                 link_id: link_id(&link, config, opened).await?,
             },
         };
-        // A job that has not run yet can be revoked; an id that is mistyped must not look like one that was found.
-        if let ChangeTarget::Job { job } = &target
-            && opened.portal().references(job).await?.is_empty()
-        {
-            complain(format_args!(
-                "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
-            ));
-        }
         make(target, kind, &how, config, opened, environment).await
     })
     .await
@@ -247,7 +239,7 @@ async fn known_job(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<Vec<Job
     let known = opened.portal().references(job).await?;
     anyhow::ensure!(
         !known.is_empty(),
-        "the ledger has no links of the portal for a job {job}"
+        "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
     );
     Ok(known)
 }
