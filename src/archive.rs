@@ -13,6 +13,7 @@ mod names;
 mod record;
 #[cfg(any(test, feature = "test-support"))]
 pub mod sparse;
+mod underway;
 
 use std::collections::HashSet;
 use std::sync::Arc;

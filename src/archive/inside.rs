@@ -14,6 +14,7 @@ use presign::hex::hex;
 use super::contents::{ZipSource, ZipVolume};
 use super::layout::{self, Piece, ZipPart};
 use super::record::UploadRecords;
+use super::underway::until_failure;
 use super::{ArchiveError, ArchiveWork, ZipError, ZipIdentity};
 use crate::deliver::publish::NO_CACHE;
 use crate::failpoint::{self, Failpoint};
@@ -152,6 +153,11 @@ pub(super) async fn make(
             abort(store, &making.upload).await;
             other_way(way, error).map(UploadEnd::OtherWay)
         }
+        Err(error) if error.is_change() => {
+            // The ZIP without the file is another one.
+            abort(store, &making.upload).await;
+            Err(error)
+        }
         made => made.map(UploadEnd::Complete),
     }
 }
@@ -209,11 +215,8 @@ impl Making<'_> {
         let is_upload = |at: &usize| matches!(self.parts[*at], ZipPart::Uploaded(_));
         let uploads: Vec<usize> = (0..last).filter(is_upload).collect();
         let known = Arc::new(known);
-        let uploads = stream::iter(uploads)
-            .map(|at: usize| self.upload(at, &known, None))
-            .buffered(UPLOADS_AT_ONCE);
-        let mut uploads = std::pin::pin!(uploads);
-        while let Some((part, of_part)) = uploads.try_next().await? {
+        let upload = |at: usize| self.upload(at, &known, None);
+        for (part, of_part) in until_failure(uploads, UPLOADS_AT_ONCE, upload).await? {
             parts.insert(part.number, part);
             for (entry, sum) in of_part {
                 sums[entry] = sum;
@@ -255,13 +258,9 @@ impl Making<'_> {
             ZipPart::Uploaded(_) => None,
         });
         let copies: Vec<(u32, usize, Range<u64>)> = copies.collect();
-        let copied = stream::iter(copies)
-            .map(|(number, entry, range)| self.copy_one(number, entry, range))
-            .buffer_unordered(COPIES_AT_ONCE);
-        copied
-            .map_ok(|part| (part.number, part))
-            .try_collect()
-            .await
+        let copy = |(number, entry, range)| self.copy_one(number, entry, range);
+        let copied = until_failure(copies, COPIES_AT_ONCE, copy).await?;
+        Ok(copied.into_iter().map(|part| (part.number, part)).collect())
     }
 
     async fn copy_one(
@@ -377,7 +376,7 @@ impl Making<'_> {
         let (volume, known) = (Arc::clone(self.volume), Arc::clone(known));
         let all = all.map(ToOwned::to_owned);
         let filled = tokio::task::spawn_blocking(move || {
-            fill(&volume, &pieces, &read, &known, all.as_deref())
+            fill(&volume, &pieces, read, &known, all.as_deref())
         });
         let filled = filled.await.map_err(|_| ZipError::Contradiction)??;
         let (entries, measure) = (&self.volume.entries, self.volume.measure);
@@ -436,11 +435,12 @@ struct FilledPart {
     sums: Vec<(usize, u32)>,
 }
 
-/// Puts a part together; `read` has the bytes of each piece, and `all` the checksums of the files before the last part.
+/// Puts a part together; `read` has the bytes of each piece, and `all` the checksums of the files before the last part. Each
+/// piece is freed once it is copied, so that a part is in memory once.
 fn fill(
     volume: &ZipVolume,
     pieces: &[Piece],
-    read: &[Bytes],
+    mut read: Vec<Bytes>,
     known: &[Option<KnownSum>],
     all: Option<&[u32]>,
 ) -> Result<FilledPart, ZipError> {
@@ -461,7 +461,7 @@ fn fill(
                 volume.entries[entry].push_header(sum, &mut out);
                 sums.push((entry, sum));
             }
-            Piece::Bytes { .. } => out.extend_from_slice(&read[at]),
+            Piece::Bytes { .. } => out.extend_from_slice(&std::mem::take(&mut read[at])),
             Piece::Directory => {
                 let mut all = all.map(<[u32]>::to_vec).unwrap_or_default();
                 for (entry, sum) in &sums {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::conformance::{create_bucket, s3_client_with};
 use crate::support::servers::{Parts, Server, run};
 use crate::support::world::{World, email_job};
-use crate::support::{hostile, program};
+use crate::support::{get, hostile, program};
 
 const REGION: &str = "us-east-1";
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -578,6 +578,116 @@ async fn a_file_that_was_replaced_between_attempts_is_in_the_zip_as_it_is_now() 
             let note = std::fs::read_to_string(unpacked.join("NOT INCLUDED.txt")).unwrap();
             assert!(note.contains("2 vidéo +50%.mp4"), "{note}");
         }
+    }
+}
+
+/// versitygw copies only what is as it was listed.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_file_that_was_replaced_after_the_listing_is_left_out_and_its_upload_is_aborted() {
+    let test = "a_file_that_was_replaced_after_the_listing";
+    let Some(parts) = Parts::or_skip(test) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = [&*dir.path().to_string_lossy(), REGION];
+    let Some(server) = parts.other_or_skip(test, "versitygw.py", &arguments) else {
+        return;
+    };
+    let Some((store, mut world)) = stored(server).await else {
+        return;
+    };
+    for (key, bytes) in files() {
+        store.put(key, bytes).await;
+    }
+    let mut job = zip_job("replaced", in_bucket());
+    job["from"]["prefix"] = json!("shoot/");
+    let output = run_job(&mut world, &job, &[("HANDOUT_FAILPOINT", "planned")]).await;
+    assert!(!output.status.success(), "{}", told(&output));
+    store
+        .put("shoot/2 vidéo +50%.mp4", vec![b'-'; 12 * MIB + 3])
+        .await;
+    let output = run_job(&mut world, &job, &[]).await;
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(store.uploads().await, 0, "no upload is left");
+    let (_, zip) = store.zip(&world).await;
+    let unpacked = world.dir.path().join("unpacked");
+    let judged = Judged::of(&parts, &zip, Some(&unpacked));
+    assert_eq!(judged.names().len(), files().len());
+    let note = std::fs::read_to_string(unpacked.join("NOT INCLUDED.txt")).unwrap();
+    let reason = "2 vidéo +50%.mp4: it was changed or removed while the ZIP was made";
+    assert!(note.contains(reason), "{note}");
+    assert!(world.mails()[0].html.contains("1 file is not in the ZIP"));
+}
+
+// ── Costs ──
+
+/// Runs a program and prints what it took, as JSON: seconds of CPU, and the most memory in KiB.
+const MEASURED: &str = "
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps({'cpu': used.ru_utime + used.ru_stime, 'rss': used.ru_maxrss}))
+sys.exit(code)
+";
+
+/// What a ZIP of `count` files of `bytes` took: requests by kind and bytes as the store counts them, CPU and memory of the program.
+async fn cost_of(parts: &Parts, count: u64, bytes: u64) -> Value {
+    let arguments = [count.to_string(), bytes.to_string()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let server = parts.start("sparse_s3.py", &arguments);
+    let counts = format!("{}/-/counts", server.url());
+    let (_store, world) = stored(server).await.unwrap();
+    let mut job = zip_job("costs", in_bucket());
+    job["from"] = json!({ "connection": "store", "bucket": "reports", "prefix": "shoot/" });
+    let file = world.dir.path().join("job.json");
+    std::fs::write(&file, job.to_string()).unwrap();
+    let mut command = Command::new(parts.python());
+    command.args(["-c", MEASURED]).arg(program());
+    command.args(["job", "run", &file.to_string_lossy(), "--config"]);
+    command.arg(world.written());
+    let ran = tokio::task::spawn_blocking(move || command.output());
+    let output = ran.await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(world.mails().len(), 2);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let mut cost: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let (_, counted) = get(&counts).await;
+    cost["store"] = serde_json::from_slice(&counted).unwrap();
+    cost
+}
+
+/// Of files of 1 GB, 5 MiB each pass through here, and each takes a copy and an upload. The store verifies the whole checksum.
+fn judge_cost(cost: &Value, count: u64, bytes: u64) {
+    let of = |name: &str| cost["store"][name].as_u64().unwrap_or(0);
+    assert!(of("zip_bytes") > count * bytes, "{cost}");
+    assert!(of("bytes_read") * 10_000 <= of("zip_bytes") * 53, "{cost}");
+    let writing = of("create") + of("upload_part") + of("copy_part") + of("complete");
+    assert!(writing <= 2 * count + 3, "{cost}");
+    assert_eq!(of("get"), count, "{cost}");
+    assert_eq!((of("list_parts"), of("delete")), (0, 0), "{cost}");
+}
+
+#[tokio::test]
+async fn of_large_files_half_a_percent_is_read_and_each_takes_two_writing_requests() {
+    let Some(parts) = Parts::or_skip("of_large_files_half_a_percent") else {
+        return;
+    };
+    let (count, bytes) = (10, 1_000_000_000);
+    judge_cost(&cost_of(&parts, count, bytes).await, count, bytes);
+}
+
+#[tokio::test]
+#[ignore = "a measurement: it moves a gigabyte, and says what CPU and memory the ZIP of a hundred files of 1 GB takes"]
+async fn the_cost_of_a_hundred_files_of_a_gigabyte() {
+    let Some(parts) = Parts::or_skip("the_cost_of_a_hundred_files") else {
+        return;
+    };
+    // The first is what a job takes besides.
+    for count in [1, 100] {
+        let cost = cost_of(&parts, count, 1_000_000_000).await;
+        println!("{cost}");
+        judge_cost(&cost, count, 1_000_000_000);
     }
 }
 
