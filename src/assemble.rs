@@ -57,6 +57,7 @@ use presign::ServerUrl;
 
 pub use self::changes::Changes;
 use self::changes::ConfigReading;
+pub use self::reload::look_at_files;
 pub use self::services::Services;
 
 /// The maximum size of a mail's HTML, in bytes: Gmail clips at about 102 KB.
@@ -205,7 +206,7 @@ pub async fn open(
     let (state, lock) = lock_state_dir(&config.state_dir)?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = open_database(config.database_file()).await?;
-    let reading = ConfigReading::of(config);
+    let reading = ConfigReading::aside(config).await;
     let audit_settings = config.audit_settings(&keyring, environment)?;
     let spool_dir = fresh_spool(&state, &config.state_dir)?;
     let deliveries = Deliveries::open(&state);

@@ -20,7 +20,7 @@ pub(crate) use self::planning::{list, plan_of, settle};
 use self::state::{JobState, check_body, resume, start};
 use crate::archive::FinishedZip;
 use crate::assemble::Services;
-use crate::edge::health::JobAtEdge;
+use crate::edge::health::{JobAtEdge, Mailing};
 use crate::error::JobError;
 use crate::job::WhenEmpty;
 use crate::ledger::status::{is_done, reopenings};
@@ -80,7 +80,11 @@ async fn run_if_relay_answers(
     at: &[JobAtEdge],
     services: &Services,
 ) -> Result<JobReport, JobError> {
-    services.reach_relay(&run.job).await?;
+    {
+        // This wait is time at the relay. As time at the store it would take the share of slots of other jobs of the store.
+        let _at_relay = Mailing::begin(at);
+        services.reach_relay(&run.job).await?;
+    }
     let plan = plan_of(run, services).await?;
     let mut state = match first {
         Some(first) => resume(run, plan, first, services).await?,

@@ -324,6 +324,8 @@ impl<'a> Publishing<'a> {
         };
         let role = self.signing.role(&self.run.job.from.connection);
         let context = self.run.context(kind, role, &recording.names);
+        // Lines that were written and not noted as issued would be written again by the next attempt.
+        let _writing = self.run.stop.commit()?;
         let recording = recording.issued.record(links, &context, &recording.audit);
         let audited = recording.await?;
         Ok(audited

@@ -123,6 +123,8 @@ async fn record(
     let recording = &services.recording;
     let role = services.signing.role(&run.job.from.connection);
     let context = run.context(LinkKind::Object, role, &recording.names);
+    // Lines that were written and not noted as issued would be written again by the next attempt.
+    let _writing = run.stop.commit()?;
     let audited = recording
         .issued
         .record(links, &context, &recording.audit)
