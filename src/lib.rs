@@ -28,6 +28,7 @@ pub mod plan;
 pub mod preview;
 pub mod publication;
 pub mod render;
+pub mod renditions;
 pub mod report;
 pub mod run;
 

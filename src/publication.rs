@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use presign::PresignedUrl;
 
 use crate::audit::AuditedLinks;
@@ -17,14 +16,14 @@ use crate::job::{ContentDisposition, FileName, ManifestFormat};
 use crate::links::listing::Listing;
 use crate::links::{self, Links, SignError};
 
-use crate::media::Pictures;
+use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
 use crate::plan::{GalleryPlan, ManifestPlan, Plan, PublishTarget};
 use crate::render::RenderedPage;
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::render::manifest::Manifest;
 use crate::run::{JobRun, Presenting, Signing};
-use crate::store::{ObjectMeta, Storage};
+use crate::store::ObjectMeta;
 
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -248,18 +247,9 @@ impl<'a> Publishing<'a> {
             ),
         };
         let sign = |(bucket, key)| {
-            let object = ObjectMeta {
-                key,
-                size_bytes: 0,
-                etag: String::new(),
-                version: None,
-                modified: Timestamp::UNIX_EPOCH,
-                storage: Storage::Ready,
-                stored: None,
-            };
             links::sign_published(
                 plan,
-                object,
+                ObjectMeta::published(key),
                 &bucket,
                 disposition,
                 media_type,
@@ -289,9 +279,15 @@ impl<'a> Publishing<'a> {
 
 impl Publication<'_> {
     /// Adds a batch. The pages that it fills must be published before the next batch.
-    pub fn push(&mut self, batch: &AuditedLinks, pictures: &Pictures) -> Result<(), JobError> {
+    pub fn push(
+        &mut self,
+        batch: &AuditedLinks,
+        pictures: &Pictures,
+        renditions: &PageRenditions,
+    ) -> Result<(), JobError> {
         if let Some((gallery, ..)) = &mut self.gallery {
-            self.full.extend(gallery.push(batch, pictures)?);
+            self.full
+                .extend(gallery.push(batch, pictures, renditions)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
             draft.append(manifest.push(batch))?;

@@ -1,5 +1,9 @@
 //! How mails are rendered and sent.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 use super::{Fixed, HTML_BUDGET_BYTES, OpenError};
 use crate::config::{Config, Transport};
 use crate::config_error::ConfigError;
@@ -43,6 +47,20 @@ pub(super) fn pictures(config: &Config) -> media::PictureSettings {
             0
         },
         at_once: gallery.pictures_at_once,
+    }
+}
+
+/// Which pictures of galleries get renditions. The permits are for all jobs.
+pub(super) fn renditions(config: &Config) -> media::RenditionSettings {
+    let gallery = &config.gallery;
+    media::RenditionSettings {
+        limit: if gallery.renditions {
+            gallery.rendition_limit
+        } else {
+            0
+        },
+        threads: Arc::new(Semaphore::new(gallery.rendition_threads)),
+        at_once: gallery.rendition_threads + 1,
     }
 }
 

@@ -54,11 +54,11 @@ fn a_page_is_rendered_as_soon_as_it_is_full() {
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        names(gallery.push(&batch(0..9), &Pictures::default()).unwrap()),
+        names(gallery.push(&batch(0..9), &Pictures::default(), &PageRenditions::default()).unwrap()),
         [""; 0]
     );
     assert_eq!(
-        names(gallery.push(&batch(9..25), &Pictures::default()).unwrap()),
+        names(gallery.push(&batch(9..25), &Pictures::default(), &PageRenditions::default()).unwrap()),
         ["page-1.html", "page-2.html"]
     );
     assert_eq!(
@@ -110,7 +110,7 @@ fn signed_pages_lead_to_each_other_by_their_links() {
     insta::assert_snapshot!(begin(2).unwrap_err(), @"the gallery has 3 pages, but links to 2 of them");
     let mut gallery = begin(3).unwrap();
     let first = gallery
-        .push(&batch(0..15), &Pictures::default())
+        .push(&batch(0..15), &Pictures::default(), &PageRenditions::default())
         .unwrap()
         .remove(0);
     let mut hrefs = hrefs(&first.html);
@@ -132,7 +132,7 @@ fn another_number_of_links_than_was_announced_is_an_error() {
         )
         .unwrap()
     };
-    insta::assert_snapshot!(begin().push(&batch(0..4), &Pictures::default()).unwrap_err(), @"the gallery was planned for 3 links, but 4 were signed: the objects changed meanwhile");
+    insta::assert_snapshot!(begin().push(&batch(0..4), &Pictures::default(), &PageRenditions::default()).unwrap_err(), @"the gallery was planned for 3 links, but 4 were signed: the objects changed meanwhile");
     insta::assert_snapshot!(begin().finish().unwrap_err(), @"the gallery was planned for 3 links, but 0 were signed: the objects changed meanwhile");
 }
 
