@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::audit::record::LinkKind;
 use crate::bounds::MAX_PICTURE_BYTES;
@@ -39,8 +39,11 @@ const VERSION: &str = "rendition/1";
 /// left are shown themselves.
 const MAX_MAKING: Duration = Duration::from_secs(900);
 
-/// The timeout of one picture: fetching, waiting for a thread, decoding and storing.
-const PICTURE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The timeout of fetching and decoding a picture, once there is room for it in memory.
+const PICTURE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// By how much the threads that decode give way to all others of the machine.
+const NICENESS: i32 = 10;
 
 /// The number of failed requests after which no more pictures are fetched: if ten are denied, ten thousand would be.
 const MAX_FAILURES: u32 = 10;
@@ -218,7 +221,6 @@ impl<'a> RenditionMaker<'a> {
         pictures: &Pictures,
         until: Instant,
     ) -> Option<StoredRenditions> {
-        let until = until.min(Instant::now() + PICTURE_TIMEOUT);
         let work = timeout_at(until, self.found_or_made(publisher, object));
         let stored = self.run.stop.or(work).await.ok()?;
         match stored.unwrap_or(Err(NotMade::Late)) {
@@ -261,7 +263,10 @@ impl<'a> RenditionMaker<'a> {
         if self.failures.load(Ordering::Relaxed) >= MAX_FAILURES {
             return Err(NotMade::GivenUp);
         }
-        let made = self.make(object).await?;
+        let in_memory = self.settings.in_memory.acquire().await;
+        let _in_memory = in_memory.map_err(|_| NotMade::Late)?;
+        let made = timeout(PICTURE_TIMEOUT, self.make(object)).await;
+        let made = made.map_err(|_| NotMade::Late)??;
         let has_large = made.large.is_some();
         if let Some(image) = made.large {
             put(publisher, &large, image.jpeg).await?;
@@ -285,9 +290,9 @@ impl<'a> RenditionMaker<'a> {
         let made = tokio::task::spawn_blocking(move || {
             // The permit is held as long as the thread works, also if the result is no longer awaited.
             let _permit = permit;
-            rendition::make(&bytes, &|| is_over.load(Ordering::Relaxed))
+            decode(&bytes, &is_over)
         });
-        Ok(made.await.map_err(|_| NotMade::Panicked)??)
+        made.await.map_err(|_| NotMade::Panicked)?
     }
 
     /// The names of a picture's renditions. They differ for each state of the object.
@@ -298,6 +303,20 @@ impl<'a> RenditionMaker<'a> {
         let stem = &sha256_hex(&parts)[..32];
         [SMALL_SIDE, LARGE_SIDE].map(|side| format!("{stem}-{side}.jpg"))
     }
+}
+
+/// Decodes a picture on a thread of its own, whose priority is low: mails of other jobs go first. The priority of a thread of the
+/// runtime could not be raised again.
+fn decode(bytes: &[u8], is_over: &AtomicBool) -> Result<MadeRenditions, NotMade> {
+    let made = std::thread::scope(|scope| {
+        let decoder = scope.spawn(|| {
+            // Where it is not permitted, the priority stays as it is.
+            drop(rustix::process::nice(NICENESS));
+            rendition::make(bytes, &|| is_over.load(Ordering::Relaxed))
+        });
+        decoder.join()
+    });
+    Ok(made.map_err(|_| NotMade::Panicked)??)
 }
 
 async fn put(publisher: &Publisher, name: &str, jpeg: Vec<u8>) -> Result<(), NotMade> {

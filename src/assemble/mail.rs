@@ -60,6 +60,7 @@ pub(super) fn renditions(config: &Config) -> media::RenditionSettings {
             0
         },
         threads: Arc::new(Semaphore::new(gallery.rendition_threads)),
+        in_memory: Arc::new(Semaphore::new(gallery.rendition_threads + 1)),
         at_once: gallery.rendition_threads + 1,
     }
 }

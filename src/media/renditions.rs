@@ -19,7 +19,9 @@ pub struct RenditionSettings {
     pub limit: u64,
     /// A permit for each thread that decodes pictures. All jobs share them.
     pub threads: Arc<Semaphore>,
-    /// How many pictures of a job are fetched or decoded at once.
+    /// A permit for each picture in memory: those that are decoded, and one that is fetched meanwhile. All jobs share them.
+    pub in_memory: Arc<Semaphore>,
+    /// How many pictures of a job are worked on at once.
     pub at_once: usize,
 }
 
