@@ -82,7 +82,10 @@ fn measure(templates: &Templates, batch: &AuditedLinks, pictures: &Pictures) -> 
         );
         let mut gallery = begun.unwrap();
         for _ in 0..PAGES {
-            for page in gallery.push(batch, pictures, &PageRenditions::default()).unwrap() {
+            for page in gallery
+                .push(batch, pictures, &PageRenditions::default())
+                .unwrap()
+            {
                 bytes = page.html.len();
             }
         }

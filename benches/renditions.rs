@@ -50,7 +50,10 @@ fn main() {
                 let before = cpu(15);
                 for arguments in &arguments {
                     let mut command = Command::new(program);
-                    command.env("VIPS_CONCURRENCY", "1").env("MAGICK_THREAD_LIMIT", "1").args(arguments);
+                    command
+                        .env("VIPS_CONCURRENCY", "1")
+                        .env("MAGICK_THREAD_LIMIT", "1")
+                        .args(arguments);
                     if !command.status().is_ok_and(|status| status.success()) {
                         return f64::INFINITY;
                     }
@@ -74,12 +77,26 @@ fn others(photo: &str, dir: &Path) -> [(&'static str, &'static str, Vec<Vec<Stri
     let sides = [(SMALL_SIDE, 75), (LARGE_SIDE, 80)];
     let vips = sides.map(|(side, quality)| {
         let output = format!("{}[Q={quality},strip]", out(side));
-        vec!["-s".into(), side.to_string(), "-o".into(), output, photo.to_owned()]
+        vec![
+            "-s".into(),
+            side.to_string(),
+            "-o".into(),
+            output,
+            photo.to_owned(),
+        ]
     });
     let magick = sides.map(|(side, quality)| {
-        let hint = format!("jpeg:size={0}x{0}", 2 * side);
+        let hint = format!("jpeg:size={side}x{side}");
         let size = format!("{side}x{side}");
-        let words = ["-define", &hint, photo, "-auto-orient", "-thumbnail", &size, "-quality"];
+        let words = [
+            "-define",
+            &hint,
+            photo,
+            "-auto-orient",
+            "-thumbnail",
+            &size,
+            "-quality",
+        ];
         let words = words.into_iter().map(str::to_owned);
         words.chain([quality.to_string(), out(side)]).collect()
     });
@@ -96,7 +113,7 @@ fn print(name: &str, took: f64, sizes: Option<(usize, usize)>, own: f64) {
             took * 1e3,
             took / own
         ),
-        None => println!("  {name:15} is not installed"),
+        None => println!("  {name:15} is not installed, or failed"),
     }
 }
 
@@ -109,7 +126,10 @@ fn cpu(field: usize) -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let ticks = fields.split(' ').skip(field - 2).take(2);
-    ticks.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap())
+        .sum::<f64>()
+        / 100.0
 }
 
 /// A photo of slopes, waves and grain.
@@ -124,7 +144,11 @@ fn draw() -> Vec<u8> {
             let wave = 40.0 * (across.sin() * down.cos() + (across * 7.3 + down * 3.1).sin() / 2.0);
             let slope = 90.0 + 80.0 * f64::from(x) / f64::from(WIDTH);
             for shift in [0.0, 15.0, -20.0] {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0 and 255")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "within 0 and 255"
+                )]
                 let value = (slope + wave + grain + shift).clamp(0.0, 255.0) as u8;
                 pixels.push(value);
             }
@@ -133,6 +157,8 @@ fn draw() -> Vec<u8> {
     let mut jpeg = Vec::new();
     let mut encoder = Encoder::new(&mut jpeg, 90);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
-    encoder.encode(&pixels, WIDTH, HEIGHT, ColorType::Rgb).unwrap();
+    encoder
+        .encode(&pixels, WIDTH, HEIGHT, ColorType::Rgb)
+        .unwrap();
     jpeg
 }

@@ -194,7 +194,11 @@ impl TrialMails<'_> {
         for number in 0..listing.pages() {
             let page = listing.page(number)?.unwrap_or_default();
             let pictures = loader.page(number, &page).await;
-            pages.extend(gallery.push(&self.mails.batch(number, &audience)?, &pictures, &PageRenditions::default())?);
+            pages.extend(gallery.push(
+                &self.mails.batch(number, &audience)?,
+                &pictures,
+                &PageRenditions::default(),
+            )?);
             if pages.len() >= most {
                 return Ok(pages);
             }

@@ -286,8 +286,7 @@ impl Publication<'_> {
         renditions: &PageRenditions,
     ) -> Result<(), JobError> {
         if let Some((gallery, ..)) = &mut self.gallery {
-            self.full
-                .extend(gallery.push(batch, pictures, renditions)?);
+            self.full.extend(gallery.push(batch, pictures, renditions)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
             draft.append(manifest.push(batch))?;

@@ -311,7 +311,7 @@ fn decode(bytes: &[u8], is_over: &AtomicBool) -> Result<MadeRenditions, NotMade>
     let made = std::thread::scope(|scope| {
         let decoder = scope.spawn(|| {
             // Where it is not permitted, the priority stays as it is.
-            drop(rustix::process::nice(NICENESS));
+            rustix::process::nice(NICENESS).ok();
             rendition::make(bytes, &|| is_over.load(Ordering::Relaxed))
         });
         decoder.join()

@@ -310,7 +310,8 @@ async fn staged(bench: &Bench, objects: u64) {
         let links = costs.of("sign", links).await.unwrap();
         let recording = audit::record(links, &context, &services.recording.audit);
         let batch = costs.of("record, durably", recording).await.unwrap();
-        let rendering = async { gallery.push(&batch, &Pictures::default(), &PageRenditions::default()) };
+        let rendering =
+            async { gallery.push(&batch, &Pictures::default(), &PageRenditions::default()) };
         let pages = costs.of("render pages", rendering).await.unwrap();
         let listed = async { draft.append(manifest.push(&batch)) };
         costs.of("write the list", listed).await.unwrap();

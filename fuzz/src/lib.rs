@@ -393,7 +393,10 @@ pub fn rendition(data: &[u8]) {
         return;
     };
     let images = std::iter::once((&made.small, rendition::SMALL_SIDE));
-    let large = made.large.iter().map(|large| (large, rendition::LARGE_SIDE));
+    let large = made
+        .large
+        .iter()
+        .map(|large| (large, rendition::LARGE_SIDE));
     for (image, side) in images.chain(large) {
         assert!(image.jpeg.len() < data.len());
         assert!((1..=side).contains(&image.width) && (1..=side).contains(&image.height));

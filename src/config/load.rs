@@ -229,7 +229,9 @@ impl Config {
         if threads > MAX_RENDITION_THREADS {
             return Err(ConfigError::value(
                 "gallery.rendition_threads",
-                format!("is {threads}: at most {MAX_RENDITION_THREADS} are allowed, since each takes up to 230 MB of memory"),
+                format!(
+                    "is {threads}: at most {MAX_RENDITION_THREADS} are allowed, since each takes up to 230 MB of memory"
+                ),
             ));
         }
         at_least("mail.at_once", self.mail.at_once as u64, 1)?;

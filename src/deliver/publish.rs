@@ -130,7 +130,12 @@ impl Publisher {
                 let Some((bucket, key)) = self.object(file_name) else {
                     return false;
                 };
-                match self.store.head(&bucket, &key).await.map(|meta| meta.storage) {
+                match self
+                    .store
+                    .head(&bucket, &key)
+                    .await
+                    .map(|meta| meta.storage)
+                {
                     Ok(Storage::Ready) => true,
                     Ok(Storage::Expires { at }) => at > until,
                     Ok(Storage::Archived | Storage::Restored { .. } | Storage::CustomerKey) => {

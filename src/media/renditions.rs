@@ -118,7 +118,7 @@ impl PageRenditions {
 
     /// Renditions beside the pages of a directory, which are not signed: `location` gives the place of a file relative to a page.
     pub fn beside(renditions: &Renditions, location: impl Fn(&str) -> String) -> Self {
-        let urls = renditions.file_names().map(|name| location(name));
+        let urls = renditions.file_names().map(location);
         Self::of(renditions, urls.map(PresignedUrl::new))
     }
 
@@ -180,9 +180,15 @@ mod tests {
             let large = urls.large.as_ref().map(|(url, _)| url.expose().to_owned());
             (urls.small.0.expose().to_owned(), large)
         };
-        assert_eq!(told("a.jpg"), ("../a-small".into(), Some("../a-large".into())));
+        assert_eq!(
+            told("a.jpg"),
+            ("../a-small".into(), Some("../a-large".into()))
+        );
         assert_eq!(told("b.gif"), ("../b-small".into(), None));
-        assert_eq!(told("c.jpg"), ("../c-small".into(), Some("../c-large".into())));
+        assert_eq!(
+            told("c.jpg"),
+            ("../c-small".into(), Some("../c-large".into()))
+        );
         assert!(page.get(&key("d.jpg")).is_none());
     }
 }

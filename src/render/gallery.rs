@@ -219,7 +219,11 @@ impl<'a> Gallery<'a> {
         let file = gallery_file(self.template, "page.html");
         // Files that open in the browser are saved from there.
         let nothing = BTreeSet::new();
-        let saved = if self.frame.opens { &nothing } else { &page.saved };
+        let saved = if self.frame.opens {
+            &nothing
+        } else {
+            &page.saved
+        };
         let view = PageView {
             head: self.head(&file, &page.origins, saved),
             frame: &self.frame,

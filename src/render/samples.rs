@@ -209,7 +209,11 @@ pub(super) fn pages(
     .unwrap();
     let mut pages: Vec<RenderedPage> = batches
         .iter()
-        .flat_map(|batch| gallery.push(batch, &Pictures::default(), &PageRenditions::default()).unwrap())
+        .flat_map(|batch| {
+            gallery
+                .push(batch, &Pictures::default(), &PageRenditions::default())
+                .unwrap()
+        })
         .collect();
     pages.extend(gallery.finish().unwrap());
     pages

@@ -48,9 +48,7 @@ pub(super) fn decode(
             }
             let at = 3 * usize::from(*index);
             // Browsers show a colour beyond the palette as transparent.
-            let colour = palette
-                .get(at..at + 3)
-                .ok_or(RenditionError::Transparent)?;
+            let colour = palette.get(at..at + 3).ok_or(RenditionError::Transparent)?;
             colours.extend_from_slice(colour);
         }
         reducer.push(&colours);

@@ -57,8 +57,14 @@ fn each_format_has_renditions_that_show_as_much_as_the_picture() {
 #[test]
 fn what_a_jpeg_cannot_show_is_left_to_the_browser() {
     for (name, wanted) in [
-        ("inks.jpg", "the picture has four inks (CMYK), which a rendition cannot keep"),
-        ("gamma.png", "the picture has a gamma of its own, which a rendition cannot keep"),
+        (
+            "inks.jpg",
+            "the picture has four inks (CMYK), which a rendition cannot keep",
+        ),
+        (
+            "gamma.png",
+            "the picture has a gamma of its own, which a rendition cannot keep",
+        ),
         ("clear.png", "the picture is transparent"),
         ("clear.webp", "the picture is transparent"),
         ("clear.gif", "the picture is transparent"),
@@ -135,7 +141,11 @@ fn a_rendition_is_upright() {
         let turned = [&picture[..2], &exif.concat(), &picture[2..]].concat();
         let made = made(&turned).unwrap();
         assert_eq!(corners(&made.small), wanted, "orientation {number}");
-        assert_eq!(corners(&made.large.unwrap()), wanted, "orientation {number}");
+        assert_eq!(
+            corners(&made.large.unwrap()),
+            wanted,
+            "orientation {number}"
+        );
     }
 }
 
@@ -152,7 +162,10 @@ fn a_picture_that_lies_about_its_size_is_not_decoded() {
     assert_eq!(made(&png), Err(RenditionError::Pixels(900_000_000)));
 
     let mut jpeg = fixture("progressive.jpg");
-    let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC2]).unwrap();
+    let frame = jpeg
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xC2])
+        .unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x2E, 0xE0, 0x2E, 0xE0]);
     let error = made(&jpeg).unwrap_err();
     assert!(matches!(error, RenditionError::Memory(_)), "{error}");
@@ -168,10 +181,15 @@ fn a_picture_that_lies_about_its_size_is_not_decoded() {
 #[test]
 fn a_jpeg_of_many_scans_is_not_decoded() {
     let jpeg = fixture("progressive.jpg");
-    let scan = jpeg.windows(2).position(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let scan = jpeg
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xDA])
+        .unwrap();
     let end = jpeg.len() - 2;
     let next = jpeg[scan + 2..].windows(2);
-    let next = scan + 2 + { next }.position(|pair| pair[0] == 0xFF && pair[1] != 0).unwrap();
+    let next = scan + 2 + { next }
+        .position(|pair| pair[0] == 0xFF && pair[1] != 0)
+        .unwrap();
     let mut many = jpeg[..end].to_vec();
     for _ in 0..60 {
         many.extend_from_slice(&jpeg[scan..next]);

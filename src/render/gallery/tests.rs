@@ -54,11 +54,27 @@ fn a_page_is_rendered_as_soon_as_it_is_full() {
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        names(gallery.push(&batch(0..9), &Pictures::default(), &PageRenditions::default()).unwrap()),
+        names(
+            gallery
+                .push(
+                    &batch(0..9),
+                    &Pictures::default(),
+                    &PageRenditions::default()
+                )
+                .unwrap()
+        ),
         [""; 0]
     );
     assert_eq!(
-        names(gallery.push(&batch(9..25), &Pictures::default(), &PageRenditions::default()).unwrap()),
+        names(
+            gallery
+                .push(
+                    &batch(9..25),
+                    &Pictures::default(),
+                    &PageRenditions::default()
+                )
+                .unwrap()
+        ),
         ["page-1.html", "page-2.html"]
     );
     assert_eq!(
@@ -110,7 +126,11 @@ fn signed_pages_lead_to_each_other_by_their_links() {
     insta::assert_snapshot!(begin(2).unwrap_err(), @"the gallery has 3 pages, but links to 2 of them");
     let mut gallery = begin(3).unwrap();
     let first = gallery
-        .push(&batch(0..15), &Pictures::default(), &PageRenditions::default())
+        .push(
+            &batch(0..15),
+            &Pictures::default(),
+            &PageRenditions::default(),
+        )
         .unwrap()
         .remove(0);
     let mut hrefs = hrefs(&first.html);
