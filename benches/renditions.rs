@@ -1,4 +1,4 @@
-//! Measures renditions: CPU and bytes for a photo of 24 megapixels, beside `vipsthumbnail` and ImageMagick where they are installed.
+//! Measures renditions: CPU and bytes for a photo of 24 megapixels, beside `vipsthumbnail` and `convert` of `ImageMagick` where they are installed.
 //!
 //! `cargo bench --bench renditions [PHOTO.jpg …]`. Without a photo, one is drawn. Each program makes both sizes on one thread, several
 //! times; the least CPU time counts. Timings vary on shared machines: compare the ratios.
@@ -43,7 +43,7 @@ fn main() {
             drop(make(&bytes, &|| false).unwrap());
             cpu(13) - before
         });
-        let sizes = (made.small.jpeg.len(), large);
+        let sizes = (made.small.jpeg.len() as u64, large as u64);
         print("handout", own, Some(sizes), own);
         for (name, program, arguments) in others(&photo, dir.path()) {
             let took = least(|| {
@@ -62,7 +62,7 @@ fn main() {
             });
             let size = |side: u32| fs::metadata(dir.path().join(format!("{side}.jpg")));
             let sizes = size(SMALL_SIDE).ok().zip(size(LARGE_SIDE).ok());
-            let sizes = sizes.map(|(small, large)| (small.len() as usize, large.len() as usize));
+            let sizes = sizes.map(|(small, large)| (small.len(), large.len()));
             print(name, took, sizes, own);
         }
         let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -106,7 +106,7 @@ fn others(photo: &str, dir: &Path) -> [(&'static str, &'static str, Vec<Vec<Stri
     ]
 }
 
-fn print(name: &str, took: f64, sizes: Option<(usize, usize)>, own: f64) {
+fn print(name: &str, took: f64, sizes: Option<(u64, u64)>, own: f64) {
     match sizes.filter(|_| took.is_finite()) {
         Some((small, large)) => println!(
             "  {name:15} {:5.0} ms of CPU  {:4.2}×  small {small} bytes, large {large} bytes",
