@@ -37,7 +37,7 @@ pub(super) struct JpegFacts {
 /// Reads the facts for a decoder from a whole file.
 pub(super) fn facts(head: FileHead<'_>) -> Option<JpegFacts> {
     let mut segments = JpegSegments::of(head);
-    let headers = Headers::read(&mut segments)?;
+    let headers = JpegHeaders::read(&mut segments)?;
     let frame = headers.frame?;
     let stored = frame_size(frame)?;
     let exif = headers.exif();
@@ -57,12 +57,12 @@ pub(super) fn facts(head: FileHead<'_>) -> Option<JpegFacts> {
 
 /// The segments before a picture's data that tell something about it.
 #[derive(Debug, Default)]
-struct Headers<'a> {
+struct JpegHeaders<'a> {
     exif: Option<&'a [u8]>,
     frame: Option<&'a [u8]>,
 }
 
-impl<'a> Headers<'a> {
+impl<'a> JpegHeaders<'a> {
     /// Reads them; `None` if a scan comes before the frame that it belongs to.
     fn read(segments: &mut JpegSegments<'a>) -> Option<Self> {
         let mut headers = Self::default();
@@ -92,7 +92,7 @@ impl<'a> Headers<'a> {
 /// If EXIF fills the first bytes and the frame header lies beyond them, the size in that EXIF is used.
 pub(super) fn read(head: FileHead<'_>) -> Option<Picture> {
     let mut segments = JpegSegments::of(head);
-    let headers = Headers::read(&mut segments)?;
+    let headers = JpegHeaders::read(&mut segments)?;
     let exif = headers.exif();
     if let Some(frame) = headers.frame {
         return Some(picture(frame_size(frame)?, exif));

@@ -1,3 +1,5 @@
+//! Renditions of real files, of files that lie, and of damaged ones.
+
 use std::fs;
 use std::path::Path;
 
