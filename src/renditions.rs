@@ -42,9 +42,6 @@ const MAX_MAKING: Duration = Duration::from_secs(900);
 /// The timeout of fetching and decoding a picture, once there is room for it in memory.
 const PICTURE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// By how much the threads that decode give way to all others of the machine.
-const NICENESS: i32 = 10;
-
 /// The number of failed requests after which no more pictures are fetched: if ten are denied, ten thousand would be.
 const MAX_FAILURES: u32 = 10;
 
@@ -283,6 +280,7 @@ impl<'a> RenditionMaker<'a> {
         if bytes.len() != size {
             return Err(NotMade::Changed);
         }
+        let niceness = self.settings.niceness;
         let threads = Arc::clone(&self.settings.threads);
         let permit = threads.acquire_owned().await.map_err(|_| NotMade::Late)?;
         let is_over = Arc::new(AtomicBool::new(false));
@@ -290,7 +288,7 @@ impl<'a> RenditionMaker<'a> {
         let made = tokio::task::spawn_blocking(move || {
             // The permit is held as long as the thread works, also if the result is no longer awaited.
             let _permit = permit;
-            decode(&bytes, &is_over)
+            decode(&bytes, niceness, &is_over)
         });
         made.await.map_err(|_| NotMade::Panicked)?
     }
@@ -307,11 +305,11 @@ impl<'a> RenditionMaker<'a> {
 
 /// Decodes a picture on a thread of its own, whose priority is low: mails of other jobs go first. The priority of a thread of the
 /// runtime could not be raised again.
-fn decode(bytes: &[u8], is_over: &AtomicBool) -> Result<MadeRenditions, NotMade> {
+fn decode(bytes: &[u8], niceness: i32, is_over: &AtomicBool) -> Result<MadeRenditions, NotMade> {
     let made = std::thread::scope(|scope| {
         let decoder = scope.spawn(|| {
             // Where it is not permitted, the priority stays as it is.
-            rustix::process::nice(NICENESS).ok();
+            rustix::process::nice(niceness).ok();
             rendition::make(bytes, &|| is_over.load(Ordering::Relaxed))
         });
         decoder.join()

@@ -37,6 +37,9 @@ pub(super) fn mailer(
     })
 }
 
+/// By how much the threads that decode pictures give way to all others: a thread of the runtime gets nine times their share.
+const DECODING_NICENESS: i32 = 10;
+
 /// Which pictures of galleries are inspected.
 pub(super) fn pictures(config: &Config) -> media::PictureSettings {
     let gallery = &config.gallery;
@@ -62,6 +65,7 @@ pub(super) fn renditions(config: &Config) -> media::RenditionSettings {
         threads: Arc::new(Semaphore::new(gallery.rendition_threads)),
         in_memory: Arc::new(Semaphore::new(gallery.rendition_threads + 1)),
         at_once: gallery.rendition_threads + 1,
+        niceness: DECODING_NICENESS,
     }
 }
 

@@ -23,6 +23,8 @@ pub struct RenditionSettings {
     pub in_memory: Arc<Semaphore>,
     /// How many pictures of a job are worked on at once.
     pub at_once: usize,
+    /// By how much the threads that decode give way to all others of the machine, from 0 to 19.
+    pub niceness: i32,
 }
 
 /// Whether a file of this name may get renditions; others are not fetched.
