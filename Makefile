@@ -26,9 +26,10 @@ test: ## everything: prepares .test/ (see tests/setup.sh), then runs the whole s
 	cargo test --workspace --locked $(ARGS)
 
 KILLS ?= 5000
+PORTAL_KILLS ?= 200
 
 .PHONY: crash
-crash: ## kills real workers KILLS times (5000) with each ledger, and has an independent checker judge what is left; SEED= repeats
+crash: ## kills real workers KILLS times (5000) with each ledger, and portals PORTAL_KILLS times (200), and has an independent checker judge what is left; SEED= repeats
 	@tests/setup.sh
 	$(with_test_parts)
 	cargo build --locked
@@ -37,6 +38,9 @@ crash: ## kills real workers KILLS times (5000) with each ledger, and has an ind
 	run crash --ledger sqlite --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 	run crash --ledger s3 --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 	run crash --condition all --kills 40 $(if $(SEED),--seed $(SEED))
+	run portals --ledger sqlite --kills $(PORTAL_KILLS) $(if $(SEED),--seed $(SEED))
+	run portals --ledger s3 --kills $(PORTAL_KILLS) $(if $(SEED),--seed $(SEED))
+	run portals --trials 1000 $(if $(SEED),--seed $(SEED))
 
 RUNS ?= 3
 
@@ -89,8 +93,9 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 
 .PHONY: bench
 bench: ## the numbers of the design; compare ratios within one run
-	@tests/setup.sh venv
+	@tests/setup.sh venv portal-peers
 	export TEST_VENV="$(CURDIR)/.test/venv"
+	export BENCH_NODE="$(CURDIR)/.test/bench-node" BENCH_VENV="$(CURDIR)/.test/bench-venv"
 	cargo bench --workspace --locked $(ARGS)
 
 .PHONY: share

@@ -27,7 +27,7 @@ use handout::plan::ResponseOverrides;
 use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Plan, PublishTarget,
 };
-use handout::render::{Gallery, MailSettings, PageLinks, Templates};
+use handout::render::{Brand, Gallery, MailSettings, PageLinks, Templates};
 use handout::text::charset::TextCharset;
 use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
 
@@ -189,6 +189,7 @@ fn settings() -> MailSettings {
         sender_name: "Reports".to_owned(),
         sender_address: "reports@sender.example".to_owned(),
         html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
+        brand: Brand::default(),
     }
 }
 
@@ -232,6 +233,7 @@ fn plan() -> Plan {
         relay: handout::job::RelayName::default(),
         gallery: Some(gallery),
         manifest: None,
+        portal: None,
         job: Arc::new(job),
     }
 }

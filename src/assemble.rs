@@ -22,7 +22,7 @@ use directory::{Location, is_full};
 
 pub use self::ledgers::{OpenedLedger, open_ledger, open_sqlite_ledger, s3_ledger};
 use self::ledgers::{names, open_database};
-pub use self::mail::{locale, mail_settings};
+pub use self::mail::{brand, locale, mail_settings};
 use self::mail::{mailer, pictures, renditions};
 pub use self::queues::{open_queue, open_sqlite_queue, results, sqs_queue};
 use self::queues::{queue_edge, taken_over};

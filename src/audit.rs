@@ -9,6 +9,7 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod note;
+pub mod portal;
 pub mod record;
 pub mod seal;
 pub mod tree;

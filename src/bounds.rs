@@ -4,6 +4,7 @@
 //! semi-trusted. Each bound is enforced where the bytes arrive or where text grows, and an error names it. Those of the embedded
 //! endpoint are in `crates/localstore/src/bounds.rs`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 // State about jobs that are not done.
@@ -33,10 +34,85 @@ pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 /// The longest field of a log line that is not JSON, in bytes: a reason with its context.
 pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 
+// The portal, which strangers reach.
+
+/// The most connections to the portal at once. An idle one takes about 12 KB.
+pub const MAX_PORTAL_CONNECTIONS: usize = 16_384;
+
+/// How long a TLS handshake and the head of a request may take, and how long a connection may be idle between two requests.
+pub const MAX_PORTAL_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// The same for the head of a request, and for a pause between two.
+pub const MAX_PORTAL_HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// How long a form may take to arrive.
+pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
+
+/// How long a client may read nothing of an answer.
+pub const MAX_PORTAL_WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// The longest head of a request, and the longest target in it, in bytes. A link has 73.
+pub const MAX_PORTAL_HEAD_BYTES: usize = 16 * 1024;
+/// The longest target of a request, in bytes.
+pub const MAX_PORTAL_TARGET_BYTES: usize = 2 * 1024;
+
+/// The longest form, in bytes; an address has at most 1,085 and is percent-encoded.
+pub const MAX_PORTAL_FORM_BYTES: usize = 4 * 1024;
+
+/// The longest value of a cookie that is read, in bytes; the portal's own have at most 400.
+pub const MAX_COOKIE_BYTES: usize = 2_048;
+
+/// The longest `Accept-Language` that is looked at, in bytes; browsers send less than a hundred.
+pub const MAX_LANGUAGES_BYTES: usize = 512;
+
+/// The most addresses of `X-Forwarded-For` that are looked at.
+pub const MAX_FORWARDED_ADDRESSES: usize = 16;
+
+/// The most keys of a limit that are remembered as used last; up to twice as many are held.
+pub const MAX_LIMITED_KEYS: usize = 8_192;
+
+/// The most tokens of one network that were not made here, in a minute.
+pub const MAX_FORGED_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// The most requests of one network for a code, in a minute.
+pub const MAX_CODE_REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// The most beginnings and ends of sign-ins at issuers, in a minute and for one network. An office arrives together.
+pub const MAX_SIGN_INS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
+
+/// The most opens of one link, in a minute. A player that seeks makes one for each seek after its signature ended.
+pub const MAX_OPENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
+/// The most files that are streamed at once, where `deliver = "stream"`, and the bytes that each holds at the most.
+pub const MAX_STREAMS: usize = 128;
+/// The bytes of one request for a part of a streamed file.
+pub const STREAM_PIECE_BYTES: u64 = 1024 * 1024;
+/// How often a part is asked for before its answer is broken off.
+pub const STREAM_TRIES: u32 = 3;
+
+/// The most jobs that the list of all files of a person shows.
+pub const MAX_MINE: usize = 100;
+
+/// The most requests for a code that wait for the relay.
+pub const MAX_WAITING_CODES: usize = 256;
+
 // Files that an operator names.
 
 /// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
 pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The largest logo, in bytes: each mail carries it, and each page in Base64.
+pub const MAX_LOGO_BYTES: usize = 32 * 1024;
+
+/// The most lines in the footer of mails and pages.
+pub const MAX_FOOTER_LINES: usize = 8;
+
+/// The longest of them, in bytes.
+pub const MAX_FOOTER_LINE_BYTES: usize = 200;
+/// The most files and folders below a directory that the configuration names, such as that of templates.
+pub const MAX_OPERATOR_FILES: usize = 10_000;
+
+/// How deep such folders are: a link in one may lead to a folder above it.
+pub const MAX_OPERATOR_FOLDERS_DEPTH: usize = 8;
 
 // What a message contains.
 
@@ -131,6 +207,16 @@ pub const MAX_SUBJECT_BYTES: usize = 998;
 /// The longest title of a page, in bytes: as long as a subject, since a mail may take it for one.
 pub const MAX_TITLE_BYTES: usize = 998;
 
+/// The longest message of a job, in bytes, before and after it is filled in. Escaped and encoded it takes half of a mail's budget at
+/// the most.
+pub const MAX_MESSAGE_BYTES: usize = 4_000;
+
+/// The most lines of a message, filled in: each takes some hundred bytes of a mail's budget for its paragraph.
+pub const MAX_MESSAGE_LINES: usize = 100;
+
+/// The most languages in which a job gives a message.
+pub const MAX_MESSAGE_LANGUAGES: usize = 50;
+
 /// The longest file name before it is cleaned and shortened, in bytes: room for the longest key a few times.
 pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;
 
@@ -218,3 +304,33 @@ pub const MAX_SECRET: u64 = 4_096;
 /// The longest that a message can stay hidden, counted from its receipt.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
 pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The longest metadata document of an OpenID provider that is read, in bytes: those of large providers have about 6 KiB.
+pub const MAX_OIDC_METADATA_BYTES: usize = 64 * 1024;
+
+/// The longest set of keys of an OpenID provider that is read, in bytes. A key with a chain of certificates has about 4 KiB.
+pub const MAX_OIDC_KEYS_BYTES: usize = 512 * 1024;
+
+/// The most keys of an OpenID provider that are kept.
+pub const MAX_OIDC_KEYS: usize = 100;
+
+/// The longest answer of a token or userinfo endpoint, in bytes: a token may list every group of an account.
+pub const MAX_OIDC_TOKEN_BYTES: usize = 128 * 1024;
+
+/// The longest query with which an OpenID provider sends a browser back, in bytes. Authorization codes of some have 2 KiB.
+pub const MAX_OIDC_CALLBACK_BYTES: usize = 8 * 1024;
+
+/// The longest subject identifier: <https://openid.net/specs/openid-connect-core-1_0.html#IDToken>
+pub const MAX_OIDC_SUBJECT_BYTES: usize = 255;
+
+/// The longest text that a sign-in carries along, in bytes: the token of a portal link has 44.
+pub const MAX_RETURN_TO_BYTES: usize = 128;
+
+/// How much memory the portal's caches of jobs, people and objects take together, in bytes.
+pub const MAX_PORTAL_CACHE_BYTES: usize = 64 << 20;
+
+/// The longest part of a `User-Agent` that an audit line repeats, in bytes.
+pub const MAX_USER_AGENT_BYTES: usize = 256;
+
+/// The longest reason of a revocation, in bytes.
+pub const MAX_WHY_BYTES: usize = 500;

@@ -10,13 +10,16 @@ mod explain;
 mod guides;
 mod job;
 mod ledger;
+mod portal;
 mod presign;
 #[cfg(feature = "embedded")]
 #[cfg(test)]
 mod reference;
 mod reload;
+mod revoke;
 mod run;
 mod supervision;
+mod templates;
 mod terminal;
 
 use std::path::PathBuf;
@@ -56,6 +59,9 @@ enum Command {
     /// Runs the daemon: works the queue until SIGTERM, then drains and exits.
     #[command(after_help = "Example:\n  handout run --config /etc/handout/config.toml")]
     Run(ConfigArgs),
+    /// Runs the portal alone: serves its links until SIGTERM. `run` serves them too where portal.listen is set.
+    #[command(after_help = "Example:\n  handout portal --config /etc/handout/config.toml")]
+    Portal(ConfigArgs),
     /// Checks configuration, connections, queue, relay and templates before a job needs them.
     #[command(after_help = "Example:\n  handout check --config /etc/handout/config.toml")]
     Check(check::CheckArgs),
@@ -68,12 +74,29 @@ enum Command {
     /// Explains a presigned URL: what it opens, which key signed it, when it expires, and why it fails (exit 1).
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::ExplainArgs),
+    /// Revokes links of the portal: of a job, a recipient, an object, one link, or the sign-ins of a recipient.
+    #[command(subcommand, after_help = revoke::EXAMPLES)]
+    Revoke(revoke::RevokeTarget),
+    /// Lets revoked links of the portal open again.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  handout restore job acme-daily-2026-11-23"
+    )]
+    Restore(revoke::RevokeTarget),
+    /// Moves the end of a job's links of the portal: the same links live longer, or end earlier.
+    #[command(
+        after_help = "Examples:\n  handout extend acme-daily-2026-11-23 --by 30d\n  handout extend acme-daily-2026-11-23 --until 2026-12-31T18:00:00Z"
+    )]
+    Extend(revoke::ExtendArgs),
     /// Verifies and searches the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Shows the ledger (the status of each recipient) and resolves doubts.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Writes the built-in templates of mails and pages, to change them.
+    #[command(subcommand)]
+    Templates(templates::TemplatesCommand),
     /// Prints the JSON Schema of the job format, or of an audit line.
     #[command(
         after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit"
@@ -95,7 +118,7 @@ impl Cli {
     /// The log level of the command.
     pub(crate) const fn verbosity(&self) -> Verbosity {
         match self.command {
-            Command::Run(_) => Verbosity::Jobs,
+            Command::Run(_) | Command::Portal(_) => Verbosity::Jobs,
             _ => Verbosity::Warnings,
         }
     }
@@ -134,12 +157,17 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         #[cfg(feature = "embedded")]
         Command::Demo(arguments) => Box::pin(demo::demo(&arguments, environment)).await,
         Command::Run(arguments) => Box::pin(run::run(&arguments, environment)).await,
+        Command::Portal(arguments) => Box::pin(portal::portal(&arguments, environment)).await,
         Command::Check(arguments) => check::check(&arguments, environment).await,
         Command::Job(command) => Box::pin(job::job(command, environment)).await,
         Command::Presign(arguments) => Box::pin(presign::presign(*arguments, environment)).await,
-        Command::Explain(arguments) => explain::explain(&arguments, environment),
+        Command::Explain(arguments) => explain::explain(&arguments, environment).await,
+        Command::Revoke(target) => Box::pin(revoke::revoke(target, environment)).await,
+        Command::Restore(target) => Box::pin(revoke::restore(target, environment)).await,
+        Command::Extend(arguments) => Box::pin(revoke::extend(arguments, environment)).await,
         Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
+        Command::Templates(command) => templates::templates(&command),
         Command::Schema { audit } => {
             say_lines(match audit {
                 true => serde_json::to_string_pretty(&handout::audit::schema::schema())?,

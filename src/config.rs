@@ -4,6 +4,8 @@
 //! key is an error, because a misspelt limit would have no effect.
 
 mod audit;
+mod brand;
+pub mod colour;
 mod deadlines;
 pub(crate) mod distribution;
 mod encryption;
@@ -13,6 +15,7 @@ pub(crate) mod load;
 mod mailing_list;
 pub(crate) mod overrides;
 mod paths;
+mod portal;
 pub mod queue_address;
 mod relay;
 mod rules;
@@ -25,11 +28,13 @@ use directory::Location;
 use presign::cloudfront::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 
+pub use brand::BrandConfig;
 pub use deadlines::Deadlines;
 pub use encryption::Encryption;
 pub(crate) use helo::helo_name;
 pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
+pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery, parse_network};
 pub(crate) use relay::LoginSource;
 
 pub use crate::job::OnDoubt;
@@ -37,7 +42,7 @@ pub use crate::job::OnDoubt;
 pub use crate::config_error::ConfigError;
 
 use crate::environment::SYSTEM_STATE;
-use crate::job::{ContentDisposition, Recipient, RelayName};
+use crate::job::{ContentDisposition, Recipient, RelayName, SignIn, Via};
 use crate::plan::policy::DefaultName;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
@@ -61,6 +66,8 @@ pub struct Config {
     pub links: LinksConfig,
     /// How mails are sent.
     pub mail: MailConfig,
+    /// What mails and pages show of the sender.
+    pub brand: BrandConfig,
     /// Where the ledger is kept.
     pub ledger: LedgerConfig,
     /// The audit log.
@@ -75,6 +82,8 @@ pub struct Config {
     pub templates: TemplatesConfig,
     /// Metrics and health.
     pub http: HttpConfig,
+    /// The portal.
+    pub portal: PortalConfig,
     /// The rules that permit jobs.
     pub allow: Vec<AllowConfig>,
     /// The rules that turn events into jobs.
@@ -94,6 +103,7 @@ impl Default for Config {
             embedded: EmbeddedConfig::default(),
             links: LinksConfig::default(),
             mail: MailConfig::default(),
+            brand: BrandConfig::default(),
             ledger: LedgerConfig::default(),
             audit: AuditConfig::default(),
             results: ResultsConfig::default(),
@@ -101,6 +111,7 @@ impl Default for Config {
             publish: PublishConfig::default(),
             templates: TemplatesConfig::default(),
             http: HttpConfig::default(),
+            portal: PortalConfig::default(),
             allow: Vec::new(),
             on_event: Vec::new(),
         }
@@ -721,6 +732,12 @@ pub struct AllowConfig {
     /// Where pages and manifests may be published: `s3://bucket/prefix` or `dir:/path`.
     #[serde(default)]
     pub publish: Vec<String>,
+    /// Which services may answer the links.
+    #[serde(default = "AllowConfig::default_via")]
+    pub via: Vec<Via>,
+    /// How visitors of the portal sign in at least.
+    #[serde(default)]
+    pub sign_in: SignIn,
     /// The maximum lifetime of a link.
     #[serde(default = "AllowConfig::default_max_expires_in")]
     pub max_expires_in: Span,
@@ -733,6 +750,11 @@ impl AllowConfig {
     /// The relay of `[mail.smtp]` only.
     pub fn default_relays() -> Vec<String> {
         vec![RelayName::default().to_string()]
+    }
+
+    /// All services.
+    pub fn default_via() -> Vec<Via> {
+        vec![Via::S3, Via::Cloudfront, Via::Portal]
     }
 
     const fn default_max_expires_in() -> Span {

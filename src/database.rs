@@ -62,6 +62,11 @@ CREATE TABLE IF NOT EXISTS shelf (
     at   INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS shelf_at ON shelf (at);
+CREATE TABLE IF NOT EXISTS portal (
+    name TEXT    PRIMARY KEY,
+    body BLOB    NOT NULL,
+    at   INTEGER NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// Why the database did not do what was asked.

@@ -10,6 +10,7 @@ mod finish;
 mod mails;
 mod payload;
 mod planning;
+mod portal;
 mod state;
 
 use self::audiences::deliver_all;
@@ -80,13 +81,14 @@ async fn run_if_relay_answers(
 ) -> Result<JobReport, JobError> {
     services.reach_relay(&run.job).await?;
     let plan = plan_of(run, services).await?;
-    let state = match first {
+    let mut state = match first {
         Some(first) => resume(run, plan, first, services).await?,
         None => start(run, plan, services).await?,
     };
     if is_done(state.job_records.of("")) {
         return Ok(JobReport::before(state.job_records.of("")));
     }
+    portal::prepare(run, &mut state, services).await?;
     state.expect(&services.progress);
     hand_out(run, &state, at, services).await
 }

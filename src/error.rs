@@ -232,6 +232,7 @@ impl JobError {
                 PlanError::Phrase { .. }
                 | PlanError::Name { .. }
                 | PlanError::DotSegments { .. }
+                | PlanError::LongMessage { .. }
                 | PlanError::Template { .. }
                 | PlanError::Locale { .. } => FailureClass::Permanent,
             },
@@ -260,7 +261,7 @@ impl JobError {
             },
             Self::Render(error) => match error {
                 RenderError::Template { .. }
-                | RenderError::Subject { .. }
+                | RenderError::Phrase { .. }
                 | RenderError::TooLarge { .. } => FailureClass::Permanent,
                 // The pages and the links were counted at different times: a retry makes them agree.
                 RenderError::Changed { .. } | RenderError::PageLinks { .. } => {
@@ -548,7 +549,11 @@ const fn signer(error: &SignerError) -> FailureClass {
 
 /// Whether a file could not be written for a reason that is independent of the file.
 fn is_of_disk(source: &io::Error) -> bool {
-    is_full(source) || source.kind() == io::ErrorKind::ReadOnlyFilesystem
+    is_full(source)
+        || matches!(
+            source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::TimedOut
+        )
 }
 
 /// What happens to the message of a job that failed so at its `tries`-th try. It comes back in `at_least` and a little

@@ -51,6 +51,20 @@ pub enum Failpoint {
     Rotating,
     /// The next segment exists; the stream's saved state is that of before.
     Rotated,
+    /// A link of the portal is to be opened: it is not revoked, and the visitor may open it.
+    OpenAdmitted,
+    /// The signed link of an open exists, and is not recorded yet.
+    OpenSigned,
+    /// The audit line of an open is on the disk; the redirect is not written yet.
+    OpenRecorded,
+    /// The audit line of a page of the portal is on the disk; the page is not written yet.
+    ViewRecorded,
+    /// A try at a code has its slot; what the try came to is not recorded yet.
+    TryTaken,
+    /// A code is used up; the session that it gives is not recorded yet.
+    CodeUsed,
+    /// A change to links, such as a revocation, is in the ledger; its audit line is not written yet.
+    ChangeCreated,
 }
 
 #[cfg(debug_assertions)]
@@ -115,7 +129,7 @@ mod armed {
 
 impl Failpoint {
     /// All places.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 29] = [
         Self::Received,
         Self::Leased,
         Self::Listed,
@@ -138,6 +152,13 @@ impl Failpoint {
         Self::Draining,
         Self::Rotating,
         Self::Rotated,
+        Self::OpenAdmitted,
+        Self::OpenSigned,
+        Self::OpenRecorded,
+        Self::ViewRecorded,
+        Self::TryTaken,
+        Self::CodeUsed,
+        Self::ChangeCreated,
     ];
 
     /// The name by which a test asks for it.
@@ -165,6 +186,13 @@ impl Failpoint {
             Self::Draining => "draining",
             Self::Rotating => "rotating",
             Self::Rotated => "rotated",
+            Self::OpenAdmitted => "open-admitted",
+            Self::OpenSigned => "open-signed",
+            Self::OpenRecorded => "open-recorded",
+            Self::ViewRecorded => "view-recorded",
+            Self::TryTaken => "try-taken",
+            Self::CodeUsed => "code-used",
+            Self::ChangeCreated => "change-created",
         }
     }
 }

@@ -12,6 +12,7 @@ mod file_name;
 pub mod glob;
 mod json;
 pub mod list_id;
+pub mod message;
 pub mod occurrence;
 pub mod phrase;
 pub mod place;
@@ -33,11 +34,13 @@ pub use email::EmailOrder;
 pub use file_name::FileName;
 pub use glob::Globs;
 pub use list_id::ListId;
+pub use message::{FilledMessage, ReaderMessage};
 pub use phrase::{Phrase, PhraseScope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
 pub use wire::{
-    ContentDisposition, ManifestFormat, OnDoubt, Order, Overflow, Via, Visibility, WhenEmpty,
+    ContentDisposition, ManifestFormat, OnDoubt, OpenMode, Order, Overflow, SignIn, Via,
+    Visibility, WhenEmpty,
 };
 
 use crate::bounds::MAX_KEYS;
@@ -51,6 +54,9 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The longest that S3 lets a link live.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 pub const MAX_S3_EXPIRES_IN: Span = Span::days(7);
+
+/// The longest that a link of the portal can live: ten years.
+pub const MAX_PORTAL_EXPIRES_IN: Span = Span::days(3660);
 
 /// Why a message is not a job.
 #[derive(Debug, thiserror::Error)]
@@ -316,10 +322,14 @@ pub struct LinkWishes {
     pub disposition: Option<ContentDisposition>,
     /// The name under which the file is saved.
     pub filename: Option<FileName>,
-    /// Who answers the link: S3 or CloudFront.
+    /// Who answers the link: S3, CloudFront or the portal.
     pub via: Via,
     /// Whether each recipient gets links of their own.
     pub per_recipient: Option<bool>,
+    /// How a visitor of the portal signs in.
+    pub sign_in: Option<SignIn>,
+    /// What a link of the portal answers first.
+    pub open: Option<OpenMode>,
 }
 
 /// The page of a job.
@@ -327,10 +337,12 @@ pub struct LinkWishes {
 pub struct GalleryOrder {
     /// The page's title.
     pub title: Option<Phrase>,
+    /// The message to the page's readers.
+    pub message: Option<ReaderMessage>,
     /// The template.
     pub template: TemplateName,
-    /// Where the page goes.
-    pub publish: PublishTo,
+    /// Where the page goes; `None` with links of the portal, which serves the page itself.
+    pub publish: Option<PublishTo>,
 }
 
 /// The list of a job.
@@ -390,14 +402,18 @@ impl Job {
             let reason = "is missing: a job needs at least one of email, gallery and manifest";
             return Err(ParseJobError::field("email", reason));
         }
+        let links = link_wishes(&wire.links)?;
+        let gallery = wire
+            .gallery
+            .map(|gallery| gallery_order(gallery, links.via));
         Ok(Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
             time_zone: wire.time_zone.as_deref().map(time_zone).transpose()?,
             from: source(wire.from, event.is_some())?,
-            links: link_wishes(&wire.links)?,
+            links,
             email: wire.email.map(email::order).transpose()?,
-            gallery: wire.gallery.map(gallery_order).transpose()?,
+            gallery: gallery.transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
             on_doubt: wire.on_doubt,
             vars: vars::checked("vars", wire.vars)?,
@@ -510,6 +526,15 @@ fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
 
 fn link_wishes(links: &wire::LinksFields) -> Result<LinkWishes, ParseJobError> {
     let via = links.via.unwrap_or_default();
+    for (field, is_set) in [
+        ("links.sign_in", links.sign_in.is_some()),
+        ("links.open", links.open.is_some()),
+    ] {
+        if is_set && via != Via::Portal {
+            let reason = "is for links of the portal: set links.via to \"portal\", or leave it out";
+            return Err(ParseJobError::field(field, reason));
+        }
+    }
     if let Some(expires_in) = links.expires_in {
         check_expires_in(expires_in, via)
             .map_err(|reason| ParseJobError::field("links.expires_in", reason))?;
@@ -520,6 +545,8 @@ fn link_wishes(links: &wire::LinksFields) -> Result<LinkWishes, ParseJobError> {
         filename: parse_optional("links.filename", links.filename.as_deref())?,
         via,
         per_recipient: links.per_recipient,
+        sign_in: links.sign_in,
+        open: links.open,
     })
 }
 
@@ -536,11 +563,30 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
     Ok(())
 }
 
-fn gallery_order(gallery: wire::GalleryFields) -> Result<GalleryOrder, ParseJobError> {
+fn gallery_order(gallery: wire::GalleryFields, via: Via) -> Result<GalleryOrder, ParseJobError> {
+    const FIELD: &str = "gallery.publish";
+    let wrong = |reason: &str| Err(ParseJobError::field(FIELD, reason));
+    match (&gallery.publish, via) {
+        (Some(_), Via::Portal) => {
+            return wrong(
+                "is set together with links.via = \"portal\": the portal serves the page itself; leave it out",
+            );
+        }
+        (None, Via::S3 | Via::Cloudfront) => {
+            return wrong(
+                "is missing: write \"publish\": { \"bucket\": \"acme-pages\", \"prefix\": \"q3/\" }, or let the portal serve the page (links.via)",
+            );
+        }
+        _ => {}
+    }
     Ok(GalleryOrder {
         title: parse_optional("gallery.title", gallery.title.as_deref())?,
+        message: message::parse("gallery.message", gallery.message)?,
         template: parse_field("gallery.template", &gallery.template)?,
-        publish: publish_to("gallery.publish", gallery.publish)?,
+        publish: gallery
+            .publish
+            .map(|publish| publish_to(FIELD, publish))
+            .transpose()?,
     })
 }
 

@@ -37,6 +37,22 @@ pub enum Purpose {
     Ledger,
     /// The key that signs the audit log's checkpoints, where the configuration names no other.
     CheckpointKey,
+    /// The tag of a portal token.
+    PortalTag,
+    /// The mask over the content of a portal token.
+    PortalMask,
+    /// The short reference of a job in portal tokens and records.
+    PortalJob,
+    /// The key that seals what the portal's records say of people.
+    PortalPeople,
+    /// The portal's session cookies.
+    PortalSession,
+    /// The portal's page tickets.
+    PortalTicket,
+    /// The portal's codes by mail, and their challenges.
+    PortalCode,
+    /// The state of a sign-in at an OIDC issuer.
+    PortalOidc,
 }
 
 impl Purpose {
@@ -50,6 +66,14 @@ impl Purpose {
             Self::EmbeddedCredentials => "embedded-credentials",
             Self::Ledger => "ledger",
             Self::CheckpointKey => "checkpoint-key",
+            Self::PortalTag => "portal-tag",
+            Self::PortalMask => "portal-mask",
+            Self::PortalJob => "portal-job",
+            Self::PortalPeople => "portal-people",
+            Self::PortalSession => "portal-session",
+            Self::PortalTicket => "portal-ticket",
+            Self::PortalCode => "portal-code",
+            Self::PortalOidc => "portal-oidc",
         }
     }
 }
@@ -199,7 +223,7 @@ fn create_secret(path: &Path) -> io::Result<()> {
 }
 
 /// 128 random bits, unique in practice, as 32 hexadecimal digits.
-pub(crate) fn nonce() -> String {
+pub fn nonce() -> String {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
     hex(&nonce)

@@ -45,6 +45,7 @@ pub mod lease;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
 pub mod picture_cache;
+pub mod portal;
 pub mod resolve;
 pub mod resolver;
 pub mod s3;
@@ -52,6 +53,7 @@ pub mod sqlite;
 pub mod status;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::de::{self, Deserializer};
@@ -68,6 +70,7 @@ use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
 use crate::ledger::picture_cache::PictureCache;
+use crate::ledger::portal::PortalRecords;
 
 /// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -329,6 +332,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     fn leases(&self) -> Option<&dyn Leases> {
         None
     }
+
+    /// The records of the portal, which are kept beside those of deliveries and do not expire with them.
+    fn portal_records(&self) -> Arc<dyn PortalRecords>;
 
     /// The cache for what can be computed again, if there is one.
     fn picture_cache(&self) -> Option<&dyn PictureCache> {

@@ -16,6 +16,7 @@ pub mod linkable;
 mod lister;
 pub mod listing;
 pub mod order;
+pub mod portal;
 mod presentation;
 mod ranges;
 pub mod saved;
@@ -40,6 +41,7 @@ use crate::job::{Bucket, ContentDisposition, FileName, Key, PhraseScope};
 use crate::keyring::Deriver;
 use crate::links::distribution::DistributionSigning;
 use crate::links::listing::Entry;
+use crate::links::portal::PortalSigner;
 use crate::links::presentation::{PresentationOptions, RequestedName, present};
 
 use crate::plan::Audience;
@@ -120,7 +122,7 @@ pub fn examples(
     audience: &Audience,
     measure: &LinkSigner,
 ) -> Result<ExampleLinks, SignError> {
-    let mut signed = sign(plan, page, audience, measure)?;
+    let mut signed = sign(plan, page, 0, audience, measure)?;
     for link in &mut signed.links {
         link.url = example_url(link.key().as_str(), &link.url);
         link.id = "0".repeat(link.id.len());
@@ -135,6 +137,8 @@ pub enum UrlSigner {
     S3(Box<Presigner>),
     /// CloudFront verifies it.
     CloudFront(DistributionSigning),
+    /// The portal answers it.
+    Portal(Box<PortalSigner>),
 }
 
 /// Signs the links of a job.
@@ -149,10 +153,20 @@ pub struct LinkSigner {
 }
 
 impl UrlSigner {
-    fn sign(&self, ask: &PresignRequest<'_>) -> Result<PresignedUrl, CloudFrontError> {
+    /// Signs a link to the object at this place of the job's listing.
+    fn sign(&self, ask: &PresignRequest<'_>, index: u32) -> Result<PresignedUrl, CloudFrontError> {
         match self {
             Self::S3(presigner) => Ok(presigner.presign(ask)),
             Self::CloudFront(signing) => signing.sign(ask),
+            Self::Portal(signer) => Ok(signer.object_url(index)),
+        }
+    }
+
+    /// Whether a signature costs arithmetic with a private key.
+    pub const fn is_slow(&self) -> bool {
+        match self {
+            Self::S3(_) | Self::Portal(_) => false,
+            Self::CloudFront(signing) => signing.is_slow(),
         }
     }
 }
@@ -164,6 +178,7 @@ impl LinkSigner {
         let url_signer = match &self.url_signer {
             UrlSigner::S3(presigner) => UrlSigner::S3(presigner.clone()),
             UrlSigner::CloudFront(signing) => UrlSigner::CloudFront(signing.to_measure()?),
+            UrlSigner::Portal(signer) => UrlSigner::Portal(signer.clone()),
         };
         Ok(Self {
             url_signer,
@@ -173,17 +188,16 @@ impl LinkSigner {
 
     /// Whether signing a page of links is slow enough to run on a thread of its own.
     pub const fn is_slow(&self) -> bool {
-        match &self.url_signer {
-            UrlSigner::S3(_) => false,
-            UrlSigner::CloudFront(signing) => signing.is_slow(),
-        }
+        self.url_signer.is_slow()
     }
 }
 
-/// Signs a page of a listing for an audience. Arithmetic alone: no request is made.
+/// Signs a page of a listing for an audience. Arithmetic alone: no request is made. `first` is the place of the page's first
+/// entry in the listing.
 pub fn sign(
     plan: &Plan,
     page: Vec<Entry>,
+    first: u32,
     audience: &Audience,
     signing: &LinkSigner,
 ) -> Result<Links, SignError> {
@@ -191,7 +205,7 @@ pub fn sign(
     let mut unavailable = Vec::new();
     let link_ids = link_ids(signing, plan, &plan.bucket, audience);
     let mut content_disposition = String::new();
-    for entry in page {
+    for (index, entry) in (first..).zip(page) {
         match entry {
             Entry::Linkable(object) => {
                 content_disposition.clear();
@@ -199,7 +213,7 @@ pub fn sign(
                 let options = options(plan, given.as_deref());
                 let scratch = &mut content_disposition;
                 links.push(sign_one(
-                    plan, object, &options, signing, &link_ids, scratch,
+                    plan, object, index, &options, signing, &link_ids, scratch,
                 )?);
             }
             Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
@@ -216,6 +230,9 @@ pub fn sign(
 
 /// Derives the link ids of an audience's links to objects of a bucket, from their keys and versions.
 fn link_ids(signing: &LinkSigner, plan: &Plan, bucket: &Bucket, audience: &Audience) -> Deriver {
+    if let UrlSigner::Portal(signer) = &signing.url_signer {
+        return portal::link_ids(&signing.link_ids, &plan.job.id, &signer.rid, bucket);
+    }
     let (job, audience) = (plan.job.id.as_str(), audience.canonical());
     let parts = [job, &audience, bucket.as_str()];
     signing.link_ids.after(&parts.map(str::as_bytes))
@@ -225,6 +242,7 @@ fn link_ids(signing: &LinkSigner, plan: &Plan, bucket: &Bucket, audience: &Audie
 fn sign_one(
     plan: &Plan,
     object: ObjectMeta,
+    index: u32,
     options: &PresentationOptions<'_>,
     signing: &LinkSigner,
     link_ids: &Deriver,
@@ -232,17 +250,17 @@ fn sign_one(
 ) -> Result<Link, SignError> {
     let shown = present(&object.key, object.stored.as_deref(), options);
     let key = object.key.as_str();
-    let version = object.version.as_deref().unwrap_or(&object.etag);
-    let id = link_ids.id(&[key.as_bytes(), version.as_bytes()]);
+    let id = portal::link_id(link_ids, &object);
     push_content_disposition(shown.disposition.into(), &shown.name, content_disposition);
-    let url = signing.url_signer.sign(&PresignRequest {
+    let request = PresignRequest {
         key,
         content_disposition: Some(content_disposition.as_str()).filter(|_| shown.is_named),
         content_encoding: shown.content_encoding,
         content_type: shown.content_type.as_deref(),
         version_id: object.version.as_deref(),
-        custom: Some((LINK_ID, &id)),
-    })?;
+        custom: &[(LINK_ID, &id)],
+    };
+    let url = signing.url_signer.sign(&request, index)?;
     Ok(Link {
         id,
         bucket: plan.bucket.clone(),
@@ -289,14 +307,16 @@ pub fn sign_renditions(
     let link_ids = link_ids(signing, plan, bucket, audience);
     let id = link_ids.id(&[b"renditions", page.to_string().as_bytes()]);
     let sign = |key: Key| {
-        let url = signing.url_signer.sign(&PresignRequest {
+        let request = PresignRequest {
             key: key.as_str(),
             content_disposition: None,
             content_encoding: None,
             content_type: None,
             version_id: None,
-            custom: Some((LINK_ID, &id)),
-        })?;
+            custom: &[(LINK_ID, &id)],
+        };
+        // Renditions are in no listing: only links of the portal have a place there, and a job with such links has no page.
+        let url = signing.url_signer.sign(&request, 0)?;
         Ok(Link {
             id: id.clone(),
             bucket: bucket.clone(),
@@ -332,14 +352,15 @@ pub fn sign_published(
     let id = link_ids.id(&[key.as_bytes(), b"published"]);
     let mut content_disposition = String::new();
     push_content_disposition(disposition.into(), &name, &mut content_disposition);
-    let url = signing.url_signer.sign(&PresignRequest {
+    let request = PresignRequest {
         key,
         content_disposition: Some(&content_disposition),
         content_encoding: None,
         content_type: Some(media_type),
         version_id: None,
-        custom: Some((LINK_ID, &id)),
-    })?;
+        custom: &[(LINK_ID, &id)],
+    };
+    let url = signing.url_signer.sign(&request, 0)?;
     Ok(Link {
         id,
         bucket: bucket.clone(),

@@ -50,6 +50,8 @@ struct Conditions {
     body_sha256: String,
     /// The place of the additional publication.
     supplement: Option<PublishTarget>,
+    /// Whether the mails link the page of the portal.
+    links_portal_page: bool,
     /// The number of linked objects, and of objects without a link.
     objects: (u64, u64),
     /// What limits the lifetime of the links: mails state it.
@@ -73,6 +75,7 @@ impl Conditions {
         Self {
             body_sha256: plan.job.body_sha256.clone(),
             supplement: plan.supplement().cloned(),
+            links_portal_page: links_portal_page(plan),
             objects: (listing.linkable, listing.unavailable),
             bound: plan.lifetime.bound,
             access_key_id: Arc::clone(&signer.access_key_id),
@@ -87,6 +90,7 @@ impl Conditions {
     fn are(&self, other: &Self) -> bool {
         self.body_sha256 == other.body_sha256
             && self.supplement == other.supplement
+            && self.links_portal_page == other.links_portal_page
             && self.objects == other.objects
             && self.bound == other.bound
             && self.access_key_id == other.access_key_id
@@ -117,8 +121,8 @@ impl Tried {
             verdicts.clear();
         }
         let of_job = verdicts.entry(job.clone()).or_default();
-        let same_plan =
-            |verdict: &TrialResult| verdict.of.supplement.is_some() == of.supplement.is_some();
+        let kind = |of: &Conditions| (of.supplement.is_some(), of.links_portal_page);
+        let same_plan = |verdict: &TrialResult| kind(&verdict.of) == kind(&of);
         of_job.retain(|verdict| !same_plan(verdict));
         of_job.push(TrialResult { of, shortage });
     }
@@ -227,7 +231,11 @@ impl<'a> MailTrial<'a> {
             }
         };
         let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);
-        let gallery_url = gallery.and_then(|place| example(place, "index.html"));
+        let gallery_url = match links_portal_page(plan) {
+            // A link to the page is as long as any link of the portal.
+            true => digest.first_url().cloned(),
+            false => gallery.and_then(|place| example(place, "index.html")),
+        };
         let manifest = plan.manifest.as_ref().map(|manifest| &manifest.place);
         let manifest_url = manifest.and_then(|place| example(place, "manifest"));
         let letter = email::MailRequest {
@@ -308,6 +316,11 @@ async fn try_mails(
     Ok(None)
 }
 
+fn links_portal_page(plan: &Plan) -> bool {
+    let portal = plan.portal.as_ref();
+    portal.is_some_and(|portal| portal.is_page_linked)
+}
+
 /// Whether the names of files differ between recipients.
 fn names_readers(plan: &Plan) -> bool {
     let filename = plan.filename.as_ref().and_then(FileName::phrase);
@@ -346,6 +359,7 @@ mod tests {
         Conditions {
             body_sha256: "1".to_owned(),
             supplement: None,
+            links_portal_page: false,
             objects: (100, 1),
             bound: Bound::Asked,
             access_key_id: "AKIDEXAMPLE".into(),
@@ -355,6 +369,7 @@ mod tests {
                 sender_name: String::new(),
                 sender_address: String::new(),
                 html_budget_bytes: 1,
+                brand: crate::render::Brand::default(),
             }),
             policy: Arc::new(config.policy().unwrap()),
             connections: Arc::default(),

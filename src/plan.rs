@@ -8,6 +8,7 @@ pub mod expiry;
 mod origin_scope;
 mod overflow;
 pub mod policy;
+mod topic;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,15 +20,18 @@ pub use audience::Audience;
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use origin_scope::{OriginScope, ResponseOverrides};
 pub use overflow::Shortage;
-pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
+pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, PortalRules, Refusal};
 
-use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
+use crate::bounds::{
+    MAX_FILLED_NAME_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES,
+};
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Filter, Job, Key, Locale,
-    ManifestFormat, OnDoubt, Order, Phrase, PhraseScope, Prefix, PublishTo, Recipient, RelayName,
-    Selection, TemplateName, Via, WhenEmpty,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, FilledMessage, Filter,
+    GalleryOrder, Job, Key, Locale, ManifestFormat, OnDoubt, OpenMode, Order, Phrase, PhraseScope,
+    Prefix, PublishTo, ReaderMessage, Recipient, RelayName, Selection, SignIn, TemplateName, Via,
+    WhenEmpty,
 };
 use crate::text::charset::TextCharset;
 
@@ -87,6 +91,33 @@ pub struct Plan {
     pub gallery: Option<GalleryPlan>,
     /// The list.
     pub manifest: Option<ManifestPlan>,
+    /// The portal, if it answers the links.
+    pub portal: Option<PortalPlan>,
+}
+
+/// How the portal answers the links of a job.
+#[derive(Debug, Clone)]
+pub struct PortalPlan {
+    /// The URL of the portal, without a slash at its end.
+    pub url: Arc<str>,
+    /// How a visitor signs in.
+    pub sign_in: SignIn,
+    /// What a link answers first.
+    pub open: OpenMode,
+    /// The address that pages name for questions.
+    pub contact: Option<String>,
+    /// The title of the page with all files, if it has one.
+    pub title: Option<String>,
+    /// What the job says to the readers of that page.
+    pub message: Option<FilledMessage>,
+    /// The template of that page.
+    pub template: TemplateName,
+    /// How many files that page shows at once.
+    pub page_size: usize,
+    /// Whether mails link that page.
+    pub is_page_linked: bool,
+    /// Whether a recipient who signed in finds the job among the files of all jobs.
+    pub lists_files: bool,
 }
 
 /// Which objects of a bucket.
@@ -207,6 +238,16 @@ pub enum PlanError {
     DotSegments {
         /// Which field.
         field: &'static str,
+    },
+    /// A message has too many lines.
+    #[error(
+        "the job's field {field} has {lines} lines when it is filled in: at most {MAX_MESSAGE_LINES} are allowed"
+    )]
+    LongMessage {
+        /// Which field.
+        field: &'static str,
+        /// How many lines.
+        lines: usize,
     },
     /// The job names a template that is not installed.
     #[error(
@@ -335,7 +376,7 @@ pub fn build_with(
     let (gallery, manifest) = (job.gallery.as_ref(), job.manifest.as_ref());
     let gallery_place = place(
         "gallery.publish.prefix",
-        gallery.map(|order| &order.publish),
+        gallery.and_then(|order| order.publish.as_ref()),
     )?;
     let manifest_place = place(
         "manifest.publish.prefix",
@@ -348,16 +389,40 @@ pub fn build_with(
         check_reach(job, &objects, signer.origin_scope.as_ref())?;
     }
     check_recipient_phrases(job, &scope)?;
+    check_messages(job, &scope)?;
+    let page_title = |order: Option<&GalleryOrder>| -> Result<_, PlanError> {
+        let title = order.and_then(|order| order.title.as_ref());
+        let title = title.map(|title| fill("gallery.title", title, &scope, MAX_TITLE_BYTES));
+        match title.transpose()? {
+            None => overflow::title(job, policy),
+            named => Ok(named),
+        }
+    };
+    let portal = match job.links.via {
+        Via::S3 | Via::Cloudfront => None,
+        Via::Portal => {
+            let (portal, sign_in) = policy.portal(job, rule)?;
+            Some(PortalPlan {
+                url: Arc::clone(&portal.url),
+                sign_in,
+                open: job.links.open.unwrap_or(portal.open),
+                contact: portal.contact.clone(),
+                title: page_title(gallery)?,
+                message: page_message(gallery, &scope)?,
+                template: gallery.map_or_else(
+                    || "gallery".parse().expect("the name is one"),
+                    |order| order.template.clone(),
+                ),
+                page_size: policy.page_size,
+                is_page_linked: gallery.is_some() || shortage.is_some(),
+                lists_files: portal.my_files,
+            })
+        }
+    };
     let gallery = gallery.zip(gallery_place);
     let gallery = gallery.map(|(order, place)| -> Result<_, PlanError> {
-        let title = order.title.as_ref();
-        let title = title.map(|title| fill("gallery.title", title, &scope, MAX_TITLE_BYTES));
-        let title = match title.transpose()? {
-            None => overflow::title(job, policy)?,
-            named => named,
-        };
         Ok(GalleryPlan {
-            title,
+            title: page_title(Some(order))?,
             template: order.template.clone(),
             place: policy.addressed(rule.confine(place)),
             page_size: policy.page_size,
@@ -371,14 +436,21 @@ pub fn build_with(
             place: policy.addressed(rule.confine(place)),
         });
     let mut published = PublishedPlaces { gallery, manifest };
-    if let Some(shortage) = shortage {
+    // The portal has a page of all files for every job.
+    if let Some(shortage) = shortage.filter(|_| portal.is_none()) {
         published.supplement(job, policy, rule, shortage)?;
     }
     let asked = policy.expires_in(job, rule);
     let lifetime = |issuer| {
         let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
-        let life = expiry::lifetime(asked, issuer, cap, guard, signer.time_there(now))?;
-        Ok::<_, Shortfall>(life.here(expiry::noticed(signer.skew)))
+        // The portal judges by this machine's clock, the others by that of their service.
+        let skew = match issuer {
+            Issuer::Portal => SignedDuration::ZERO,
+            Issuer::S3(_) | Issuer::CloudFront => expiry::noticed(signer.skew),
+        };
+        let there = now.saturating_add(skew).unwrap_or(now);
+        let life = expiry::lifetime(asked, issuer, cap, guard, there)?;
+        Ok::<_, Shortfall>(life.here(skew))
     };
     let s3 = Issuer::S3(signer.credentials_end);
     let publishes_in_bucket = published.is_in_bucket();
@@ -390,6 +462,11 @@ pub fn build_with(
             lifetime(s3).map_err(PlanError::Published)?
         }
         Via::Cloudfront => lifetime(Issuer::CloudFront)?,
+        Via::Portal if publishes_in_bucket => {
+            lifetime(Issuer::Portal)?;
+            lifetime(s3).map_err(PlanError::Published)?
+        }
+        Via::Portal => lifetime(Issuer::Portal)?,
     };
     let PublishedPlaces { gallery, manifest } = published;
     let plan = Plan {
@@ -405,7 +482,7 @@ pub fn build_with(
         on_unlinkable: policy.links.on_unlinkable,
         via: job.links.via,
         overrides: match job.links.via {
-            Via::S3 => ResponseOverrides::Forwarded,
+            Via::S3 | Via::Portal => ResponseOverrides::Forwarded,
             Via::Cloudfront => signer
                 .origin_scope
                 .as_ref()
@@ -429,20 +506,10 @@ pub fn build_with(
         max_links: rule.max_links,
         gallery,
         manifest,
+        portal,
     };
     plan.check_named()?;
     Ok(plan)
-}
-
-impl Objects {
-    /// The topic of the objects, from their prefix: its last folder that is a word.
-    pub fn topic(&self) -> Option<&str> {
-        let Self::Under(prefix, _) = self else {
-            return None;
-        };
-        let mut folders = prefix.as_str().rsplit('/');
-        folders.find(|folder| folder.contains(char::is_alphabetic))
-    }
 }
 
 /// The recipients that the rules for the job's source do not allow, rule by rule; empty if a single rule allows all of them.
@@ -491,7 +558,10 @@ impl Plan {
             .gallery
             .as_ref()
             .and_then(|gallery| gallery.title.as_deref());
-        title.or(self.objects.topic())
+        let portal = self.portal.as_ref();
+        title
+            .or(portal.and_then(|portal| portal.title.as_deref()))
+            .or(self.objects.topic())
     }
 
     /// The instant that its mails are about: the one that it is scheduled for, or else that of its links.
@@ -503,7 +573,8 @@ impl Plan {
     pub fn mail_template(&self) -> &str {
         let named = self.email().and_then(|email| email.template.as_ref());
         let gallery = self.gallery.as_ref().filter(|_| self.job.gallery.is_some());
-        let is_linked = gallery.is_some_and(|gallery| gallery.place.is_linked());
+        let is_linked = gallery.is_some_and(|gallery| gallery.place.is_linked())
+            || (self.portal.is_some() && self.job.gallery.is_some());
         match named {
             Some(named) => named.as_str(),
             None if is_linked => "gallery-invite",
@@ -658,6 +729,44 @@ fn check_recipient_phrases(job: &Job, scope: &PhraseScope<'_>) -> Result<(), Pla
         }
     }
     Ok(())
+}
+
+/// Fills in the messages, those to recipients for each of them, so that a missing value and a long text are found before a link is
+/// made.
+fn check_messages(job: &Job, scope: &PhraseScope<'_>) -> Result<(), PlanError> {
+    let recipients: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
+    let to_recipients = job.email.as_ref().and_then(|email| email.message.as_ref());
+    let on_page = job.gallery.as_ref().and_then(|page| page.message.as_ref());
+    let check = |field, text: &Phrase, scope: &PhraseScope<'_>| {
+        let filled = fill(field, text, scope, MAX_MESSAGE_BYTES)?;
+        let lines = filled.lines().count();
+        match lines > MAX_MESSAGE_LINES {
+            true => Err(PlanError::LongMessage { field, lines }),
+            false => Ok(()),
+        }
+    };
+    for text in to_recipients.into_iter().flat_map(ReaderMessage::texts) {
+        for scope in scopes(text, &recipients, scope) {
+            check("email.message", text, &scope)?;
+        }
+    }
+    for text in on_page.into_iter().flat_map(ReaderMessage::texts) {
+        check("gallery.message", text, scope)?;
+    }
+    Ok(())
+}
+
+/// The message of a page of the portal, for readers who come when the job is over.
+fn page_message(
+    order: Option<&GalleryOrder>,
+    scope: &PhraseScope<'_>,
+) -> Result<Option<FilledMessage>, PlanError> {
+    let message = order.and_then(|order| order.message.as_ref());
+    let filled = message.map(|message| message.filled(scope)).transpose();
+    filled.map_err(|source| PlanError::Phrase {
+        field: "gallery.message",
+        source,
+    })
 }
 
 /// The scopes that give a phrase different texts: one for each recipient, or a single one.

@@ -212,7 +212,7 @@ impl<'a> Publishing<'a> {
             (format, _) => format,
         };
         let (manifest, head) = Manifest::begin(format, self.plan);
-        draft.append(&head)?;
+        draft.append(head).await?;
         let list = PublishedList {
             url: urls.into_iter().next().or_else(|| publisher.url(name)),
             media_type,
@@ -279,7 +279,7 @@ impl<'a> Publishing<'a> {
 
 impl Publication<'_> {
     /// Adds a batch. The pages that it fills must be published before the next batch.
-    pub fn push(
+    pub async fn push(
         &mut self,
         batch: &AuditedLinks,
         pictures: &Pictures,
@@ -289,7 +289,7 @@ impl Publication<'_> {
             self.full.extend(gallery.push(batch, pictures, renditions)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
-            draft.append(manifest.push(batch))?;
+            draft.append(manifest.push(batch).to_vec()).await?;
         }
         Ok(())
     }

@@ -138,6 +138,13 @@ impl Size {
         }
     }
 
+    /// A size of whole megabytes, of a million bytes each.
+    pub const fn megabytes(megabytes: u64) -> Self {
+        Self {
+            bytes: megabytes * 1_000_000,
+        }
+    }
+
     /// The size in bytes.
     pub const fn as_bytes(self) -> u64 {
         self.bytes

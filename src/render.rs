@@ -4,12 +4,15 @@
 //! takes only [`crate::audit::AuditedLinks`], so that an unaudited link cannot be rendered. All wording is in `templates/`, not
 //! in this code.
 
+mod brand;
 pub mod email;
 pub mod gallery;
 pub mod helpers;
 mod includes;
 pub mod manifest;
 mod names;
+mod paragraphs;
+pub mod portal;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod strings;
@@ -18,10 +21,13 @@ pub mod templates;
 pub mod trouble;
 mod view;
 
+pub use brand::{Brand, Logo, LogoError, Palette};
 pub use email::{Digest, MailRequest};
 pub use gallery::{Gallery, PageLinks};
 pub use manifest::Manifest;
 pub use templates::{TemplateError, Templates};
+
+use std::sync::Arc;
 
 use crate::job::Locale;
 use crate::job::phrase::PhraseError;
@@ -35,6 +41,18 @@ pub struct RenderedMail {
     pub text: String,
     /// The HTML part.
     pub html: String,
+    /// The logo, if the HTML part refers to it.
+    pub logo: Option<Arc<Logo>>,
+}
+
+impl RenderedMail {
+    /// The HTML part as a page of its own, for an outbox or a preview: the logo is in it.
+    pub fn page(&self) -> String {
+        match &self.logo {
+            Some(logo) => logo.inlined(&self.html),
+            None => self.html.clone(),
+        }
+    }
 }
 
 /// A page, ready to be published.
@@ -75,12 +93,14 @@ impl std::fmt::Debug for RenderedPage {
 pub struct MailSettings {
     /// The language of recipients without a locale of their own.
     pub locale: Locale,
-    /// The display name of the sender.
+    /// The name of the sender in mails and pages.
     pub sender_name: String,
     /// The address for replies where the job names no other.
     pub sender_address: String,
     /// The maximum size of the HTML part of a mail, in bytes after transfer encoding.
     pub html_budget_bytes: usize,
+    /// What mails and pages show of the sender besides the name.
+    pub brand: Brand,
 }
 
 impl MailSettings {
@@ -101,9 +121,11 @@ pub enum RenderError {
         /// The reason.
         reason: String,
     },
-    /// The job's subject could not be filled in.
-    #[error("the job's field email.subject {source}")]
-    Subject {
+    /// A phrase of the job could not be filled in.
+    #[error("the job's field {field} {source}")]
+    Phrase {
+        /// Which field.
+        field: &'static str,
         /// The error of the phrase.
         source: PhraseError,
     },

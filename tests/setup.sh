@@ -2,15 +2,16 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, nginx, fetchers, tools
+#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, nginx, fetchers, tools; and portal-peers, which only make bench needs
 #
 # As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, nginx, wget, aria2); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema   (tests/requirements.txt)
-#   .test/node     playwright-core, axe-core                                            (tests/browser/package-lock.json)
+#   .test/node     playwright-core, axe-core, oidc-provider                             (tests/browser/package-lock.json)
 #   .test/browser  one line: the path of the browser
 #   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)
+#   .test/bench-node, .test/bench-venv  Express and FastAPI, beside which the portal is measured                 (benches/peers/portal)
 #   .test/peers    servers that people run, made by tests/peers/servers.sh and not here
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -214,6 +215,26 @@ prepare_tools() {
     stamp tools "$wanted"
 }
 
+# --- portal-peers ---------------------------------------------------------------------------------------------------------------------
+
+# The web applications of `cargo bench --bench portal`. better-sqlite3 is compiled, which takes two minutes.
+prepare_portal_peers() {
+    local python wanted peers=benches/peers/portal
+    prepare_node
+    python=$(find_python)
+    wanted=$({ "$python" -VV && cat $peers/package.json $peers/package-lock.json $peers/requirements.txt; } | sha256sum | cut -d' ' -f1)
+    if is_ready portal-peers "$wanted" && .test/bench-venv/bin/python -c '' 2>/dev/null; then
+        return
+    fi
+    rm -rf .test/bench-node .test/bench-venv .test/stamps/portal-peers
+    mkdir -p .test/bench-node
+    cp $peers/package.json $peers/package-lock.json .test/bench-node/
+    quietly "installing $peers/package-lock.json" npm --prefix .test/bench-node ci --no-audit --no-fund --no-update-notifier
+    quietly "making .test/bench-venv" "$python" -m venv .test/bench-venv
+    quietly "installing $peers/requirements.txt" .test/bench-venv/bin/python -m pip install --no-deps -r $peers/requirements.txt
+    stamp portal-peers "$wanted"
+}
+
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
@@ -222,8 +243,9 @@ fi
 for part in "$@"; do
     case $part in
     venv | chromium | node | postfix | nginx | fetchers | tools) "prepare_$part" ;;
+    portal-peers) prepare_portal_peers ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [nginx] [fetchers] [tools]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [nginx] [fetchers] [tools] [portal-peers]" >&2
         exit 64
         ;;
     esac

@@ -124,6 +124,8 @@ fn config(dir: &Path, endpoint: &str) -> Config {
             reply_to: Vec::new(),
             relays: Vec::new(),
             publish: vec!["s3://published/".to_owned()],
+            via: AllowConfig::default_via(),
+            sign_in: handout::job::SignIn::None,
             max_expires_in: "7d".parse().unwrap(),
             max_links: u64::MAX,
         }],
@@ -306,14 +308,14 @@ async fn staged(bench: &Bench, objects: u64) {
     for number in 0.. {
         let page = costs.of("read back", async { listing.page(number) }).await;
         let Some(page) = page.unwrap() else { break };
-        let links = async { links::sign(plan, page, &audience, &signing) };
+        let links = async { links::sign(plan, page, 0, &audience, &signing) };
         let links = costs.of("sign", links).await.unwrap();
         let recording = audit::record(links, &context, &services.recording.audit);
         let batch = costs.of("record, durably", recording).await.unwrap();
         let rendering =
             async { gallery.push(&batch, &Pictures::default(), &PageRenditions::default()) };
         let pages = costs.of("render pages", rendering).await.unwrap();
-        let listed = async { draft.append(manifest.push(&batch)) };
+        let listed = draft.append(manifest.push(&batch).to_vec());
         costs.of("write the list", listed).await.unwrap();
         for page in pages {
             if number == 1 {

@@ -1,17 +1,16 @@
 //! Compares the configuration in use with a newly read one, including the contents of their files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use toml::Value;
 
-use crate::bounds::MAX_OPERATOR_FILE_BYTES;
-use crate::config::Config;
+use crate::config::{Config, PortalConfig};
+use crate::mounted;
 
 /// Keys that are only read at start: changes to them take effect after a restart.
-const OF_THE_START: [&str; 8] = [
+const OF_THE_START: [&str; 11] = [
     "state_dir",
     "secret_key_file",
     "queue",
@@ -20,13 +19,13 @@ const OF_THE_START: [&str; 8] = [
     "results",
     "http",
     "embedded",
+    "portal.listen",
+    "portal.tls_cert_file",
+    "portal.tls_key_file",
 ];
 
 /// Lists of tables, which are reported as a whole.
-const LISTS: [&str; 3] = ["allow", "on_event", "mail.dkim"];
-
-/// How deep directories of templates are read.
-const DEEPEST: usize = 8;
+const LISTS: [&str; 4] = ["allow", "on_event", "mail.dkim", "portal.oidc"];
 
 /// A configuration as read: each key with its value, and each file that a key names with the digest of its contents.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +35,14 @@ pub(super) struct ConfigReading {
 }
 
 impl ConfigReading {
+    /// Reads the files of both configurations on a blocking thread: the worker receives messages meanwhile.
+    pub(super) async fn of_both(new: &Config, mixed: &Config) -> (Self, Self) {
+        let (new, mixed) = (new.clone(), mixed.clone());
+        let reading = move || (Self::of(&new), Self::of(&mixed));
+        let read = tokio::task::spawn_blocking(reading).await;
+        read.expect("reading files does not panic")
+    }
+
     /// Reads the files that the configuration names. Their contents are not kept.
     pub(super) fn of(config: &Config) -> Self {
         let mut reading = Self::default();
@@ -75,24 +82,15 @@ fn flatten(name: String, value: &Value, into: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The digest of a file, or of all files below a directory with their names.
+/// The digest of a file, or of all files below a directory with their names; `None` if they cannot be read, or not in time.
 fn contents(path: &Path) -> Option<[u8; 32]> {
+    if !path.is_dir() {
+        return mounted::digest(path).ok();
+    }
     let mut digest = Sha256::new();
-    let mut files = vec![(path.to_owned(), 0)];
-    while let Some((path, depth)) = files.pop() {
-        if path.is_dir() && depth < DEEPEST {
-            let entries = std::fs::read_dir(&path).ok()?.filter_map(Result::ok);
-            let mut below: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-            below.sort();
-            files.extend(below.into_iter().map(|path| (path, depth + 1)));
-            continue;
-        }
-        let mut bytes = Vec::new();
-        let file = directory::read_mounted(&path).ok()?;
-        let mut file = file.take(MAX_OPERATOR_FILE_BYTES);
-        file.read_to_end(&mut bytes).ok()?;
-        digest.update(path.as_os_str().as_encoded_bytes());
-        digest.update(Sha256::digest(&bytes));
+    for file in mounted::files_below(path).ok()? {
+        digest.update(file.as_os_str().as_encoded_bytes());
+        digest.update(mounted::digest(&file).ok()?);
     }
     Some(digest.finalize().into())
 }
@@ -161,7 +159,7 @@ fn needs_restart(key: &str) -> bool {
 
 /// Whether a file is read for each new connection, even by services that are only opened at start.
 fn is_read_anew(key: &str) -> bool {
-    key.ends_with(".ca_file")
+    key.ends_with(".ca_file") || key.starts_with("portal.tls_")
 }
 
 fn differing<V: PartialEq>(
@@ -191,6 +189,12 @@ pub(super) fn with_what_stays(new: &Config, old: &Config) -> Config {
         results: old.results.clone(),
         http: old.http.clone(),
         embedded: old.embedded.clone(),
+        portal: PortalConfig {
+            listen: old.portal.listen,
+            tls_cert_file: old.portal.tls_cert_file.clone(),
+            tls_key_file: old.portal.tls_key_file.clone(),
+            ..new.portal.clone()
+        },
         ..new.clone()
     };
     let is_served = |config: &Config, name: &str| {

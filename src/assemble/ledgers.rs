@@ -13,6 +13,7 @@ use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
 use crate::environment::Environment;
 use crate::keyring::{Keyring, Purpose};
+use crate::ledger::portal::PortalLedger;
 use crate::ledger::s3::S3Ledger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
@@ -53,11 +54,18 @@ pub struct OpenedLedger {
     pub ledger: Arc<dyn Ledger>,
     /// The names of recipients in it.
     pub names: Pseudonyms,
+    /// The installation's secret.
+    pub keyring: Keyring,
     #[cfg(feature = "embedded")]
     pub(super) embedded: Option<localstore::Endpoint>,
 }
 
 impl OpenedLedger {
+    /// The records of the portal.
+    pub fn portal(&self) -> PortalLedger {
+        PortalLedger::new(self.ledger.portal_records(), &self.keyring)
+    }
+
     /// Closes the connections behind it.
     pub async fn close(self) {
         #[cfg(feature = "embedded")]
@@ -75,9 +83,11 @@ pub async fn open_ledger(
 ) -> Result<OpenedLedger, OpenError> {
     if config.ledger.kind == LedgerKind::Sqlite {
         let ledger = open_sqlite_ledger(config, clock)?;
+        let keyring = Keyring::open(&config.secret_key_file())?;
         return Ok(OpenedLedger {
             ledger: Arc::new(ledger),
-            names: names(config, &Keyring::open(&config.secret_key_file())?),
+            names: names(config, &keyring),
+            keyring,
             #[cfg(feature = "embedded")]
             embedded: None,
         });
@@ -94,6 +104,7 @@ pub async fn open_ledger(
     Ok(OpenedLedger {
         ledger: Arc::new(ledger),
         names: names(config, &keyring),
+        keyring,
         #[cfg(feature = "embedded")]
         embedded,
     })

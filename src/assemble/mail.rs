@@ -1,5 +1,6 @@
 //! How mails are rendered and sent.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -11,8 +12,9 @@ use crate::deliver::{Mailer, Outbox, Relay, Relays, Sender};
 use crate::environment::Environment;
 use crate::job::{Locale, RelayName};
 use crate::media;
+use crate::mounted;
 use crate::plan::{self, Installed};
-use crate::render::{MailSettings, Templates};
+use crate::render::{Brand, Logo, MailSettings, Templates};
 
 pub(super) fn mailer(
     config: &Config,
@@ -75,12 +77,29 @@ pub fn mail_settings(
     sender: &Sender,
     templates: &Templates,
 ) -> Result<MailSettings, ConfigError> {
+    let name = config.brand.name.as_deref();
     Ok(MailSettings {
         locale: locale(config, templates)?,
-        sender_name: sender.display_name().to_owned(),
+        sender_name: name.unwrap_or_else(|| sender.display_name()).to_owned(),
         sender_address: sender.address().to_owned(),
         html_budget_bytes: HTML_BUDGET_BYTES,
+        brand: brand(config)?,
     })
+}
+
+/// What mails and pages show of the sender; the logo's file is read.
+pub fn brand(config: &Config) -> Result<Brand, ConfigError> {
+    const KEY: &str = "brand.logo_file";
+    let logo = config.brand.logo_file.as_deref().map(|path| {
+        let unreadable =
+            |error: &io::Error| format!("names {}, which cannot be read: {error}", path.display());
+        let bytes = mounted::read_bytes(path);
+        let bytes = bytes.map_err(|error| ConfigError::unread(KEY, error, unreadable))?;
+        let wrong =
+            |error| ConfigError::value(KEY, format!("names {}, which {error}", path.display()));
+        Logo::read(bytes).map_err(wrong)
+    });
+    Ok(Brand::new(&config.brand, logo.transpose()?))
 }
 
 /// The language of mails for recipients without a locale: one for which the templates have strings.

@@ -22,7 +22,7 @@ impl Opened {
         environment: &Environment,
     ) -> Result<Changes, OpenError> {
         let mixed = with_what_stays(new, &self.config);
-        let (wanted, reading) = (ConfigReading::of(new), ConfigReading::of(&mixed));
+        let (wanted, reading) = ConfigReading::of_both(new, &mixed).await;
         mixed.check()?;
         // The clients of queues are kept, and read these files for their next connection.
         for (section, file) in [
@@ -55,7 +55,14 @@ impl Opened {
             &*services.recording.ledger,
             &services.sending.mailer,
         );
+        // The portal replaces those of its providers itself.
+        let edges = &self.services.edges;
+        let providers: Vec<_> = edges
+            .iter()
+            .filter(|edge| edge.kind() == EdgeKind::Oidc)
+            .collect();
         let all = queue.into_iter().chain(others).chain(handed_to);
+        let all = all.chain(providers);
         self.services.edges.exchange(all.collect());
         self.config = mixed;
         self.reading = reading;

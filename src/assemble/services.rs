@@ -1,14 +1,19 @@
 //! The services for jobs, as one value that is built from the configuration.
 
+use std::sync::Arc;
+
 use crate::cancellation::Cancellation;
 use crate::clock::Clock;
+use crate::config::PortalConfig;
 use crate::deliver::DeliveryLedger;
 use crate::edge::health::Edges;
 use crate::error::JobError;
+use crate::ledger::portal::PortalLedger;
 use crate::links::listing::Listing;
 use crate::mail_trial::{self, MailTrial, Tried};
 use crate::media::PictureLoader;
 use crate::plan::{Plan, Shortage};
+use crate::portal_access::{AccessServices, PortalAccess};
 use crate::progress::Progress;
 use crate::publication::Publishing;
 use crate::renditions::RenditionMaker;
@@ -48,6 +53,19 @@ pub struct Services {
 }
 
 impl Services {
+    /// What opens links of the portal, with the same ledger, stores and audit log as the jobs.
+    pub fn portal_access(&self, config: &PortalConfig) -> PortalAccess {
+        let keyring = &self.signing.keyring;
+        PortalAccess::new(AccessServices {
+            config,
+            keyring,
+            names: &self.recording.names,
+            records: PortalLedger::new(self.recording.ledger.portal_records(), keyring),
+            connections: Arc::clone(&self.signing.connections),
+            audit: self.recording.audit.clone(),
+        })
+    }
+
     /// The pictures of a plan's gallery.
     pub(crate) fn loader<'a>(
         &'a self,

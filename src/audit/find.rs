@@ -30,7 +30,7 @@ pub struct LinkQuery {
     pub link: Option<String>,
     /// A link's id.
     pub link_id: Option<String>,
-    /// A recipient's id.
+    /// A recipient's id: of the links' recipient, or of who opened a link that is another's or everybody's.
     pub rid: Option<String>,
     /// A job's id.
     pub job: Option<String>,
@@ -46,6 +46,8 @@ pub struct LinkQuery {
 struct Search {
     /// The texts that a line must contain; the rarest first.
     needles: Vec<Finder<'static>>,
+    /// The fields of which one has the recipient; empty if any recipient is meant.
+    people: Vec<Finder<'static>>,
     since: Option<String>,
     until: Option<String>,
 }
@@ -57,7 +59,6 @@ impl Search {
             ("link", question.link.as_ref()),
             ("link_id", question.link_id.as_ref()),
             ("key", object.map(|(_, key)| key)),
-            ("rid", question.rid.as_ref()),
             ("job", question.job.as_ref()),
             ("bucket", object.map(|(bucket, _)| bucket)),
         ];
@@ -69,8 +70,20 @@ impl Search {
                 needles.push(Finder::new(&needle).into_owned());
             }
         }
+        let mut people = Vec::new();
+        if let Some(rid) = &question.rid {
+            let mut value = String::new();
+            push_json(rid, &mut value);
+            needles.push(Finder::new(&value).into_owned());
+            // Other fields are the sender's to choose, such as a job's id.
+            for name in ["rid", "reader"] {
+                let needle = format!("\"{name}\":{value}");
+                people.push(Finder::new(&needle).into_owned());
+            }
+        }
         Self {
             needles,
+            people,
             since: question.since.map(spelled),
             until: question.until.map(spelled),
         }
@@ -79,7 +92,10 @@ impl Search {
     /// Whether a line, with its newline, matches. The first needle is known to be in it.
     fn takes(&self, line: &[u8]) -> bool {
         let mut others = self.needles.iter().skip(1);
-        others.all(|needle| needle.find(line).is_some()) && self.is_in_time(line)
+        let is_in = |needle: &Finder<'_>| needle.find(line).is_some();
+        others.all(is_in)
+            && (self.people.is_empty() || self.people.iter().any(is_in))
+            && self.is_in_time(line)
     }
 
     fn is_in_time(&self, line: &[u8]) -> bool {

@@ -16,6 +16,7 @@ use super::{AuditLog, AuditedLinks, RecordError};
 use crate::bounds::MAX_ISSUED_BATCHES;
 use crate::job::JobId;
 use crate::links::Links;
+use crate::links::portal::secret_of;
 use crate::plan::Lifetime;
 
 /// The links that have audit lines, by job. Clones share them.
@@ -110,7 +111,7 @@ fn digest(links: &Links, kind: LinkKind) -> [u8; 32] {
     for link in &links.links {
         digest.update(b"\n");
         digest.update(&link.id);
-        digest.update(link.url.signature());
+        digest.update(secret_of(&link.url));
     }
     digest.finalize().into()
 }

@@ -17,6 +17,7 @@ use super::note::PublicKey;
 use crate::job::{ContentDisposition, Recipient};
 use crate::keyring::{Deriver, Keyring, Purpose};
 
+use crate::links::portal::secret_of;
 use crate::links::{Link, Links};
 use crate::plan::Audience;
 use crate::plan::Bound;
@@ -69,7 +70,7 @@ impl fmt::Debug for Fields {
 }
 
 impl AuditRecord {
-    fn new(event: &'static str, record: &impl Serialize) -> Self {
+    pub(super) fn new(event: &'static str, record: &impl Serialize) -> Self {
         Self {
             event,
             fields: fields(record).into(),
@@ -295,7 +296,7 @@ fn push_link(link: &Link, sized: bool, names: &Pseudonyms, fields: &mut String) 
     }
     push_text("link_id", &link.id, fields);
     fields.push_str(",\"link\":\"");
-    names.push_fingerprint(link.url.signature(), fields);
+    names.push_fingerprint(secret_of(&link.url), fields);
     fields.push_str("\",");
 }
 

@@ -74,6 +74,32 @@ fn field(name: &str) -> Value {
         "torn_sha256" => {
             json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "The SHA-256 of what was cut." })
         }
+        "open" => text("The id of the open, which is signed into the link as x-handout-open."),
+        "how" => {
+            json!({ "enum": ["button", "direct", "embed"], "description": "How the link was opened." })
+        }
+        "signed_in" => text("How the visitor signed in: code, or oidc: and the issuer."),
+        "sid" => text("The session."),
+        "reader" => hash("The recipient of the session, where the link is everybody's."),
+        "after_page_ms" => count("How long after its page the button was pressed, in ms."),
+        "sec_fetch" => text("The headers Sec-Fetch-Site, -Mode, -Dest and -User."),
+        "purpose" => text("The header Sec-Purpose."),
+        "range" => {
+            json!({ "type": "boolean", "description": "Whether a part of the object was asked for." })
+        }
+        "net" => text("The visitor's network address, as portal.addresses says."),
+        "ua" => text("The header User-Agent."),
+        "page" => count("The number of the page, from 0."),
+        "objects" => count("How many objects the page shows."),
+        "signed" => count("How many signed links the page has."),
+        "links_sha256" => {
+            json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "The SHA-256 over the fingerprints of the signed links of the page." })
+        }
+        "what" => {
+            json!({ "enum": ["job", "recipient", "object", "link", "sessions"], "description": "What was revoked, restored or moved." })
+        }
+        "ordinal" => count("The number of the change in the ledger."),
+        "by" => text("The user who asked for it."),
         _ => unreachable!("every field of an event has its schema"),
     }
 }
@@ -104,6 +130,49 @@ const LINK: (&[&str], &[&str]) = (
     &["message", "to", "role", "etag", "version", "size"],
 );
 
+/// The required fields of a line about an open.
+const OPENED: &[&str] = &[
+    "job",
+    "rid",
+    "connection",
+    "bucket",
+    "key",
+    "link_id",
+    "open",
+    "how",
+    "link",
+    "signed_at",
+    "expires_at",
+    "access_key_id",
+];
+
+/// The optional fields about a visitor.
+const VISITOR: &[&str] = &[
+    "signed_in",
+    "sid",
+    "reader",
+    "after_page_ms",
+    "sec_fetch",
+    "purpose",
+    "range",
+    "net",
+    "ua",
+];
+
+/// The optional fields of a change to links.
+const CHANGED: &[&str] = &[
+    "job",
+    "rid",
+    "bucket",
+    "key",
+    "link_id",
+    "expires_at",
+    "reason",
+];
+
+/// The optional fields of a moved end.
+const CHANGED_END: &[&str] = &["job", "rid", "bucket", "key", "link_id", "reason"];
+
 /// An event: its name, its description, its required fields besides those of every line, and its optional fields.
 type Event = (
     &'static str,
@@ -112,7 +181,7 @@ type Event = (
     &'static [&'static str],
 );
 
-const EVENTS: [Event; 12] = [
+const EVENTS: [Event; 21] = [
     (
         "open",
         "The first line of a stream.",
@@ -160,9 +229,87 @@ const EVENTS: [Event; 12] = [
     ),
     (
         "refused",
-        "A job that was not done.",
+        "A job that was not done, or a link of the portal that did not open.",
         &["reason"],
-        &["job", "message"],
+        &[
+            "job",
+            "message",
+            "link",
+            "signed_in",
+            "sid",
+            "reader",
+            "sec_fetch",
+            "purpose",
+            "range",
+            "after_page_ms",
+            "net",
+            "ua",
+        ],
+    ),
+    (
+        "opened",
+        "A signed link that a visitor of the portal got.",
+        OPENED,
+        VISITOR,
+    ),
+    (
+        "probe",
+        "A signed link for HEAD that a visitor of the portal got.",
+        OPENED,
+        VISITOR,
+    ),
+    (
+        "view",
+        "A page of the portal with signed links.",
+        &[
+            "job",
+            "rid",
+            "connection",
+            "link_id",
+            "page",
+            "objects",
+            "signed",
+            "links_sha256",
+            "expires_at",
+            "access_key_id",
+        ],
+        VISITOR,
+    ),
+    (
+        "code",
+        "A code that was mailed for a sign-in.",
+        &["rid"],
+        VISITOR,
+    ),
+    (
+        "signed_in",
+        "A visitor of the portal signed in.",
+        &["rid", "expires_at"],
+        VISITOR,
+    ),
+    (
+        "signed_out",
+        "A visitor of the portal signed out.",
+        &["rid"],
+        VISITOR,
+    ),
+    (
+        "revoked",
+        "Links of the portal that do not open any more.",
+        &["what", "ordinal", "by"],
+        CHANGED,
+    ),
+    (
+        "restored",
+        "Links of the portal that open again.",
+        &["what", "ordinal", "by"],
+        CHANGED,
+    ),
+    (
+        "moved",
+        "Links of the portal that end at another instant.",
+        &["what", "ordinal", "by", "expires_at"],
+        CHANGED_END,
     ),
     (
         "outcome",

@@ -61,6 +61,19 @@ pub fn verify(dir: impl Into<Location>, pinned: Option<&PublicKey>) -> io::Resul
     verify_remembered(dir, pinned, None)
 }
 
+/// How many bytes the segments of a log have, which a verification reads.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn bytes_to_verify(dir: impl Into<Location>) -> io::Result<u64> {
+    let directory = LogDirectory::open(&dir.into())?;
+    let streams = directory.contents()?.streams;
+    let segments = streams.into_values().flatten();
+    // A file that is not regular is damage, which the verification reports.
+    let sizes = segments.filter_map(|(_, name)| directory.read(&name).ok()?.metadata().ok());
+    Ok(sizes.map(|metadata| metadata.len()).sum())
+}
+
 /// Like [`verify`], for a log whose registry generation and last states of streams are remembered outside its directory,
 /// signed with the pinned key.
 pub fn verify_remembered(

@@ -8,6 +8,7 @@ mod events;
 mod lifetimes;
 mod links;
 mod local;
+mod portal;
 mod publishing;
 mod queues;
 mod relays;
@@ -41,11 +42,14 @@ pub(super) async fn check(
     let report = CheckReport::new(arguments.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
     local::check(&config, environment, &report)?;
+    portal::local(&config, &report)?;
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;
     Box::pin(events::check(&config, environment, &report)).await?;
     queues::check(&config, environment, &report).await?;
     relays::check(&config, environment, &report).await?;
+    portal::issuers(&config, environment, &report).await?;
+    portal::public(&config, environment, &report).await?;
     Ok(if report.end()? {
         ExitCode::SUCCESS
     } else {

@@ -3,6 +3,7 @@
 //! It writes what an operator would write (a configuration, jobs, files in buckets), then runs the real daemon on it. Nothing is
 //! simulated: the endpoint verifies signatures, the queue is durable, the audit log is chained.
 
+mod portal;
 mod probe;
 mod seed;
 
@@ -24,11 +25,12 @@ use handout::worker::Worker;
 use localstore::EndpointError;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::run::{Signals, options};
 use super::{exit, say, say_lines};
 
-/// The timeout of the three jobs.
+/// The timeout of the jobs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
@@ -57,7 +59,7 @@ pub(crate) enum DemoError {
     Unsettled,
 }
 
-/// Writes the files, runs three jobs, and shows or checks their results.
+/// Writes the files, runs the jobs, and shows or checks their results.
 pub(super) async fn demo(
     arguments: &DemoArgs,
     environment: &Environment,
@@ -73,9 +75,15 @@ pub(super) async fn demo(
         return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, why)).into());
     }
     let dir = arguments.dir.canonicalize()?;
-    let (seeded, config, opened) = open(&dir, environment).await?;
+    let shown = if arguments.once {
+        seed::DemoJobs::Checked
+    } else {
+        seed::DemoJobs::All
+    };
+    let (seeded, config, opened) = open(&dir, shown, environment).await?;
     say(format_args!(
-        "Handout runs three jobs in {} …",
+        "Handout runs {} jobs in {} …",
+        seeded.jobs.len(),
         dir.display()
     ))?;
     for job in &seeded.jobs {
@@ -96,12 +104,26 @@ pub(super) async fn demo(
             exit::FOUND.into()
         }
     } else {
+        if let Some(job) = &seeded.revoked {
+            portal::revoke(&opened.services, job).await?;
+            say_lines("\nTwo mails to dora@acme.example have links of the portal:")?;
+            say_lines(
+                "  one asks for her address, and mails a code to the outbox; the other was revoked",
+            )?;
+        }
         say_lines("\nThe links work until Ctrl-C. Afterwards:")?;
         say(format_args!(
             "  handout run --config {}",
             config_file(&dir).display()
         ))?;
-        signals.next().await;
+        let stop = CancellationToken::new();
+        let serving = portal::serve(&config, &opened.services, environment, stop.clone());
+        let told = async {
+            signals.next().await;
+            stop.cancel();
+        };
+        let (served, ()) = tokio::join!(serving, told);
+        served?;
         ExitCode::SUCCESS
     };
     opened.close().await;
@@ -111,11 +133,12 @@ pub(super) async fn demo(
 /// Writes the files and opens everything. A free port can be taken a moment later: then other ports are used.
 async fn open(
     dir: &Path,
+    shown: seed::DemoJobs,
     environment: &Environment,
 ) -> anyhow::Result<(seed::Seeded, Config, Opened)> {
     let mut ports = seed::Ports::Usual;
     loop {
-        let seeded = seed::seed(dir, ports)?;
+        let seeded = seed::seed(dir, ports, shown)?;
         let config = Config::load(Some(&seeded.config_file), environment)?;
         match assemble::open(&config, environment, clock::system, Serving::Links).await {
             Ok(opened) => return Ok((seeded, config, opened)),

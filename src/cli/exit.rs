@@ -13,6 +13,7 @@ use handout::text::chain;
 #[cfg(feature = "embedded")]
 use super::demo::DemoError;
 use super::presign::PresignError;
+use super::templates::ExportError;
 
 /// The check or the job has findings.
 pub(crate) const FOUND: u8 = 1;
@@ -69,6 +70,12 @@ fn code(error: &anyhow::Error) -> u8 {
         return match error {
             DemoError::PortTaken(_) => UNAVAILABLE,
             DemoError::Unsettled => FOUND,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ExportError>() {
+        return match error {
+            ExportError::Exists { .. } => CANNOT_CREATE,
+            ExportError::Unknown { .. } => USAGE,
         };
     }
     if let Some(error) = error.downcast_ref::<OpenError>() {

@@ -1,5 +1,7 @@
 //! `handout explain`: shows what a signed URL opens, how long it lives and why it fails.
 
+mod portal;
+
 use std::io::Read;
 use std::process::ExitCode;
 
@@ -7,9 +9,10 @@ use anyhow::Context;
 use clap::Args;
 use handout::assemble::connection;
 use handout::clock;
+use handout::config::Config;
 use handout::environment::Environment;
 use handout::links::LINK_ID;
-use presign::explain::{Explainer, KnownServer};
+use presign::explain::Explainer;
 
 use super::{ConfigArgs, exit, say_json, say_lines};
 
@@ -23,7 +26,7 @@ Examples:
 
 The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was.
 No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session
-token are never printed.";
+token are never printed. A link of the portal is looked up in the ledger: whose it is, until when, and whether it was revoked.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
@@ -38,7 +41,7 @@ pub(crate) struct ExplainArgs {
 }
 
 /// Explains one URL.
-pub(super) fn explain(
+pub(super) async fn explain(
     arguments: &ExplainArgs,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
@@ -47,7 +50,13 @@ pub(super) fn explain(
         url => url.to_owned(),
     };
     let now = clock::system();
-    let servers = arguments.servers(environment)?;
+    let config = arguments.configuration(environment)?;
+    if let Some(config) = &config
+        && portal::is_of(&url, config)
+    {
+        return Box::pin(portal::explain(&url, arguments.json, config, environment)).await;
+    }
+    let servers = config.as_ref().map(connection::servers).unwrap_or_default();
     let explainer = Explainer {
         servers: &servers,
         custom: Some(LINK_ID),
@@ -66,14 +75,12 @@ pub(super) fn explain(
 }
 
 impl ExplainArgs {
-    /// The servers of the configuration. A configuration that is not named on the command line may be missing, or belong to
-    /// another user.
-    fn servers(&self, environment: &Environment) -> anyhow::Result<Vec<KnownServer>> {
-        let config = match self.config.load(environment) {
-            Err(error) if self.config.is_named() => return Err(error),
-            loaded => loaded.ok(),
-        };
-        Ok(config.as_ref().map(connection::servers).unwrap_or_default())
+    /// The configuration. One that is not named on the command line may be missing, or belong to another user.
+    fn configuration(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
+        match self.config.load(environment) {
+            Err(error) if self.config.is_named() => Err(error),
+            loaded => Ok(loaded.ok()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use handout::assemble::{Changes, Opened};
 use handout::config::Config;
 use handout::environment::Environment;
+use handout::portal::PortalReload;
 use handout::telemetry::notify;
 use handout::text::chain;
 use handout::worker::Renewed;
@@ -20,6 +21,7 @@ pub(super) async fn reload_when_told(
     opened: &mut Opened,
     mut told: watch::Receiver<u32>,
     renew: &watch::Sender<Option<Renewed>>,
+    portal: Option<&PortalReload>,
 ) {
     // A signal during the start counts: the file may have changed after it was read.
     let mut seen = 0;
@@ -30,11 +32,11 @@ pub(super) async fn reload_when_told(
             Err(_) => return std::future::pending().await,
         }
         // Until the first poll is answered, the supervisor still waits for the start.
-        let is_ready = opened.services.progress.snapshot().polls > 0;
+        let is_ready = opened.services.progress.snapshot().polls > 0 || portal.is_some();
         if is_ready {
             notify::reloading();
         }
-        match Box::pin(reload(arguments, environment, opened)).await {
+        match Box::pin(reload(arguments, environment, opened, portal)).await {
             Ok(changes) => {
                 tell(&changes);
                 renew.send_replace(Some(Renewed {
@@ -57,9 +59,18 @@ async fn reload(
     arguments: &ConfigArgs,
     environment: &Environment,
     opened: &mut Opened,
+    portal: Option<&PortalReload>,
 ) -> anyhow::Result<Changes> {
     let config: Config = arguments.load(environment)?;
-    Ok(opened.reload(&config, environment).await?)
+    if let Some(portal) = portal {
+        // Before anything is taken over, since a configuration is valid as a whole or not at all.
+        portal.check(&config, environment)?;
+    }
+    let changes = opened.reload(&config, environment).await?;
+    if let Some(portal) = portal {
+        portal.reload(&config, &opened.services, environment)?;
+    }
+    Ok(changes)
 }
 
 fn tell(changes: &Changes) {

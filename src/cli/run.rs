@@ -20,7 +20,9 @@ use handout::worker::probe::probe;
 use handout::worker::{Ended, Renewed, Worker, WorkerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
+use super::portal::BoundPortal;
 use super::reload::reload_when_told;
 use super::supervision::Beside;
 use super::{ConfigArgs, exit};
@@ -57,7 +59,7 @@ pub(super) async fn run(
         // Another handout in the same directory also holds the port, and the directory's error is more helpful.
         assemble::open(config, environment, clock::system, Serving::Itself).await?;
         let listen = config.http.listen;
-        Err(taken).with_context(|| format!("could not listen on {listen} (http.listen)"))
+        Err(taken).with_context(|| format!("could not listen on {listen}; end the program that uses the address, or name another in http.listen"))
     };
     let mut opened = tokio::select! {
         opened = Box::pin(starting) => opened?,
@@ -69,11 +71,14 @@ pub(super) async fn run(
     let services = opened.services.clone();
     let pulse = Pulse::of(services.progress.clone());
     let audit = services.recording.audit.watch();
+    let portal = BoundPortal::bind(config, &services, environment)?;
+    let portal_reloads = portal.as_ref().map(BoundPortal::reloads);
     health.runs(Vitals {
         progress: services.progress.clone(),
-        pulse: pulse.clone(),
+        pulse: Some(pulse.clone()),
         audit: audit.clone(),
         edges: services.edges.clone(),
+        portal: portal.as_ref().map(BoundPortal::counts),
     });
     let worker = Worker::new(
         Arc::clone(&opened.queue),
@@ -89,17 +94,40 @@ pub(super) async fn run(
     announce(config, http);
     let (told, first) = oneshot::channel::<()>();
     let first = async { drop(first.await) };
+    let portal_stop = CancellationToken::new();
     let both = async {
         beside.told(1).await;
         notify::stopping();
+        portal_stop.cancel();
         drop(told);
         beside.told(2).await;
     };
     let ended = {
-        let work = worker.run(first);
+        // A portal whose worker ends because the disk failed ends, too.
+        let work = async {
+            let serving = async {
+                if let Some(portal) = portal {
+                    portal.serve(portal_stop.clone()).await;
+                }
+            };
+            let working = async {
+                let ended = worker.run(first).await;
+                portal_stop.cancel();
+                ended
+            };
+            let (ended, ()) = tokio::join!(working, serving);
+            ended
+        };
         let meanwhile = async {
             tokio::join!(
-                reload_when_told(arguments, environment, &mut opened, reloads, &renew),
+                reload_when_told(
+                    arguments,
+                    environment,
+                    &mut opened,
+                    reloads,
+                    &renew,
+                    portal_reloads.as_ref()
+                ),
                 probe_current(&services, renewed),
                 tell_in_flight(&*queue, config),
                 notify::ready_when_polled(&services.progress),
@@ -115,7 +143,8 @@ pub(super) async fn run(
             _ = meanwhile => unreachable!("none of these ends"),
         }
     };
-    drop((services, renew, queue));
+    // The log closes when its last handle is gone.
+    drop((services, renew, queue, portal_reloads));
     opened.close().await;
     match (audit.failure(), ended) {
         // The work has drained, and the next start completes the audit stream.
@@ -151,7 +180,7 @@ async fn probe_current(first: &Services, mut renewed: watch::Receiver<Option<Ren
 
 /// Opens everything. Errors that may pass, such as an unreachable store or a full disk, are retried: a supervisor that restarts
 /// the program repeatedly would give up, and the program would stay down when the store is back.
-async fn start(
+pub(super) async fn start(
     config: &Config,
     environment: &Environment,
     health: &Health,

@@ -254,9 +254,11 @@ impl Config {
         check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
         self.check_queues()?;
         self.check_mail()?;
+        self.check_brand()?;
         self.check_audit()?;
         self.check_ledger()?;
         self.check_results()?;
+        self.check_portal()?;
         self.check_event_rules(&self.policy()?)?;
         self.event_rules()?;
         Ok(())
@@ -605,6 +607,16 @@ fn check_endpoint(endpoint: &str, key: String) -> Result<(), ConfigError> {
 /// The value is not the URL of a queue.
 pub(crate) fn queue_address(key: &str, url: &str) -> Result<QueueAddress, ConfigError> {
     QueueAddress::parse(url).map_err(|error| ConfigError::value(key, error))
+}
+
+/// Whether a URL is https, or names this machine.
+pub(super) fn is_private(server: &ServerUrl) -> bool {
+    let host = server.host();
+    let host = match host.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => host,
+    };
+    server.origin().starts_with("https://") || is_loopback(host.trim_matches(['[', ']']))
 }
 
 pub(crate) fn is_loopback(host: &str) -> bool {

@@ -91,6 +91,14 @@ impl Config {
             let key = format!("mail.dkim[{index}].key_file");
             all.push(secret(key, &mut dkim.key_file));
         }
+        for (index, issuer) in self.portal.oidc.iter_mut().enumerate() {
+            let key = |key: &str| format!("portal.oidc[{index}].{key}");
+            all.push(secret(
+                key("client_secret_file"),
+                &mut issuer.client_secret_file,
+            ));
+            all.push(plain(key("ca_file"), &mut issuer.ca_file));
+        }
         for (index, rule) in self.on_event.iter_mut().enumerate() {
             let key = format!("on_event[{index}].job");
             all.push(plain(key, &mut rule.job));
@@ -99,6 +107,7 @@ impl Config {
             plain("queue.ca_file", &mut self.queue.ca_file),
             plain("results.ca_file", &mut self.results.ca_file),
             plain("mail.outbox_dir", &mut self.mail.outbox_dir),
+            plain("brand.logo_file", &mut self.brand.logo_file),
             plain("ledger.resolve_cmd", &mut self.ledger.resolve_cmd),
             plain("audit.dir", &mut self.audit.dir),
             secret(
@@ -107,6 +116,8 @@ impl Config {
             ),
             plain("results.file", &mut self.results.file),
             plain("templates.dir", &mut self.templates.dir),
+            plain("portal.tls_cert_file", &mut self.portal.tls_cert_file),
+            secret("portal.tls_key_file", &mut self.portal.tls_key_file),
         ]);
         all.into_iter().flatten().collect()
     }
@@ -170,8 +181,20 @@ mod tests {
         [results]
         file = "marker-16/results.jsonl"
         ca_file = "marker-21/ca.pem"
+        [brand]
+        logo_file = "marker-30/logo.png"
         [templates]
         dir = "marker-17/templates"
+        [portal]
+        tls_cert_file = "marker-26/portal.pem"
+        tls_key_file = "marker-27"
+        [[portal.oidc]]
+        name = "staff"
+        issuer = "https://login.acme.example"
+        client_id = "handout"
+        client_secret_file = "marker-28"
+        domains = ["acme.example"]
+        ca_file = "marker-29/ca.pem"
         [[on_event]]
         bucket = "uploads"
         job = "marker-18/job.json"
@@ -206,7 +229,11 @@ mod tests {
     /// A new key that is missing in `paths` would be relative to the working directory.
     #[test]
     fn every_field_that_is_a_path_is_among_them() {
-        let source = [include_str!("../config.rs")];
+        let source = [
+            include_str!("../config.rs"),
+            include_str!("brand.rs"),
+            include_str!("portal.rs"),
+        ];
         let fields: Vec<&str> = source
             .iter()
             .flat_map(|text| text.lines())
@@ -232,18 +259,19 @@ mod tests {
     fn a_secret_with_a_bare_name_is_taken_from_the_credentials_of_systemd_first() {
         let credentials = tempfile::tempdir().unwrap();
         let directory = credentials.path().to_string_lossy().into_owned();
-        for number in 1..=25 {
+        for number in 1..=29 {
             std::fs::write(credentials.path().join(format!("marker-{number}")), "x").unwrap();
         }
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", &directory)]);
         let config = resolved(EVERY_PATH, &environment).unwrap();
         for line in marked(&config) {
             let is_secret = line.contains("key_file")
+                || line.contains("client_secret_file")
                 || line.contains("password_file")
                 || line.contains("token_file");
             assert_eq!(is_secret, line.contains(&directory), "{line}");
         }
-        assert_eq!(config.secret_files().len(), 10);
+        assert_eq!(config.secret_files().len(), 12);
         // If the credential does not exist, the file beside the configuration is used; a path with a folder is not a credential's
         // name.
         let text = "[mail.smtp]\npassword_file = \"other\"\n[audit]\ncheckpoint_key_file = \"./marker-1\"\n";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use globset::GlobMatcher;
 use presign::ServerUrl;
 
-use super::load::is_loopback;
+use super::load::is_private;
 use super::{AllowConfig, Config, OnEventConfig};
 use crate::config_error::ConfigError;
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
@@ -47,6 +47,7 @@ impl Config {
             triggers: self.event_rules()?,
             default_publish: self.default_publish()?,
             base_urls: self.base_urls()?,
+            portal: self.portal_rules()?,
         })
     }
 
@@ -63,7 +64,7 @@ impl Config {
             }
             let server = ServerUrl::parse(url).map_err(|error| wrong(error.to_string()))?;
             let origin = server.origin();
-            if !origin.starts_with("https://") && !is_loopback(server.host()) {
+            if !is_private(&server) {
                 return Err(wrong(format!(
                     "is {url:?}: mails and pages link https only, or http on this machine"
                 )));
@@ -106,7 +107,9 @@ impl Config {
             let job = rule.example(&keys[0]);
             let job = job.map_err(|error| wrong(error.to_string()))?;
             let targets = [
-                job.gallery.as_ref().map(|order| &order.publish),
+                job.gallery
+                    .as_ref()
+                    .and_then(|order| order.publish.as_ref()),
                 job.manifest.as_ref().map(|order| &order.publish),
             ];
             for target in targets.into_iter().flatten() {
@@ -198,6 +201,8 @@ impl Config {
             recipients: patterns("recipients", &allow.recipients)?,
             reply_to: patterns("reply_to", &allow.reply_to)?,
             publish: publish.collect::<Result<_, _>>()?,
+            via: allow.via.clone(),
+            sign_in: allow.sign_in,
             max_expires_in: allow.max_expires_in,
             max_links: allow.max_links,
         })

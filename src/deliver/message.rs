@@ -8,6 +8,7 @@ pub mod list;
 
 use std::sync::Arc;
 
+use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
@@ -20,8 +21,11 @@ use crate::config::MailingList;
 use crate::job::{Job, JobId, ListId, Recipient};
 use crate::keyring::{Keyring, Purpose};
 use crate::redact::Secrets;
-use crate::render::RenderedMail;
+use crate::render::{Logo, RenderedMail};
 use headers::Headers;
+
+/// The length of a line of Base64. RFC 2045, 6.8
+const BASE64_LINE: usize = 76;
 
 /// The sender of mails.
 #[derive(Debug, Clone)]
@@ -94,9 +98,15 @@ impl Sender {
         let boundary = format!("=_{}", self.mail_id(&job.id, recipient));
         let message_id = self.message_id(&job.id, recipient);
         let headers = self.headers(job, recipient, &mail.subject, &boundary, at);
-        let body = alternative(&boundary, mail.text, mail.html.clone());
+        let page = mail.page();
+        let html = part(ContentType::TEXT_HTML, mail.html);
+        let html = match &mail.logo {
+            Some(logo) => related(&boundary, &html, logo),
+            None => html,
+        };
+        let body = alternative(&boundary, mail.text, &html);
         let bytes = self.signed(&headers, &body, at).into_bytes();
-        self.letter_of(recipient, message_id, bytes, mail.subject, mail.html)
+        self.letter_of(recipient, message_id, bytes, mail.subject, page)
     }
 
     /// Builds a letter of plain text that belongs to no job: a notice. `parts` make its Message-ID unique.
@@ -214,10 +224,28 @@ fn date(at: Timestamp) -> String {
 }
 
 /// Two forms of one content, the preferred one last (RFC 2046, section 5.1.4).
-fn alternative(boundary: &str, text: String, html: String) -> String {
+fn alternative(boundary: &str, text: String, html: &str) -> String {
     let text = part(ContentType::TEXT_PLAIN, text);
-    let html = part(ContentType::TEXT_HTML, html);
     format!("--{boundary}\r\n{text}--{boundary}\r\n{html}--{boundary}--\r\n")
+}
+
+/// The HTML and the picture that it refers to (RFC 2387). The boundary is in no Base64 or quoted-printable text, which have no `=_`,
+/// and that of the parts around it is not the beginning of it: parsers compare beginnings of lines (RFC 2046, section 5.1.1).
+fn related(around: &str, html: &str, logo: &Logo) -> String {
+    let boundary = around.replacen("=_", "=_r", 1);
+    let kind = logo.media_type();
+    let (id, name) = (logo.content_id(), logo.file_name());
+    let mut picture = String::new();
+    let base64 = Base64::encode_string(logo.bytes());
+    for line in base64.as_bytes().chunks(BASE64_LINE) {
+        picture.extend(line.iter().map(|byte| char::from(*byte)));
+        picture.push_str("\r\n");
+    }
+    format!(
+        "Content-Type: multipart/related;\r\n type=\"text/html\";\r\n boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\n{html}\
+         --{boundary}\r\nContent-Type: {kind}; name=\"{name}\"\r\nContent-Transfer-Encoding: base64\r\nContent-ID: <{id}>\r\n\
+         Content-Disposition: inline; filename=\"{name}\"\r\n\r\n{picture}--{boundary}--\r\n"
+    )
 }
 
 /// Always quoted-printable: a signed URL is longer than the 998 octets that a line may have (RFC 5322 2.1.1).
@@ -254,6 +282,7 @@ mod tests {
             subject: "Täglicher Bericht".to_owned(),
             text: format!("Link:\n{url}\n"),
             html: format!("<a href=\"{url}\">x</a>"),
+            logo: None,
         };
         let job = job();
         let to = &job.email.as_ref().unwrap().to[0];
@@ -291,6 +320,62 @@ mod tests {
         Content-Type: multipart/alternative;
          boundary="=_558ba92b05a4c1b8bd11598974c27ae6"
         "#);
+    }
+
+    #[test]
+    fn a_logo_is_a_part_that_the_html_refers_to() {
+        let png = include_bytes!("../../tests/fixtures/pictures/plain.png");
+        let logo = Logo::read(png.to_vec()).unwrap();
+        let from = Recipient::parse("Reports <reports@sender.example>").unwrap();
+        let sender = Sender::new(from, Keyring::new([1; 32]));
+        let mail = RenderedMail {
+            subject: "x".to_owned(),
+            text: "x\n".to_owned(),
+            html: format!("<img src=\"cid:{}\">\n", logo.content_id()),
+            logo: Some(Arc::new(logo)),
+        };
+        let job = job();
+        let to = &job.email.as_ref().unwrap().to[0];
+        let letter = sender.letter(&job, to, mail, Timestamp::UNIX_EPOCH);
+        let text = String::from_utf8(letter.bytes).unwrap();
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        let lines: Vec<&str> = body
+            .lines()
+            .filter(|line| line.len() < 60 || !line.ends_with('='))
+            .collect();
+        let lines: Vec<&str> = lines
+            .into_iter()
+            .filter(|line| line.len() != BASE64_LINE)
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        --=_558ba92b05a4c1b8bd11598974c27ae6
+        Content-Type: text/plain; charset=utf-8
+        Content-Transfer-Encoding: quoted-printable
+
+        x
+
+        --=_558ba92b05a4c1b8bd11598974c27ae6
+        Content-Type: multipart/related;
+         type="text/html";
+         boundary="=_r558ba92b05a4c1b8bd11598974c27ae6"
+
+        --=_r558ba92b05a4c1b8bd11598974c27ae6
+        Content-Type: text/html; charset=utf-8
+        Content-Transfer-Encoding: quoted-printable
+
+        <img src=3D"cid:logo.c312e2977648d92a@brand">
+
+        --=_r558ba92b05a4c1b8bd11598974c27ae6
+        Content-Type: image/png; name="logo.png"
+        Content-Transfer-Encoding: base64
+        Content-ID: <logo.c312e2977648d92a@brand>
+        Content-Disposition: inline; filename="logo.png"
+
+        wM1ATzBq36h9o/aN2kc7+3jobN9wD89R+0btG7VvoOwDAEEbApWeAtaFAAAAAElFTkSuQmCC
+        --=_r558ba92b05a4c1b8bd11598974c27ae6--
+        --=_558ba92b05a4c1b8bd11598974c27ae6--
+        "#);
+        assert!(letter.summary.html.contains("src=\"data:image/png;base64,"));
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn page(entries: &[OutboxEntry]) -> String {
          <meta name=\"color-scheme\" content=\"light dark\"><title>Outbox</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          table{{border-collapse:collapse;width:100%}}td,th{{text-align:start;padding:.5rem .75rem;border-bottom:1px solid #8884}}</style>\
-         <h1>Outbox</h1><p>The last {count} mails, the latest first. Nothing here was sent: set <code>transport = \"smtp\"</code> to send.</p>\
+         <h1>Outbox</h1><p>The last {count} mails, the latest first. Nothing here was sent: set <code>mail.transport = \"smtp\"</code> to send.</p>\
          <table><thead><tr><th>To</th><th>Subject</th><th></th></tr></thead><tbody>\n{rows}</tbody></table></html>\n"
     )
 }

@@ -119,10 +119,10 @@ impl Publisher {
     pub async fn has(&self, file_name: &str, until: Timestamp) -> bool {
         match &self.place {
             PublishTarget::Dir { asked, allowed, .. } => {
-                let (publisher, file_name) = (self.clone(), file_name.to_owned());
+                let (publisher, name) = (self.clone(), file_name.to_owned());
                 let (asked, allowed) = (asked.clone(), allowed.clone());
-                let found = self.blocking(self.describe(&file_name).into(), move || {
-                    publisher.enter(&asked, &allowed)?.has_file(&file_name)
+                let found = self.on_disk(file_name, move || {
+                    publisher.enter(&asked, &allowed)?.has_file(&name)
                 });
                 found.await.unwrap_or(false)
             }
@@ -167,11 +167,11 @@ impl Publisher {
         let PublishTarget::Dir { asked, allowed, .. } = &self.place else {
             return Ok(());
         };
-        let (publisher, file_name) = (self.clone(), file_name.to_owned());
+        let (publisher, name) = (self.clone(), file_name.to_owned());
         let (asked, allowed) = (asked.clone(), allowed.clone());
-        self.blocking(self.describe(&file_name).into(), move || {
+        self.on_disk(file_name, move || {
             let folder = publisher.enter(&asked, &allowed)?;
-            folder.replace(&file_name, &bytes, FILE_MODE)
+            folder.replace(&name, &bytes, FILE_MODE)
         })
         .await
     }
@@ -217,8 +217,7 @@ impl Publisher {
         spool_dir: &Location,
     ) -> Result<ListDraft, DeliverError> {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
-        let place = self.describe(file_name);
-        let file = self.blocking(place.into(), move || match &publisher.place {
+        let file = self.on_disk(file_name, move || match &publisher.place {
             PublishTarget::Dir { asked, allowed, .. } => {
                 publisher.enter(asked, allowed)?.draft(FILE_MODE)
             }
@@ -227,7 +226,7 @@ impl Publisher {
         let file = file.await?;
         Ok(ListDraft {
             publisher: self.clone(),
-            file,
+            file: Some(file),
             file_name,
         })
     }
@@ -252,6 +251,21 @@ impl Publisher {
             .put(&bucket, &key, body, content)
             .await
             .map_err(DeliverError::Publish)
+    }
+
+    /// Works on the file system of the place, or on that of the spool directory, for at most ten seconds.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        file_name: &str,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DeliverError> {
+        let path = PathBuf::from(self.describe(file_name));
+        let place = match &self.place {
+            PublishTarget::Dir { allowed, .. } => allowed,
+            PublishTarget::Bucket(..) => &path,
+        };
+        let done = crate::mounted::work_in_time(place, work).await;
+        done.map_err(|source| DeliverError::File { path, source })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -287,44 +301,54 @@ fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub struct ListDraft {
     publisher: Publisher,
-    file: directory::Draft,
+    /// `None` after a step on it failed.
+    file: Option<directory::Draft>,
     file_name: &'static str,
 }
 
 impl ListDraft {
     /// Appends a chunk.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), DeliverError> {
-        let written = self.file.write_all(bytes);
-        written.map_err(|source| DeliverError::File {
+    pub async fn append(&mut self, bytes: Vec<u8>) -> Result<(), DeliverError> {
+        let mut file = self.take()?;
+        let written = self.publisher.on_disk(self.file_name, move || {
+            file.write_all(&bytes)?;
+            Ok(file)
+        });
+        self.file = Some(written.await?);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<directory::Draft, DeliverError> {
+        self.file.take().ok_or_else(|| DeliverError::File {
             path: self.publisher.describe(self.file_name).into(),
-            source,
+            source: io::Error::other("an earlier part of it was not written"),
         })
     }
 
     /// Publishes the complete file and returns its size, in bytes.
-    pub async fn finish(self, media_type: &'static str) -> Result<u64, DeliverError> {
+    pub async fn finish(mut self, media_type: &'static str) -> Result<u64, DeliverError> {
+        let file = self.take()?;
         let Self {
             publisher,
-            file,
             file_name,
+            ..
         } = self;
-        let length = file.file().metadata().map(|metadata| metadata.len());
-        let length = length.map_err(|source| DeliverError::File {
-            path: publisher.describe(file_name).into(),
-            source,
-        })?;
-        match &publisher.place {
-            PublishTarget::Dir { .. } => {
-                let path = publisher.describe(file_name).into();
-                publisher
-                    .blocking(path, move || file.keep(file_name))
-                    .await?;
-            }
-            PublishTarget::Bucket(..) => {
-                let body = Body::File(file.path());
-                let content = page_content(media_type, None);
-                publisher.put_object(file_name, body, content).await?;
-            }
+        let is_in_directory = matches!(publisher.place, PublishTarget::Dir { .. });
+        let finished = publisher.on_disk(file_name, move || {
+            let length = file.file().metadata()?.len();
+            Ok(match is_in_directory {
+                true => {
+                    file.keep(file_name)?;
+                    (length, None)
+                }
+                false => (length, Some(file)),
+            })
+        });
+        let (length, spooled) = finished.await?;
+        if let Some(file) = spooled {
+            let body = Body::File(file.path());
+            let content = page_content(media_type, None);
+            publisher.put_object(file_name, body, content).await?;
         }
         Ok(length)
     }
@@ -382,9 +406,12 @@ mod tests {
         let page = "<p>page".to_owned();
         publisher.put_page("index.html", page, "text/html").await?;
         let mut list = publisher.begin("urls.txt", &spool.into()).await?;
-        list.append(b"https://example.org/")?;
+        list.append(b"https://example.org/".to_vec()).await?;
         assert_eq!(
-            fs::metadata(list.file.path()).unwrap().mode() & 0o777,
+            fs::metadata(list.file.as_ref().unwrap().path())
+                .unwrap()
+                .mode()
+                & 0o777,
             0o600
         );
         list.finish("text/plain").await.map(drop)

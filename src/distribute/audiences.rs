@@ -104,6 +104,8 @@ async fn serve(
         plan,
         listing,
         job_records,
+        portal,
+        ..
     } = state;
     let readers = plan.readers(&audience);
     let (waiting, turns) = pending_recipients(plan, job_records, &readers, services).await?;
@@ -115,7 +117,10 @@ async fn serve(
     if waiting.is_empty() && !readers.is_empty() {
         return Ok(served);
     }
-    let signing = services.signing.link_signer(plan).await?;
+    let signing = match portal {
+        Some(portal) => portal.link_signer(&audience, services),
+        None => services.signing.link_signer(plan).await?,
+    };
     let publishing = services.publishing(run, plan);
     let mut publication = publishing.begin(listing, &audience).await?;
     let mut digest = Digest::new(plan);
@@ -139,13 +144,16 @@ async fn serve(
             if !waiting.is_empty() {
                 digest.push(&batch);
             }
-            publication.push(&batch, &pictures, &renditions)?;
+            publication.push(&batch, &pictures, &renditions).await?;
             publication.put_full().await?;
         }
         Ok::<_, JobError>(())
     };
     with(gather, show).await?;
-    let published = publication.finish().await?;
+    let mut published = publication.finish().await?;
+    if let Some(portal) = portal {
+        published.gallery_url = portal.page(run, plan, &audience, services).await?;
+    }
     failpoint::pass(Failpoint::Published);
     for (reader, n) in waiting {
         let to = To {

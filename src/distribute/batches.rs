@@ -73,7 +73,7 @@ pub(super) fn batches<'a>(
     services: &'a Services,
     room: &'a BatchSender,
 ) -> impl Stream<Item = Result<(BatchSlot<'a>, LinkBatch), JobError>> + Send + 'a {
-    let signed = stream::try_unfold(0, move |number| async move {
+    let signed = stream::try_unfold((0, 0), move |(number, first)| async move {
         let Ok(place) = room.reserve().await else {
             return Ok(None);
         };
@@ -82,14 +82,15 @@ pub(super) fn batches<'a>(
         };
         let PictureParts { loader, renditions } = parts;
         let pictures = loader.page(number, &page).await;
+        let next = first + u32::try_from(page.len()).unwrap_or(u32::MAX);
         let made = renditions.page(number, &page, &pictures).await;
-        let links = sign(run, &state.plan, page, audience, signing, services).await?;
+        let links = sign(run, &state.plan, (first, page), audience, signing, services).await?;
         let recorded = async move {
             let links = record(run, &state.plan, links, services).await?;
             let linked = renditions.linked(number, &made, audience).await?;
             Ok((place, (links, pictures, linked)))
         };
-        Ok::<_, JobError>(Some((recorded, number + 1)))
+        Ok::<_, JobError>(Some((recorded, (number + 1, next))))
     });
     signed.try_buffered(BATCHES_AT_ONCE)
 }
@@ -102,10 +103,11 @@ pub(super) async fn with<T>(beside: impl Future<Output = ()>, work: impl Future<
     }
 }
 
+/// Signs a page whose first entry is at this place of the listing.
 async fn sign(
     run: &JobRun,
     plan: &Plan,
-    page: Vec<listing::Entry>,
+    (first, page): (u32, Vec<listing::Entry>),
     audience: &Audience,
     signing: &LinkSigner,
     services: &Services,
@@ -117,7 +119,7 @@ async fn sign(
         // On the heap: the future would reserve the space in every job, and few jobs need it.
         Box::pin(sign_aside(plan, page, audience, signing)).await?
     } else {
-        links::sign(plan, page, audience, signing)?
+        links::sign(plan, page, first, audience, signing)?
     };
     failpoint::pass(Failpoint::Signed);
     Ok(links)
@@ -143,7 +145,7 @@ async fn record(
     Ok(audited)
 }
 
-/// Signs a long batch on a blocking thread: heartbeats and other jobs continue meanwhile.
+/// Signs a long batch for a distribution on a blocking thread: heartbeats and other jobs continue meanwhile.
 async fn sign_aside(
     plan: &Plan,
     page: Vec<listing::Entry>,
@@ -151,7 +153,8 @@ async fn sign_aside(
     signing: &LinkSigner,
 ) -> Result<Links, JobError> {
     let (plan, audience, signing) = (plan.clone(), audience.clone(), signing.clone());
-    let signed = tokio::task::spawn_blocking(move || links::sign(&plan, page, &audience, &signing));
+    let signed =
+        tokio::task::spawn_blocking(move || links::sign(&plan, page, 0, &audience, &signing));
     Ok(signed.await.map_err(|_| JobError::Panicked)??)
 }
 

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::planning::{list, settle};
+use super::portal::PortalLinks;
 use crate::assemble::Services;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
@@ -19,6 +20,10 @@ pub(super) struct JobState {
     pub(super) plan: Plan,
     pub(super) listing: Listing,
     pub(super) job_records: JobRecords,
+    /// The name of the listing in the job's plan.
+    pub(super) listing_name: String,
+    /// What makes the portal's links, if the portal answers them.
+    pub(super) portal: Option<PortalLinks>,
 }
 
 impl JobState {
@@ -56,6 +61,8 @@ pub(super) async fn start(
                 plan,
                 listing,
                 job_records: JobRecords::default(),
+                listing_name: objects.listing,
+                portal: None,
             })
         }
         Created::Theirs(first) => {
@@ -106,6 +113,8 @@ pub(super) async fn resume(
         plan,
         listing,
         job_records,
+        listing_name: kept.map(|kept| kept.listing).unwrap_or_default(),
+        portal: None,
     })
 }
 

@@ -10,6 +10,7 @@
 
 mod body;
 mod judge;
+mod web;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 use self::body::{AttemptReport, MovedBytes, Receiving, SendingBody};
 pub(super) use self::judge::Foreign;
 use self::judge::{AskedRequest, Judge, Says};
+pub(crate) use self::web::{PieceAnswer, PieceRequest, WebAnswer, WebClient};
 use super::answer::{Asker, retry_after};
 use super::egress::Egress;
 use super::health::{Edge, FailureKind, Step};

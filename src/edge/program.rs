@@ -1,4 +1,4 @@
-//! Runs a program of the operator that prints a secret: credentials, or a token.
+//! Runs a program of the operator that answers with what it prints: credentials, a token, or a word about a mail.
 //!
 //! Its output is limited. It is killed with its process group when the future is dropped, so that programs that hang do not
 //! accumulate.
@@ -34,14 +34,19 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// What a program with these arguments printed, if it ended with success.
+/// What a program with these arguments and additional variables printed, if it ended with success.
 ///
 /// # Errors
 /// What went wrong, as the continuation of a sentence about the program. It has the program's own words from its error output,
 /// without secrets, and nothing of what it printed.
-pub(crate) async fn output(program: &Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
+pub(crate) async fn output(
+    program: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<Vec<u8>, String> {
     let child = Command::new(program)
         .args(arguments)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

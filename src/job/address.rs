@@ -9,8 +9,8 @@
 //! | before the `@` | |
 //! |---|---|
 //! | letters, digits, `_` `-` `+` `=` `'` `&`, and `.` between them | always accepted, in the form of a dot-atom (RFC 5322) |
-//! | the same in quotation marks, with spaces, and with `.` at any place (RFC 5321, section 4.1.2): `"da.me.."` | always accepted |
-//! | `%` `!` `/` `#` `~`, and in quotation marks any printable character | accepted where the configuration names the address literally, see [`must_be_named`] |
+//! | the same in quotation marks, with `.` at any place (RFC 5321, section 4.1.2): `"da.me.."` | always accepted |
+//! | `%` `!` `/` `#` `~`, and in quotation marks any printable character, a space, or dots alone | accepted where the configuration names the address literally, see [`must_be_named`] |
 //! | everything else: `@` `:` `\` `\|` `` ` `` `$` `{` `*` … without quotation marks, and `-` `/` `~` as the first character | rejected |
 //!
 //! Quotation marks that change nothing are no part of an address: `"ann"@acme.example` is `ann@acme.example`.
@@ -67,6 +67,15 @@ pub fn parse(text: &str) -> Result<Address, AddressError> {
     }
 }
 
+/// The canonical address, which rules, ledger and audit log use.
+///
+/// ASCII capitals are lower case, and the domain is `xn--bcher-kva.example` for `bücher.example` too. Other letters
+/// stay as they are: whether `Ö` and `ö` are the same mailbox is decided by its server. Unicode's rules would turn U+212A
+/// into `k`, which may be a different mailbox from the one that a rule names.
+pub fn canonical(address: &Address) -> String {
+    AsRef::<str>::as_ref(address).to_ascii_lowercase()
+}
+
 /// The content of a quoted local part (RFC 5321, section 4.1.2, `Quoted-string`; with RFC 6531, section 3.3); `None` for
 /// another text.
 pub(crate) fn unquoted(local: &str) -> Option<String> {
@@ -85,14 +94,15 @@ pub(crate) fn unquoted(local: &str) -> Option<String> {
     Some(content)
 }
 
-/// Whether a mail server may read the local part as a route.
+/// Whether a mail server may read the local part as a route, as several words, or as a path.
 ///
 /// A wildcard never matches such an address: only an `[[allow]]` rule that spells it out does.
 pub fn must_be_named(address: &Address) -> bool {
-    let is_harmless = |c: char| is_plain(c) || matches!(c, '.' | ' ');
+    let is_harmless = |c: char| is_plain(c) || c == '.';
     let content = unquoted(address.user());
     let local = content.as_deref().unwrap_or_else(|| address.user());
-    !local.chars().all(is_harmless)
+    // Dots alone are a folder to a server that makes a path of them.
+    !local.chars().all(is_harmless) || local.chars().all(|c| c == '.')
 }
 
 /// Whether a character never means anything to a mail server.
@@ -317,7 +327,8 @@ mod tests {
             assert_eq!(address.user(), canonical, "{local}");
             let again = parse(address.as_ref());
             assert_eq!(again.as_ref(), Ok(&address), "{local}");
-            let is_harmless = !canonical.contains(['%', '@', '<', '\\']);
+            let is_harmless =
+                !canonical.contains(['%', '@', '<', '\\', ' ']) && canonical != "\"..\"";
             assert_eq!(must_be_named(&address), !is_harmless, "{local}");
         }
         for local in ["a..b", ".ann", "ann."] {
@@ -420,6 +431,8 @@ mod tests {
                 prop_assert!(content.is_some() || !address.user().contains(' '));
                 let local = content.as_deref().unwrap_or(address.user());
                 prop_assert!(must_be_named(&address) || !has_meaning(local));
+                prop_assert!(must_be_named(&address) || local.contains(|c| c != '.' && c != ' '));
+                prop_assert!(must_be_named(&address) || !local.contains(' '));
                 prop_assert!(content.is_some() || !has_meaning(local));
                 let again = parse(address.as_ref());
                 prop_assert_eq!(again.as_ref(), Ok(&address));

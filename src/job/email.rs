@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
+use super::message::{self, ReaderMessage};
 use super::wire::{self, Overflow, Visibility};
 use super::{ListId, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
 use super::{parse_field, parse_optional, place, recipient, vars};
@@ -32,6 +33,8 @@ pub struct EmailOrder {
     pub reply_to: Option<Recipient>,
     /// The subject, if it is not the template's.
     pub subject: Option<Phrase>,
+    /// The message to the recipients.
+    pub message: Option<ReaderMessage>,
     /// The template.
     pub template: Option<TemplateName>,
     /// The relay, if the job names one.
@@ -84,6 +87,7 @@ pub(super) fn order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
         list_id: parse_optional("email.list_id", email.list_id.as_deref())?,
         reply_to: email.reply_to.as_deref().map(reply_to).transpose()?,
         subject: email.subject.as_deref().map(subject).transpose()?,
+        message: message::parse("email.message", email.message)?,
         template: parse_optional("email.template", email.template.as_deref())?,
         relay: parse_optional("email.relay", email.relay.as_deref())?,
         overflow: email.overflow,

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use presign::disposition::file_extension;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::date_distance::DateDistance;
@@ -24,10 +25,12 @@ const MAX_NAMES_SHOWN: usize = 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PhraseError {
     /// Too long to be a name or a subject.
-    #[error("has {length} bytes: at most {MAX_PHRASE_BYTES} are allowed")]
+    #[error("has {length} bytes: at most {limit} are allowed")]
     TooLong {
         /// How many bytes it has.
         length: usize,
+        /// How many it may have.
+        limit: usize,
     },
     /// `{{` without `}}`.
     #[error("opens \"{{{{\" and does not close it")]
@@ -123,6 +126,74 @@ impl Phrase {
     }
 }
 
+impl Phrase {
+    /// Fills in every name but those of the object, which [`NamePattern::fill`] fills in later.
+    pub fn for_objects(
+        &self,
+        scope: &PhraseScope<'_>,
+        limit: usize,
+    ) -> Result<NamePattern, PhraseError> {
+        let mut parts: Vec<NamePart> = Vec::new();
+        for part in &self.parts {
+            let mut filled = Filled {
+                text: String::new(),
+                limit,
+            };
+            match part {
+                PhrasePart::Literal(literal) => filled.push(literal)?,
+                PhrasePart::Name(name) => match name.path.as_slice() {
+                    [object, field]
+                        if object == "object"
+                            && name.moved.is_none()
+                            && OBJECT_FIELDS.contains(&field.as_str()) =>
+                    {
+                        parts.push(NamePart::Object {
+                            object: field.clone(),
+                        });
+                        continue;
+                    }
+                    _ => scope.push(name, &mut filled)?,
+                },
+            }
+            match parts.last_mut() {
+                Some(NamePart::Text(text)) => text.push_str(&filled.text),
+                _ => parts.push(NamePart::Text(filled.text)),
+            }
+        }
+        Ok(NamePattern(parts))
+    }
+}
+
+/// A phrase for file names, of which only the object's names are left to fill in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamePattern(Vec<NamePart>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum NamePart {
+    Text(String),
+    Object { object: String },
+}
+
+impl NamePattern {
+    /// The name of an object; it has at most `limit` bytes.
+    pub fn fill(&self, key: &Key, limit: usize) -> Result<String, PhraseError> {
+        let mut filled = Filled {
+            text: String::new(),
+            limit,
+        };
+        for part in &self.0 {
+            match part {
+                NamePart::Text(text) => filled.push(text)?,
+                NamePart::Object { object } => {
+                    filled.push(object_field(key, object).unwrap_or_default())?;
+                }
+            }
+        }
+        Ok(filled.text)
+    }
+}
+
 /// The text of a phrase as it grows.
 struct Filled {
     text: String,
@@ -143,9 +214,17 @@ impl FromStr for Phrase {
     type Err = PhraseError;
 
     fn from_str(source: &str) -> Result<Self, PhraseError> {
-        if source.len() > MAX_PHRASE_BYTES {
+        Self::parse(source, MAX_PHRASE_BYTES)
+    }
+}
+
+impl Phrase {
+    /// Parses a phrase that has at most `limit` bytes before it is filled in.
+    pub fn parse(source: &str, limit: usize) -> Result<Self, PhraseError> {
+        if source.len() > limit {
             return Err(PhraseError::TooLong {
                 length: source.len(),
+                limit,
             });
         }
         let mut parts = Vec::new();

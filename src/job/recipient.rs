@@ -6,6 +6,7 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 use lettre::Address;
 use lettre::message::Mailbox;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::address::{self, AddressError};
@@ -45,7 +46,8 @@ pub(crate) fn time_zone(name: &str) -> Result<TimeZone, RecipientError> {
 }
 
 /// A language tag such as `en` or `pt-BR`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Locale(String);
 
 impl Locale {
@@ -69,6 +71,20 @@ impl Default for Locale {
 impl fmt::Display for Locale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Locale {
+    type Error = RecipientError;
+
+    fn try_from(tag: String) -> Result<Self, RecipientError> {
+        tag.parse()
+    }
+}
+
+impl From<Locale> for String {
+    fn from(locale: Locale) -> Self {
+        locale.0
     }
 }
 
@@ -168,13 +184,9 @@ impl Recipient {
         address::must_be_named(&self.address)
     }
 
-    /// The canonical address, which rules, ledger and audit log use.
-    ///
-    /// ASCII capitals are lower case, and the domain is `xn--bcher-kva.example` for `bücher.example` too. Other letters
-    /// stay as they are: whether `Ö` and `ö` are the same mailbox is decided by its server. Unicode's rules would turn U+212A
-    /// into `k`, which may be a different mailbox from the one that a rule names.
+    /// The canonical address, see [`address::canonical`].
     pub fn canonical_address(&self) -> String {
-        AsRef::<str>::as_ref(&self.address).to_ascii_lowercase()
+        address::canonical(&self.address)
     }
 
     /// The address with its name hidden: `a…@acme.example`, for logs.

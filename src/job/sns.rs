@@ -6,6 +6,7 @@
 use std::fmt;
 
 use presign::partition::{before_suffix, is_region};
+use presign::percent;
 use serde_json::Value;
 
 use crate::bounds::MAX_SHOWN_VALUE_BYTES;
@@ -21,8 +22,8 @@ pub struct SubscriptionNotice {
     begins: bool,
     /// The topic, printable.
     topic: String,
-    /// The URL that confirms the subscription. It has a token, so it is shown only beside the message. `None` if it does not lead
-    /// to SNS: anyone who may send to the queue can forge a notice.
+    /// The URL that confirms the subscription. It has a token, so it is shown only beside the message. `None` if it does
+    /// anything else: anyone who may send to the queue can forge a notice.
     pub(super) url: Option<String>,
 }
 
@@ -34,25 +35,40 @@ pub(super) fn notice(message: &Value) -> Option<SubscriptionNotice> {
         "UnsubscribeConfirmation" => false,
         _ => return None,
     };
+    let topic = text("TopicArn")?;
     Some(SubscriptionNotice {
         begins,
-        topic: printable(text("TopicArn")?, MAX_SHOWN_VALUE_BYTES).into_owned(),
+        topic: printable(topic, MAX_SHOWN_VALUE_BYTES).into_owned(),
         url: text("SubscribeURL")
-            .filter(|url| is_of_sns(url))
+            .filter(|url| is_of_sns(url, topic))
             .map(ToOwned::to_owned),
     })
 }
 
-/// Whether a URL leads to SNS, and can be shown.
-fn is_of_sns(url: &str) -> bool {
-    let host = url
+/// Whether a URL confirms a subscription to the topic at SNS, and can be shown.
+fn is_of_sns(url: &str, topic: &str) -> bool {
+    let parts = url
         .strip_prefix("https://")
-        .and_then(|rest| rest.split(['/', '?', '#']).next());
-    let is_sns = host
-        .and_then(before_suffix)
+        .and_then(|rest| rest.split_once("/?"));
+    let Some((host, query)) = parts else {
+        return false;
+    };
+    let is_sns = before_suffix(host)
         .and_then(|service| service.strip_prefix("sns."))
         .is_some_and(is_region);
-    is_sns && url.len() <= MAX_URL_BYTES && url.bytes().all(|byte| byte.is_ascii_graphic())
+    // Other actions of SNS need no token: an Unsubscribe ends a subscription.
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let confirms = pairs.all(|(name, value)| match name {
+        "Action" => value == "ConfirmSubscription",
+        "TopicArn" => percent::decode_lossy(value) == topic,
+        "Token" => true,
+        _ => false,
+    });
+    is_sns
+        && confirms
+        && query.contains("Action=")
+        && url.len() <= MAX_URL_BYTES
+        && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl fmt::Display for SubscriptionNotice {
@@ -70,7 +86,7 @@ impl fmt::Display for SubscriptionNotice {
         }
         f.write_str(match self.url {
             Some(_) => "open the SubscribeURL of the message once, in any browser",
-            None => "look at the SubscribeURL of the message before you open it: it does not lead to SNS",
+            None => "look at the SubscribeURL of the message before you open it: it does not confirm that at SNS",
         })
     }
 }
@@ -112,10 +128,15 @@ mod tests {
             "https://sns.s3.amazonaws.com/evil",
             "https://sns.bucket.s3.eu-west-1.amazonaws.com/?Token=1",
             "https://sns.eu-west-1.amazonaws.com/\u{1b}[2J",
+            "https://sns.eu-west-1.amazonaws.com/",
+            "https://sns.eu-west-1.amazonaws.com/?Token=1",
+            "https://sns.eu-west-1.amazonaws.com/?Action=Unsubscribe&SubscriptionArn=arn:aws:sns:eu-west-1:123456789012:uploads:1",
+            "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:eu-west-1:666666666666:x&Token=1",
+            "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Action=Unsubscribe&Token=1",
         ] {
             let (told, shown) = told("SubscriptionConfirmation", url);
             assert_eq!(shown, None, "{url}");
-            assert!(told.ends_with("it does not lead to SNS"), "{told}");
+            assert!(told.ends_with("it does not confirm that at SNS"), "{told}");
         }
         assert_eq!(
             notice(&json!({ "Type": "Notification", "TopicArn": "arn:x" })),

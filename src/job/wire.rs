@@ -6,6 +6,7 @@
 mod mistakes;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -13,8 +14,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_LANGUAGES};
 use crate::quantity::Span;
 
 pub use mistakes::from_value;
@@ -149,6 +151,10 @@ pub struct LinksFields {
     pub via: Option<Via>,
     /// Whether each recipient gets links of their own.
     pub per_recipient: Option<bool>,
+    /// For links of the portal: how a visitor signs in. A job can ask for more than its rule, not for less.
+    pub sign_in: Option<SignIn>,
+    /// For links of the portal: what a link answers first.
+    pub open: Option<OpenMode>,
 }
 
 /// What a browser does with a linked file.
@@ -181,6 +187,59 @@ pub enum Via {
     S3,
     /// A CloudFront distribution.
     Cloudfront,
+    /// The portal, which signs a link when it is opened.
+    Portal,
+}
+
+impl Via {
+    /// The word of jobs and rules.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Cloudfront => "cloudfront",
+            Self::Portal => "portal",
+        }
+    }
+}
+
+/// How a visitor of the portal signs in. A later value is stricter.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SignIn {
+    /// Not at all: the link suffices.
+    #[default]
+    None,
+    /// By a code or by OIDC.
+    Any,
+    /// By a code that is mailed to the recipient's address.
+    Code,
+    /// At an OIDC issuer.
+    Oidc,
+}
+
+impl SignIn {
+    /// The word of jobs and rules.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Any => "any",
+            Self::Code => "code",
+            Self::Oidc => "oidc",
+        }
+    }
+}
+
+/// What a link of the portal answers first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenMode {
+    /// A page with a button, which programs that follow the links of mails do not press.
+    #[default]
+    Page,
+    /// The file at once.
+    Direct,
 }
 
 /// The mails of a job.
@@ -203,6 +262,8 @@ pub struct Email {
     pub reply_to: Option<String>,
     /// The subject; names in braces are filled in. When left out, the template makes one of the title, the sender and the date.
     pub subject: Option<String>,
+    /// A message to the recipients, in paragraphs of plain text; names in braces are filled in.
+    pub message: Option<MessageFields>,
     /// The template's name; `gallery-invite` when left out beside a gallery that the mail can link, else `report`.
     pub template: Option<String>,
     /// The name of a relay in the configuration; the first that the job's rule allows when left out.
@@ -300,6 +361,56 @@ impl JsonSchema for RecipientFields {
     }
 }
 
+/// A message: one text, or a text for each of some languages.
+#[derive(Debug, Clone)]
+pub enum MessageFields {
+    /// The same text for all.
+    One(String),
+    /// By the tag of its language.
+    Languages(BTreeMap<String, String>),
+}
+
+impl<'de> Deserialize<'de> for MessageFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = MessageFields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an object with a text for each language such as {\"en\": \"…\", \"de\": \"…\"}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<MessageFields, E> {
+                Ok(MessageFields::One(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MessageFields, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(MessageFields::Languages)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for MessageFields {
+    fn schema_name() -> Cow<'static, str> {
+        "Message".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = json!({ "type": "string", "minLength": 1, "maxLength": MAX_MESSAGE_BYTES });
+        json_schema!({
+            "description": "Plain text; an empty line ends a paragraph. Or an object with a text for each language, such as {\"en\": \"…\", \"de\": \"…\"}: a reader gets that of their language, or else of `mail.locale`, or else the first by tag.",
+            "anyOf": [
+                text,
+                { "type": "object", "minProperties": 1, "maxProperties": MAX_MESSAGE_LANGUAGES, "additionalProperties": text },
+            ],
+        })
+    }
+}
+
 /// The page of all links.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -307,11 +418,13 @@ impl JsonSchema for RecipientFields {
 pub struct GalleryFields {
     /// The page's title; names in braces are filled in.
     pub title: Option<String>,
+    /// A message to the readers of the page, in paragraphs of plain text; names in braces are filled in, those of a recipient not.
+    pub message: Option<MessageFields>,
     /// The template's name.
     #[serde(default = "GalleryFields::default_template")]
     pub template: String,
-    /// Where the page goes.
-    pub publish: Publish,
+    /// Where the page goes; left out with links of the portal, which serves the page itself.
+    pub publish: Option<Publish>,
 }
 
 impl GalleryFields {
@@ -363,5 +476,30 @@ pub struct Publish {
 pub fn schema() -> Schema {
     let mut schema = schemars::schema_for!(JobFields);
     schema.insert("title".to_owned(), "Handout job, version 1".into());
+    // The portal serves the page of its links itself.
+    let via_portal = json!({
+        "required": ["links"],
+        "properties": { "links": {
+            "type": "object",
+            "required": ["via"],
+            "properties": { "via": { "const": "portal" } },
+        } },
+    });
+    let is_null = json!({ "type": "null" });
+    schema.insert("if".to_owned(), via_portal);
+    schema.insert(
+        "then".to_owned(),
+        json!({ "properties": { "gallery": { "properties": { "publish": is_null } } } }),
+    );
+    schema.insert(
+        "else".to_owned(),
+        json!({ "properties": {
+            "gallery": { "if": { "type": "object" }, "then": {
+                "required": ["publish"],
+                "properties": { "publish": { "type": "object" } },
+            } },
+            "links": { "properties": { "sign_in": is_null, "open": is_null } },
+        } }),
+    );
     schema
 }

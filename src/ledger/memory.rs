@@ -1,13 +1,15 @@
 //! A ledger in memory, for tests.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::lease::{LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::PictureCache;
+use super::portal::{PortalCreated, PortalRecords};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::job::JobId;
 
@@ -21,6 +23,42 @@ pub struct MemoryLedger {
     pages: Mutex<HashMap<PageName, Vec<u8>>>,
     leases: Mutex<HashMap<JobId, (LeaseTerms, Instant)>>,
     picture_cache: Mutex<HashMap<String, String>>,
+    portal: Arc<MemoryPortal>,
+}
+
+/// Records of the portal in memory, for tests.
+#[derive(Debug, Default)]
+pub struct MemoryPortal {
+    records: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+#[async_trait]
+impl PortalRecords for MemoryPortal {
+    async fn create(&self, name: &str, body: Vec<u8>) -> Result<PortalCreated, LedgerError> {
+        match lock(&self.records).entry(name.to_owned()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(body);
+                Ok(PortalCreated::Ours)
+            }
+            Entry::Occupied(existing) => Ok(PortalCreated::of(&body, existing.get().clone())),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        Ok(lock(&self.records).get(name).cloned())
+    }
+
+    async fn names(
+        &self,
+        below: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, LedgerError> {
+        let records = lock(&self.records);
+        let names = records.keys().filter_map(|name| name.strip_prefix(below));
+        let later = names.filter(|name| after.is_none_or(|after| *name > after));
+        Ok(later.take(limit).map(ToOwned::to_owned).collect())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,6 +143,11 @@ impl Ledger for MemoryLedger {
 
     fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
+    }
+
+    fn portal_records(&self) -> Arc<dyn PortalRecords> {
+        let records: Arc<MemoryPortal> = Arc::clone(&self.portal);
+        records
     }
 }
 

@@ -1,22 +1,17 @@
 //! A program of the operator that resolves doubts: it searches the relay's log, or asks the provider.
 //!
-//! The program gets the mail's Message-ID, which every relay logs, and never an address. It exits with 0 and prints one
+//! The program gets the mail's Message-ID, which every relay logs, and never an address. An id of a job that begins with `-` is in
+//! `HANDOUT_JOB` alone. It exits with 0 and prints one
 //! word: `sent`, `resend` or `hold`. Anything else is no answer, and then `on_doubt` applies.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::process::Command;
-
+use crate::edge::program;
 use crate::job::JobId;
 
 /// How long the program may run.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How much of its output is read, in bytes.
-const MAX_ANSWER: u64 = 64;
 
 /// The program.
 #[derive(Debug, Clone)]
@@ -62,7 +57,7 @@ impl Resolver {
         };
         match tokio::time::timeout(PATIENCE, self.run(question)).await {
             Err(_) => no_answer("it took too long"),
-            Ok(Err(error)) => no_answer(&error.to_string()),
+            Ok(Err(words)) => no_answer(&format!("it {words}")),
             Ok(Ok(words)) => match words.trim() {
                 "sent" => return Some(ResolverReply::Sent),
                 "resend" => return Some(ResolverReply::Resend),
@@ -73,25 +68,20 @@ impl Resolver {
         None
     }
 
-    async fn run(&self, question: &DoubtQuestion<'_>) -> std::io::Result<String> {
-        let mut child = Command::new(&self.program)
-            .args([question.job.as_str(), question.rid, question.message_id])
-            .env("HANDOUT_JOB", question.job.as_str())
-            .env("HANDOUT_RID", question.rid)
-            .env("HANDOUT_MESSAGE_ID", question.message_id)
-            .env("HANDOUT_INTENDED_AT", question.intended_at)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdout = child.stdout.take().expect("it is piped");
-        let mut words = Vec::new();
-        stdout.take(MAX_ANSWER).read_to_end(&mut words).await?;
-        let status = child.wait().await?;
-        if !status.success() {
-            return Err(std::io::Error::other(format!("it ended with {status}")));
-        }
-        Ok(String::from_utf8_lossy(&words).into_owned())
+    /// What the program printed. It is killed with all that it started when this is dropped.
+    async fn run(&self, question: &DoubtQuestion<'_>) -> Result<String, String> {
+        let job = question.job.as_str();
+        // The job's sender chose its id, which the program must not take for an option.
+        let shown = if job.starts_with('-') { "" } else { job };
+        let arguments = [shown, question.rid, question.message_id];
+        let variables = [
+            ("HANDOUT_JOB", job),
+            ("HANDOUT_RID", question.rid),
+            ("HANDOUT_MESSAGE_ID", question.message_id),
+            ("HANDOUT_INTENDED_AT", question.intended_at),
+        ];
+        let printed = program::output(&self.program, &arguments, &variables).await?;
+        Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 }
 
@@ -99,20 +89,30 @@ impl Resolver {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     async fn says(script: &str) -> Option<ResolverReply> {
+        says_of("daily", script).await
+    }
+
+    async fn says_of(job: &str, script: &str) -> Option<ResolverReply> {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("resolve");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let job = "daily".parse().unwrap();
+        let resolver = resolver(dir.path(), script);
+        let job = job.parse().unwrap();
         let question = DoubtQuestion {
             job: &job,
             rid: "k3v",
             message_id: "<m@sender.example>",
             intended_at: "",
         };
-        Resolver::new(program).ask(&question).await
+        resolver.ask(&question).await
+    }
+
+    fn resolver(dir: &Path, script: &str) -> Resolver {
+        let program = dir.join("resolve");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Resolver::new(program)
     }
 
     #[tokio::test]
@@ -139,5 +139,43 @@ mod tests {
         let same = "[ \"$1 $2 $3\" = \"$HANDOUT_JOB $HANDOUT_RID $HANDOUT_MESSAGE_ID\" ] && \
                     [ \"$3\" = '<m@sender.example>' ] && echo sent";
         assert_eq!(says(same).await, Some(ResolverReply::Sent));
+    }
+
+    #[tokio::test]
+    async fn an_id_that_looks_like_an_option_is_no_argument() {
+        let only_in_variable =
+            "[ \"$#:$1:$2\" = '3::k3v' ] && [ \"$HANDOUT_JOB\" = '--config=/tmp/x' ] && echo sent";
+        let reply = says_of("--config=/tmp/x", only_in_variable).await;
+        assert_eq!(reply, Some(ResolverReply::Sent));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_waited_for_any_more_ends_with_all_that_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let noted = dir.path().join("pids");
+        let script = format!("sleep 600 & echo $! $$ > {}; wait", noted.display());
+        let (job, resolver) = ("daily".parse().unwrap(), resolver(dir.path(), &script));
+        let question = DoubtQuestion {
+            job: &job,
+            rid: "k3v",
+            message_id: "<m@sender.example>",
+            intended_at: "",
+        };
+        let asking = resolver.ask(&question);
+        let waited = tokio::time::timeout(Duration::from_secs(1), asking).await;
+        assert!(waited.is_err());
+        let pids = std::fs::read_to_string(&noted).unwrap();
+        assert_eq!(pids.split_whitespace().count(), 2);
+        let lives = |pid: &str| {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        for _ in 0..250 {
+            if !pids.split_whitespace().any(lives) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("still running: {pids}");
     }
 }

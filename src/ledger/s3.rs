@@ -15,8 +15,10 @@
 //!
 //! Objects are never deleted, and the ledger needs no right to delete: a lifecycle rule on the prefix expires old jobs.
 
+mod portal;
+
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,9 +37,12 @@ use tokio::time::Instant;
 
 use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
+use super::portal::PortalRecords;
 use super::{Created, Kind, Ledger, LedgerError, Record};
+pub use portal::{S3PortalRecords, prefix_beside};
+
 use crate::clock::Clock;
-use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::ListingCourse;
@@ -352,11 +357,13 @@ impl S3Ledger {
         let now = (self.clock)() + server.skew().unwrap_or_default();
         let age = now.as_second().saturating_sub(written);
         let tag = answer.e_tag.unwrap_or_default();
-        let bytes = answer.body.collect().await.map_err(|error| {
+        let bytes = answer.body.collect().await.map(|body| body.into_bytes());
+        let bytes = bytes.map_err(|error| {
             EdgeError::new(self.action("read", key), ErrorKind::Unreachable, error)
         })?;
+        let bytes = bytes.to_vec();
         Ok(Some(Found {
-            bytes: bytes.to_vec(),
+            bytes,
             tag,
             age: Duration::from_secs(u64::try_from(age).unwrap_or_default()),
         }))
@@ -378,11 +385,12 @@ impl S3Ledger {
         }
     }
 
-    /// The keys below a prefix, at most `limit`; not those in a folder below it if `flat`.
+    /// The keys below a prefix, at most `limit`, those after the key `after`; not those in a folder below it if `flat`.
     async fn list(
         &self,
         prefix: &str,
         flat: bool,
+        after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, LedgerError> {
         let mut keys = Vec::new();
@@ -395,6 +403,7 @@ impl S3Ledger {
                     .prefix(prefix)
                     .set_delimiter(flat.then(|| "/".to_owned()))
                     .set_max_keys(i32::try_from(limit).ok().filter(|limit| *limit < 1000))
+                    .set_start_after(after.filter(|_| token.is_none()).map(ToOwned::to_owned))
                     .set_continuation_token(token.clone())
                     .send()
                     .await;
@@ -501,6 +510,7 @@ impl Ledger for S3Ledger {
         // A response may have been lost, so the existing record may be ours; its nonce shows whose it is.
         let Some(found) = self.get(&key).await? else {
             put?;
+            self.write_edge.failed(FailureKind::Refused, CONTRADICTION);
             let action = self.action("write", &key);
             return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
         };
@@ -515,7 +525,9 @@ impl Ledger for S3Ledger {
     }
 
     async fn records(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
-        let keys = self.list(&self.below_job(job), false, usize::MAX).await?;
+        let keys = self
+            .list(&self.below_job(job), false, None, usize::MAX)
+            .await?;
         self.read(keys).await
     }
 
@@ -524,13 +536,13 @@ impl Ledger for S3Ledger {
             "" => self.below_job(job),
             rid => format!("{}r/{}/", self.below_job(job), spell(rid)),
         };
-        let keys = self.list(&below, true, usize::MAX).await?;
+        let keys = self.list(&below, true, None, usize::MAX).await?;
         self.read(keys).await
     }
 
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let latest = format!("{}latest/", self.prefix);
-        let keys = self.list(&latest, false, limit).await?;
+        let keys = self.list(&latest, false, None, limit).await?;
         let job = |key: &String| {
             let (_, job) = key.strip_prefix(&latest)?.split_once('-')?;
             read_spelled(job)?.parse().ok()
@@ -570,6 +582,10 @@ impl Ledger for S3Ledger {
 
     fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
+    }
+
+    fn portal_records(&self) -> Arc<dyn PortalRecords> {
+        Arc::new(S3PortalRecords::beside(self))
     }
 }
 
@@ -650,6 +666,12 @@ impl Leases for S3Ledger {
 }
 
 fn read_json<T: DeserializeOwned>(key: &str, found: &Found) -> Result<T, LedgerError> {
+    // No record is empty, so the store has lost its bytes on the way; the job can be done when it gives them.
+    if found.bytes.is_empty() {
+        let action = format!("read the ledger's {key}");
+        let reason = "the answer has no bytes, and no record is empty";
+        return Err(EdgeError::new(action, ErrorKind::Failed, reason).into());
+    }
     serde_json::from_slice(&found.bytes).map_err(|_| LedgerError::Unreadable {
         key: key.to_owned(),
     })

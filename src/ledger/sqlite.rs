@@ -3,11 +3,14 @@
 //! It has no leases: the lock on the state directory lets one process at a time open it, so the writer of an intent
 //! that is not this process is dead.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::picture_cache::PictureCache;
+use super::portal::{PortalCreated, PortalRecords};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
@@ -217,7 +220,91 @@ impl Ledger for SqliteLedger {
     fn picture_cache(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
+
+    fn portal_records(&self) -> Arc<dyn PortalRecords> {
+        Arc::new(self.clone())
+    }
 }
+
+#[async_trait]
+impl PortalRecords for SqliteLedger {
+    async fn create(&self, name: &str, body: Vec<u8>) -> Result<PortalCreated, LedgerError> {
+        let (name, at) = (name.to_owned(), (self.clock)().as_millisecond());
+        self.database
+            .call(move |connection| {
+                let inserted = connection.execute(
+                    "INSERT INTO portal (name, body, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                    params![name, body, at],
+                )?;
+                if inserted == 1 {
+                    return Ok(PortalCreated::Ours);
+                }
+                let existing: Vec<u8> =
+                    connection.query_row(BODY_OF, params![name], |row| row.get(0))?;
+                Ok(PortalCreated::of(&body, existing))
+            })
+            .await
+            .map_err(not_written)
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        let name = name.to_owned();
+        self.database
+            .call(move |connection| {
+                connection
+                    .prepare_cached(BODY_OF)?
+                    .query_row(params![name], |row| row.get(0))
+                    .optional()
+            })
+            .await
+            .map_err(not_read)
+    }
+
+    async fn names(
+        &self,
+        below: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, LedgerError> {
+        let below = below.to_owned();
+        let after = format!("{below}{}", after.unwrap_or_default());
+        self.database
+            .call(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT substr(name, ?1) FROM portal WHERE name > ?2 AND name < ?3 ORDER BY name LIMIT ?4",
+                )?;
+                let end = end_of(&below);
+                let from = i64::try_from(below.len() + 1).unwrap_or(i64::MAX);
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                statement
+                    .query_map(params![from, after, end, limit], |row| row.get(0))?
+                    .collect()
+            })
+            .await
+            .map_err(not_read)
+    }
+
+    async fn forget(&self, below: &str, before: Timestamp) -> Result<(), LedgerError> {
+        let (below, before) = (below.to_owned(), before.as_millisecond());
+        self.database
+            .call(move |connection| {
+                connection.execute(
+                    "DELETE FROM portal WHERE name > ?1 AND name < ?2 AND at < ?3",
+                    params![below, end_of(&below), before],
+                )
+            })
+            .await
+            .map_err(not_written)?;
+        Ok(())
+    }
+}
+
+/// Names are ASCII, so none that begins with `below` sorts behind this.
+fn end_of(below: &str) -> String {
+    format!("{below}\u{7f}")
+}
+
+const BODY_OF: &str = "SELECT body FROM portal WHERE name = ?1";
 
 #[async_trait]
 impl PictureCache for SqliteLedger {
@@ -317,6 +404,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::keyring::Keyring;
+    use crate::ledger::portal::PortalLedger;
 
     const DAY: i64 = 24 * 60 * 60;
 
@@ -358,6 +447,30 @@ mod tests {
         assert_eq!(rows(&first).await, 2);
         at(day_31).keep(&[thing("c")]).await.unwrap();
         assert_eq!(rows(&first).await, 2, "the first is gone");
+    }
+
+    #[tokio::test]
+    async fn codes_and_keys_of_days_are_forgotten_and_revocations_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = ledger(&folder);
+        let names = ["code/aa/1/0", "day/1970-01-01", "gone/000000000000"];
+        for name in names {
+            PortalRecords::create(&first, name, vec![0; 32])
+                .await
+                .unwrap();
+        }
+        let kept = PortalLedger::new(first.portal_records(), &Keyring::new([7; 32]));
+        let left = async || {
+            let mut left = Vec::new();
+            for name in names {
+                left.push(PortalRecords::read(&first, name).await.unwrap().is_some());
+            }
+            left
+        };
+        kept.forget_old(day_29(), first_day()).await.unwrap();
+        assert_eq!(left().await, [false, true, true]);
+        kept.forget_old(day_31(), day_29()).await.unwrap();
+        assert_eq!(left().await, [false, false, true]);
     }
 
     #[tokio::test]

@@ -83,14 +83,16 @@ pub fn sign(
             &mut content_disposition,
         );
         let id = options.link_id(&canonical, bucket, &key);
-        let url = hand.sign(&PresignRequest {
+        let custom = Some((LINK_ID, id.as_str())).filter(|(_, id)| !id.is_empty());
+        let request = PresignRequest {
             key: key.as_str(),
             content_disposition: Some(content_disposition.as_str()).filter(|_| shown.is_named),
             content_encoding: shown.content_encoding,
             content_type: shown.content_type.as_deref(),
             version_id: options.version_id.as_deref(),
-            custom: Some((LINK_ID, id.as_str())).filter(|(_, id)| !id.is_empty()),
-        })?;
+            custom: custom.as_slice(),
+        };
+        let url = hand.sign(&request, 0)?;
         links.push(Link {
             id,
             bucket: bucket.clone(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::job::Bucket;
 use crate::plan::{OriginScope, ResponseOverrides};
 use presign::PresignRequest;
 use presign::PresignedUrl;
@@ -32,6 +33,13 @@ pub struct Distribution {
 }
 
 impl Distribution {
+    /// Whether the links of the portal to objects whose keys begin with `start` open through it. Without overrides, files would
+    /// lose the names and types of the job.
+    pub fn serves_portal(&self, bucket: &Bucket, start: &str) -> bool {
+        self.origin_scope.overrides == ResponseOverrides::Forwarded
+            && self.origin_scope.covers(bucket, start)
+    }
+
     /// Signs links under a policy. `whole_prefix` is given if the job hands out everything below it.
     pub fn signing(
         self: &Arc<Self>,
@@ -99,6 +107,11 @@ impl DistributionSigning {
         })
     }
 
+    /// Where the links point: `https://` and the distribution's domain.
+    pub fn origin(&self) -> &str {
+        self.distribution.distribution.origin()
+    }
+
     /// Whether each link costs arithmetic with the private key: 0.1 ms for P-256, 3 ms for RSA.
     pub const fn is_slow(&self) -> bool {
         self.shared.is_none()
@@ -137,7 +150,7 @@ mod tests {
             content_encoding: Some("identity"),
             content_type: Some("text/plain"),
             version_id: None,
-            custom: Some((crate::links::LINK_ID, "1")),
+            custom: &[(crate::links::LINK_ID, "1")],
         }
     }
 

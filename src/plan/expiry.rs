@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use presign::cloudfront::LAST_SECOND;
 use serde::{Deserialize, Serialize};
 
-use crate::job::MAX_S3_EXPIRES_IN;
+use crate::job::{MAX_PORTAL_EXPIRES_IN, MAX_S3_EXPIRES_IN};
 use crate::quantity::Span;
 
 /// How far a signature is dated back, so that a server whose clock is a little behind ours accepts it at once.
@@ -53,6 +53,8 @@ pub enum Bound {
     S3,
     /// The last instant that CloudFront supports.
     Cloudfront,
+    /// The longest lifetime of the portal's links.
+    Portal,
     /// The lifecycle of the bucket deletes the first of the files.
     Lifecycle,
 }
@@ -87,6 +89,8 @@ pub enum Issuer {
     S3(CredentialsEnd),
     /// CloudFront: up to the last instant that it supports. Its key is valid until an operator removes it.
     CloudFront,
+    /// The portal: as long as the rule permits, since each open is signed with the credentials of its time.
+    Portal,
 }
 
 impl Issuer {
@@ -99,6 +103,7 @@ impl Issuer {
                 let left = Span::seconds(u64::try_from(left).unwrap_or_default());
                 (left, Bound::Cloudfront, Limit::CloudFront)
             }
+            Self::Portal => (MAX_PORTAL_EXPIRES_IN, Bound::Portal, Limit::Portal),
         }
     }
 
@@ -107,14 +112,14 @@ impl Issuer {
         match self {
             Self::S3(_) => (BACK_DATED, MAX_S3_EXPIRES_IN.as_secs()),
             // Its links have no start time.
-            Self::CloudFront => (Span::seconds(0), u64::MAX),
+            Self::CloudFront | Self::Portal => (Span::seconds(0), u64::MAX),
         }
     }
 
     const fn credentials_end(self) -> CredentialsEnd {
         match self {
             Self::S3(end) => end,
-            Self::CloudFront => CredentialsEnd::Never,
+            Self::CloudFront | Self::Portal => CredentialsEnd::Never,
         }
     }
 }
@@ -167,6 +172,21 @@ impl Lifetime {
             ..self
         }
         .here(skew)
+    }
+
+    /// The same lifetime with the end that was recorded when the links were first made.
+    #[must_use]
+    pub fn ending_at(self, end: Timestamp, now: Timestamp) -> Self {
+        if end == self.expires_at {
+            return self;
+        }
+        let signed_for = end.duration_since(self.signed_at).as_secs();
+        Self {
+            signed_for_secs: u64::try_from(signed_for).unwrap_or_default(),
+            expires_at: end,
+            fresh_until: fresh_until(now, end),
+            ..self
+        }
     }
 
     /// The same lifetime by a clock that is `skew` behind the clock by which it was computed.
@@ -222,6 +242,9 @@ pub enum Limit {
     /// CloudFront itself.
     #[error("CloudFront counts to 2038-01-19T03:14:07Z and no further")]
     CloudFront,
+    /// The portal itself.
+    #[error("the portal allows {MAX_PORTAL_EXPIRES_IN} at most")]
+    Portal,
     /// The credentials, which end too early.
     #[error("the signing credentials end at {0}")]
     CredentialsEnd(Timestamp),
@@ -260,9 +283,9 @@ impl Limit {
                 "ask for less, raise the rule's max_expires_in, or set expiry_guard = \"clamp\" to print the real end"
             }
             Self::S3 => {
-                "ask for less, set expiry_guard = \"clamp\" to print the real end, or hand out by CloudFront (links.via), which has no such limit"
+                "ask for less, set expiry_guard = \"clamp\" to print the real end, or hand out by the portal or CloudFront (links.via), which have no such limit"
             }
-            Self::CloudFront => {
+            Self::CloudFront | Self::Portal => {
                 "ask for less, or set expiry_guard = \"clamp\" to print the real end"
             }
             Self::CredentialsEnd(_) => {

@@ -4,6 +4,7 @@
 //! whole job: rules for two customers never combine to a mail with the files of one customer to the other.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use globset::GlobMatcher;
 use jiff::tz::TimeZone;
@@ -13,8 +14,8 @@ use super::{ExpiryGuard, Objects, PublishTarget};
 use crate::job::envelope::EventRule;
 use crate::job::glob;
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Job, OnDoubt, Prefix,
-    Recipient, RelayName,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Job, OnDoubt, OpenMode,
+    Prefix, Recipient, RelayName, SignIn, Via,
 };
 use crate::quantity::Span;
 use crate::text::charset::TextCharset;
@@ -83,6 +84,25 @@ pub struct Policy {
     pub default_publish: Option<PublishTarget>,
     /// The directories that a web server serves, and the URL of each, with a slash at its end.
     pub base_urls: Vec<(PathBuf, String)>,
+    /// What jobs may ask of the portal, if there is one.
+    pub portal: Option<PortalRules>,
+}
+
+/// What jobs may ask of the portal, and the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortalRules {
+    /// The URL of the portal, without a slash at its end.
+    pub url: Arc<str>,
+    /// How visitors sign in at least.
+    pub sign_in: SignIn,
+    /// What a link answers first, where a job does not say it.
+    pub open: OpenMode,
+    /// The address that pages name for questions.
+    pub contact: Option<String>,
+    /// Whether visitors can sign in at an OIDC issuer.
+    pub has_oidc: bool,
+    /// Whether a visitor who signed in sees the files of all jobs.
+    pub my_files: bool,
 }
 
 /// An `[[allow]]` rule; its conditions apply together.
@@ -102,6 +122,10 @@ pub struct AllowRule {
     pub relays: Vec<RelayName>,
     /// Where pages and lists may be published.
     pub publish: Vec<PublishRule>,
+    /// Which services may answer the links.
+    pub via: Vec<Via>,
+    /// How visitors of the portal sign in at least.
+    pub sign_in: SignIn,
     /// The longest lifetime of a link.
     pub max_expires_in: Span,
     /// The most links of one job.
@@ -177,6 +201,53 @@ pub enum Refusal {
         /// The relays that are allowed.
         known: String,
     },
+    /// The rules for the place do not allow links that this service answers.
+    #[error(
+        "the [[allow]] rules for {place} do not let {via} answer its links (links.via); allowed: {known}"
+    )]
+    Via {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The service.
+        via: &'static str,
+        /// The services that are allowed.
+        known: String,
+    },
+    /// The rule asks for a sign-in, and the job for links that open without.
+    #[error(
+        "the [[allow]] rule for {place} asks for a sign-in ({least:?}), which only the portal asks for, and links by {via} open for everyone who has them: give the job \"links\": {{\"via\": \"portal\"}}"
+    )]
+    ViaWithoutSignIn {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The service.
+        via: &'static str,
+        /// What the rule asks for.
+        least: &'static str,
+    },
+    /// The job asks for links of the portal, and the configuration has no portal.
+    #[error(
+        "the job's field links.via asks for the portal, and there is none: set portal.public_url in the configuration"
+    )]
+    NoPortal,
+    /// The job asks for a weaker sign-in than the rule or the portal.
+    #[error(
+        "the job's links.sign_in is {asked:?}, and its [[allow]] rule or portal.sign_in asks for {least:?}: a job may ask for more, not for less"
+    )]
+    SignIn {
+        /// What the job asks for.
+        asked: &'static str,
+        /// What is asked at least.
+        least: &'static str,
+    },
+    /// The job asks for a sign-in at an OIDC issuer, and the configuration has none.
+    #[error("the job's links.sign_in is \"oidc\", and the configuration has no [[portal.oidc]]")]
+    NoOidc,
+    /// No visitor could sign in to the links.
+    #[error(
+        "links of this job ask for a sign-in, and the job has no recipients who could sign in: name them in email.to"
+    )]
+    SignInOfNobody,
     /// The job asks to resend in-doubt mails where the configuration holds them.
     #[error(
         "the job's on_doubt is \"resend\", and the configuration's ledger.on_doubt \"hold\": a job may set only the stricter value"
@@ -368,6 +439,30 @@ impl Policy {
         })
     }
 
+    /// The portal of an allowed job, and how its visitors sign in.
+    pub(super) fn portal(
+        &self,
+        job: &Job,
+        rule: &AllowRule,
+    ) -> Result<(&PortalRules, SignIn), Refusal> {
+        let portal = self.portal.as_ref().ok_or(Refusal::NoPortal)?;
+        let least = portal.sign_in.max(rule.sign_in);
+        let sign_in = job.links.sign_in.unwrap_or(least);
+        if sign_in < least {
+            return Err(Refusal::SignIn {
+                asked: sign_in.word(),
+                least: least.word(),
+            });
+        }
+        if sign_in == SignIn::Oidc && !portal.has_oidc {
+            return Err(Refusal::NoOidc);
+        }
+        if sign_in != SignIn::None && job.email.is_none() {
+            return Err(Refusal::SignInOfNobody);
+        }
+        Ok((portal, sign_in))
+    }
+
     /// The requested lifetime of links: the job's, or the default within the rule's limit.
     pub(super) fn expires_in(&self, job: &Job, rule: &AllowRule) -> Span {
         job.links
@@ -420,6 +515,21 @@ impl AllowRule {
             return Some(Refusal::ReplyTo {
                 place: place.to_owned(),
                 masked: reply_to.masked(),
+            });
+        }
+        if self.sign_in != SignIn::None && job.links.via != Via::Portal {
+            return Some(Refusal::ViaWithoutSignIn {
+                place: place.to_owned(),
+                via: job.links.via.word(),
+                least: self.sign_in.word(),
+            });
+        }
+        if !self.via.contains(&job.links.via) {
+            let known: Vec<&str> = self.via.iter().map(|via| via.word()).collect();
+            return Some(Refusal::Via {
+                place: place.to_owned(),
+                via: job.links.via.word(),
+                known: known.join(", "),
             });
         }
         let asked = job.email.as_ref().map(|email| email.relay.as_ref());

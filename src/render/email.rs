@@ -15,6 +15,7 @@ use presign::PresignedUrl;
 pub use digest::{Digest, MAX_ROWS};
 pub(super) use view::sample;
 
+use super::paragraphs::MessageView;
 use super::templates::{self, Templates};
 use super::{MailSettings, RenderError, RenderedMail};
 use crate::bounds::MAX_SUBJECT_BYTES;
@@ -81,6 +82,7 @@ pub fn build(
     let mail_rows = MailRows::new(letter, &folders, letter.most_rows());
     let mut view = View::new(letter, language, given.as_deref(), &mail_rows);
     view.show(&mail_rows, mail_rows.most());
+    view.message = letter.message()?;
     view.subject = match &given {
         Some(given) => given.clone(),
         None => one_line(&templates.render(&files.subject, &view)?),
@@ -101,6 +103,7 @@ pub fn build(
     let text = tidy(&templates.render_in(&files.text, &context)?);
     // A template of the operator may leave rows out.
     let shown = linked(&html, view.urls());
+    let logo = letter.settings.brand.mail_logo();
     let places = [letter.gallery_url, letter.manifest_url];
     let places = places.into_iter().flatten().map(PresignedUrl::expose);
     Ok(RenderedDigest {
@@ -111,6 +114,7 @@ pub fn build(
         mail: RenderedMail {
             subject: view.subject,
             text,
+            logo: logo.filter(|logo| logo.is_in(&html)).cloned(),
             html,
         },
     })
@@ -197,8 +201,24 @@ impl<'a> MailRequest<'a> {
         let filled = given
             .map(|subject| subject.fill(&scope, MAX_SUBJECT_BYTES))
             .transpose();
-        let filled = filled.map_err(|source| RenderError::Subject { source })?;
+        let filled = filled.map_err(|source| RenderError::Phrase {
+            field: "email.subject",
+            source,
+        })?;
         Ok(filled.as_deref().map(one_line))
+    }
+
+    /// The job's message, in the language of the recipient.
+    fn message(&self) -> Result<Option<MessageView>, RenderError> {
+        let message = self.plan.email().and_then(|email| email.message.as_ref());
+        let scope = PhraseScope {
+            recipient: Some(self.recipient),
+            ..self.plan.scope()
+        };
+        let languages = (self.locale(), &self.settings.locale);
+        let view =
+            message.map(|message| MessageView::new("email.message", message, languages, &scope));
+        view.transpose()
     }
 }
 

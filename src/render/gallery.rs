@@ -5,6 +5,7 @@
 
 mod ask;
 mod cards;
+mod landing;
 mod page;
 mod policy;
 mod views;
@@ -17,16 +18,19 @@ use presign::PresignedUrl;
 
 use self::ask::RenewalMail;
 use self::cards::{CardWords, Cards};
+use self::landing::Landing;
 use self::page::GalleryPage;
 use self::policy::policy;
-use self::views::{GallerySummary, IndexView, PageFrame, PageHead, PageView};
+use self::views::{IndexView, PageFrame, PageHead, PageView};
 pub(super) use self::views::{index_sample, page_sample};
+use super::brand::PageStyle;
+use super::paragraphs::MessageView;
 use super::strings::Language;
 use super::templates::{Templates, gallery_file};
 use super::view::{self, InstantView, LanguageView};
 use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
-use crate::job::ContentDisposition;
+use crate::job::{ContentDisposition, Locale};
 
 use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
@@ -61,6 +65,8 @@ pub struct Gallery<'a> {
     language: &'a Language,
     words: CardWords,
     frame: PageFrame<'a>,
+    /// The style sheet with the colours of the brand.
+    palette: Option<PageStyle>,
     names: Vec<String>,
     nav: PageLinks,
     announced: u64,
@@ -72,7 +78,7 @@ pub struct Gallery<'a> {
     page: GalleryPage,
     /// The length of the previous page in bytes, an estimate for the next.
     room: usize,
-    summaries: Vec<GallerySummary>,
+    landing: Landing,
     size_bytes: u64,
 }
 
@@ -84,7 +90,7 @@ impl fmt::Debug for Gallery<'_> {
             "Gallery({} of {} links, {} pages done)",
             self.found,
             self.announced,
-            self.summaries.len()
+            self.landing.pages().len()
         )
     }
 }
@@ -130,12 +136,7 @@ impl<'a> Gallery<'a> {
                 links: urls.len(),
             });
         }
-        let locale = audience
-            .recipient()
-            .and_then(|person| person.locale.as_ref());
-        let language = templates
-            .strings()
-            .for_locale(locale.unwrap_or(&settings.locale));
+        let language = templates.strings().for_locale(locale(audience, settings));
         Ok(Self {
             templates,
             template: plan
@@ -146,7 +147,8 @@ impl<'a> Gallery<'a> {
             time_zone: time_zone(audience, plan),
             language,
             words: CardWords::new(language)?,
-            frame: frame(plan, audience, total_links, settings, language),
+            frame: frame(plan, audience, total_links, settings, language)?,
+            palette: settings.brand.palette().style(),
             names,
             nav,
             announced: total_links,
@@ -155,7 +157,7 @@ impl<'a> Gallery<'a> {
             done: 0,
             page: GalleryPage::default(),
             room: 0,
-            summaries: Vec::new(),
+            landing: Landing::default(),
             size_bytes: 0,
         })
     }
@@ -211,7 +213,7 @@ impl<'a> Gallery<'a> {
     fn turn(&mut self) -> Result<RenderedPage, RenderError> {
         let mut page = std::mem::take(&mut self.page);
         page.lay_out();
-        let number = self.summaries.len() + 1;
+        let number = self.landing.pages().len() + 1;
         let pages = self.names.len().max(2) - 1;
         // With an index, page n is at n in the list of files; without, the only page is at 0.
         let at = if pages == 1 { 0 } else { number };
@@ -250,9 +252,11 @@ impl<'a> Gallery<'a> {
             .templates
             .render_around(&file, &view, self.room, |html| cards.write(&page, html))?;
         self.size_bytes = self.size_bytes.saturating_add(page.size_bytes);
+        if pages > 1 {
+            let href = self.nav.href(&self.names, at).unwrap_or_default();
+            self.landing.add(&page, number, href, self.done + 1);
+        }
         self.done += page.count as u64;
-        let summary = GallerySummary::of(&page, number, href(at).unwrap_or_default());
-        self.summaries.push(summary);
         self.page = GalleryPage::after(page);
         self.room = html.len();
         Ok(RenderedPage {
@@ -268,7 +272,8 @@ impl<'a> Gallery<'a> {
             frame: &self.frame,
             count: self.announced,
             size_bytes: self.size_bytes,
-            pages: &self.summaries,
+            pages: self.landing.pages(),
+            indexed: self.landing.indexed(),
         };
         let html = self.templates.render(&file, &view)?;
         Ok(RenderedPage {
@@ -286,9 +291,23 @@ impl<'a> Gallery<'a> {
     ) -> PageHead<'_> {
         PageHead {
             title: &self.frame.title,
-            policy: policy(self.templates.inline_hashes(file), origins, saved),
+            policy: policy(
+                self.templates.inline_hashes(file),
+                self.palette.as_ref().map(|style| style.hash.as_str()),
+                origins,
+                saved,
+            ),
+            palette: self.palette.as_ref().map(|style| style.rules.as_str()),
         }
     }
+}
+
+/// The language of the page: its reader's, or the configuration's if several readers share it.
+fn locale<'a>(audience: &'a Audience, settings: &'a MailSettings) -> &'a Locale {
+    let theirs = audience
+        .recipient()
+        .and_then(|person| person.locale.as_ref());
+    theirs.unwrap_or(&settings.locale)
 }
 
 /// The time zone of the page: its reader's, as in their mail, or the job's if several readers share it.
@@ -305,22 +324,30 @@ fn frame<'a>(
     total: u64,
     settings: &'a MailSettings,
     language: &'a Language,
-) -> PageFrame<'a> {
+) -> Result<PageFrame<'a>, RenderError> {
     let title = view::shown(plan.title().unwrap_or(&settings.sender_name));
     let moment = |instant| InstantView::new(instant, time_zone(audience, plan));
-    PageFrame {
+    let message = plan.job.gallery.as_ref();
+    let message = message.and_then(|order| order.message.as_ref());
+    let message = message.map(|message| {
+        let languages = (locale(audience, settings), &settings.locale);
+        MessageView::new("gallery.message", message, languages, &plan.scope())
+    });
+    Ok(PageFrame {
         language: LanguageView::of(language),
         ask: RenewalMail::new(plan, settings, language, &title),
         title: title.into_owned(),
         total,
         recipient: audience.recipient().map(|person| person.display_name()),
         sender: &settings.sender_name,
+        brand: settings.brand.page_view(&settings.sender_name),
+        message: message.transpose()?,
         // Not the time of this attempt: the same links give the same page.
         made_at: moment(plan.lifetime.signed_at),
         expires_at: moment(plan.lifetime.expires_at),
         sooner: view::sooner(plan.lifetime.bound),
         opens: plan.disposition == ContentDisposition::Inline,
-    }
+    })
 }
 
 #[cfg(test)]

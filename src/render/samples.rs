@@ -7,7 +7,7 @@ use presign::PresignedUrl;
 use serde_json::{Value, json};
 
 use super::email::{Digest, MailRequest, build};
-use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
+use super::{Brand, Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
 use crate::job::{ContentDisposition, Job, Recipient, Selection};
 use crate::links::{Link, Links, Unavailable, Unlinkable};
@@ -31,6 +31,7 @@ pub(super) fn settings() -> MailSettings {
         sender_name: "Harbour Reports".to_owned(),
         sender_address: "reports@harbour.example".to_owned(),
         html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
+        brand: Brand::default(),
     }
 }
 
@@ -86,6 +87,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         max_links: 1000,
         gallery,
         manifest: None,
+        portal: None,
         job: Arc::new(job),
     }
 }

@@ -23,6 +23,12 @@ const BUILT_IN: [(&str, &str); 6] = [
     ("ja", include_str!("../../templates/strings/ja.toml")),
 ];
 
+/// The compiled-in files, each by its path in a directory of templates.
+pub(super) fn built_in() -> impl Iterator<Item = (String, &'static str)> {
+    let files = BUILT_IN.iter();
+    files.map(|(tag, text)| (format!("strings/{tag}.toml"), *text))
+}
+
 /// All languages with strings.
 #[derive(Debug)]
 pub struct Strings {

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::includes::Outlines;
 use super::names::NameWalk;
-use super::strings::Strings;
+use super::strings::{self, Strings};
 use super::syntax::{self, Medium};
 use super::{RenderError, email, gallery, helpers, includes};
 use crate::job::TemplateName;
@@ -33,7 +32,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 40] = built_in![
+const BUILT_IN: [(&str, &str); 46] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -48,9 +47,13 @@ const BUILT_IN: [(&str, &str); 40] = built_in![
     "partials/button-wide.html",
     "partials/button.html",
     "partials/cards.html",
+    "partials/gallery-address.html",
+    "partials/gallery-brand.html",
     "partials/gallery-facts.html",
     "partials/gallery-foot.html",
     "partials/gallery-head.html",
+    "partials/gallery-message.html",
+    "partials/gallery-search.js",
     "partials/gallery-tools.html",
     "partials/gallery.css",
     "partials/gallery.js",
@@ -65,6 +68,8 @@ const BUILT_IN: [(&str, &str); 40] = built_in![
     "partials/mail-lines.txt",
     "partials/mail-list.html",
     "partials/mail-list.txt",
+    "partials/mail-message.html",
+    "partials/mail-message.txt",
     "partials/mail-missed.html",
     "partials/mail-more.html",
     "partials/mail-more.txt",
@@ -87,6 +92,9 @@ pub(super) const CARDS: &str = "partials/cards.html";
 
 /// The position of the cards in a page. Values cannot forge it, since `<` is escaped in them.
 const CARDS_MARK: &str = "<!-- cards -->";
+
+/// The style sheet with the colours of the brand. It is hashed with the brand, which a page knows and its template does not.
+const PALETTE: &str = ">{{palette}}</";
 
 /// The default gallery template; others are folders below it.
 const GALLERY: &str = "gallery";
@@ -112,6 +120,17 @@ pub enum TemplateError {
         /// The reason.
         reason: String,
     },
+}
+
+/// The compiled-in templates and words with the README about them, each by its path in a directory of templates.
+pub fn built_in_files() -> impl Iterator<Item = (String, &'static str)> {
+    let templates = BUILT_IN.iter();
+    let templates = templates.map(|(name, source)| (format!("{name}.hbs"), *source));
+    let readme = (
+        "README.md".to_owned(),
+        include_str!("../../templates/README.md"),
+    );
+    templates.chain(strings::built_in()).chain([readme])
 }
 
 impl TemplateError {
@@ -341,7 +360,8 @@ impl Templates {
         sample: &Value,
         hashes: &mut Vec<String>,
     ) -> Result<(), TemplateError> {
-        for block in syntax::inline_blocks(source, element) {
+        let blocks = syntax::inline_blocks(source, element).into_iter();
+        for block in blocks.filter(|block| !block.contains(PALETTE)) {
             let written = self.html.render_template(block, sample).map_err(|_| {
                 complain(
                     file,
@@ -536,32 +556,17 @@ fn language_of(path: &str) -> Option<&str> {
 
 /// Reads the templates and strings of a directory, with their paths below it.
 fn read_directory(directory: &Path) -> Result<Vec<(String, String)>, TemplateError> {
+    let failed = |source| TemplateError::Read {
+        path: directory.to_owned(),
+        source,
+    };
     let mut files = Vec::new();
-    let mut folders = vec![directory.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let failed = |source| TemplateError::Read {
-            path: folder.clone(),
-            source,
-        };
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let hidden = path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if hidden {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let below = path.strip_prefix(directory).ok().and_then(Path::to_str);
-            if let Some(name) = below.filter(|name| is_template(name)) {
-                files.push((name.to_owned(), read_file(&path, name)?));
-            }
+    for path in mounted::files_below(directory).map_err(failed)? {
+        let below = path.strip_prefix(directory).ok().and_then(Path::to_str);
+        if let Some(name) = below.filter(|name| is_template(name)) {
+            files.push((name.to_owned(), read_file(&path, name)?));
         }
     }
-    files.sort();
     Ok(files)
 }
 

@@ -12,7 +12,9 @@ use crate::text::percent;
 
 /// Readable at every width, in light and dark; it loads nothing.
 const STYLE: &str = ":root{color-scheme:light dark}body{margin:0;min-height:100vh;display:grid;place-items:center;font:1.05rem/1.55 system-ui,sans-serif}\
-main{max-width:34rem;padding:2rem 1.5rem;overflow-wrap:anywhere}h1{font-size:1.5rem;line-height:1.25;margin:0 0 .6rem}p{margin:0 0 1rem}";
+main{max-width:34rem;padding:2rem 1.5rem;overflow-wrap:anywhere}h1{font-size:1.5rem;line-height:1.25;margin:0 0 .6rem}p{margin:0 0 1rem}\
+.logo{display:block;max-width:min(15rem,60vw);max-height:4rem;height:auto;margin:0 0 1.5rem}.logo:not([width]){height:3.5rem}.brand{font-weight:650}.address{font-size:.95rem}\
+@media(prefers-color-scheme:dark){.logo{padding:.6rem .9rem;border-radius:.4rem;background:#fff}}";
 
 /// What is wrong with the link, as the keys of the strings for a heading and a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,15 +51,21 @@ pub fn page(
     format!(
         "<!doctype html>\n<html lang=\"{}\" dir=\"{direction}\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"robots\" content=\"noindex\"><link rel=\"icon\" href=\"data:,\"><title>{title}</title><style>{STYLE}</style></head>\n\
-         <body><main><h1>{title}</h1><p>{text}</p><p>{sender} <a href=\"mailto:{}\">{}</a></p></main></body>\n</html>\n",
+         <body><main>{}<h1>{title}</h1><p>{text}</p><p>{sender} <a href=\"mailto:{}\">{}</a></p>{}</main></body>\n</html>\n",
         escape(language.tag()),
+        settings.brand.header(&settings.sender_name),
         escape(&address),
         escape(&settings.sender_address),
+        settings.brand.address(),
     )
 }
 
 /// The language that the reader prefers among those of the templates.
-fn chosen<'t>(templates: &'t Templates, settings: &MailSettings, languages: &str) -> &'t Language {
+pub(super) fn chosen<'t>(
+    templates: &'t Templates,
+    settings: &MailSettings,
+    languages: &str,
+) -> &'t Language {
     let strings = templates.strings();
     let known: Vec<&str> = strings.tags().collect();
     let mut wanted: Vec<(u32, Locale)> = languages.split(',').filter_map(preference).collect();
@@ -83,8 +91,10 @@ fn preference(range: &str) -> Option<(u32, Locale)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::brand::Brand;
     use super::super::samples::*;
     use super::*;
+    use crate::config::BrandConfig;
 
     const EXPIRED: TroubleWords = TroubleWords {
         title: "expired_title",
@@ -122,5 +132,22 @@ mod tests {
         );
         let page = page.replace(STYLE, "");
         assert!(!page.contains('{'), "no place is left: {page}");
+    }
+
+    #[test]
+    fn the_page_shows_the_brand() {
+        let config = BrandConfig {
+            name: Some("Studio Nord".to_owned()),
+            footer: vec!["Hafenstraße <3>".to_owned()],
+            ..BrandConfig::default()
+        };
+        let settings = MailSettings {
+            sender_name: "Studio Nord".to_owned(),
+            brand: Brand::new(&config, None),
+            ..settings()
+        };
+        let page = page(&templates(), &settings, EXPIRED, "en");
+        assert!(page.contains("<bdi>Studio Nord</bdi>"), "{page}");
+        assert!(page.contains("Hafenstraße &lt;3&gt;"), "{page}");
     }
 }

@@ -20,13 +20,23 @@ use crate::text::is_bidi_control;
 pub(super) struct LanguageView<'a> {
     pub(super) tag: &'a str,
     pub(super) direction: Direction,
+    /// The sides of a line at which the language begins and ends: many mail programs know only left and right.
+    start: &'static str,
+    end: &'static str,
 }
 
 impl<'a> LanguageView<'a> {
     pub(super) fn of(language: &'a Language) -> Self {
+        let direction = language.direction();
+        let (start, end) = match direction {
+            Direction::Ltr => ("left", "right"),
+            Direction::Rtl => ("right", "left"),
+        };
         Self {
             tag: language.tag(),
-            direction: language.direction(),
+            direction,
+            start,
+            end,
         }
     }
 }
@@ -86,7 +96,7 @@ pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
         Bound::Asked => None,
         Bound::Credentials => Some("sooner_credentials"),
         Bound::Lifecycle => Some("sooner_lifecycle"),
-        Bound::Policy | Bound::S3 | Bound::Cloudfront => Some("sooner_policy"),
+        Bound::Policy | Bound::S3 | Bound::Cloudfront | Bound::Portal => Some("sooner_policy"),
     }
 }
 

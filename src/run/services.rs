@@ -11,9 +11,11 @@ use crate::job::{Bucket, ConnectionName, Via};
 use crate::keyring::{Keyring, Purpose};
 use crate::links::connection::{Connection, Connections};
 use crate::links::listing::GatherError;
+use crate::links::portal::PortalSigner;
 use crate::links::{LinkSigner, SignError, UrlSigner};
 use crate::media;
 use crate::plan::{Plan, PlanError, Policy};
+use crate::portal_token::PortalKeys;
 use crate::render::{MailSettings, Templates};
 use directory::Location;
 use presign::cloudfront;
@@ -93,10 +95,15 @@ impl Signing {
         self.connections.get(connection)?.role.as_deref()
     }
 
-    /// The signer of the links to a plan's objects.
+    /// The signer of the links to a plan's objects; of the portal's links, one for links of the same length.
     pub async fn link_signer(&self, plan: &Plan) -> Result<LinkSigner, JobError> {
         if plan.via == Via::S3 {
             return self.published_link_signer(plan, &plan.bucket).await;
+        }
+        if let Some(portal) = &plan.portal {
+            // The records that real links point to are not made yet: these have the same length.
+            let keys = PortalKeys::new(&self.keyring);
+            return Ok(self.portal_signer(PortalSigner::to_measure(keys, Arc::clone(&portal.url))));
         }
         let connection = self.connection(&plan.connection)?;
         let Some(distribution) = &connection.distribution else {
@@ -117,6 +124,15 @@ impl Signing {
             access_key_id: Arc::clone(distribution.signer.key_pair_id()),
             link_ids: self.keyring.deriver(Purpose::LinkId),
         })
+    }
+
+    /// The signer of an audience's links of the portal.
+    pub fn portal_signer(&self, signer: PortalSigner) -> LinkSigner {
+        LinkSigner {
+            url_signer: UrlSigner::Portal(Box::new(signer)),
+            access_key_id: "portal".into(),
+            link_ids: self.keyring.deriver(Purpose::LinkId),
+        }
     }
 
     /// The signer of the links to a plan's published pages: always S3's, since a distribution is in front of the

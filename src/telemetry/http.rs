@@ -24,6 +24,7 @@ use super::metrics;
 use super::notify::Pulse;
 use crate::audit::log::Watch;
 use crate::edge::health::Edges;
+use crate::portal::PortalCounts;
 use crate::progress::Progress;
 
 /// The maximum duration of a connection: request, answer, and the client's reading of it. The answer is made from memory.
@@ -63,12 +64,14 @@ impl Default for Phase {
 pub struct Vitals {
     /// The counters.
     pub progress: Progress,
-    /// Whether the worker makes progress.
-    pub pulse: Pulse,
+    /// Whether the worker makes progress; `None` where the portal runs alone.
+    pub pulse: Option<Pulse>,
     /// Whether links can be recorded.
     pub audit: Watch,
     /// The dependencies of the jobs.
     pub edges: Edges,
+    /// The portal, if it is served.
+    pub portal: Option<PortalCounts>,
 }
 
 impl Health {
@@ -96,7 +99,11 @@ impl Health {
             Phase::Starting(_) => String::new(),
             Phase::Running(vitals) => {
                 vitals.edges.look();
-                metrics::text(&vitals.progress.snapshot(), &vitals.edges)
+                metrics::text(
+                    &vitals.progress.snapshot(),
+                    &vitals.edges,
+                    vitals.portal.as_ref(),
+                )
             }
         }
     }
@@ -104,10 +111,26 @@ impl Health {
     /// Why the program is not live; a restart helps.
     fn not_live(&self) -> Option<String> {
         match &*self.phase() {
-            Phase::Running(vitals) if !vitals.pulse.is_beating() => {
+            Phase::Running(vitals)
+                if vitals
+                    .pulse
+                    .as_ref()
+                    .is_some_and(|pulse| !pulse.is_beating()) =>
+            {
                 Some("the worker's loop has not moved for a minute and a half".to_owned())
             }
             Phase::Starting(_) | Phase::Running(_) => None,
+        }
+    }
+
+    /// What does not work while the program is ready: one sentence for each outage.
+    fn partly_ready(&self) -> Vec<String> {
+        match &*self.phase() {
+            Phase::Running(vitals) => {
+                let outages = vitals.edges.partial_troubles();
+                outages.iter().map(ToString::to_string).collect()
+            }
+            Phase::Starting(_) => Vec::new(),
         }
     }
 
@@ -125,7 +148,9 @@ impl Health {
                     .err()
                     .map(|full| full.to_string());
                 let outages = vitals.edges.troubles();
-                let unheard = vitals.progress.snapshot().polls == 0 && outages.is_empty();
+                let unheard = vitals.pulse.is_some()
+                    && vitals.progress.snapshot().polls == 0
+                    && outages.is_empty();
                 let unheard = unheard.then(|| "the queue has not answered yet".to_owned());
                 full.into_iter()
                     .chain(unheard)
@@ -263,7 +288,13 @@ fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
                 .into_iter()
                 .chain(health.not_ready())
                 .collect();
-            said(&reasons)
+            let (status, mut text) = said(&reasons);
+            // A probe that took these for an outage would take all links from their readers.
+            for outage in health.partly_ready() {
+                text.push_str(&outage);
+                text.push('\n');
+            }
+            (status, text)
         }
         _ => (
             StatusCode::NOT_FOUND,

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 
 use crate::edge::health::{Edge, Edges, FailureKind};
+use crate::portal::PortalCounts;
 use crate::progress::Snapshot;
 
 /// A counter's name, its help text, and its samples by label.
 type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
 /// Writes the counters in Prometheus's text format. The number of label values is bounded: results, never names.
-pub fn text(counts: &Snapshot, edges: &Edges) -> String {
+pub fn text(counts: &Snapshot, edges: &Edges, portal: Option<&PortalCounts>) -> String {
     let families: [Family<'_>; 9] = [
         (
             "handout_jobs_total",
@@ -81,6 +82,9 @@ pub fn text(counts: &Snapshot, edges: &Edges) -> String {
         }
     }
     gauges(&mut text, counts);
+    if let Some(portal) = portal {
+        of_portal(&mut text, portal);
+    }
     of_edges(&mut text, edges);
     text
 }
@@ -105,6 +109,23 @@ fn gauges(text: &mut String, counts: &Snapshot) {
         )
         .expect("writing to a string does not fail");
     }
+}
+
+/// The counters of the portal, and its connections.
+fn of_portal(text: &mut String, portal: &PortalCounts) {
+    for (name, help, samples) in portal.families() {
+        write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n")
+            .expect("writing to a string does not fail");
+        for (labels, value) in samples {
+            writeln!(text, "{name}{labels} {value}").expect("writing to a string does not fail");
+        }
+    }
+    let (name, connections) = ("handout_portal_connections", portal.connections());
+    writeln!(
+        text,
+        "# HELP {name} Connections to the portal.\n# TYPE {name} gauge\n{name} {connections}"
+    )
+    .expect("writing to a string does not fail");
 }
 
 /// The health of the edges. Their labels are names from the configuration, so they are few.
@@ -146,7 +167,7 @@ mod tests {
         let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
         edge.failed(FailureKind::Timeout, "");
         edge.failed(FailureKind::Timeout, "");
-        let text = text(&counts, &Edges::from_iter([edge]));
+        let text = text(&counts, &Edges::from_iter([edge]), None);
         assert!(
             text.contains("\nhandout_edge_up{edge=\"relay:default\"} 0\n"),
             "{text}"

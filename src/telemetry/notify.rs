@@ -58,6 +58,11 @@ pub async fn ready_when_polled(progress: &Progress) {
     std::future::pending::<()>().await;
 }
 
+/// Reports readiness.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// Reports that a reload has started. The supervisor waits for [`reloaded`].
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {

@@ -19,6 +19,20 @@ pub(crate) fn encode(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
+/// Encodes fields as `application/x-www-form-urlencoded`, or as the query of a URL.
+pub(crate) fn encode_form(fields: &[(&str, &str)]) -> String {
+    let mut form = String::new();
+    for (name, value) in fields {
+        if !form.is_empty() {
+            form.push('&');
+        }
+        form.push_str(&encode(name, b""));
+        form.push('=');
+        form.push_str(&encode(value, b""));
+    }
+    form
+}
+
 /// Decodes a path. Text that is not an escape stays as it is; bytes that are not UTF-8 become U+FFFD.
 pub fn decode(text: &str) -> Cow<'_, str> {
     match memchr::memchr(b'%', text.as_bytes()) {
@@ -65,5 +79,7 @@ mod tests {
             );
         }
         assert_eq!(encode("a@b c", b"@"), "a@b%20c");
+        let fields = [("scope", "openid email"), ("a&b", "1+1=2")];
+        assert_eq!(encode_form(&fields), "scope=openid%20email&a%26b=1%2B1%3D2");
     }
 }

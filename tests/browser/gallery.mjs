@@ -13,6 +13,8 @@
 //   tools     search, kinds, order, links taken along
 //   time      the reader's clock before, within and after the life of the links
 //   fits      the width of the page, and what sticks out of it, at every width from 320 to 1,280 pixels with each menu open
+//   rows      the heights of the rows of pictures, and the height that they start from, at widths from 320 to 1,920 pixels
+//   search    on the first of many pages: what is found, and where a hit leads to
 //   speed     milliseconds from an empty cache to a page that answers
 //
 // Exit 0 if all stories were read to the end, however they ended; 70 else.
@@ -80,7 +82,8 @@ async function unroll(page) {
   await page.evaluate(async () => {
     for (let at = 0; at < Math.min(document.body.scrollHeight, 30_000); at += 600) {
       window.scrollTo(0, at);
-      await new Promise((next) => setTimeout(next, 20));
+      // A picture that comes late is asked for when a frame is drawn.
+      await new Promise((next) => requestAnimationFrame(() => setTimeout(next, 20)));
     }
     window.scrollTo(0, 0);
   });
@@ -308,6 +311,55 @@ const stories = {
       if (await page.locator('.take summary').count()) await page.click('.take summary');
       await page.screenshot({ path: join(pictures, `${name}-phone-menu.png`), animations: 'disabled' });
       return { out };
+    }),
+
+  rows: (browser, { name, url }) =>
+    visit(browser, url, DESK, async (page) => {
+      const widths = {};
+      for (const width of [320, 390, 600, 834, 1000, 1280, 1600, 1920]) {
+        await page.setViewportSize({ width, height: 1000 });
+        await unroll(page);
+        widths[width] = await page.evaluate(() => {
+          const rows = new Map();
+          const photos = document.querySelector('.photos.rows');
+          for (const link of photos?.querySelectorAll('td > a') ?? []) {
+            const { top, height } = link.getBoundingClientRect();
+            const at = Math.round(top + scrollY);
+            rows.set(at, Math.max(rows.get(at) ?? 0, height));
+          }
+          const probe = document.createElement('div');
+          probe.style.setProperty('width', 'var(--row)');
+          document.body.append(probe);
+          const base = probe.getBoundingClientRect().width;
+          probe.remove();
+          return { base, heights: [...rows.values()] };
+        });
+        const sideways = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+        if (sideways) widths[width].complaints = ['can be pushed sideways'];
+        await page.screenshot({ path: join(pictures, `${name}-rows-${width}.png`), fullPage: true, animations: 'disabled' });
+      }
+      return { widths };
+    }),
+
+  search: (browser, { name, url }) =>
+    visit(browser, url, DESK, async (page) => {
+      const hits = () => page.locator('.hits .name').allTextContents();
+      const told = { covers: await page.locator('.covers img').count() };
+      await page.fill('.search .find', '0057');
+      told.found = await hits();
+      await page.screenshot({ path: join(pictures, `${name}-search.png`), animations: 'disabled' });
+      await page.fill('.search .find', 'SUD.pdf');
+      told['without marks'] = await hits();
+      await page.fill('.search .find', 'dsc_');
+      told.many = { count: await page.locator('.found').textContent(), hits: (await hits()).length };
+      await page.fill('.search .find', 'nothing is called this');
+      told.none = await page.locator('.no-match').isVisible();
+      await page.fill('.search .find', '0057');
+      await page.click('.hits a');
+      await page.waitForSelector('dialog[open]');
+      const place = await page.evaluate(() => location.pathname.split('/').at(-1));
+      told.opened = { page: place, lightbox: await page.locator('dialog .name').textContent() };
+      return told;
     }),
 
   time: async (browser, { url }) => {

@@ -45,7 +45,7 @@ try {
         await page.goto(url, { waitUntil: 'load', timeout: 30_000 });
         for (const width of WIDTHS) await look(page, name, width, scheme);
         await judge(page, `${name} ${scheme}`, axe);
-        const strangers = asked.filter((seen) => seen !== url).map((seen) => seen.split('?')[0]);
+        const strangers = asked.filter((seen) => seen !== url && !seen.startsWith('data:')).map((seen) => seen.split('?')[0]);
         if (strangers.length) complaints.push(`${name} ${scheme}: asks for ${strangers.join(', ')}`);
       }
       await page.emulateMedia({ colorScheme: 'light' });
@@ -87,7 +87,7 @@ async function judge(page, where, axe) {
   }
   const wrong = await page.evaluate(() => {
     const links = [...document.querySelectorAll('[href]')].filter(({ href }) => !href.startsWith('https://'));
-    const loads = [...document.querySelectorAll('[src], [srcset], [background], link, script, iframe, form')];
+    const loads = [...document.querySelectorAll('[src]:not(img.logo[src^="data:image/"]), [srcset], [background], link, script, iframe, form')];
     return [...links, ...loads].map((element) => element.outerHTML.slice(0, 120));
   });
   if (wrong.length) complaints.push(`${where}: leads elsewhere: ${wrong.join('; ')}`);

@@ -39,7 +39,11 @@ from world import PATIENCE, SqliteWorld
 FAILPOINTS = (
     "received leased listed planned signed recorded published go-ahead intended half-sent replied concluded told doubted decided served done deleted"
     " refused draining rotating rotated"
+    # The portal's: see `portals.py`.
+    " open-admitted open-signed open-recorded view-recorded try-taken code-used change-created"
 ).split()
+#: Where a worker ends itself.
+WORKING = FAILPOINTS[: FAILPOINTS.index("open-admitted")]
 #: Where the relay ends it.
 TRAPS = ("body", "dot", "kept", "reply")
 #: At some instant; and in order, which must leave no doubt.
@@ -103,7 +107,7 @@ class Table:
 def deck(rng, facts):
     """Places to kill at: each as often as the others, and random instants for a fourth of all."""
     while True:
-        places = [*FAILPOINTS, *TRAPS, "SIGTERM"] + ["random"] * 8
+        places = [*WORKING, *TRAPS, "SIGTERM"] + ["random"] * 8
         if facts["on_doubt"] == "hold":
             places.remove("decided")
         if facts["ledger"]["kind"] == "sqlite":

@@ -62,7 +62,7 @@ async fn what_is_no_job_says_so() {
     the job has no version: write "v": 1
     the job's version "v" is 2: this program reads version 1, so write "v": 1
     the job cannot be read: missing field `id`: write "id": "daily-2026-11-23"
-    the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
+    the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`, `sign_in`, `open`; did you mean expires_in?
     the job's field email.to[0] cannot be read: unknown field, expected one of `address`, `name`, `locale`, `time_zone`, `vars`; did you mean address?
     the job's field from.order cannot be read: it is none of "key", "newest", "oldest", "largest", "name"; did you mean "newest"?
     the message has more than 32 lists and objects inside each other: remove some, or make several jobs of it

@@ -62,6 +62,20 @@ impl Checked {
         failed
     }
 
+    /// The lines about something and its parts.
+    pub(crate) fn lines_about(&self, what: &str) -> Vec<&str> {
+        let about = |line: &&str| {
+            let (_, rest) = line.split_once(' ').unwrap();
+            rest.strip_prefix(what)
+                .is_some_and(|rest| rest.starts_with([':', '.']))
+        };
+        self.lines
+            .iter()
+            .map(String::as_str)
+            .filter(about)
+            .collect()
+    }
+
     /// The line about something.
     pub(crate) fn line(&self, what: &str) -> &str {
         let about = |line: &&String| {

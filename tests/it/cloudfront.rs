@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use base64ct::{Base64, Encoding};
-use handout::config::CloudFrontConfig;
+use handout::config::{CloudFrontConfig, PortalDelivery};
+use handout::portal_access::{OpenEvidence, OpenKind, OpenMethod};
 use jiff::Timestamp;
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p256::pkcs8::DecodePublicKey as _;
@@ -62,7 +63,7 @@ fn links(pem: &str, hash: HashAlgorithm) -> Vec<String> {
         let url = distribution.url(&PresignRequest {
             key: &key,
             content_disposition: Some("attachment; filename=\"a b.pdf\"; filename*=UTF-8''%C3%BC"),
-            custom: Some((handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")),
+            custom: &[(handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")],
             ..PresignRequest::default()
         });
         for policy in [canned, custom] {
@@ -518,4 +519,90 @@ async fn a_page_in_a_bucket_is_opened_by_s3_and_ends_with_its_links() {
             .unwrap()
             .contains("https://files.acme.example/a.jpg?")
     );
+}
+
+/// The signed links of a portal in front of a distribution: to the CSV, and to the picture on the page.
+async fn opened_by_portal(change: impl FnOnce(&mut handout::config::Config)) -> (String, String) {
+    const PORTAL: &str = "http://127.0.0.1:9480";
+    let mut job = month("opened");
+    job["links"] = json!({ "via": "portal", "expires_in": "30d" });
+    let world = fronted(|cloudfront| cloudfront.wildcard = true).configured(|config| {
+        config.portal.public_url = Some(PORTAL.to_owned());
+        change(config);
+    });
+    let mut world = world
+        .object("2026/a b.csv", "one")
+        .object("2026/b.jpg", "two")
+        .job(&job);
+    world.run().await;
+    let mails = world.mails();
+    let link = &mails[0].hrefs[0];
+    let token = handout::links::portal::token_in(link, PORTAL).unwrap();
+    let opened = world.open().await;
+    let access = opened.services.portal_access(&world.config.portal);
+    let (evidence, now) = (OpenEvidence::default(), handout::clock::system());
+    let visit = access.visit(token, now).await.unwrap();
+    let (how, method) = (OpenKind::Direct, OpenMethod::Get);
+    let file = access
+        .open(&visit, how, method, &evidence, None, now)
+        .await
+        .unwrap();
+    let read = access.read(token).unwrap();
+    let page = access.page_token(read.job, read.recipient);
+    let page = access.visit(page.expose(), now).await.unwrap();
+    let page = access.view(&page, 0, &evidence, None, now).await.unwrap();
+    let picture = page.entries[1].as_ref().unwrap().embed.as_ref().unwrap();
+    let lines = world.audit_of("opened");
+    let expected = match file.url.expose().starts_with("https://files.acme.example/") {
+        true => "K1TESTKEY",
+        false => lines[0]["access_key_id"].as_str().unwrap(),
+    };
+    assert_eq!(lines[0]["access_key_id"], expected);
+    assert_eq!(world.audit_of("view")[0]["signed"], 1);
+    let origin = access.origin(&visit, now).await.unwrap();
+    assert!(
+        file.url.expose().starts_with(&format!("{origin}/")),
+        "{origin}"
+    );
+    let links = (file.url.expose().to_owned(), picture.expose().to_owned());
+    drop(access);
+    opened.close().await;
+    links
+}
+
+#[tokio::test]
+async fn the_portals_links_open_through_the_distribution_each_for_its_own_file() {
+    let (file, picture) = Box::pin(opened_by_portal(|_| {})).await;
+    for (link, key) in [(&file, "a%20b.csv"), (&picture, "b.jpg")] {
+        let start = format!("https://files.acme.example/2026/{key}?");
+        assert!(link.starts_with(&start), "{link}");
+        assert!(is_signed(link), "{link}");
+        assert!(!is_signed(&link.replacen("/2026/", "/2027/", 1)), "{link}");
+        let end: i64 = parameter(link, "Expires").unwrap().parse().unwrap();
+        let left = end - handout::clock::system().as_second();
+        assert!((800..=4_600).contains(&left), "{left}");
+    }
+    assert!(parameter(&file, "x-handout-open").is_some(), "{file}");
+    assert!(parameter(&file, "response-content-disposition").is_some());
+}
+
+#[tokio::test]
+async fn the_portal_asks_the_store_itself_where_a_distribution_would_not_do() {
+    let without_names: fn(&mut handout::config::Config) = |config| {
+        let connection = config.connections.get_mut("local").unwrap();
+        connection.cloudfront.as_mut().unwrap().response_overrides = false;
+    };
+    let of_another_bucket: fn(&mut handout::config::Config) = |config| {
+        let connection = config.connections.get_mut("local").unwrap();
+        connection.cloudfront.as_mut().unwrap().bucket = Some("other".to_owned());
+    };
+    let streamed: fn(&mut handout::config::Config) =
+        |config| config.portal.deliver = PortalDelivery::Stream;
+    for change in [without_names, of_another_bucket, streamed] {
+        let (file, picture) = Box::pin(opened_by_portal(change)).await;
+        for link in [file, picture] {
+            assert!(link.starts_with("http://127.0.0.1:"), "{link}");
+            assert!(parameter(&link, "X-Amz-Signature").is_some(), "{link}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use handout::clock;
 use handout::config::OnDoubt;
 use handout::job::{JobId, Recipient};
 use handout::keyring::sha256_hex;
+use handout::ledger::portal::PortalRecords;
 use handout::ledger::resolve::{Resent, resend};
 use handout::ledger::{Created, Kind, Ledger, LedgerError, Record};
 use serde_json::{Value, json};
@@ -56,6 +57,10 @@ impl Ledger for WithOperator {
 
     async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError> {
         self.0.records_of(job, rid).await
+    }
+
+    fn portal_records(&self) -> Arc<dyn PortalRecords> {
+        self.0.portal_records()
     }
 
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {

@@ -200,7 +200,7 @@ fn a_preview_shows_everything_and_does_nothing() {
         &out.to_string_lossy(),
     ]));
     assert!(
-        text.contains("later would make 2 links for each of 1 recipients"),
+        text.contains("later would make 2 links for one recipient"),
         "{text}"
     );
     for name in [

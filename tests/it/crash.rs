@@ -88,6 +88,35 @@ fn after_kills_of_three_workers_on_one_queue_neither() {
     kill(&parts, "s3", 20);
 }
 
+#[test]
+fn after_kills_of_portals_no_link_is_without_its_line_and_none_opens_after_its_revocation() {
+    let Some(parts) = Parts::or_skip("after_kills_of_portals") else {
+        return;
+    };
+    for ledger in ["sqlite", "s3"] {
+        let mut portals = script(&parts, "portals.py");
+        portals.arg("--program").arg(program());
+        let words = played(portals.args(["--ledger", ledger, "--kills", "8"]));
+        assert!(words.contains("; 0 violations"), "{words}");
+        // Without opens and changes, nothing was proved.
+        for counted in ["redirects", "refused", "changes"] {
+            assert!(!words.contains(&format!(" 0 {counted}")), "{words}");
+        }
+    }
+}
+
+#[test]
+fn three_portals_refuse_a_revoked_link_within_moments() {
+    let Some(parts) = Parts::or_skip("three_portals_refuse_a_revoked_link") else {
+        return;
+    };
+    // The times of a busy machine decide nothing here: `make crash` judges them.
+    let mut portals = script(&parts, "portals.py");
+    portals.arg("--program").arg(program());
+    let words = played(portals.args(["--trials", "12", "--slow-machine"]));
+    assert!(words.contains("12 revocations at three portals"), "{words}");
+}
+
 fn kill(parts: &Parts, ledger: &str, kills: u32) {
     let words = played(
         script(parts, "crash.py")

@@ -361,7 +361,7 @@ impl World {
                 content_encoding: Some("identity"),
                 content_type: Some("text/plain; charset=utf-8"),
                 version_id: Some("null"),
-                custom: Some((handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")),
+                custom: &[(handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")],
             });
         self.target(url.expose())
     }

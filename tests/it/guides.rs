@@ -160,6 +160,7 @@ fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
         "queue",
         "links",
         "mail",
+        "brand",
         "ledger",
         "audit",
         "results",
@@ -191,6 +192,7 @@ fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
                 "links.disposition",
                 "links.per_recipient",
                 "gallery.publish",
+                "gallery.message",
             ];
             let is_file = name.ends_with(".rs") || name.ends_with(".toml");
             if of_job.contains(&name) || is_file || section == name {

@@ -10,12 +10,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use handout::config::{AllowConfig, ConnectionConfig, LedgerKind, QueueKind};
+use handout::config::{AllowConfig, ConnectionConfig, QueueKind};
 use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client};
 use crate::daemon::{Daemon, daemon_log, submit};
-use crate::liveness::{far_job, is_ready, is_unready, mailed, ready, with_a_line};
+use crate::liveness::{
+    far_job, is_ready, is_unready, mailed, ready, with_a_line, with_ledger_at_far,
+};
 use crate::support::line::{Line, Mode};
 use crate::support::servers::Parts;
 use crate::support::world::{World, email_job};
@@ -262,10 +264,7 @@ async fn a_file_that_blocks_keeps_neither_the_answers_nor_the_end_of_the_daemon(
 #[tokio::test]
 async fn a_ledger_that_lists_and_rejects_writes_is_said_and_its_jobs_come_back_with_it() {
     let (mut world, line) = with_a_line().await;
-    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
-    world.config.ledger.kind = LedgerKind::S3;
-    world.config.ledger.connection = Some("far".to_owned());
-    world.config.ledger.bucket = Some("ledger".to_owned());
+    with_ledger_at_far(&mut world);
     let config = world.written();
     let daemon = Daemon::start(&config, &[]).await;
     is_ready(&daemon.http).await;
@@ -411,10 +410,7 @@ fn rejection(status: &str, code: &str) -> &'static str {
 #[tokio::test]
 async fn a_start_whose_port_is_taken_heeds_signals_while_its_ledger_is_silent() {
     let (mut world, line) = with_a_line().await;
-    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
-    world.config.ledger.kind = LedgerKind::S3;
-    world.config.ledger.connection = Some("far".to_owned());
-    world.config.ledger.bucket = Some("ledger".to_owned());
+    with_ledger_at_far(&mut world);
     line.becomes(Mode::Silent);
     let _taken = TcpListener::bind(world.config.http.listen).unwrap();
     let config = world.written();

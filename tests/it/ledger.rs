@@ -13,6 +13,7 @@ use handout::keyring::sha256_hex;
 use handout::ledger::lease::{self, LEASE, LeaseTerms, Leases, Owner};
 use handout::ledger::memory::MemoryLedger;
 use handout::ledger::picture_cache::PictureCache;
+use handout::ledger::portal::PortalCreated;
 use handout::ledger::s3::S3Ledger;
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
@@ -40,6 +41,7 @@ async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
     records_are_created_once(&*ledger).await;
     one_of_those_who_race_wins(&ledger).await;
     pages_come_back(&*ledger).await;
+    what_the_portal_records_stays(&*ledger).await;
     if let Some(picture_cache) = ledger.picture_cache() {
         what_is_on_the_shelf_comes_back(picture_cache).await;
     }
@@ -151,6 +153,33 @@ async fn pages_come_back(ledger: &dyn Ledger) {
         "a page is no record"
     );
     ledger.forget_pages(&job).await.unwrap();
+}
+
+async fn what_the_portal_records_stays(ledger: &dyn Ledger) {
+    let records = ledger.portal_records();
+    let body = |text: &str| text.as_bytes().to_vec();
+    let first = records.create("gone/1", body("one")).await.unwrap();
+    assert_eq!(first, PortalCreated::Ours);
+    let again = records.create("gone/1", body("one")).await.unwrap();
+    assert_eq!(again, PortalCreated::Ours, "an answer may have been lost");
+    let other = records.create("gone/1", body("two")).await.unwrap();
+    assert_eq!(other, PortalCreated::Theirs(body("one")));
+    assert_eq!(records.read("gone/1").await.unwrap(), Some(body("one")));
+    assert_eq!(records.read("gone/2").await.unwrap(), None);
+    for name in ["gone/3", "gone/2", "gone", "gone/10", "other/1"] {
+        records.create(name, Vec::new()).await.unwrap();
+    }
+    let names = async |after, limit| records.names("gone/", after, limit).await.unwrap();
+    assert_eq!(names(None, 10).await, ["1", "10", "2", "3"]);
+    assert_eq!(names(None, 2).await, ["1", "10"]);
+    assert_eq!(names(Some("10"), 2).await, ["2", "3"]);
+    assert!(records.names("none/", None, 10).await.unwrap().is_empty());
+    let racing = (0..8).map(|number| records.create("race", body(&format!("{number}"))));
+    let created = futures_util::future::join_all(racing).await;
+    let ours = created
+        .iter()
+        .filter(|created| matches!(created, Ok(PortalCreated::Ours)));
+    assert_eq!(ours.count(), 1, "of eight who race, one wins");
 }
 
 async fn what_is_on_the_shelf_comes_back(picture_cache: &dyn PictureCache) {
@@ -913,8 +942,9 @@ async fn a_job_that_was_refused_has_not_taken_its_id() {
 
 // ── The model ──
 
-fn model(parts: &Parts, arguments: &[&str]) -> (bool, String) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/ledger_model.py");
+fn model(parts: &Parts, name: &str, arguments: &[&str]) -> (bool, String) {
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model");
+    let path = models.join(name);
     let output = parts
         .tool("python")
         .arg(path)
@@ -932,9 +962,11 @@ fn the_protocol_holds_in_its_model_and_the_usual_mistakes_do_not() {
     let Some(parts) = Parts::or_skip("the_protocol_holds_in_its_model") else {
         return;
     };
-    for arguments in [[].as_slice(), &["--broken"]] {
-        let (holds, words) = model(&parts, arguments);
-        assert!(holds, "{words}");
+    for name in ["ledger_model.py", "portal_model.py"] {
+        for arguments in [[].as_slice(), &["--broken"]] {
+            let (holds, words) = model(&parts, name, arguments);
+            assert!(holds, "{words}");
+        }
     }
 }
 
@@ -949,7 +981,7 @@ fn the_models_transitions_are_in_the_code() {
     let rows = doc.lines().filter_map(|line| line.strip_prefix("//! | `"));
     let rows: Vec<(&str, &str)> = rows.filter_map(|row| row.split_once("` | ")).collect();
     let listed: Vec<&str> = rows.iter().flat_map(|row| row.0.split("`, `")).collect();
-    let names = model(&parts, &["--names"]).1;
+    let names = model(&parts, "ledger_model.py", &["--names"]).1;
     assert_eq!(
         names.lines().collect::<std::collections::BTreeSet<_>>(),
         listed.iter().copied().collect()

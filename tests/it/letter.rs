@@ -62,6 +62,7 @@ fn letter(name: &str, subject: &str) -> Option<Vec<u8>> {
         subject: subject.to_owned(),
         text: format!("{subject}\n"),
         html: "<p>x</p>".to_owned(),
+        logo: None,
     };
     let reader = &job.email.as_ref().unwrap().to[0];
     let at = "2026-11-23T18:40:00Z".parse().unwrap();

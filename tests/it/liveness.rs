@@ -51,6 +51,15 @@ pub(crate) fn add_connection(world: &mut World, name: &str, url: &str, id: &str,
     world.config.allow.push(rule);
 }
 
+/// Puts the ledger into a bucket of the connection `far`.
+pub(crate) fn with_ledger_at_far(world: &mut World) {
+    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    let ledger = &mut world.config.ledger;
+    ledger.kind = LedgerKind::S3;
+    ledger.connection = Some("far".to_owned());
+    ledger.bucket = Some("ledger".to_owned());
+}
+
 /// A job of the connection `far`.
 pub(crate) fn far_job(id: &str) -> Value {
     let mut job = email_job(id);
@@ -294,10 +303,7 @@ async fn ready_tells_of_an_edge_that_no_job_uses() {
     let relay_line = Line::start(([127, 0, 0, 1], relay.port).into()).await;
     let (mut world, line) = with_a_line().await;
     through(&mut world, relay_line.address.port());
-    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
-    world.config.ledger.kind = LedgerKind::S3;
-    world.config.ledger.connection = Some("far".to_owned());
-    world.config.ledger.bucket = Some("ledger".to_owned());
+    with_ledger_at_far(&mut world);
     let config = world.written();
     let daemon = Daemon::start(&config, &[]).await;
     is_ready(&daemon.http).await;
@@ -375,10 +381,7 @@ pub(crate) fn through(world: &mut World, port: u16) {
 #[tokio::test]
 async fn a_start_waits_for_its_ledger_and_says_so() {
     let (mut world, line) = with_a_line().await;
-    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
-    world.config.ledger.kind = LedgerKind::S3;
-    world.config.ledger.connection = Some("far".to_owned());
-    world.config.ledger.bucket = Some("ledger".to_owned());
+    with_ledger_at_far(&mut world);
     line.becomes(Mode::Refusing);
     let config = world.written();
     let daemon = Daemon::launch(&config, &[]);

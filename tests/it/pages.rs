@@ -166,7 +166,7 @@ async fn read(node: Command, pages: &Value) -> Value {
 }
 
 /// Everything that a browser or axe-core held against a page, wherever it stands in what was seen.
-fn complaints(place: &str, seen: &Value, all: &mut Vec<String>) {
+pub(crate) fn complaints(place: &str, seen: &Value, all: &mut Vec<String>) {
     match seen {
         Value::Object(fields) => {
             for (name, value) in fields {
@@ -446,6 +446,9 @@ fn print_speed(told: &Value) {
     );
 }
 
+/// How many mails the demo sends, two of them with links of the portal.
+const MAILS_OF_DEMO: usize = 6;
+
 /// A demo that keeps its links alive; ended with the test.
 struct Demo {
     child: Child,
@@ -464,7 +467,7 @@ impl Demo {
             .unwrap();
         let demo = Self { child, dir };
         until("the demo's mails", async || {
-            (demo.mails().len() == 4).then_some(())
+            (demo.mails().len() == MAILS_OF_DEMO).then_some(())
         })
         .await;
         demo

@@ -272,3 +272,39 @@ async fn a_relays_password_and_certificate_authority_are_read_again() {
         () = mailed() => {}
     }
 }
+
+#[tokio::test]
+async fn a_brand_is_taken_over_at_sighup_and_a_logo_that_cannot_be_used_changes_nothing() {
+    let mut world = World::new().object("a.pdf", "x");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("before"));
+    let before = mail_of(&world, &config, "before").await;
+    assert!(!before.html.contains("Studio Nord"));
+
+    let logo = world.dir.path().join("logo.png");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/brand/logo.png");
+    fs::copy(fixture, &logo).unwrap();
+    world.config.brand.name = Some("Studio Nord".to_owned());
+    world.config.brand.logo_file = Some(logo.clone());
+    world.written();
+    let line = reload(&daemon, &config, READ).await;
+    assert!(line.contains("brand.logo_file, brand.name"), "{line}");
+    submit(&config, &email_job("after"));
+    let after = mail_of(&world, &config, "after").await;
+    assert!(
+        after.html.contains("Sent by Studio Nord.") && after.eml.contains("Content-ID: <logo.")
+    );
+
+    fs::write(&logo, "GIF89a").unwrap();
+    let line = reload(&daemon, &config, REFUSED).await;
+    assert!(
+        line.contains("brand.logo_file") && line.contains("convert it to PNG"),
+        "{line}"
+    );
+    submit(&config, &email_job("still"));
+    let still = mail_of(&world, &config, "still").await;
+    assert!(still.eml.contains("Content-ID: <logo."));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+}

@@ -76,6 +76,8 @@ async fn gathered(
             reply_to: Vec::new(),
             relays: vec!["default".parse().unwrap()],
             publish: Vec::new(),
+            via: vec![handout::job::Via::S3],
+            sign_in: handout::job::SignIn::None,
             max_expires_in: "7d".parse().unwrap(),
             max_links: 10,
         }],
@@ -97,6 +99,7 @@ async fn gathered(
         triggers: Vec::new(),
         default_publish: None,
         base_urls: Vec::new(),
+        portal: None,
     };
     change(&mut policy.links);
     let mut job = email_job("x");

@@ -57,6 +57,25 @@ fn jobs() -> Vec<(&'static str, Value)> {
             with("/gallery", json!({ "title": "x" })),
         ),
         (
+            "a page that the portal serves",
+            with_portal(
+                json!({ "title": "x" }),
+                json!({ "sign_in": "code", "open": "direct" }),
+            ),
+        ),
+        (
+            "a page that the portal serves and that is published",
+            with_portal(json!({ "publish": { "dir": "/srv" } }), json!({})),
+        ),
+        (
+            "a sign-in for links of S3",
+            with("/links", json!({ "sign_in": "code" })),
+        ),
+        (
+            "an unknown sign-in",
+            with("/links", json!({ "via": "portal", "sign_in": "password" })),
+        ),
+        (
             "an unknown format",
             with(
                 "/manifest",
@@ -65,6 +84,14 @@ fn jobs() -> Vec<(&'static str, Value)> {
         ),
         ("variables that are a list", with("/vars", json!([]))),
     ]
+}
+
+fn with_portal(gallery: Value, mut links: Value) -> Value {
+    let mut job = email_job("x");
+    links["via"] = json!("portal");
+    job["gallery"] = gallery;
+    job["links"] = links;
+    job
 }
 
 /// Every field of the format.
@@ -109,7 +136,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same_jobs() {
         );
         taken += usize::from(parsed.is_ok());
     }
-    assert_eq!(taken, 3, "some are taken, and most are refused");
+    assert_eq!(taken, 4, "some are taken, and most are refused");
 }
 
 /// Walks the schema's own list of fields: each of them, misspelt, is refused by the parser with its right name.

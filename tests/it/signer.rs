@@ -90,13 +90,14 @@ impl Case {
             at,
             ExpiresIn::clamped(self.expires),
         );
+        let custom = self.link_id.as_deref().map(|id| (LINK_ID, id));
         let ask = PresignRequest {
             key: &self.key,
             content_disposition: self.disposition.as_deref(),
             content_encoding: self.content_encoding.as_deref(),
             content_type: self.content_type.as_deref(),
             version_id: self.version.as_deref(),
-            custom: self.link_id.as_deref().map(|id| (LINK_ID, id)),
+            custom: custom.as_slice(),
         };
         // Twice, since the second reuses what the first left behind.
         let first = presigner.presign(&ask).expose().to_owned();

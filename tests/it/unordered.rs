@@ -191,6 +191,25 @@ async fn a_store_that_lists_as_a_tree_hands_out_every_object_once_and_in_order()
     );
 }
 
+/// What a limited listing begins with cannot be known from such a store's first page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_list_of_a_tree_begins_right_where_the_store_takes_no_place_to_begin_at() {
+    let keys = keys(300);
+    let store = keys.clone();
+    let answer = move |request: &str| {
+        if request.contains("start-after=") {
+            let error = "<Error><Code>InvalidArgument</Code><Message>start-after</Message></Error>";
+            return ("400 Bad Request", String::new(), error);
+        }
+        let text: &'static str = Box::leak(answer(&store, request).into_boxed_str());
+        ("200 OK", String::new(), text)
+    };
+    let (url, _) = answering(date(SignedDuration::ZERO), answer).await;
+    let limited = json!({ "prefix": "2026", "limit": 4 });
+    let (_, found) = handed_out(world(url), &limited).await;
+    assert!(found.iter().eq(keys.iter().take(4)), "{found:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn seaweedfs_hands_out_every_object_once_and_in_order() {
     let test = "seaweedfs_hands_out_every_object_once";

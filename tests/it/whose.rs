@@ -65,6 +65,40 @@ fn encoded(text: &str) -> String {
     encoded
 }
 
+/// A user who may write to the log, and has no key, blames another recipient.
+#[tokio::test]
+async fn a_forged_line_is_not_shown_as_if_the_program_had_written_it() {
+    let (world, config, link) = sent(|_| {}).await;
+    let (line, said) = whose(&config, &link, &[]);
+    assert!(!said.contains("DAMAGED"), "{said}");
+    let log = world.config.audit_dir();
+    let segment = fs::read_dir(&log)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "jsonl"))
+        .unwrap();
+    let before = fs::read_to_string(&segment).unwrap();
+    let rid = line["rid"].as_str().unwrap();
+    fs::write(&segment, before.replace(rid, "someoneelse")).unwrap();
+    for more in [&[][..], &["--json"], &["--csv"]] {
+        let config = config.to_string_lossy();
+        let arguments = ["audit", "find", "--config", &config, "--url", &link];
+        let output = asked(&[&arguments[..], more].concat(), "");
+        let said = words(&output.stderr);
+        assert!(
+            said.contains("is DAMAGED (") && said.contains("may be forged"),
+            "{said}"
+        );
+    }
+    // Another installation's log is verified without its key.
+    fs::write(&segment, before).unwrap();
+    let other = World::new();
+    let other_config = other.written();
+    let copy = log.to_string_lossy();
+    let (_, said) = whose(&other_config, &link, &[&copy]);
+    assert!(said.contains("--public-key"), "{said}");
+}
+
 #[tokio::test]
 async fn a_leaked_link_says_whose_it_is_where_log_configuration_or_ledger_knows() {
     let told = "the link was made for ann@acme.example, in the job daily";

@@ -29,6 +29,9 @@ const MAX_FOR_OLD_CLIENTS: usize = 2_048;
 /// The limit of most servers and of CloudFront, in bytes.
 const MAX_FOR_SERVERS: usize = 8_192;
 
+/// How many findings are kept: each parameter of a URL can cause one.
+const MAX_FINDINGS: usize = 50;
+
 /// Damage that mail programs, pages and clipboards do.
 const LINE_BREAK: &str = "a line break is in it: a mail program or a terminal cut it in two";
 const HTML: &str = "it has \"&amp;\" where \"&\" belongs: it was copied out of a page's source";
@@ -166,7 +169,7 @@ impl Explainer<'_> {
 
 fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
     let servers = known.servers;
-    let text = url.trim();
+    let text = wrapping::bounded(url);
     let found = wrapping::signed_url(text);
     let url = found.as_ref().map_or(text, |(url, _)| url.as_str());
     let mut explanation = Explanation::of_nothing(url.len());
@@ -273,6 +276,10 @@ impl Explanation {
     /// Sorts findings by severity and removes secrets from all texts: a damaged URL may contain them in unexpected places.
     fn finished(mut self) -> Self {
         self.findings.sort_by_key(|finding| finding.severity);
+        if let Some(others @ 1..) = self.findings.len().checked_sub(MAX_FINDINGS) {
+            self.findings.truncate(MAX_FINDINGS);
+            self.note(format!("{others} more findings are left out"));
+        }
         let location = self.opens.iter_mut().flat_map(|location| {
             let (other_bucket, other_key) = match &mut location.otherwise {
                 Some(BucketAndKey { bucket, key }) => (bucket.as_mut(), Some(key)),

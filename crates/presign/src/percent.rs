@@ -154,7 +154,8 @@ pub fn decode_lossy(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-fn nibble(digit: u8) -> Option<u8> {
+/// The value of a hexadecimal digit.
+pub(crate) fn nibble(digit: u8) -> Option<u8> {
     char::from(digit)
         .to_digit(16)
         .and_then(|digit| u8::try_from(digit).ok())

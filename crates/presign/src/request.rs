@@ -22,8 +22,8 @@ pub struct PresignRequest<'a> {
     pub content_type: Option<&'a str>,
     /// `versionId`, to open one version of the object.
     pub version_id: Option<&'a str>,
-    /// A parameter of the caller, and its value.
-    pub custom: Option<(CustomParameter, &'a str)>,
+    /// Parameters of the caller, and their values: sorted by name, and all of them before `x-amz-request-payer` or all after it.
+    pub custom: &'a [(CustomParameter, &'a str)],
 }
 
 impl PresignRequest<'_> {
@@ -35,11 +35,12 @@ impl PresignRequest<'_> {
             self.content_encoding,
             self.content_type,
             self.version_id,
-            self.custom.map(|(_, value)| value),
         ];
+        let custom = self.custom.iter().map(|(_, value)| *value);
         texts
             .into_iter()
             .flatten()
+            .chain(custom)
             .map(|text| text.len() + text.len() / 2 + 32)
             .sum()
     }
@@ -57,10 +58,11 @@ impl PresignRequest<'_> {
         push_parameter("versionId", self.version_id, url);
     }
 
-    /// The parameter of the caller, which is sorted after those of the operation.
+    /// The parameters of the caller, which are sorted after those of the operation.
     #[inline]
     pub(crate) fn push_custom(&self, url: &mut String) {
-        if let Some((CustomParameter(name), value)) = self.custom {
+        debug_assert!(self.custom.is_sorted_by_key(|(name, _)| name.0));
+        for (CustomParameter(name), value) in self.custom {
             push_parameter(name, Some(value), url);
         }
     }
@@ -78,7 +80,7 @@ impl PresignRequest<'_> {
 ///
 /// let request = PresignRequest {
 ///     key: "catalogue.pdf",
-///     custom: Some((CAMPAIGN, "spring")),
+///     custom: &[(CAMPAIGN, "spring")],
 ///     ..PresignRequest::default()
 /// };
 /// ```

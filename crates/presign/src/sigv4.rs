@@ -73,6 +73,8 @@ pub struct Presigner {
     payer: &'static str,
     /// `&x-id=GetObject`; empty for a server that refuses parameters that it does not know. The caller's is then left out, too.
     operation: &'static str,
+    /// The first line of the canonical request.
+    method: &'static str,
 }
 
 /// Says that the requester pays. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ObjectsinRequesterPaysBuckets.html>
@@ -80,6 +82,9 @@ const PAYER: &str = "&x-amz-request-payer=requester";
 
 /// The operation, as the AWS SDKs write it. S3 ignores it.
 const OPERATION: &str = "&x-id=GetObject";
+
+/// The same for URLs that ask for the headers of an object.
+const HEAD_OPERATION: &str = "&x-id=HeadObject";
 
 /// The other fields contain the session token or are as secret as a signature.
 impl std::fmt::Debug for Presigner {
@@ -131,7 +136,20 @@ impl Presigner {
             security_token,
             payer: "",
             operation: OPERATION,
+            method: "GET\n",
         }
+    }
+
+    /// The same presigner, for URLs of `HeadObject`: a signature is valid for one method.
+    #[must_use]
+    pub fn for_head(mut self) -> Self {
+        if !self.operation.is_empty() {
+            let operation = ..self.operation.len();
+            self.canonical_tail.replace_range(operation, HEAD_OPERATION);
+            self.operation = HEAD_OPERATION;
+        }
+        self.method = "HEAD\n";
+        self
     }
 
     /// The same presigner, for URLs that open objects of a Requester Pays bucket. The account of the access key pays for the
@@ -199,7 +217,7 @@ impl Presigner {
         };
         let mut canonical_request = Midstate::new();
         for part in [
-            "GET\n",
+            self.method,
             path,
             &self.canonical_middle,
             parameters,
@@ -275,7 +293,7 @@ mod tests {
         let presigner = presigner(endpoint, "examplebucket", keys, at, 86_400);
         let url = presigner.without_ignored().presign(&PresignRequest {
             key: "test.txt",
-            custom: Some((CustomParameter::new("x-campaign"), "1")),
+            custom: &[(CustomParameter::new("x-campaign"), "1")],
             ..PresignRequest::default()
         });
         assert_eq!(
@@ -303,7 +321,7 @@ mod tests {
             let url = presigner.presign(&PresignRequest {
                 key: "k",
                 content_type: Some("a/b"),
-                custom: Some((CustomParameter::new(name), "1")),
+                custom: &[(CustomParameter::new(name), "1")],
                 ..PresignRequest::default()
             });
             let canonical = format!(
@@ -381,7 +399,7 @@ mod tests {
                 ..plain
             },
             PresignRequest {
-                custom: Some((CustomParameter::new("x-campaign"), "1")),
+                custom: &[(CustomParameter::new("x-campaign"), "1")],
                 ..plain
             },
         ];

@@ -16,6 +16,8 @@ use crate::url::{PresignedUrl, signature_in};
 const MAX_TEXT: usize = 256 * 1024;
 /// How many URLs are looked into: a text can be made to have very many.
 const MAX_TRIED: usize = 200;
+/// How much of URLs within URLs is looked into, in bytes.
+const MAX_LOOKED_INTO: usize = 2 * 1024 * 1024;
 /// The longest URL that is looked into, in bytes: each service that wraps one may encode it again.
 const MAX_URL: usize = 64 * 1024;
 /// How many parameters of a URL are looked into.
@@ -89,9 +91,12 @@ pub fn unwrap(text: &str) -> Option<FoundUrl> {
 /// The first signed URL in a text, and what was done to find it.
 pub(crate) fn signed_url(text: &str) -> Option<(String, Vec<Unwrapping>)> {
     let text = bounded(text);
-    let mut search = UrlSearch { left: MAX_TRIED };
+    let mut search = UrlSearch {
+        left: MAX_TRIED,
+        bytes_left: MAX_LOOKED_INTO,
+    };
     let mut read = 0;
-    while search.left > 0 {
+    while search.left > 0 && search.bytes_left > 0 {
         let start = read + url_starts(&text[read..]).next()?;
         let token = escapes::token(&text[start..]);
         let mut services = Vec::new();
@@ -115,7 +120,8 @@ pub fn service_of(text: &str) -> Option<&'static str> {
     known_service(host_of(&text[start..]).as_str())
 }
 
-fn bounded(text: &str) -> &str {
+/// The part of a text that is searched.
+pub(crate) fn bounded(text: &str) -> &str {
     let text = text.trim();
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
@@ -168,12 +174,15 @@ fn known_service(host: &str) -> Option<&'static str> {
 struct UrlSearch {
     /// How many more URLs may be looked into.
     left: usize,
+    /// How many more bytes of them may be.
+    bytes_left: usize,
 }
 
 impl UrlSearch {
     /// The signed URL that a URL is or has inside, with the services around it, the outermost first.
     fn signed(&mut self, url: &str, layers: usize, services: &mut Vec<String>) -> Option<String> {
         self.left = self.left.checked_sub(1)?;
+        self.bytes_left = self.bytes_left.checked_sub(url.len())?;
         let host = host_of(url);
         let service = known_service(&host);
         // A key of a signed link may have a URL in it, so only the URL of a known service is looked into then.

@@ -54,7 +54,7 @@ impl Process {
         let failed = |words: String| {
             CredentialsError::provider_error(format!("the profile's credential_process {words}"))
         };
-        let printed = program::output(Path::new("sh"), &["-c", &self.command]).await;
+        let printed = program::output(Path::new("sh"), &["-c", &self.command], &[]).await;
         let printed = printed.map_err(failed)?;
         read(&printed).map_err(|words| failed(format!("printed no credentials: {words}")))
     }

@@ -10,22 +10,27 @@ use directory::Location;
 use handout::audit::find::{LinkQuery, find};
 use handout::audit::record::Pseudonyms;
 use handout::audit::table;
+use handout::audit::verify::{bytes_to_verify, verify_remembered};
 use handout::clock;
 use handout::config::{Config, LedgerKind};
 use handout::environment::Environment;
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::LINK_ID;
+use handout::links::portal::token_in;
 use presign::explain::Explainer;
 use presign::{signature_in, wrapping};
 
 use super::super::terminal::{TerminalLines, complain};
 use super::super::{ConfigArgs, exit};
 use super::whose::{IssuedTo, Whose};
-use super::{TimeArgs, could_not_read};
+use super::{TimeArgs, could_not_read, own_log};
 
 /// The maximum length of a text from stdin.
 const MAX_BYTES: u64 = 256 * 1024;
+
+/// The largest log that is verified before a person is named by it, in bytes: it takes a second or so.
+const MAX_VERIFIED_BYTES: u64 = 256 * 1024 * 1024;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -36,7 +41,8 @@ Examples:
 
 --url takes the link as a mail system has passed it on: replaced by Safe Links, Proofpoint or another service, escaped, broken into
 lines, or in the middle of a text. Whose the link is stands on stderr, and as \"to\" in the line, if the log, the configuration (rules
-without a wildcard, jobs of events) or the ledger (mails that were begun) has the address.";
+without a wildcard, jobs of events) or the ledger (mails that were begun) has the address. If the log is damaged, or has more than
+256 MiB and was therefore not verified, stderr says that too.";
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("question").required(true).multiple(true))]
@@ -94,14 +100,21 @@ pub(super) async fn find_lines(
 ) -> anyhow::Result<ExitCode> {
     let keyring = Keyring::open(&config.secret_key_file())?;
     let names = Pseudonyms::new(&keyring, false);
-    let question = arguments.question(&names)?;
+    let portal = config.portal_url()?;
+    let question = arguments.question(portal.as_deref(), &names)?;
     let logs = arguments.logs(config);
     let asks_whose = arguments.url.is_some() || arguments.link_id.is_some();
     let count = match asks_whose {
         true => {
-            let lines = matches_of_link(question, &logs)?;
+            let matches = matches_of_link(question, &logs)?;
             let whose = Whose::new(config, arguments.recipient.as_ref(), names);
-            arguments.tell_whose(&lines, whose, environment).await?
+            let count = arguments
+                .tell_whose(&matches.lines, whose, environment)
+                .await?;
+            for place in matches.places {
+                arguments.tell_trust(place, environment)?;
+            }
+            count
         }
         false => {
             let mut lines = FoundLines::begin(arguments.csv)?;
@@ -117,31 +130,66 @@ pub(super) async fn find_lines(
 }
 
 /// The lines that issued a link: by its signature, or by its id if the signature was changed or cut.
-fn matches_of_link(question: Question, logs: &Logs) -> anyhow::Result<Vec<String>> {
+fn matches_of_link(question: Question, logs: &Logs) -> anyhow::Result<Matches<'_>> {
     let Question { mut query, link_id } = question;
-    let mut lines = logs.collect(&query)?;
-    if lines.is_empty()
+    let mut matches = logs.collect(&query)?;
+    if matches.lines.is_empty()
         && query.link.is_some()
         && let Some(id) = link_id
     {
         (query.link, query.link_id) = (None, Some(id));
-        lines = logs.collect(&query)?;
+        matches = logs.collect(&query)?;
         // The links to the renditions of a page share a line, which has their id.
         let is_of_renditions = |line: &String| line.contains(r#""ev":"renditions""#);
-        if !lines.is_empty() && !lines.iter().all(is_of_renditions) {
+        if !matches.lines.is_empty() && !matches.lines.iter().all(is_of_renditions) {
             complain(
                 "no line has the signature of this link; these have its id: the link was changed, or signed with another secret",
             );
         }
     }
-    Ok(lines)
+    Ok(matches)
+}
+
+/// The lines that match, and the logs that have them.
+#[derive(Default)]
+struct Matches<'a> {
+    lines: Vec<String>,
+    places: Vec<&'a Location>,
 }
 
 impl FindArgs {
-    fn question(&self, names: &Pseudonyms) -> anyhow::Result<Question> {
+    /// Says on stderr if a log is not known to be whole: a line that names a person may be forged.
+    fn tell_trust(&self, place: &Location, environment: &Environment) -> anyhow::Result<()> {
+        let dir = place.display();
+        let bytes = bytes_to_verify(place).with_context(|| could_not_read(place))?;
+        if bytes > MAX_VERIFIED_BYTES {
+            complain(format_args!(
+                "the log in {dir} was not verified, since it has {} MiB: before you rely on these lines, run `handout audit verify`",
+                bytes / 1024 / 1024
+            ));
+            return Ok(());
+        }
+        let own = own_log(place, &self.config, environment)?;
+        let (key, memory) = own.unzip();
+        let report = verify_remembered(place, key.as_ref(), memory.as_ref());
+        let report = report.with_context(|| could_not_read(place))?;
+        if let Some(problem) = report.problems.first() {
+            complain(format_args!(
+                "the log in {dir} is DAMAGED ({} line {}: {}), so these lines may be forged: `handout audit verify` says what is wrong with it",
+                problem.segment, problem.line, problem.reason
+            ));
+        } else if key.is_none() {
+            complain(format_args!(
+                "the log in {dir} is whole, but its key is not this configuration's: `handout audit verify --public-key KEY DIR` detects forgery, too"
+            ));
+        }
+        Ok(())
+    }
+
+    fn question(&self, portal: Option<&str>, names: &Pseudonyms) -> anyhow::Result<Question> {
         let (link, in_url) = match self.url.as_deref() {
-            Some("-") => parts_of_link(&read()?, names)?,
-            Some(url) => parts_of_link(url, names)?,
+            Some("-") => parts_of_link(&read()?, portal, names)?,
+            Some(url) => parts_of_link(url, portal, names)?,
             None => (None, None),
         };
         let recipient = self.recipient.as_ref();
@@ -213,8 +261,14 @@ fn read() -> anyhow::Result<String> {
 /// The fingerprint of the first signed link in a text, and its link id. One of them is there.
 fn parts_of_link(
     text: &str,
+    portal: Option<&str>,
     names: &Pseudonyms,
 ) -> anyhow::Result<(Option<String>, Option<String>)> {
+    // The token of a link of the portal takes the place of a signature, in the spelling of mails.
+    if let Some(token) = portal.and_then(|portal| token_in(text.trim(), portal)) {
+        let token = token.to_ascii_lowercase();
+        return Ok((Some(names.fingerprint(&token)), None));
+    }
     let found = wrapping::unwrap(text);
     let url = found
         .as_ref()
@@ -249,25 +303,39 @@ impl Logs {
         query: &LinkQuery,
         mut found: impl FnMut(&str) -> io::Result<()>,
     ) -> anyhow::Result<()> {
-        for place in &self.places {
-            let segments = find(place, query, &mut found);
-            let segments = segments.with_context(|| could_not_read(place))?;
-            anyhow::ensure!(
-                segments > 0 || !self.are_named,
-                "{} holds no audit log: name the directory of each worker's log",
-                place.display()
-            );
-        }
+        let mut places = self.places.iter();
+        places.try_for_each(|place| self.search_in(place, query, &mut found))
+    }
+
+    fn search_in(
+        &self,
+        place: &Location,
+        query: &LinkQuery,
+        found: impl FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let segments = find(place, query, found);
+        let segments = segments.with_context(|| could_not_read(place))?;
+        anyhow::ensure!(
+            segments > 0 || !self.are_named,
+            "{} holds no audit log: name the directory of each worker's log",
+            place.display()
+        );
         Ok(())
     }
 
-    fn collect(&self, query: &LinkQuery) -> anyhow::Result<Vec<String>> {
-        let mut lines = Vec::new();
-        self.search(query, |line| {
-            lines.push(line.to_owned());
-            Ok(())
-        })?;
-        Ok(lines)
+    fn collect(&self, query: &LinkQuery) -> anyhow::Result<Matches<'_>> {
+        let mut matches = Matches::default();
+        for place in &self.places {
+            let before = matches.lines.len();
+            self.search_in(place, query, |line| {
+                matches.lines.push(line.to_owned());
+                Ok(())
+            })?;
+            if matches.lines.len() > before {
+                matches.places.push(place);
+            }
+        }
+        Ok(matches)
     }
 
     fn without_match(&self, config: &Config) -> String {

@@ -176,7 +176,7 @@ async fn hands_out(
     let order = match is_in_order {
         true => "",
         false => {
-            "; it does not list in the order of the keys' bytes, so that each job lists its whole prefix and sorts it"
+            "; it does not list in the order of the keys' bytes, or does not show it, so that a job lists its whole prefix and sorts it"
         }
     };
     let is_readable =

@@ -3,7 +3,8 @@
 use std::io;
 
 use handout::clock;
-use handout::config::Config;
+use handout::config::{Config, LedgerKind};
+use handout::ledger::s3::prefix_beside;
 use handout::links::connection::Connections;
 use handout::plan::AllowRule;
 use handout::quantity::Span;
@@ -35,7 +36,57 @@ pub(super) async fn check(
             }
         }
     }
+    check_portal(config, connections, report).await
+}
+
+/// What the portal's records must not lose: an expired revocation is a link that works again, and without the others no link
+/// opens.
+const KEPT: [&str; 4] = ["gone/", "job/", "mine/", "of/"];
+
+/// Checks that no lifecycle rule deletes the records of the portal, where they are in a bucket.
+async fn check_portal(
+    config: &Config,
+    connections: &Connections,
+    report: &CheckReport,
+) -> io::Result<()> {
+    let ledger = &config.ledger;
+    if config.portal.public_url.is_none() || ledger.kind != LedgerKind::S3 {
+        return Ok(());
+    }
+    let place = ledger.connection.as_ref().zip(ledger.bucket.as_ref());
+    let Some((connection, bucket)) = place else {
+        return Ok(());
+    };
+    let connection = connection.parse().ok();
+    let connection = connection.and_then(|name| connections.get(&name));
+    let (Some(connection), Ok(name)) = (connection, bucket.parse()) else {
+        return Ok(());
+    };
+    let read = bounded(connection.s3.deletions(&name)).await;
+    let Ok(Ok(deletions)) = read else {
+        return Ok(());
+    };
+    let records = prefix_beside(&ledger.prefix);
+    for deletion in deletions
+        .iter()
+        .filter(|deletion| loses(deletion, &records))
+    {
+        let failure = format!(
+            "the lifecycle rule {:?} deletes objects below {:?}, where the portal keeps what was revoked: a revoked link would work again; let the rule spare {records}",
+            deletion.rule, deletion.prefix
+        );
+        report.tell(format!("lifecycle of s3://{bucket}"), Err(failure.into()))?;
+    }
     Ok(())
+}
+
+/// Whether a deletion can take records of the portal that must stay.
+fn loses(deletion: &Deletion, records: &str) -> bool {
+    let theirs = deletion.prefix.as_str();
+    KEPT.iter().any(|kept| {
+        let ours = format!("{records}{kept}");
+        ours.starts_with(theirs) || theirs.starts_with(&ours)
+    })
 }
 
 /// The warning about a deletion that can precede the expiry of a link of the rule.
@@ -72,6 +123,29 @@ fn early(deletion: &Deletion, rule: &AllowRule, now: Timestamp) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use handout::job::{SignIn, Via};
+
+    #[test]
+    fn a_rule_that_would_let_revoked_links_work_again_is_a_failure() {
+        for (prefix, expected) in [
+            ("", true),
+            ("ledger", true),
+            ("ledger-portal/", true),
+            ("ledger-portal/gone/", true),
+            ("ledger-portal/job/00", true),
+            ("ledger/", false),
+            ("ledger-portal/day/", false),
+            ("ledger-portal/try/", false),
+        ] {
+            let deletion = Deletion {
+                rule: "tidy".to_owned(),
+                prefix: prefix.to_owned(),
+                when: Deleted::AfterDays(90),
+                is_partial: false,
+            };
+            assert_eq!(loses(&deletion, "ledger-portal/"), expected, "{prefix}");
+        }
+    }
 
     #[test]
     fn a_deletion_is_told_that_can_come_before_a_link_ends() {
@@ -83,6 +157,8 @@ mod tests {
             reply_to: Vec::new(),
             relays: Vec::new(),
             publish: Vec::new(),
+            via: vec![Via::S3],
+            sign_in: SignIn::None,
             max_expires_in: Span::days(7),
             max_links: 1,
         };

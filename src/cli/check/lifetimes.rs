@@ -4,7 +4,7 @@ use std::io;
 
 use handout::clock;
 use handout::config::Config;
-use handout::job::ConnectionName;
+use handout::job::{ConnectionName, Via};
 use handout::links::connection::Connection;
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{Bound, CredentialsEnd, ExpiryGuard, Limit};
@@ -63,7 +63,11 @@ fn asked_by_default(config: &Config, name: &ConnectionName) -> Span {
     let default = config.links.expires_in;
     let rules = config.allow.iter();
     let rules = rules.filter(|rule| rule.connection == name.as_str());
-    let asked = rules.map(|rule| rule.max_expires_in.min(default));
+    let asked = rules.map(|rule| match rule.via.as_slice() {
+        // The links that the portal signs are short, also where its own links live for a year.
+        [Via::Portal] => config.portal.signed_for,
+        _ => rule.max_expires_in.min(default),
+    });
     asked.max().unwrap_or(default)
 }
 
@@ -81,7 +85,9 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
                 ),
                 Limit::CredentialsUnknown => "the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key".to_owned(),
                 Limit::CredentialsEnded(end) => format!("the credentials ended at {end}: renew them"),
-                Limit::S3 | Limit::CloudFront | Limit::Rule(_) => shortfall.to_string(),
+                Limit::S3 | Limit::CloudFront | Limit::Portal | Limit::Rule(_) => {
+                    shortfall.to_string()
+                }
             });
         }
     };
@@ -178,7 +184,7 @@ mod tests {
         FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T18:12:00Z, in 12m: ask for 11m or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md)
         FAIL the credentials ended at 2026-11-23T17:48:00Z: renew them
         ok links can live for 7d: the credentials do not end
-        FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by CloudFront (links.via), which has no such limit
+        FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by the portal or CloudFront (links.via), which have no such limit
         FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
         FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
         warn jobs ask for 1d (links.expires_in) and the credentials are temporary and do not say when they expire: links end with the session, also before the end that mails print (links.expiry_guard = "ignore")

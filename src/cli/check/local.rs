@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use directory::{Directory, Location};
-use handout::assemble::{OpenError, private_dir};
+use handout::assemble::{self, OpenError, private_dir};
 use handout::audit::room::DiskRoom;
 use handout::audit::verify::{Glance, glance};
-use handout::config::Config;
+use handout::config::{BrandConfig, Config};
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::plan::Installed;
@@ -26,6 +26,7 @@ pub(super) fn check(
     report: &CheckReport,
 ) -> io::Result<()> {
     report.tell("templates", templates(config))?;
+    brand(config, report)?;
     report.tell("state directory", state_dir(config))?;
     let log = audit_log(config, environment, report)?;
     addresses(config, log.is_written, report)?;
@@ -38,12 +39,49 @@ pub(super) fn check(
 
 fn templates(config: &Config) -> CheckOutcome {
     let templates = Templates::load(config.templates.dir.as_deref())?;
-    handout::assemble::locale(config, &templates)?;
+    assemble::locale(config, &templates)?;
     Ok(format!(
         "mails: {}; pages: {}",
         templates.emails().join(", "),
         templates.galleries().join(", ")
     ))
+}
+
+/// Reports how mails and pages show the sender, if the configuration says it.
+fn brand(config: &Config, report: &CheckReport) -> io::Result<()> {
+    if config.brand == BrandConfig::default() {
+        return Ok(());
+    }
+    let brand = match assemble::brand(config) {
+        Ok(brand) => brand,
+        Err(error) => return report.tell("brand", Err(error.into())),
+    };
+    let mut shown = Vec::new();
+    if let Some(logo) = brand.logo() {
+        let size = logo.shown_size();
+        let size = size.map(|(width, height)| format!("{width} × {height} px, "));
+        shown.push(format!(
+            "a logo of {}{} bytes",
+            size.unwrap_or_default(),
+            logo.bytes().len()
+        ));
+    }
+    let lines = config.brand.footer.len();
+    if lines > 0 {
+        shown.push(format!("{lines} lines of footer"));
+    }
+    if shown.is_empty() {
+        shown.push("can be used".to_owned());
+    }
+    report.tell("brand", Ok(shown.join("; ")))?;
+    if brand.logo().is_some_and(|logo| !logo.is_for_mail()) {
+        let result = "mails show the name instead of the logo, since mail programs do not show SVG: use a PNG or a JPEG for both";
+        report.warn("brand.logo_file", result)?;
+    }
+    match brand.palette().adjustment() {
+        Some(adjustment) => report.warn("brand.accent", adjustment),
+        None => Ok(()),
+    }
 }
 
 fn state_dir(config: &Config) -> CheckOutcome {
@@ -103,7 +141,9 @@ fn addresses(config: &Config, is_working: bool, report: &CheckReport) -> io::Res
     let embedded = config
         .needs_embedded()
         .then_some(("embedded.listen", config.embedded.listen));
-    let all = std::iter::once(("http.listen", config.http.listen)).chain(embedded);
+    let portal = config.portal.listen.map(|listen| ("portal.listen", listen));
+    let all = std::iter::once(("http.listen", config.http.listen));
+    let all = all.chain(embedded).chain(portal);
     for (key, address) in all {
         report.tell(key, can_be_listened_on(address, is_working))?;
     }
@@ -196,7 +236,8 @@ fn secret_files(config: &Config, report: &CheckReport) -> io::Result<()> {
         }
     }
     if open.is_empty() {
-        let result = format!("{count} files, none readable by every user");
+        let files = if count == 1 { "file" } else { "files" };
+        let result = format!("{count} {files}, none readable by every user");
         return report.tell("secret files", Ok(result));
     }
     let result = format!(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use directory::{Directory, split};
 use handout::clock;
+use handout::job::JobId;
 use serde_json::{Value, json};
 
 /// A sample file and its destination.
@@ -123,6 +124,15 @@ pub(super) enum Ports {
     Any,
 }
 
+/// Which jobs the demo runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DemoJobs {
+    /// Those whose links a probe can compare with the samples.
+    Checked,
+    /// Those of the portal, too: its links lead to pages for people.
+    All,
+}
+
 /// The files and jobs of the demo.
 pub(super) struct Seeded {
     /// The configuration.
@@ -131,6 +141,8 @@ pub(super) struct Seeded {
     pub(super) jobs: Vec<SeededJob>,
     /// Whether an earlier demo exists, whose links name its address.
     pub(super) goes_on: bool,
+    /// The job whose links are revoked.
+    pub(super) revoked: Option<JobId>,
 }
 
 /// The expected content of a link to a key.
@@ -142,7 +154,7 @@ pub(super) fn bytes_of(bucket: &str, key: &str) -> Option<&'static [u8]> {
 }
 
 /// Writes files, configuration and jobs below `dir`.
-pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
+pub(super) fn seed(dir: &Path, ports: Ports, shown: DemoJobs) -> anyhow::Result<Seeded> {
     // Files of an earlier demo or another user under these names are replaced, not written through.
     let demo = Directory::make_own(dir)?;
     for bucket in ["reports", "photos", "uploads", PUBLISHED] {
@@ -166,11 +178,22 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
     // A job is done once, so each run of the demo needs new ids.
     let stamp = clock::system().strftime("%Y%m%dT%H%M%S").to_string();
     let mut jobs = Vec::new();
-    for (name, body) in [
+    let mut bodies = vec![
         ("report", report(&stamp)),
         ("gallery", gallery(&stamp)),
         ("event", event(&stamp)),
-    ] {
+    ];
+    let mut revoked = None;
+    if shown == DemoJobs::All {
+        let id = format!("demo-revoked-{stamp}");
+        bodies.push((
+            "portal",
+            portal(&format!("demo-portal-{stamp}"), "Behind a code", "code"),
+        ));
+        bodies.push(("revoked", portal(&id, "Sent by mistake", "none")));
+        revoked = Some(id.parse()?);
+    }
+    for (name, body) in bodies {
         let body = serde_json::to_string_pretty(&body)?;
         jobs_folder.replace(&format!("{name}.json"), body.as_bytes(), 0o600)?;
         jobs.push(SeededJob { body });
@@ -190,6 +213,7 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
         config_file,
         jobs,
         goes_on,
+        revoked,
     })
 }
 
@@ -210,6 +234,17 @@ fn report(stamp: &str) -> Value {
         },
         "manifest": { "format": "csv", "publish": { "bucket": PUBLISHED, "prefix": "manifests/" } },
         "vars": { "customer": "ACME" },
+    })
+}
+
+/// A report with links of the portal.
+fn portal(id: &str, subject: &str, sign_in: &str) -> Value {
+    json!({
+        "v": 1,
+        "id": id,
+        "from": { "connection": "local", "bucket": "reports", "prefix": "2026/11/23/", "include": ["**/*.pdf"] },
+        "links": { "via": "portal", "expires_in": "7d", "sign_in": sign_in },
+        "email": { "to": ["Dora Ek <dora@acme.example>"], "subject": subject },
     })
 }
 
@@ -262,6 +297,7 @@ fn configuration(dir: &Path, before: &toml::Table, ports: Ports) -> anyhow::Resu
         (Ports::Any, _) => free_address(0),
     };
     let (s3, http) = (address("embedded", 9470)?, address("http", 9464)?);
+    let portal = address("portal", 9480)?;
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let (state, buckets) = (quoted(&dir.join("state")), quoted(&dir.join(BUCKETS)));
     let (outbox, audit) = (quoted(&dir.join("outbox")), quoted(&dir.join("audit")));
@@ -287,6 +323,10 @@ dir = {audit}
 
 [http]
 listen = "{http}"
+
+[portal]
+listen = "{portal}"
+public_url = "http://{portal}"
 
 [[allow]]
 connection = "local"

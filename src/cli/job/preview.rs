@@ -187,16 +187,19 @@ const fn because(bound: Bound) -> &'static str {
         Bound::Policy => "the [[allow]] rule allows no more",
         Bound::S3 => "S3 allows no more",
         Bound::Cloudfront => "CloudFront cannot count further",
+        Bound::Portal => "the portal allows no more",
     }
 }
 
 fn tell(report: &PreviewReport, out: &Path) -> anyhow::Result<()> {
-    let whose = match report.per_recipient {
-        true => format!("for each of {} recipients", report.recipients),
-        false => "for all".to_owned(),
+    let whose = match (report.per_recipient, report.recipients) {
+        (true, 0) | (false, _) => "for all".to_owned(),
+        (true, 1) => "for one recipient".to_owned(),
+        (true, count) => format!("for each of {count} recipients"),
     };
+    let links = if report.links == 1 { "link" } else { "links" };
     say(format_args!(
-        "{} would make {} links {whose}",
+        "{} would make {} {links} {whose}",
         report.job, report.links
     ))?;
     say(format_args!(
@@ -243,7 +246,7 @@ fn tell_mail(mail: &PreviewMail) -> std::io::Result<()> {
         mail.to, mail.subject
     ))?;
     say(format_args!(
-        "    {} files shown, {} counted; html {} bytes, {} % of what fits{risk}; text {}, letter {}",
+        "    {} files shown, {} counted; HTML {} bytes, {} % of what fits{risk}; text {} bytes, whole mail {} bytes",
         mail.shown,
         mail.more,
         mail.html_bytes,
@@ -335,7 +338,7 @@ impl<'a> Files<'a> {
         let built = &mail.built;
         let (text, html) = (&built.mail.text, &built.mail.html);
         let files = [
-            self.write(&format!("{name}.html"), html.as_bytes())?,
+            self.write(&format!("{name}.html"), built.mail.page().as_bytes())?,
             self.write(&format!("{name}.txt"), text.as_bytes())?,
             self.write(&format!("{name}.eml"), &mail.letter.bytes)?,
         ];

@@ -10,7 +10,7 @@ use handout::assemble::connection::Direct;
 use handout::clock;
 use handout::config::Config;
 use handout::job::glob::Globs;
-use handout::job::{Bucket, ContentDisposition, Filter, Via};
+use handout::job::{Bucket, ContentDisposition, FileName, Filter, Via};
 use handout::keyring::Purpose;
 use handout::links::direct::{Identity, LinkOptions};
 use handout::plan::{Audience, ExpiryGuard, ResponseOverrides};
@@ -112,7 +112,9 @@ impl PresignArgs {
         let lists_keys = self.keys_from.is_some() || self.recursive;
         let wants_policy = self.not_before.is_some() || self.from_network.is_some();
         let is_past = |begin: Timestamp| begin <= clock::system();
-        let mut inline_type = self.content_type.iter().filter(|_| self.inline);
+        // A stored Content-Disposition may say inline, now or when the link is opened.
+        let may_be_shown = self.inline || matches!(self.filename, Some(FileName::Stored));
+        let mut shown_type = self.content_type.iter().filter(|_| may_be_shown);
         let wrong = if self.keys_from.is_some() && self.recursive {
             "--keys-from reads the keys and --recursive lists them: give one of the two"
         } else if self.keys_from.is_some() && self.places.len() > 1 {
@@ -129,8 +131,8 @@ impl PresignArgs {
             "--not-before and --from-network are for CloudFront only: S3 has no such links; give --via cloudfront"
         } else if self.not_before.is_some_and(is_past) {
             "--not-before is in the past: leave it out, and the links work at once"
-        } else if inline_type.any(|text| !is_passive(text)) {
-            "--inline does not allow this --content-type: it could run scripts in the browser and read other objects of the bucket"
+        } else if shown_type.any(|text| !is_passive(text)) {
+            "--inline and --filename stored do not allow this --content-type: it could run scripts in the browser and read other objects of the bucket"
         } else {
             return Ok(());
         };

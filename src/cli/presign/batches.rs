@@ -73,6 +73,7 @@ impl PresignDesk<'_> {
         let (hand, access_key_id, lifetime) = match self.arguments.via {
             Via::S3 => self.hand_of_s3(&bucket).await?,
             Via::Cloudfront => self.hand_of_cloudfront(&bucket)?,
+            Via::Portal => anyhow::bail!("links of the portal belong to a job: submit one"),
         };
         let links = direct::sign(&self.options, &bucket, keys, &hand, access_key_id, lifetime);
         Ok(links.map_err(|error| match error {

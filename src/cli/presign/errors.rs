@@ -81,7 +81,7 @@ pub(super) const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
         (Limit::CredentialsEnd(_) | Limit::CredentialsEnding(_), _) => {
             "ask for less, take the real end by --expiry-guard clamp, or sign with other credentials"
         }
-        (Limit::S3 | Limit::CloudFront | Limit::Rule(_), _) => {
+        (Limit::S3 | Limit::CloudFront | Limit::Portal | Limit::Rule(_), _) => {
             "ask for less, or take the real end by --expiry-guard clamp"
         }
     }

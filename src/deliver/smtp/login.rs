@@ -192,7 +192,7 @@ impl Logins {
     /// Runs the program, with the user name as its argument.
     async fn run(&self, program: &Path) -> Result<Proof, String> {
         let arguments = [self.username.as_str()];
-        let running = program::output(program, &arguments);
+        let running = program::output(program, &arguments, &[]);
         let printed = timeout(PROGRAM_PATIENCE, running).await;
         let printed = printed
             .map_err(|_| format!("did not end within {} s", PROGRAM_PATIENCE.as_secs()))??;

@@ -40,11 +40,13 @@ impl Refusals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A mail was rejected at a step. Returns whether another recipient than the last one is affected.
+    /// A mail was rejected at a step. Returns whether another recipient than the last one is affected, or any: a rejection before the
+    /// first RCPT is not about a recipient.
     pub(super) fn add(&self, step: DialogueStep, addressee: Addressee) -> bool {
         let refusal = RelayRefusal { step, addressee };
         let before = self.last().replace(refusal);
-        before.is_none_or(|before| before.addressee != addressee)
+        let is_before_rcpt = step.at_edge().rank < DialogueStep::Rcpt.at_edge().rank;
+        is_before_rcpt || before.is_none_or(|before| before.addressee != addressee)
     }
 
     /// A mail or a connection got as far as a step. Returns whether no rejection at this step or an earlier one
@@ -78,6 +80,8 @@ mod tests {
         let seen =
             [ANN, ANN, BO, BO, ANN].map(|addressee| refusals.add(DialogueStep::Rcpt, addressee));
         assert_eq!(seen, [true, false, true, false, true]);
+        let at_mail = [ANN, ANN].map(|addressee| refusals.add(DialogueStep::Mail, addressee));
+        assert_eq!(at_mail, [true, true], "no recipient was named");
     }
 
     #[test]

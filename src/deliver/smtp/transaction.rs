@@ -125,7 +125,7 @@ impl Relay {
     fn judged(&self, reply: Reply, addressee: Addressee) -> Sent {
         let (code, words) = (reply.code, reply.words());
         if code == 250 {
-            self.took();
+            self.took(addressee);
             return Sent::new(
                 Outcome::Accepted { words },
                 DeferralScope::Mail(DeferralKind::Other),

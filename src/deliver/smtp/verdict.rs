@@ -201,7 +201,13 @@ fn judge_transient(step: DialogueStep, meaning: Meaning, reply: &Reply) -> Reply
         // Amazon SES replies so after the end of DATA, with varying texts. As a reply to RCPT it may be about the
         // recipient.
         // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-        _ if reply.code == 454 && step != DialogueStep::Rcpt => ReplyVerdict::TooFast,
+        // As a reply to AUTH it is a temporary failure of the login (RFC 4954, section 6), unless there were too many.
+        _ if reply.code == 454
+            && step != DialogueStep::Rcpt
+            && (step != DialogueStep::Auth || has_too_many(reply)) =>
+        {
+            ReplyVerdict::TooFast
+        }
         _ if reply.code == 421 => ReplyVerdict::Closing,
         _ if !is_about_a_mail(step) => ReplyVerdict::NotNow,
         Meaning::Us => ReplyVerdict::Refuses,
@@ -240,6 +246,10 @@ fn quotes_another_host(reply: &Reply) -> bool {
 }
 
 /// Whether a 450 or 451 is about a policy: greylisting without a text of its own looks so.
+fn has_too_many(reply: &Reply) -> bool {
+    reply.words().to_ascii_lowercase().contains("too many")
+}
+
 fn is_policy(reply: &Reply) -> bool {
     matches!(reply.code, 450 | 451) && matches!(reply.enhanced(), Some((7, _)))
 }

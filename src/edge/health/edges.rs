@@ -42,6 +42,12 @@ impl Edges {
         *all = edges;
     }
 
+    /// Replaces the edges of a kind, and leaves the others as they are.
+    pub fn exchange_kind(&self, kind: EdgeKind, edges: impl Iterator<Item = Edge>) {
+        let others = self.iter().filter(|edge| edge.kind() != kind);
+        self.exchange(others.chain(edges).collect());
+    }
+
     /// The edge with this label.
     pub fn labelled(&self, label: &str) -> Option<Edge> {
         self.iter().find(|edge| edge.label() == label)
@@ -58,9 +64,20 @@ impl Edges {
         self.iter().find(|edge| edge.kind() == kind)
     }
 
-    /// The outage of each edge that is not healthy.
+    /// The outage of each edge that jobs or links need and that is not healthy.
     pub fn troubles(&self) -> Vec<Outage> {
-        self.iter().filter_map(|edge| edge.trouble()).collect()
+        self.outages(|kind| kind != EdgeKind::Oidc)
+    }
+
+    /// The outage of each edge without which the program still does its main work: sign-ins at a provider fail, and all other
+    /// links open.
+    pub fn partial_troubles(&self) -> Vec<Outage> {
+        self.outages(|kind| kind == EdgeKind::Oidc)
+    }
+
+    fn outages(&self, of: impl Fn(EdgeKind) -> bool) -> Vec<Outage> {
+        let edges = self.iter().filter(|edge| of(edge.kind()));
+        edges.filter_map(|edge| edge.trouble()).collect()
     }
 
     fn looked_at(&self) -> MutexGuard<'_, Option<Instant>> {

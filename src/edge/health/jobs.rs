@@ -21,7 +21,8 @@ const fn scouting_time(kind: EdgeKind) -> Duration {
         | EdgeKind::Credentials
         | EdgeKind::Results
         | EdgeKind::Parked
-        | EdgeKind::Audit => Duration::from_secs(10),
+        | EdgeKind::Audit
+        | EdgeKind::Oidc => Duration::from_secs(10),
     }
 }
 

@@ -36,6 +36,8 @@ pub enum EdgeKind {
     Parked,
     /// The audit log, whose disk may be full.
     Audit,
+    /// An OpenID provider at which readers of the portal sign in.
+    Oidc,
 }
 
 impl EdgeKind {
@@ -50,6 +52,7 @@ impl EdgeKind {
             Self::Results => "results",
             Self::Parked => "parked",
             Self::Audit => "audit",
+            Self::Oidc => "oidc",
         }
     }
 }

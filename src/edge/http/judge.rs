@@ -33,6 +33,8 @@ pub(super) struct AskedRequest {
 pub(super) enum LedgerAccess {
     Read,
     Write,
+    /// A write under a condition, which 412 answers if it does not hold.
+    ConditionalWrite,
 }
 
 impl AskedRequest {
@@ -45,11 +47,17 @@ impl AskedRequest {
             names_a_key: terms.names_a_key,
             is_listing: request.method() == "GET" && is_listing(request.uri()),
             of_ledger: (keys == KeyOrigin::OfLedger).then_some(match request.method() {
+                "PUT" if is_conditional(request) => LedgerAccess::ConditionalWrite,
                 "PUT" => LedgerAccess::Write,
                 _ => LedgerAccess::Read,
             }),
         }
     }
+}
+
+fn is_conditional(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.contains_key("if-none-match") || headers.contains_key("if-match")
 }
 
 /// Whether a URL asks for a listing: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>,
@@ -305,6 +313,11 @@ fn root(text: &[u8]) -> &[u8] {
     rest.strip_prefix(b"<").map_or(b"", local_name)
 }
 
+/// Whether the answer says that a condition does not hold. It does not show that a write would succeed.
+pub(super) fn is_unmet(judge: &Judge, asked: AskedRequest) -> bool {
+    judge.status == 412 && asked.of_ledger == Some(LedgerAccess::ConditionalWrite)
+}
+
 /// What a complete answer says about its edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Says {
@@ -356,8 +369,11 @@ impl Says {
             (None, _) | (Some(_), ..300) => false,
             (Some(_), _) if matches!(self, Self::Unwell(_)) => false,
             // A condition that does not hold, and a concurrent write of the same record.
-            (Some(LedgerAccess::Write), 409) => !OF_OBJECT.contains(&code),
-            (Some(LedgerAccess::Write), status) => status != 412,
+            (Some(LedgerAccess::Write | LedgerAccess::ConditionalWrite), 409) => {
+                !OF_OBJECT.contains(&code)
+            }
+            (Some(LedgerAccess::ConditionalWrite), 412) => false,
+            (Some(LedgerAccess::Write | LedgerAccess::ConditionalWrite), _) => true,
             // No record has this key.
             (Some(LedgerAccess::Read), 404) => !matches!(code, "NoSuchKey" | "NotFound"),
             (Some(LedgerAccess::Read), _) => {

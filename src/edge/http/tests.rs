@@ -315,6 +315,10 @@ async fn a_store_that_rejects_a_request_of_the_ledger_is_down_at_once() {
         ..GET
     };
     const WRITE: AskedRequest = AskedRequest {
+        of_ledger: Some(LedgerAccess::ConditionalWrite),
+        ..GET
+    };
+    const REPEAT: AskedRequest = AskedRequest {
         of_ledger: Some(LedgerAccess::Write),
         ..GET
     };
@@ -332,6 +336,12 @@ async fn a_store_that_rejects_a_request_of_the_ledger_is_down_at_once() {
         (WRITE, 501, "NotImplemented", Some(FailureKind::Refused)),
         (WRITE, 409, "ConditionalRequestConflict", None),
         (WRITE, 412, "PreconditionFailed", None),
+        (
+            REPEAT,
+            412,
+            "PreconditionFailed",
+            Some(FailureKind::Refused),
+        ),
         (READ, 404, "NoSuchKey", None),
         (READ, 404, "NoSuchBucket", Some(FailureKind::Refused)),
         (READ, 400, "InvalidRequest", Some(FailureKind::Refused)),
@@ -347,6 +357,11 @@ async fn a_store_that_rejects_a_request_of_the_ledger_is_down_at_once() {
         judged_as(asked, status, body, &edge).await.unwrap();
         let seen = edge.outage().map(|outage| outage.kind);
         assert_eq!(seen, outage, "{asked:?} {status} {code}");
+        if outage.is_some() {
+            let unmet = "<Error><Code>PreconditionFailed</Code></Error>";
+            judged_as(WRITE, 412, unmet, &edge).await.unwrap();
+            assert!(edge.outage().is_some(), "only a write ends it");
+        }
         // Passwords are not repeated here: it is tried again soon.
         let left = edge.outage().map_or(Duration::ZERO, |outage| outage.left);
         assert!(left <= Duration::from_secs(2), "{left:?}");

@@ -185,8 +185,12 @@ pub(super) fn is_test(fields: &Map<String, Value>) -> bool {
     let text =
         |value: &Value, name| value.get(name).and_then(Value::as_str) == Some(TEST_OF_BACKBLAZE);
     let events = fields.get("events").and_then(Value::as_array);
-    fields.get("Event").and_then(Value::as_str) == Some("s3:TestEvent")
-        || events.is_some_and(|events| events.iter().any(|event| text(event, "eventType")))
+    let is_of_s3 = fields.get("Event").and_then(Value::as_str) == Some("s3:TestEvent");
+    // Events of objects beside a test event are no test.
+    (is_of_s3 && !fields.contains_key("Records"))
+        || events.is_some_and(|events| {
+            !events.is_empty() && events.iter().all(|event| text(event, "eventType"))
+        })
 }
 
 /// The event of a message that has one.

@@ -274,3 +274,28 @@ fn a_value_is_never_read_as_a_phrase_again() {
         "{{b}}"
     );
 }
+
+#[test]
+fn a_pattern_of_names_gives_what_the_phrase_gives() {
+    let vars = json!({ "customer": "AC{{ME}}" });
+    let key: Key = "2026/a b.tar.gz".parse().unwrap();
+    let scope = PhraseScope {
+        vars: vars.as_object(),
+        ..PhraseScope::default()
+    };
+    for source in [
+        "plain",
+        "{{customer}} - {{object.stem}} ({{object.folder}}).{{object.extension}}",
+        "{{object.key}}{{object.name}}",
+    ] {
+        let phrase: Phrase = source.parse().unwrap();
+        let pattern = phrase.for_objects(&scope, 100).unwrap();
+        let stored = serde_json::to_string(&pattern).unwrap();
+        let pattern: NamePattern = serde_json::from_str(&stored).unwrap();
+        let object = Some(&key);
+        let whole = phrase.fill(&PhraseScope { object, ..scope }, 100).unwrap();
+        assert_eq!(pattern.fill(&key, 100).unwrap(), whole, "{stored}");
+    }
+    let unknown: Phrase = "{{recipient.name}}".parse().unwrap();
+    assert!(unknown.for_objects(&scope, 100).is_err());
+}

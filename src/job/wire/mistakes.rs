@@ -354,7 +354,7 @@ mod tests {
             set("/links", json!({ "per_recipient": "no" })),
             set("/links", json!({ "expires_in": true })),
             set("/links", json!({ "ttl": "1h" })),
-            set("/gallery", json!({})),
+            set("/manifest", json!({})),
             set("/manifest", json!({ "format": "json", "publish": {} })),
             set("/vars", json!([])),
             set("/id", json!(7)),
@@ -384,11 +384,11 @@ mod tests {
         the job's field from.modified_after cannot be read: it is not what this field takes: write it as "2026-11-23T06:00:00Z"
         the job's field scheduled_at cannot be read: it is not what this field takes: write it as "2026-11-23T06:00:00Z"
         the job's field email cannot be read: it is a text, and an object is wanted: write { "to": ["ann@acme.example"] }
-        the job's field email cannot be read: unknown field, expected one of `to`, `cc`, `visibility`, `list_id`, `reply_to`, `subject`, `template`, `relay`, `overflow`; did you mean to?
+        the job's field email cannot be read: unknown field, expected one of `to`, `cc`, `visibility`, `list_id`, `reply_to`, `subject`, `message`, `template`, `relay`, `overflow`; did you mean to?
         the job's field links.per_recipient cannot be read: it is a text, and true or false is wanted, without quotation marks
         the job's field links.expires_in cannot be read: it is true or false, and a duration such as "24h", or a whole number of seconds is wanted
-        the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
-        the job's field gallery cannot be read: missing field `publish`: write "publish": { "bucket": "acme-pages", "prefix": "q3/" }
+        the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`, `sign_in`, `open`; did you mean expires_in?
+        the job's field manifest cannot be read: missing field `publish`: write "publish": { "bucket": "acme-pages", "prefix": "q3/" }
         the job's field manifest.format cannot be read: it is none of "csv", "jsonl", "urls", "aria2"; did you mean "jsonl"?
         the job's field vars cannot be read: it is a list, and an object is wanted: write { "customer": "Acme" }
         the job's field id cannot be read: it is a number, and a text is wanted: write it in quotation marks

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::samples::*;
+use super::super::{Brand, Logo};
 use super::*;
 use crate::audit::AuditedLinks;
 use crate::links::{Link, Unlinkable};
@@ -78,6 +79,160 @@ fn built(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Rend
         settings: &settings,
     };
     build(installed(), &letter).unwrap()
+}
+
+fn branded(brand: &str, logo: Option<&[u8]>) -> MailSettings {
+    let brand = crate::config::Config::parse(
+        &format!("[brand]\n{brand}"),
+        &crate::environment::Environment::default(),
+    );
+    let logo = logo.map(|bytes| Logo::read(bytes.to_vec()).unwrap());
+    MailSettings {
+        brand: Brand::new(&brand.unwrap().brand, logo),
+        ..settings()
+    }
+}
+
+/// The mail of a template with a gallery to link, by a sender with a brand.
+fn branded_mail(template: &str, settings: &MailSettings) -> RenderedMail {
+    let plan = plan_for(template, "shoot/", &json!({}));
+    let mut digest = Digest::new(&plan);
+    digest.push(&shoot(12));
+    let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
+    let letter = MailRequest {
+        plan: &plan,
+        digest: &digest,
+        recipient: &recipient,
+        gallery_url: Some(&page()),
+        manifest_url: None,
+        settings,
+    };
+    build(installed(), &letter).unwrap().mail
+}
+
+const PNG: &[u8] = include_bytes!("../../../tests/fixtures/pictures/plain.png");
+
+const NORD: &str = "name = \"Studio Nord\"\naccent = \"#ffcc00\"\nbackground = \"#fdf6e3\"\nfooter = [\"Studio <Nord> & Co\", \"Hafenstraße 3\"]\npersonal_note = false\n";
+
+#[test]
+fn a_brand_is_in_every_mail_and_no_other_colour_is() {
+    let settings = branded(NORD, Some(PNG));
+    for template in ["report", "digest", "gallery-invite"] {
+        let mail = branded_mail(template, &settings);
+        let logo = mail.logo.as_deref().expect("the HTML refers to it");
+        let reference = format!("src=\"cid:{}\"", logo.content_id());
+        assert_eq!(mail.html.matches(&reference).count(), 1, "{template}");
+        assert!(mail.page().contains("src=\"data:image/png;base64,"));
+        assert!(!mail.page().contains("cid:"));
+        assert!(mail.html.contains("bgcolor=\"#ffcc00\""), "{template}");
+        for colour in ["#1f5f5b", "#8fcfc6", "#f3f1ec", "#e9f1ef", "#29393a"] {
+            assert!(!mail.html.contains(colour), "{template} {colour}");
+        }
+        let footer = "Studio &lt;Nord&gt; &amp; Co<br>Hafenstraße 3";
+        assert!(mail.html.contains(footer), "{}", mail.html);
+        assert!(
+            mail.text
+                .ends_with("\n\nStudio <Nord> & Co\nHafenstraße 3\n"),
+            "{}",
+            mail.text
+        );
+        for part in [&mail.html, &mail.text] {
+            assert!(!part.contains("alone"), "the note is switched off");
+        }
+    }
+}
+
+#[test]
+fn a_message_is_text_in_the_language_of_its_reader() {
+    let message = json!({
+        "en": "Dear {{recipient.name}},\n\nhere is <b>all</b> of {{customer}}.\n{{x}}\n\n\u{202e}Yours",
+        "ar": "مرحبا",
+    });
+    let more = json!({ "vars": { "customer": "A & B", "x": "two\n\n<script>alert(1)</script>" } });
+    for template in ["report", "digest", "gallery-invite"] {
+        let mut more = more.clone();
+        more["email"] = json!({ "to": ["Ann Bell <ann@acme.example>"], "template": template, "message": message });
+        let plan = plan("shoot/", &more);
+        let mail = |locale: &str| mail_in(locale, &plan, &shoot(3), Some(&page()));
+        let (english, german) = (mail("en"), mail("de"));
+        let lines: Vec<&str> = english
+            .html
+            .lines()
+            .filter(|line| line.starts_with("<p dir"))
+            .collect();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(lines.join("\n"), @r#"
+            <p dir="auto" lang="en" style="margin:0 0 16px">Dear Ann Bell,</p>
+            <p dir="auto" lang="en" style="margin:0 0 16px">here is &lt;b&gt;all&lt;/b&gt; of A &amp; B.<br>two</p>
+            <p dir="auto" lang="en" style="margin:0 0 16px">&lt;script&gt;alert(1)&lt;/script&gt;</p>
+            <p dir="auto" lang="en" style="margin:0 0 16px">Yours</p>
+            "#);
+            let until = english.text.find("are ready").or(english.text.find("has put")).unwrap();
+            insta::assert_snapshot!(english.text[..until].rsplit_once('\n').unwrap().0, @r"
+            Hello Ann Bell,
+
+            Dear Ann Bell,
+
+            here is <b>all</b> of A & B.
+            two
+
+            <script>alert(1)</script>
+
+            Yours
+            ");
+        }
+        assert!(german.html.contains("lang=\"en\"") && german.text.contains("Dear Ann Bell,"));
+        let arabic = mail("ar");
+        assert!(
+            arabic.html.contains("<p dir=\"auto\" lang=\"ar\"") && !arabic.text.contains("Dear")
+        );
+        assert!(!english.html.contains("<script") && !english.html.contains('\u{202e}'));
+    }
+}
+
+#[test]
+fn the_longest_message_leaves_room_for_the_rest_of_a_mail() {
+    use crate::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES};
+    let each = MAX_MESSAGE_BYTES / MAX_MESSAGE_LINES * 2 - 2;
+    for character in ["\"", "é", "🎈"] {
+        let line = character.repeat(each / character.len());
+        let text = vec![line; MAX_MESSAGE_LINES / 2].join("\n\n");
+        assert!(text.len() <= MAX_MESSAGE_BYTES);
+        let email = json!({ "to": ["Ann <ann@acme.example>"], "message": text });
+        let plan = plan("shoot/", &json!({ "email": email }));
+        let mail = built(&plan, &shoot(60), None);
+        assert!(mail.shown > 40, "{character}: {}", mail.shown);
+        assert!(mail.html_bytes <= MailSettings::HTML_BUDGET_BYTES);
+    }
+}
+
+#[test]
+fn without_a_brand_a_mail_looks_as_before() {
+    for template in ["report", "digest", "gallery-invite"] {
+        let mail = branded_mail(template, &settings());
+        assert_eq!(mail.logo, None);
+        assert!(!mail.html.contains("<img") && !mail.html.contains("class=\"brand\""));
+        assert!(mail.html.contains("#1f5f5b") && mail.html.contains("alone"));
+        assert!(
+            mail.text
+                .ends_with("alone. Please do not pass them on.\nSent by Harbour Reports.\n")
+        );
+    }
+}
+
+#[test]
+fn where_no_logo_can_be_shown_the_name_stands() {
+    let svg = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 480 60'/>".as_slice();
+    for logo in [None, Some(svg)] {
+        let mut settings = branded("name = \"Studio <b>Nord</b>\"", logo);
+        settings.sender_name = "Studio <b>Nord</b>".to_owned();
+        let mail = branded_mail("report", &settings);
+        assert_eq!(mail.logo, None);
+        assert!(
+            mail.html
+                .contains("<bdi>Studio &lt;b&gt;Nord&lt;/b&gt;</bdi></td>")
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ use presign::PresignedUrl;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::super::brand::BrandView;
+use super::super::paragraphs::MessageView;
 use super::super::strings::Language;
 use super::super::view::{self, InstantView, LanguageView, Missed};
 use super::MailRequest;
@@ -37,6 +39,9 @@ pub(super) struct View<'a> {
     dated: InstantView,
     recipient: Person<'a>,
     sender: &'a str,
+    brand: BrandView<'a>,
+    /// What the job says to the recipient.
+    pub(super) message: Option<MessageView>,
     job: JobView<'a>,
     vars: Cow<'a, Map<String, Value>>,
     count: u64,
@@ -314,6 +319,8 @@ impl<'a> View<'a> {
                 vars: Cow::Borrowed(&recipient.vars),
             },
             sender,
+            brand: settings.brand.mail_view(sender),
+            message: None,
             job: JobView {
                 id: plan.job.id.as_str(),
             },
@@ -383,6 +390,8 @@ pub(in super::super) fn sample() -> Value {
             vars: Cow::default(),
         },
         sender: "",
+        brand: BrandView::sample(),
+        message: Some(MessageView::sample()),
         job: JobView { id: "" },
         vars: Cow::default(),
         count: 1,

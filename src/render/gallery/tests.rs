@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::samples::*;
 use super::super::syntax::inline_blocks;
+use super::super::{Brand, Logo};
 use super::*;
 use crate::links::{Link, Unlinkable};
 
@@ -192,6 +193,68 @@ fn the_policy_names_the_hash_of_what_stands_in_the_page_and_the_hosts_of_the_lin
             .html
             .contains("img-src https://acme-reports.s3.eu-west-1.amazonaws.com data:;")
     );
+}
+
+#[test]
+fn a_brand_is_on_every_page_and_its_colours_are_permitted() {
+    let text = "[brand]\nname = \"Studio Nord\"\naccent = \"#ffcc00\"\nbackground = \"#fdf6e3\"\nfooter = [\"<Hafen> 3\"]\npersonal_note = false";
+    let config = crate::config::Config::parse(text, &crate::environment::Environment::default());
+    let logo = Logo::read(include_bytes!("../../../tests/fixtures/pictures/plain.png").to_vec());
+    let settings = MailSettings {
+        brand: Brand::new(&config.unwrap().brand, Some(logo.unwrap())),
+        ..settings()
+    };
+    let (plan, templates) = (photos(10), templates());
+    let ann = crate::job::Recipient::parse("Ann <ann@acme.example>").unwrap();
+    let audience = Audience::Recipient(std::sync::Arc::new(ann));
+    let nav = PageLinks::Relative;
+    let mut gallery = Gallery::begin(&templates, &plan, &audience, 25, nav, &settings).unwrap();
+    let mut pages = gallery.push(&batch(0..25), &Pictures::default()).unwrap();
+    pages.extend(gallery.finish().unwrap());
+    assert_eq!(pages.len(), 4);
+    for page in pages {
+        let html = page.html;
+        let logo = "class=\"logo\" src=\"data:image/png;base64,";
+        assert_eq!(html.matches(logo).count(), 1, "{}", page.file_name);
+        assert!(html.contains("&lt;Hafen&gt; 3") && !html.contains("for Ann alone"));
+        let blocks = inline_blocks(&html, "style");
+        assert_eq!(blocks.len(), 2);
+        let policy = html.replace("&#39;", "'");
+        let policy = policy.split("style-src ").nth(1).unwrap();
+        let policy = policy.split(';').next().unwrap();
+        assert_eq!(
+            policy.matches("sha256-").count(),
+            2,
+            "and no other: {policy}"
+        );
+        for block in blocks {
+            let inside = block
+                .trim_start_matches("<style>")
+                .trim_end_matches("</style>");
+            let hash = Base64::encode_string(&Sha256::digest(inside.as_bytes()));
+            assert!(policy.contains(&hash), "{inside}");
+        }
+    }
+}
+
+#[test]
+fn a_message_stands_on_the_first_page_and_is_text() {
+    let message = "Dear all,\n\n<img src=x onerror=alert(1)>\n{{customer}}";
+    let over = json!({ "gallery": { "message": message, "publish": { "dir": "/srv/galleries" } } });
+    let mut plan = plan("photos/", &over);
+    for (page_size, first) in [(100, "index.html"), (10, "index.html")] {
+        plan.gallery.as_mut().unwrap().page_size = page_size;
+        let pages = pages(&plan, &Audience::Everyone, &[&batch(0..25)]);
+        for page in pages {
+            let shown = page.html.matches("<p dir=\"auto\">Dear all,</p><p dir=\"auto\">&lt;img src=x onerror=alert(1)&gt;<br>ACME</p>");
+            assert_eq!(
+                shown.count(),
+                usize::from(page.file_name == first),
+                "{}",
+                page.file_name
+            );
+        }
+    }
 }
 
 #[test]

@@ -4,12 +4,15 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::super::brand::BrandView;
+use super::super::paragraphs::MessageView;
 use super::super::view::{InstantView, LanguageView, Missed};
 use super::ask::RenewalMail;
-use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
+use super::landing::GallerySummary;
+use super::page::{self, GalleryPage, Item, Neighbours};
 
 /// The values that all pages of a gallery share.
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 pub(super) struct PageFrame<'a> {
     pub(super) language: LanguageView<'a>,
     pub(super) title: String,
@@ -18,6 +21,9 @@ pub(super) struct PageFrame<'a> {
     /// The recipient, if the links belong to one.
     pub(super) recipient: Option<&'a str>,
     pub(super) sender: &'a str,
+    pub(super) brand: BrandView<'a>,
+    /// What the job says to the readers.
+    pub(super) message: Option<MessageView>,
     /// How to ask for new links.
     pub(super) ask: RenewalMail,
     pub(super) made_at: InstantView,
@@ -31,6 +37,8 @@ pub(super) struct PageFrame<'a> {
 pub(super) struct PageHead<'a> {
     pub(super) title: &'a str,
     pub(super) policy: String,
+    /// The style sheet with the colours of the brand.
+    pub(super) palette: Option<&'a str>,
 }
 
 /// The values for the template of a page.
@@ -136,36 +144,8 @@ pub(super) struct IndexView<'a> {
     pub(super) count: u64,
     pub(super) size_bytes: u64,
     pub(super) pages: &'a [GallerySummary],
-}
-
-/// A page, as the index lists it.
-#[derive(Default, Serialize)]
-pub(super) struct GallerySummary {
-    page: u64,
-    href: String,
-    count: u64,
-    size_bytes: u64,
-    /// Its first and last folder.
-    first: Option<String>,
-    last: Option<String>,
-}
-
-impl GallerySummary {
-    pub(super) fn of(page: &GalleryPage, number: usize, href: &str) -> Self {
-        let name = |folder: Option<&GalleryFolder>| {
-            folder
-                .map(|folder| folder.name.clone())
-                .filter(|name| !name.is_empty())
-        };
-        Self {
-            page: number as u64,
-            href: href.to_owned(),
-            count: page.count as u64,
-            size_bytes: page.size_bytes,
-            first: name(page.folders.first()),
-            last: name(page.folders.last()).filter(|_| page.folders.len() > 1),
-        }
-    }
+    /// The number of files that are found by name, if that is not all.
+    pub(super) indexed: Option<u64>,
 }
 
 /// The anchor of a section on its page.
@@ -277,8 +257,8 @@ pub(in super::super) fn page_sample() -> Value {
         ..FolderView::default()
     };
     sample(&PageView {
-        head: PageHead::default(),
-        frame: &PageFrame::default(),
+        head: head_sample(),
+        frame: &frame_sample(),
         count: 1,
         size_bytes: 0,
         first: 1,
@@ -303,12 +283,37 @@ pub(in super::super) fn page_sample() -> Value {
 /// The sample against which index templates are checked.
 pub(in super::super) fn index_sample() -> Value {
     sample(&IndexView {
-        head: PageHead::default(),
-        frame: &PageFrame::default(),
+        head: head_sample(),
+        frame: &frame_sample(),
         count: 1,
         size_bytes: 0,
-        pages: &[GallerySummary::default()],
+        pages: &[GallerySummary::sample()],
+        indexed: Some(1),
     })
+}
+
+fn head_sample() -> PageHead<'static> {
+    PageHead {
+        palette: Some(""),
+        ..PageHead::default()
+    }
+}
+
+fn frame_sample() -> PageFrame<'static> {
+    PageFrame {
+        language: LanguageView::default(),
+        title: String::new(),
+        total: 1,
+        recipient: Some(""),
+        sender: "",
+        brand: BrandView::sample(),
+        message: Some(MessageView::sample()),
+        ask: RenewalMail::default(),
+        made_at: InstantView::default(),
+        expires_at: InstantView::default(),
+        sooner: Some("sooner_policy"),
+        opens: true,
+    }
 }
 
 fn sample(view: &impl Serialize) -> Value {

@@ -1,5 +1,7 @@
 //! Tests of `render/templates.rs`.
 
+use std::fs;
+
 use super::*;
 
 /// Loads with one file replaced or added, and returns the error.
@@ -29,6 +31,17 @@ fn what_is_compiled_in_loads() {
 }
 
 #[test]
+fn a_link_that_leads_out_of_the_directory_is_refused_and_not_followed_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        std::os::unix::fs::symlink(".", folder.path().join(name)).unwrap();
+    }
+    let error = Templates::load(Some(folder.path())).unwrap_err();
+    let sentence = crate::text::chain(&error);
+    assert!(sentence.contains("look for a link"), "{sentence}");
+}
+
+#[test]
 fn a_name_that_does_not_exist_is_refused_wherever_it_stands() {
     let told = [
         "<p>\n{{#if galery_url}}x{{/if}}</p>",
@@ -48,21 +61,21 @@ fn a_name_that_does_not_exist_is_refused_wherever_it_stands() {
     ]
     .map(body);
     insta::assert_snapshot!(told.join("\n"), @r#"
-        the template email/report/body.html.hbs, line 2: uses galery_url, but there is no "galery_url": did you mean "gallery_url"?
-        the template email/report/body.html.hbs, line 1: uses fils, but there is no "fils": did you mean "files"?
-        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; known: folder, modified, name, size_bytes, url
-        the template email/report/body.html.hbs, line 1: uses count, but there is no "count"; known: folder, modified, name, size_bytes, url
-        the template email/report/body.html.hbs, line 1: uses file.nam, but there is no "nam": did you mean "name"?
-        the template email/report/body.html.hbs, line 1: uses ../cout, but there is no "cout": did you mean "count"?
-        the template email/report/body.html.hbs, line 1: uses size_byte, but there is no "size_byte": did you mean "size_bytes"?
-        the template email/report/body.html.hbs, line 1: uses the word "greting", which strings/en.toml does not have: did you mean "greeting"?
-        the template email/report/body.html.hbs, line 1: uses the word "works_until" without when=…
-        the template email/report/body.html.hbs, line 1: uses the helper "sice", which does not exist: did you mean "size"?
-        the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
-        the template email/report/body.html.hbs, line 1: uses subject.length, but the value before "length" has no fields
-        the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes an unknown template: did you mean "partials/button.html"?
-        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; known: count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
-        "#);
+    the template email/report/body.html.hbs, line 2: uses galery_url, but there is no "galery_url": did you mean "gallery_url"?
+    the template email/report/body.html.hbs, line 1: uses fils, but there is no "fils": did you mean "files"?
+    the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; known: folder, modified, name, size_bytes, url
+    the template email/report/body.html.hbs, line 1: uses count, but there is no "count"; known: folder, modified, name, size_bytes, url
+    the template email/report/body.html.hbs, line 1: uses file.nam, but there is no "nam": did you mean "name"?
+    the template email/report/body.html.hbs, line 1: uses ../cout, but there is no "cout": did you mean "count"?
+    the template email/report/body.html.hbs, line 1: uses size_byte, but there is no "size_byte": did you mean "size_bytes"?
+    the template email/report/body.html.hbs, line 1: uses the word "greting", which strings/en.toml does not have: did you mean "greeting"?
+    the template email/report/body.html.hbs, line 1: uses the word "works_until" without when=…
+    the template email/report/body.html.hbs, line 1: uses the helper "sice", which does not exist: did you mean "size"?
+    the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
+    the template email/report/body.html.hbs, line 1: uses subject.length, but the value before "length" has no fields
+    the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes an unknown template: did you mean "partials/button.html"?
+    the template partials/button.html.hbs, line 3: uses label, but there is no "label"; known: brand, count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, message, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
+    "#);
 }
 
 #[test]
@@ -194,13 +207,13 @@ fn the_block_of_a_layout_is_given_by_the_template_that_includes_it() {
         body("{{> (lookup vars \"x\")}}"),
     ];
     insta::assert_snapshot!(told.join("\n"), @r#"
-        the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
-        the template partials/mail.html.hbs, line 52: shows @partial-block, but is included without a block: include it by {{#> …}}
-        the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
-        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; known: count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
-        the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
-        the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
-        "#);
+    the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
+    the template partials/mail.html.hbs, line 60: shows @partial-block, but is included without a block: include it by {{#> …}}
+    the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
+    the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; known: brand, count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, message, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
+    the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
+    the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
+    "#);
 }
 
 #[test]

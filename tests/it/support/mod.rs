@@ -7,6 +7,7 @@ pub(crate) mod faulty;
 pub(crate) mod hostile;
 pub(crate) mod line;
 pub(crate) mod log;
+pub(crate) mod portal;
 pub(crate) mod servers;
 pub(crate) mod world;
 

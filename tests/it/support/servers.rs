@@ -194,6 +194,12 @@ impl Browser {
         command
     }
 
+    /// Starts a server of `tests/browser` that says `ready <port>`.
+    pub(crate) fn start(&self, script: &str, arguments: &[&str]) -> Server {
+        let mut command = self.script(script);
+        Server::start(command.args(arguments), Ending::Killed).expect("the server starts")
+    }
+
     /// Opens a page, takes a screenshot, and returns the browser's errors.
     pub(crate) fn shoot(&self, url: &str, picture: &Path, arguments: &[&str]) -> serde_json::Value {
         let output = self

@@ -15,6 +15,7 @@ use handout::clock;
 use handout::config::{AllowConfig, Config, ConnectionConfig, OnDoubt};
 use handout::environment::Environment;
 use handout::error::RetryLimits;
+use handout::job::SignIn;
 use handout::progress::Snapshot;
 use handout::queue::Queue;
 use handout::queue::sqlite::SqliteQueue;
@@ -77,6 +78,8 @@ impl World {
                 "s3://published/".to_owned(),
                 format!("dir:{}", dir.path().join("pages").display()),
             ],
+            via: AllowConfig::default_via(),
+            sign_in: SignIn::None,
             max_expires_in: "7d".parse().unwrap(),
             max_links: 100_000,
         }];

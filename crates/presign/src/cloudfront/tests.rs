@@ -122,7 +122,7 @@ fn urls_are_those_that_openssl_signs() {
     let request = PresignRequest {
         key: "q3/a b+ü.pdf",
         content_disposition: Some("attachment; filename=\"a b.pdf\""),
-        custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),
+        custom: &[(LINK_ID, "0123456789abcdef0123456789abcdef")],
         ..PresignRequest::default()
     };
     let object = DistributionDomain::new("Files.Example.com")
@@ -251,7 +251,7 @@ fn one_signature_serves_a_whole_prefix_and_nothing_else() {
     let wildcard = rsa().wildcard(&resource, &end()).unwrap();
     let request = |key| PresignRequest {
         key,
-        custom: Some((LINK_ID, "1")),
+        custom: &[(LINK_ID, "1")],
         ..PresignRequest::default()
     };
     let query = |key| {
@@ -336,7 +336,8 @@ proptest! {
         place in any::<prop::sample::Index>(),
         other in "[a-zA-Z0-9~_-]",
     ) {
-        let request = PresignRequest { key: &key, custom: id.as_deref().map(|id| (LINK_ID, id)), ..PresignRequest::default() };
+        let custom = id.as_deref().map(|id| (LINK_ID, id));
+        let request = PresignRequest { key: &key, custom: custom.as_slice(), ..PresignRequest::default() };
         let url = DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap().url(&request);
         let signed = signer(pem, hash).sign(&url, &policy).unwrap().expose().to_owned();
         let (now, from) = (

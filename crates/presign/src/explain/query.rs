@@ -1,7 +1,7 @@
 //! Splits a URL into its parts without trusting any of them.
 
 use crate::disposition::is_bidi_control;
-use crate::percent::decode_lossy;
+use crate::percent::{decode_lossy, nibble};
 
 /// The parts of a URL, not decoded.
 #[derive(Debug, Default)]
@@ -133,45 +133,53 @@ const SECRETS: [&str; 3] = ["signature", "security-token", "session-token"];
 /// Removes the signature and the token, which a damaged URL may have anywhere: all text after `Signature=` is dropped, even if
 /// that was escaped several times.
 pub(super) fn without_secrets(text: &str) -> String {
-    let mut end = secret_in(text);
-    let mut read = text.to_owned();
-    while end.is_none() && read.contains('%') {
-        let again = decode_lossy(&read);
-        if again == read {
-            break;
-        }
-        read = again;
-        // The position in the undecoded text is unknown then, but the match begins with an escape.
-        end = secret_in(&read).and(text.find('%'));
-    }
-    match end {
-        Some(end) => format!("{}****", &text[..end]),
+    let (plain, ends) = decoded_through(text);
+    match secret_in(&plain) {
+        Some(end) => format!("{}****", &text[..ends[end - 1]]),
         None => text.to_owned(),
     }
 }
 
-/// The position of the first secret.
-fn secret_in(text: &str) -> Option<usize> {
-    let lower = text.to_ascii_lowercase();
-    let ends = SECRETS.iter().flat_map(|name| {
-        let found = lower.match_indices(name);
-        found.map(|(at, name)| at + name.len())
-    });
-    ends.filter_map(|end| Some(end + sign_of_equality(&lower[end..])?))
-        .min()
+/// A text with its escapes decoded until none is left, in lower case; and where each of its bytes ends in the text. It is read
+/// once, however often it was escaped.
+fn decoded_through(text: &str) -> (Vec<u8>, Vec<usize>) {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut ends = Vec::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        plain.push(byte.to_ascii_lowercase());
+        ends.push(at + 1);
+        while let Some([b'%', high, low]) = plain.last_chunk()
+            && let (Some(high), Some(low)) = (nibble(*high), nibble(*low))
+        {
+            let kept = plain.len() - 3;
+            plain.truncate(kept);
+            plain.push((high << 4 | low).to_ascii_lowercase());
+            ends.truncate(kept);
+            ends.push(at + 1);
+        }
+    }
+    (plain, ends)
 }
 
-/// The length of a leading `=`, which may be percent-encoded repeatedly or escaped for HTML.
-fn sign_of_equality(text: &str) -> Option<usize> {
-    let plain = ["=", "&#61;", "&#x3d;", "&equals;", "\\u003d"];
-    let plain = plain.iter().find(|sign| text.starts_with(**sign));
-    if let Some(sign) = plain {
-        return Some(sign.len());
-    }
-    let digits = text.strip_prefix('%')?.trim_start_matches("25");
-    digits
-        .starts_with("3d")
-        .then(|| text.len() - digits.len() + "3d".len())
+/// Where the name of the first secret and its sign of equality end, in a decoded text in lower case.
+fn secret_in(plain: &[u8]) -> Option<usize> {
+    let ends = SECRETS.iter().filter_map(|name| {
+        let mut found = memchr::memmem::find_iter(plain, name);
+        found.find_map(|at| {
+            let end = at + name.len();
+            Some(end + sign_of_equality(&plain[end..])?)
+        })
+    });
+    ends.min()
+}
+
+/// The length of a leading `=`, which may be escaped for HTML or JSON.
+fn sign_of_equality(plain: &[u8]) -> Option<usize> {
+    let signs = ["=", "&#61;", "&#x3d;", "&equals;", "\\u003d"];
+    let sign = signs
+        .iter()
+        .find(|sign| plain.starts_with(sign.as_bytes()))?;
+    Some(sign.len())
 }
 
 /// Makes a text safe for a terminal: without control and bidirectional characters, and with a bounded length.
@@ -218,6 +226,8 @@ mod tests {
             "k&amp;X-Amz-Security-Token&#x3D;Fwo",
             "1&X-Amz-S3session-Token=Fwo",
             "ü%26Signature=~-_",
+            "k%3FX-Amz-Sig%6Eature%3D0a1b&X-Amz-Security-Token=Fwo",
+            "%%35%33ignature%%33%444=0a1b",
         ]
         .map(without_secrets);
         insta::assert_snapshot!(table.join("\n"), @r"
@@ -227,10 +237,23 @@ mod tests {
         k&x-amz-signature=****
         k%3FX-Amz-Signature%3D****
         k%253FX-Amz-Signature%25253D****
-        k****
+        k%253F%2553ignature%253D****
         k&amp;X-Amz-Security-Token&#x3D;****
         1&X-Amz-S3session-Token=****
         ü%26Signature=****
+        k%3FX-Amz-Sig%6Eature%3D****
+        %%35%33ignature%%33%44****
         ");
+    }
+
+    /// A decoding for each level would take minutes.
+    #[test]
+    fn a_text_that_was_escaped_very_often_is_read_once() {
+        let levels = "25".repeat(200_000);
+        let text = format!("k%{levels}53ignature%{levels}3D0a1b");
+        let cut = without_secrets(&text);
+        assert_eq!(cut, format!("{}****", &text[..text.len() - 4]));
+        let text = format!("k%{levels}");
+        assert_eq!(without_secrets(&text), text);
     }
 }

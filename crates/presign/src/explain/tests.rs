@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{AccessKey, Addressing, BucketUrl, ExpiresIn, PresignRequest, Presigner};
+use base64ct::{Base64, Encoding};
 use proptest::prelude::*;
 
 const SIGNATURE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -54,7 +55,7 @@ fn link(key_id: &str, token: Option<&str>, key: &str, seconds: u64) -> String {
         content_encoding: None,
         content_type: None,
         version_id: Some("3HL4kqtJlcpXroDTDmJ"),
-        custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),
+        custom: &[(LINK_ID, "0123456789abcdef0123456789abcdef")],
     });
     url.expose().to_owned()
 }
@@ -437,6 +438,53 @@ fn a_long_link_says_what_it_is_too_long_for() {
         Some(Severity::Risk),
     ];
     assert_eq!([10, 800, 2_000, 9_000].map(length), expected);
+}
+
+/// Texts of 64 KB and more that were read in minutes.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "time is measured, and this crate has no other clock"
+)]
+fn a_hostile_text_is_read_soon() {
+    let start = "https://b.s3.amazonaws.com/k?";
+    let policy = |resource: &str| {
+        let policy = format!(r#"{{"Statement":[{{"Resource":"{resource}"}}]}}"#);
+        Base64::encode_string(policy.as_bytes())
+    };
+    let a = "a".repeat(60_000);
+    let texts = [
+        format!("{start}{}", "a=\n".repeat(60_000)),
+        format!("{start}{}", "=3D\n".repeat(50_000)),
+        format!("{start}{}", "a%\n".repeat(60_000)),
+        format!("{start}{}", "&amp;amp;amp;\n".repeat(15_000)),
+        format!("{start}{}", "0123456789abcdef01234567\n".repeat(9_000)),
+        format!("{start}{}", "a0\n".repeat(60_000)),
+        format!("{start}X-Amz-Expires=1&versionId=%{}", "25".repeat(100_000)),
+        format!("{start}X-Amz-Signature=&a={}", "signature".repeat(20_000)),
+        format!("{start}X-Amz-Signature=&{}", "a&".repeat(100_000)),
+        format!(
+            "https://x.example/{a}c?Key-Pair-Id=K&Signature=a&Policy={}",
+            policy(&format!("*{a}b"))
+        ),
+        format!(
+            "https://x.example/?{}",
+            "a=https://y.example/&".repeat(3_000)
+        ),
+        format!(
+            "https://x.example/?a=https://y.example/{}",
+            "https://z.example/___".repeat(3_000)
+        ),
+    ];
+    for text in texts {
+        let began = std::time::Instant::now();
+        let explanation = known().explain(&text, noon());
+        let (kind, took) = (&text[..80], began.elapsed());
+        assert!(took < std::time::Duration::from_secs(8), "{kind}: {took:?}");
+        let lines = explanation.in_words(noon()).to_string().lines().count();
+        assert!(lines < 80, "{kind}: {lines} lines");
+    }
 }
 
 #[test]

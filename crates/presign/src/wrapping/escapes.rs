@@ -14,6 +14,12 @@ const PUNCTUATION: [char; 13] = [
 /// From which length on a word of a line is part of a URL, in bytes.
 const LONG_LINE: usize = 24;
 
+/// Over how many lines a URL may be broken: 64 KiB in lines of quoted-printable are fewer.
+const MAX_LINES: usize = 1_000;
+
+/// How much of what was read before is read again, in bytes: a whole signature, with each character encoded three times.
+const OVERLAP: usize = 1_024;
+
 /// How many levels of escaping for HTML are decoded.
 const MAX_LEVELS: usize = 4;
 
@@ -79,48 +85,91 @@ pub(super) fn unescaped(url: &str) -> String {
 
 /// The URL with which a text begins, with the line breaks within it; and how much of the text was read.
 fn across_lines(text: &str) -> (String, usize) {
-    let mut url = String::new();
+    let mut broken = BrokenUrl::default();
     let mut read = 0;
-    loop {
+    for _ in 0..MAX_LINES {
         let rest = &text[read..];
         let is_end = |c: char| c.is_whitespace() || ENDS.contains(&c);
+        let end = rest.find(is_end).unwrap_or(rest.len());
         // Markdown: [text](URL)
-        let ends = [rest.find(is_end), rest.find("](")];
-        let end = ends.into_iter().flatten().min().unwrap_or(rest.len());
-        url.push_str(&rest[..end]);
+        let end = rest[..end].find("](").unwrap_or(end);
+        broken.push(&rest[..end]);
         read += end;
         let rest = &text[read..];
         let next = rest.trim_start_matches([' ', '\t', '\r', '\n', '>']);
         let between = &rest[..rest.len() - next.len()];
         let is_line_break = between.matches('\n').count() == 1 && !between.starts_with('>');
-        if !is_line_break || !is_continued(&url, next) {
-            return (url, read);
+        if !is_line_break || broken.url.len() > MAX_URL || !broken.is_continued(next) {
+            break;
         }
-        url.push('\n');
+        broken.url.push('\n');
         read += between.len();
-        if url.len() > MAX_URL {
-            return (url, read);
-        }
     }
+    (broken.url, read)
 }
 
-/// Whether the next line continues a URL: behind a soft line break (RFC 2045, section 6.7); or as a line without a space that looks
-/// like a part of a query, or that a cut signature needs.
-fn is_continued(url: &str, next: &str) -> bool {
-    let line = next.lines().next().unwrap_or_default().trim_end();
-    if line.is_empty() {
-        return false;
+/// A URL that is put together out of lines, and what was found in it: each line is looked into once, however many follow.
+#[derive(Default)]
+struct BrokenUrl {
+    url: String,
+    /// Whether an `=` of it cannot be quoted-printable's.
+    has_plain_equals: bool,
+    /// How much of it was looked into for a signature, in bytes.
+    looked_at: usize,
+    has_whole_v4_signature: bool,
+    has_other_signature: bool,
+    has_key_id: bool,
+}
+
+impl BrokenUrl {
+    fn push(&mut self, line: &str) {
+        self.url.push_str(line);
+        self.has_plain_equals |= !is_all_quoted(line);
     }
-    if url.ends_with('=') && is_all_quoted(url) {
-        return true;
+
+    /// Whether the next line continues the URL: behind a soft line break (RFC 2045, section 6.7); or as a line without a space that
+    /// looks like a part of a query, or that a cut signature needs.
+    fn is_continued(&mut self, next: &str) -> bool {
+        let line = next.lines().next().unwrap_or_default().trim_end();
+        if line.is_empty() {
+            return false;
+        }
+        if self.url.ends_with('=') && !self.has_plain_equals {
+            return true;
+        }
+        // One word, which is not another URL.
+        if line.contains(char::is_whitespace) || line.contains("://") {
+            return false;
+        }
+        // Proofpoint writes exclamation marks behind the original.
+        if line.contains(['&', '=', '%']) || line.contains("!!") {
+            return true;
+        }
+        self.look_for_signature();
+        let is_long = line.len() >= LONG_LINE && !self.has_whole_v4_signature;
+        let is_rest = !is_prose(line) && !self.has_whole_signature();
+        is_long || is_rest
     }
-    let is_one_word = !line.contains(char::is_whitespace);
-    let is_url = line.contains("://");
-    // Proofpoint writes exclamation marks behind the original.
-    let is_query = line.contains(['&', '=', '%']) || line.contains("!!");
-    let is_long = line.len() >= LONG_LINE && !has_whole_v4_signature(url);
-    let is_rest = !is_prose(line) && !has_whole_signature(url);
-    is_one_word && !is_url && (is_query || is_long || is_rest)
+
+    /// Whether the URL has a signature that was not cut, in any encoding: the hexadecimal digits of SHA-256, or a signature and
+    /// what follows it.
+    const fn has_whole_signature(&self) -> bool {
+        self.has_whole_v4_signature || (self.has_other_signature && self.has_key_id)
+    }
+
+    /// Looks into what was added since the last time.
+    fn look_for_signature(&mut self) {
+        let from = self.looked_at.saturating_sub(OVERLAP);
+        let from = self.url.floor_char_boundary(from);
+        for plain in decodings(&self.url[from..]) {
+            self.has_whole_v4_signature |= has_whole_v4_signature(&plain);
+            self.has_other_signature |= plain.contains("Signature=");
+            self.has_key_id |= ["Key-Pair-Id=", "AWSAccessKeyId="]
+                .iter()
+                .any(|name| plain.contains(name));
+        }
+        self.looked_at = self.url.len();
+    }
 }
 
 /// Whether a line is a word of a language rather than a part of a signature.
@@ -130,24 +179,9 @@ fn is_prose(line: &str) -> bool {
     is_word && !word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a URL has a signature that was not cut, in any encoding: the hexadecimal digits of SHA-256, or a signature and
-/// what follows it.
-fn has_whole_signature(url: &str) -> bool {
-    let ends = |plain: &str| {
-        let others = ["Key-Pair-Id=", "AWSAccessKeyId="];
-        plain.contains("Signature=") && others.iter().any(|other| plain.contains(other))
-    };
-    has_whole_v4_signature(url) || decodings(url).any(|plain| ends(&plain))
-}
-
-fn has_whole_v4_signature(url: &str) -> bool {
-    decodings(url).any(|plain| {
-        plain
-            .split_once("X-Amz-Signature=")
-            .is_some_and(|(_, signature)| {
-                signature.bytes().take_while(u8::is_ascii_hexdigit).count() >= 64
-            })
-    })
+fn has_whole_v4_signature(plain: &str) -> bool {
+    let mut values = plain.split("X-Amz-Signature=").skip(1);
+    values.any(|value| value.bytes().take_while(u8::is_ascii_hexdigit).count() >= 64)
 }
 
 /// A URL, and what it is when it is decoded again and again.

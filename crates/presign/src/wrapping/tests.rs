@@ -27,7 +27,7 @@ fn link(key: &str, token: Option<&str>) -> String {
         content_type: None,
         version_id: None,
         content_encoding: None,
-        custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),
+        custom: &[(LINK_ID, "0123456789abcdef0123456789abcdef")],
     });
     url.expose().to_owned()
 }

@@ -151,7 +151,12 @@ fn before_a_mail_every_no_is_about_us() {
                 "451 Authentication failed: Maximum credits exceeded",
                 QuotaSpent,
             ),
-            ("454 4.7.0 temporary failure", TooFast),
+            ("454 4.7.0 temporary failure", NotNow),
+            // Postfix, whose SASL service does not answer.
+            (
+                "454 4.7.0 Temporary authentication failure: generic failure",
+                NotNow,
+            ),
             (
                 "454 4.7.0 Too many login attempts, please try again later.",
                 TooFast,

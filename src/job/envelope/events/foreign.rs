@@ -152,11 +152,14 @@ fn created(kind: &str, call: Option<&str>) -> String {
         let call = call.rsplit(':').next().unwrap_or(call);
         written_by(call)
     };
+    let has = |text: &str, words: &[&str]| {
+        let text = text.to_ascii_lowercase();
+        words.iter().any(|word| text.contains(word))
+    };
+    // `ObjectRemoved:DeleteMarkerCreated` creates no object.
+    let is_removal = |text: &str| has(text, &["remov", "delet", "marker"]);
     let is_creation = |kind: &str| {
-        let kind = kind.to_ascii_lowercase();
-        ["finalized", "objectcreated", "object created", "created"]
-            .iter()
-            .any(|word| kind.contains(word))
+        has(kind, &["finalized", "created"]) && !is_removal(kind) && !call.is_some_and(is_removal)
     };
     match call.map(by_call) {
         Some(name) if name.starts_with("ObjectCreated:") => name,

@@ -105,6 +105,9 @@ fn uploads_to_b2_are_jobs_and_its_test_event_is_none() {
     }
     let test = json!({ "events": [b2("b2:TestEvent", "")] });
     assert!(open(&test.to_string(), &rules()).unwrap().test_event);
+    let beside = json!({ "events": [b2("b2:TestEvent", ""), b2("b2:ObjectCreated:Upload", "a")] });
+    let beside = open(&beside.to_string(), &rules()).unwrap();
+    assert_eq!((beside.test_event, beside.jobs.len()), (false, 1));
     let hidden = one("b2:HideMarkerCreated:Hide").to_string();
     assert!(open(&hidden, &rules()).is_err());
 }
@@ -131,8 +134,18 @@ fn a_cloud_event_that_names_an_object_is_a_job() {
         another["id"] = json!("another");
         assert_ne!(made[0].id, jobs(&another)[0].id, "{event}");
     }
-    let removed = cloud("google.cloud.storage.object.v1.deleted", &google);
-    assert!(open(&removed.to_string(), &rules()).is_err());
+    let by_call = |call: &str| json!({ "eventName": call, "bucket": "uploads", "name": "a b.pdf" });
+    for removed in [
+        cloud("google.cloud.storage.object.v1.deleted", &google),
+        cloud("com.amazonaws.s3.ObjectRemoved:DeleteMarkerCreated", &bare),
+        cloud(
+            "com.acme.created",
+            &by_call("ObjectRemoved:DeleteMarkerCreated"),
+        ),
+        cloud("com.acme.created", &by_call("DeleteObject")),
+    ] {
+        assert!(open(&removed.to_string(), &rules()).is_err(), "{removed}");
+    }
 }
 
 #[test]

@@ -1,0 +1,166 @@
+//! What works on after a revocation, and until when, by this machine's audit log.
+
+use std::io;
+
+use anyhow::Context;
+use handout::audit::find::{LinkQuery, find};
+use handout::config::Config;
+use handout::ledger::portal::ChangeTarget;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The links that still open something.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Residue {
+    /// Signed links that visitors of the portal got.
+    pub(super) signed: StillOpen,
+    /// Links of the same job, recipient or object that S3 or CloudFront answers itself.
+    pub(super) others: StillOpen,
+}
+
+/// Some links, and when the last of them ends.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct StillOpen {
+    links: u64,
+    until: Option<Timestamp>,
+}
+
+impl StillOpen {
+    fn add(&mut self, links: u64, until: Timestamp) {
+        self.links += links;
+        self.until = self.until.max(Some(until));
+    }
+}
+
+#[derive(Deserialize)]
+struct FoundLine {
+    ev: String,
+    expires_at: Option<Timestamp>,
+    access_key_id: Option<String>,
+    signed: Option<u64>,
+}
+
+impl Residue {
+    /// What works on at `now` after a revocation of this target.
+    pub(super) fn of(
+        target: &ChangeTarget,
+        config: &Config,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
+        let query = match target {
+            ChangeTarget::Job { job } => LinkQuery {
+                job: Some(job.to_string()),
+                ..LinkQuery::default()
+            },
+            ChangeTarget::Recipient { rid, job } => LinkQuery {
+                rid: Some(rid.clone()),
+                job: job.as_ref().map(ToString::to_string),
+                ..LinkQuery::default()
+            },
+            ChangeTarget::Object { bucket, key } => LinkQuery {
+                object: Some((bucket.to_string(), key.clone())),
+                ..LinkQuery::default()
+            },
+            ChangeTarget::Link { link_id } => LinkQuery {
+                link_id: Some(link_id.clone()),
+                ..LinkQuery::default()
+            },
+            ChangeTarget::Sessions { .. } => return Ok(Self::default()),
+        };
+        let mut residue = Self::default();
+        residue.add_found(&query, config, now)?;
+        Ok(residue)
+    }
+
+    fn add_found(
+        &mut self,
+        query: &LinkQuery,
+        config: &Config,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        let place = config.audit_place();
+        let found = find(&place, query, |line| {
+            self.add(line, now);
+            Ok(())
+        });
+        match found {
+            // Nothing was recorded here yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => {
+                found.with_context(|| {
+                    format!("could not read the audit log in {}", place.display())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, line: &str, now: Timestamp) {
+        let Ok(line) = serde_json::from_str::<FoundLine>(line) else {
+            return;
+        };
+        let Some(until) = line.expires_at.filter(|until| *until > now) else {
+            return;
+        };
+        match line.ev.as_str() {
+            "opened" | "probe" => self.signed.add(1, until),
+            "view" => match line.signed {
+                Some(signed) if signed > 0 => self.signed.add(signed, until),
+                _ => {}
+            },
+            "issue" | "gallery" | "manifest" if line.access_key_id.as_deref() != Some("portal") => {
+                self.others.add(1, until);
+            }
+            _ => {}
+        }
+    }
+
+    /// For people.
+    pub(super) fn sentences(&self) -> Vec<String> {
+        let count = |links: u64| match links {
+            1 => "1 link".to_owned(),
+            links => format!("{links} links"),
+        };
+        let mut lines = Vec::new();
+        if let Some(until) = self.signed.until {
+            let signed = count(self.signed.links);
+            lines.push(format!(
+                "{signed} that visitors got before work until {until} at the latest, by the audit log of this machine"
+            ));
+        }
+        if let Some(until) = self.others.until {
+            let others = count(self.others.links);
+            lines.push(format!(
+                "{others} that S3 or CloudFront answers itself work until {until} at the latest: the portal cannot revoke them"
+            ));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_signed_before_and_has_not_ended_works_on() {
+        let mut residue = Residue::default();
+        let now = "2026-11-29T12:00:00Z".parse().unwrap();
+        for line in [
+            r#"{"ev":"opened","expires_at":"2026-11-29T12:15:00Z"}"#,
+            r#"{"ev":"opened","expires_at":"2026-11-29T11:59:59Z"}"#,
+            r#"{"ev":"view","expires_at":"2026-11-29T13:00:00Z","signed":7}"#,
+            r#"{"ev":"view","expires_at":"2026-11-29T14:00:00Z","signed":0}"#,
+            r#"{"ev":"issue","expires_at":"2027-11-29T12:00:00Z","access_key_id":"portal"}"#,
+            r#"{"ev":"issue","expires_at":"2026-12-01T12:00:00Z","access_key_id":"AKIA"}"#,
+            r#"{"ev":"outcome"}"#,
+            "?",
+        ] {
+            residue.add(line, now);
+        }
+        insta::assert_snapshot!(residue.sentences().join("\n"), @r"
+        8 links that visitors got before work until 2026-11-29T13:00:00Z at the latest, by the audit log of this machine
+        1 link that S3 or CloudFront answers itself work until 2026-12-01T12:00:00Z at the latest: the portal cannot revoke them
+        ");
+    }
+}

@@ -1,0 +1,170 @@
+//! Changes to links: a log of records with ordinals, in which the first to create an ordinal has it.
+
+use std::ops::Range;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{PortalCreated, PortalLedger, to_json};
+use crate::job::{Bucket, JobId};
+use crate::ledger::LedgerError;
+
+/// How many records are read at once.
+const READS_AT_ONCE: usize = 64;
+
+/// How many changes a bundle has: a start reads a request for each hundred changes, and at most 99 single ones.
+const CHANGES_A_BUNDLE: u64 = 100;
+
+/// What a change to links is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum ChangeTarget {
+    /// All links of a job.
+    Job {
+        /// The job.
+        job: JobId,
+    },
+    /// All links of a recipient, of one job or of all.
+    Recipient {
+        /// The recipient's id.
+        rid: String,
+        /// The job; all jobs without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<JobId>,
+    },
+    /// All links to an object.
+    Object {
+        /// The bucket.
+        bucket: Bucket,
+        /// The key.
+        key: String,
+    },
+    /// One link, by its id.
+    Link {
+        /// The link id.
+        link_id: String,
+    },
+    /// The sessions of a recipient that began before the change.
+    Sessions {
+        /// The recipient's id.
+        rid: String,
+    },
+}
+
+/// What a change does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// The links do not open any more.
+    Revoked,
+    /// The links open again.
+    Restored,
+    /// The links of a job end at another instant.
+    Moved {
+        /// The new end.
+        until: Timestamp,
+    },
+}
+
+/// A change to links, in the order of their ordinals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkChange {
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: ChangeKind,
+    /// What it is about.
+    #[serde(flatten)]
+    pub target: ChangeTarget,
+    /// The user who asked for it.
+    pub by: String,
+    /// The reason, if one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// Random: it tells our record from another's.
+    pub nonce: String,
+}
+
+impl PortalLedger {
+    /// All changes to links, in their order.
+    ///
+    /// # Errors
+    /// A missing ordinal is damage: what it revoked would open.
+    pub async fn changes(&self) -> Result<Vec<LinkChange>, LedgerError> {
+        let names = self.all_names("gone/").await?;
+        let expected = (0..).map(change_name);
+        for (name, expected) in names.iter().zip(expected) {
+            if format!("gone/{name}") != expected {
+                return Err(LedgerError::Unreadable { key: expected });
+            }
+        }
+        let count = names.len() as u64;
+        let bundles = count / CHANGES_A_BUNDLE;
+        let bundled: Vec<Vec<LinkChange>> = stream::iter(0..bundles)
+            .map(|bundle| self.bundle(bundle))
+            .buffered(READS_AT_ONCE / 8)
+            .try_collect()
+            .await?;
+        let mut changes: Vec<LinkChange> = bundled.into_iter().flatten().collect();
+        changes.extend(self.singles(bundles * CHANGES_A_BUNDLE..count).await?);
+        Ok(changes)
+    }
+
+    /// The changes of these ordinals, each from its own record.
+    async fn singles(&self, ordinals: Range<u64>) -> Result<Vec<LinkChange>, LedgerError> {
+        stream::iter(ordinals)
+            .map(async |ordinal| {
+                let name = change_name(ordinal);
+                let change = self.get(&name).await?;
+                change.ok_or(LedgerError::Unreadable { key: name })
+            })
+            .buffered(READS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// The changes of a full bundle. The first reader makes the bundle from the records, which stay.
+    async fn bundle(&self, bundle: u64) -> Result<Vec<LinkChange>, LedgerError> {
+        let name = format!("bundle/{bundle:012}");
+        if let Some(changes) = self.get::<Vec<LinkChange>>(&name).await? {
+            return match changes.len() as u64 == CHANGES_A_BUNDLE {
+                true => Ok(changes),
+                false => Err(LedgerError::Unreadable { key: name }),
+            };
+        }
+        let first = bundle * CHANGES_A_BUNDLE;
+        let changes = self.singles(first..first + CHANGES_A_BUNDLE).await?;
+        // The changes are known without it, so an error is left to the next start.
+        if let Err(error) = self.records.create(&name, to_json(&changes)).await {
+            tracing::debug!(%error, "a bundle of changes to links could not be written");
+        }
+        Ok(changes)
+    }
+
+    /// The change with this ordinal, if it was made.
+    pub async fn change(&self, ordinal: u64) -> Result<Option<LinkChange>, LedgerError> {
+        self.get(&change_name(ordinal)).await
+    }
+
+    /// Adds a change behind the last one and returns its ordinal; `from` is an ordinal that is not above it, such as the number
+    /// of changes that are known. When it returns, every check that begins later finds the change.
+    pub async fn add_change(&self, from: u64, change: &LinkChange) -> Result<u64, LedgerError> {
+        let body = to_json(change);
+        for ordinal in from.. {
+            let created = self
+                .records
+                .create(&change_name(ordinal), body.clone())
+                .await?;
+            if created == PortalCreated::Ours {
+                return Ok(ordinal);
+            }
+        }
+        unreachable!("there is a free ordinal")
+    }
+}
+
+pub(super) fn change_name(ordinal: u64) -> String {
+    format!("gone/{ordinal:012}")
+}

@@ -1,0 +1,335 @@
+//! Every page in every language, and what names in them cannot do.
+
+use super::super::brand::Logo;
+use super::super::samples::{settings, templates};
+use super::*;
+use crate::config::BrandConfig;
+use crate::job::FilledMessage;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+const VIDEO: ShownPreview<'_> = ShownPreview {
+    media: PortalMedia::Video,
+    src: "https://b.s3.amazonaws.com/v.mp4?X-Amz-Signature=1",
+    again: Some("/d/token?t=ticket"),
+};
+
+fn file(name: &str) -> ShownFile<'_> {
+    ShownFile {
+        name,
+        size: 1_234_567,
+        href: "/d/token",
+        preview: None,
+    }
+}
+
+fn writer<'a>(
+    templates: &'a Templates,
+    settings: &'a MailSettings,
+    languages: &str,
+) -> PortalWriter<'a> {
+    let reader = PortalReader {
+        languages,
+        ..PortalReader::default()
+    };
+    let sender = PageSender {
+        name: None,
+        contact: Some("desk@acme.example"),
+    };
+    PortalWriter::new(templates, settings, sender, reader)
+}
+
+/// Every page of one language.
+fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
+    let troubles = [
+        PortalTrouble::Unknown,
+        PortalTrouble::Ended { at: Some(NOW) },
+        PortalTrouble::Ended { at: None },
+        PortalTrouble::Revoked,
+        PortalTrouble::Gone,
+        PortalTrouble::Archived,
+        PortalTrouble::NotYet,
+        PortalTrouble::TooMany,
+        PortalTrouble::Unavailable,
+        PortalTrouble::Refused,
+    ];
+    let issuers = [ShownIssuer {
+        name: "staff".to_owned(),
+    }];
+    let sign_in = SignInPage {
+        token: Some("token"),
+        by_code: true,
+        issuers: &issuers,
+        notice: Some("portal_address_wrong"),
+    };
+    let code = CodePage {
+        token: Some("token"),
+        minutes: 10,
+        is_wrong: true,
+    };
+    let one = FilePage {
+        file: file("a.pdf"),
+        ticket: "ticket",
+        opens: true,
+        title: Some("Reports"),
+        ends_at: NOW,
+        signed_in: true,
+    };
+    let many = FilesPage {
+        title: "Reports",
+        message: None,
+        recipient: Some("Ann"),
+        files: vec![
+            ShownFile {
+                preview: Some(VIDEO),
+                ..file("v.mp4")
+            },
+            file("a.pdf"),
+        ],
+        missed: vec![
+            ("old.pdf", Some(crate::links::Unlinkable::Archived)),
+            ("no.pdf", None),
+        ],
+        total: 2_000,
+        size_bytes: 5,
+        page: 2,
+        pages: 3,
+        previous: Some("/j/token".to_owned()),
+        next: Some("/j/token/3".to_owned()),
+        opens: false,
+        ends_at: NOW,
+        signed_in: Some("token"),
+    };
+    let mine = MinePage {
+        distributions: vec![ShownDistribution {
+            title: "Reports".to_owned(),
+            href: "/j/token".to_owned(),
+            ends_at: NOW,
+        }],
+    };
+    let mut pages: Vec<_> = troubles
+        .into_iter()
+        .map(|trouble| writer.trouble(trouble))
+        .collect();
+    pages.extend([
+        writer.sign_in(&sign_in),
+        writer.sign_in(&SignInPage {
+            token: None,
+            ..sign_in
+        }),
+        writer.code(&code),
+        writer.file(&one),
+        writer.files(&many),
+        writer.mine(&mine),
+        writer.mine(&MinePage {
+            distributions: Vec::new(),
+        }),
+        writer.other_person("token"),
+        writer.signed_out(),
+    ]);
+    pages
+}
+
+#[test]
+fn every_page_has_all_its_words_in_every_language() {
+    let (templates, settings) = (templates(), settings());
+    let english: Vec<String> = pages(&writer(&templates, &settings, "en"))
+        .into_iter()
+        .map(|page| page.html)
+        .collect();
+    for tag in ["ar", "de", "en", "es", "fr", "ja"] {
+        for (number, page) in pages(&writer(&templates, &settings, tag))
+            .into_iter()
+            .enumerate()
+        {
+            let html = page.html.replace(STYLE, "").replace(SCRIPT, "");
+            assert!(html.contains(&format!("<html lang=\"{tag}\"")), "{html}");
+            for wrong in ["<h1></h1>", "<p></p>", "><button></button>", "{"] {
+                assert!(!html.contains(wrong), "{tag} {number}: {html}");
+            }
+            assert!(
+                tag == "en" || page.html != english[number],
+                "{tag} {number}"
+            );
+            assert!(html.contains("mailto:desk@acme.example"), "{html}");
+        }
+    }
+}
+
+#[test]
+fn names_and_titles_are_escaped_and_keep_to_their_place() {
+    let (templates, settings) = (templates(), settings());
+    let writer = writer(&templates, &settings, "en");
+    let name = "<script>alert(1)</script>\u{202e}fdp.exe\"'";
+    let page = writer.file(&FilePage {
+        file: file(name),
+        ticket: "\"><b>",
+        opens: false,
+        title: Some("</title><img>"),
+        ends_at: NOW,
+        signed_in: false,
+    });
+    for wrong in ["<script", "<img", "<b>", "\u{202e}"] {
+        assert!(!page.html.contains(wrong), "{wrong}: {}", page.html);
+    }
+    assert!(page.html.contains("&lt;script&gt;"), "{}", page.html);
+}
+
+#[test]
+fn only_a_page_with_sound_has_a_script_and_its_hash_is_that_of_the_text() {
+    let (templates, settings) = (templates(), settings());
+    let writer = writer(&templates, &settings, "en");
+    let mut shown = FilePage {
+        file: file("a.mp4"),
+        ticket: "t",
+        opens: true,
+        title: None,
+        ends_at: NOW,
+        signed_in: false,
+    };
+    let plain = writer.file(&shown);
+    assert!(plain.script.is_none() && !plain.html.contains("<script"));
+    shown.file.preview = Some(VIDEO);
+    let page = writer.file(&shown);
+    let (_, script) = page.html.split_once("<script>").unwrap();
+    let (script, _) = script.split_once("</script>").unwrap();
+    assert_eq!(page.script, Some(source(script).as_str()));
+    let (_, style) = page.html.split_once("<style>").unwrap();
+    let (style, _) = style.split_once("</style>").unwrap();
+    assert_eq!(page.style, source(style));
+}
+
+/// Settings with a brand of every kind.
+fn branded(logo: &str) -> MailSettings {
+    let config = BrandConfig {
+        name: Some("Studio <Nord>".to_owned()),
+        accent: "#ffcc00".parse().ok(),
+        background: "#fff7ed".parse().ok(),
+        footer: vec!["Nord & Co".to_owned(), "Hafenstraße 3".to_owned()],
+        personal_note: false,
+        ..BrandConfig::default()
+    };
+    let logo = (!logo.is_empty()).then(|| Logo::read(logo.as_bytes().to_vec()).unwrap());
+    MailSettings {
+        sender_name: "Studio <Nord>".to_owned(),
+        brand: Brand::new(&config, logo),
+        ..settings()
+    }
+}
+
+#[test]
+fn every_page_shows_the_brand_and_names_its_colours_in_the_policy() {
+    let templates = templates();
+    let svg = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 480 60'/>";
+    for (logo, header) in [
+        (
+            "",
+            "<header><p class=\"brand\"><bdi>Studio &lt;Nord&gt;</bdi></p></header>".to_owned(),
+        ),
+        (
+            svg,
+            format!(
+                "<header><img class=\"logo\" src=\"data:image/svg+xml;base64,{}\" width=\"240\" height=\"30\" alt=\"Studio &lt;Nord&gt;\"></header>",
+                Base64::encode_string(svg.as_bytes())
+            ),
+        ),
+    ] {
+        let settings = branded(logo);
+        for page in pages(&writer(&templates, &settings, "en")) {
+            let html = &page.html;
+            assert!(html.contains(&header), "{html}");
+            assert!(
+                html.contains(
+                    "<p class=\"address\"><bdi>Nord &amp; Co</bdi><br><bdi>Hafenstraße 3</bdi></p></footer>"
+                ),
+                "{html}"
+            );
+            assert!(!html.contains("alone"), "{html}");
+            let styles = html.split("<style>").skip(1);
+            let sources = styles.map(|rest| source(rest.split("</style>").next().unwrap()));
+            let sources: Vec<String> = sources.collect();
+            assert_eq!(sources.len(), 2);
+            assert_eq!(page.style, sources.join(" "));
+        }
+    }
+}
+
+#[test]
+fn a_message_is_in_the_language_of_the_reader_and_never_markup() {
+    let (templates, settings) = (templates(), settings());
+    let message: FilledMessage = serde_json::from_str(
+        r#"[["de", "Hallo\n<b>du</b>\n\nTschüs"], ["en", "Hello"], ["nl", "Hoi \u202e"]]"#,
+    )
+    .unwrap();
+    let told = |locale: Option<&str>, languages: &str| {
+        let locale: Option<Locale> = locale.map(|locale| locale.parse().unwrap());
+        let reader = PortalReader {
+            locale: locale.as_ref(),
+            time_zone: None,
+            languages,
+        };
+        let writer = PortalWriter::new(&templates, &settings, PageSender::default(), reader);
+        let page = writer.files(&FilesPage {
+            title: "Reports",
+            message: Some(&message),
+            recipient: None,
+            files: Vec::new(),
+            missed: Vec::new(),
+            total: 0,
+            size_bytes: 0,
+            page: 1,
+            pages: 1,
+            previous: None,
+            next: None,
+            opens: false,
+            ends_at: NOW,
+            signed_in: None,
+        });
+        let (_, rest) = page.html.split_once("</h1>").unwrap();
+        rest.split_once("</div>").unwrap().0.to_owned()
+    };
+    insta::assert_snapshot!(
+        [
+            told(None, "de-CH"),
+            told(Some("nl-BE"), "de"),
+            told(None, "fr"),
+            told(Some("ja"), "de"),
+        ]
+        .join("\n"),
+        @r#"
+    <div class="message" lang="de"><p dir="auto">Hallo<br>&lt;b&gt;du&lt;/b&gt;</p><p dir="auto">Tschüs</p>
+    <div class="message" lang="nl"><p dir="auto">Hoi</p>
+    <div class="message" lang="en"><p dir="auto">Hello</p>
+    <div class="message" lang="en"><p dir="auto">Hello</p>
+    "#
+    );
+}
+
+#[test]
+fn the_mail_with_a_code_has_the_code_and_no_link() {
+    let (templates, settings) = (templates(), settings());
+    for tag in ["ar", "de", "en", "es", "fr", "ja"] {
+        let (subject, text) = writer(&templates, &settings, tag).code_mail(&CodeMail {
+            code: "1234 5678",
+            site: "files.acme.example",
+            asked_at: NOW,
+            browser: Some("Firefox"),
+            minutes: 10,
+        });
+        assert!(!subject.contains("1234"), "{subject}");
+        assert!(
+            text.contains("1234 5678") && text.contains("Firefox"),
+            "{text}"
+        );
+        assert!(!text.contains("://") && !text.contains('{'), "{text}");
+    }
+    let settings = branded("");
+    let (_, text) = writer(&templates, &settings, "en").code_mail(&CodeMail {
+        code: "1234 5678",
+        site: "files.acme.example",
+        asked_at: NOW,
+        browser: None,
+        minutes: 10,
+    });
+    assert!(text.ends_with(".\n\nNord & Co\nHafenstraße 3\n"), "{text}");
+}

@@ -1,0 +1,181 @@
+//! The portal in its process: beside the worker and alone, with TLS of its own, reloaded and stopped; and its log.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::daemon::{Daemon, daemon_log, submit};
+use crate::support::portal::{Visitor, portal_job, portal_world};
+use crate::support::servers::Parts;
+use crate::support::{get, program, until};
+
+/// The first link of the portal in a world's only mail.
+fn link(world: &crate::support::world::World) -> Option<String> {
+    let mails = world.mails();
+    let mail = mails.first()?;
+    mail.hrefs.iter().find(|url| url.contains("/d/")).cloned()
+}
+
+#[tokio::test]
+async fn the_daemon_serves_the_portal_counts_opens_and_logs_no_secret() {
+    let world = portal_world(|_| {}).object("a.csv", "a,b\n");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[("HANDOUT_LOG", "debug"), ("RUST_LOG", "debug")]).await;
+    submit(&config, &portal_job("daily", json!({})));
+    let link = until("the mail", async || link(&world)).await;
+    let reader = Visitor::default();
+    let page = reader.open(&link).await;
+    assert_eq!(page.status, 200);
+    let form = format!("ticket={}", page.field("ticket"));
+    let opened = reader.submit(&link, &form).await;
+    assert_eq!(opened.status, 303);
+    let forged = link.replace("/d/", "/d/0");
+    assert_eq!(reader.open(&forged).await.status, 404);
+    let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
+    let metrics = String::from_utf8(metrics).unwrap();
+    for line in [
+        "handout_portal_opens_total{how=\"button\"} 1",
+        "handout_portal_refused_total{reason=\"forged\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert_eq!(get(&format!("http://{}/ready", daemon.http)).await.0, 200);
+
+    // A reload changes what pages say, and a wrong one nothing.
+    let elsewhere = format!(
+        "{}/elsewhere",
+        world.config.portal.public_url.as_ref().unwrap()
+    );
+    let text = fs::read_to_string(&config).unwrap();
+    let changed = text.replace("desk@acme.example", "help@acme.example");
+    assert_ne!(text, changed);
+    fs::write(&config, &changed).unwrap();
+    daemon.signal("HUP");
+    until("the reload", async || {
+        // The pages of a job name its own contact.
+        let page = reader.open(&elsewhere).await;
+        page.body.contains("help@acme.example").then_some(())
+    })
+    .await;
+    let wrong = changed.replace("open = \"page\"", "open = \"nonsense\"");
+    assert_ne!(wrong, changed);
+    fs::write(&config, wrong).unwrap();
+    daemon.signal("HUP");
+    until("the refusal", async || {
+        daemon_log(&config)
+            .contains("could not reload")
+            .then_some(())
+    })
+    .await;
+    assert!(
+        reader
+            .open(&elsewhere)
+            .await
+            .body
+            .contains("help@acme.example")
+    );
+    let took = daemon.stops(&config).await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let log = daemon_log(&config);
+    let token = link.rsplit('/').next().unwrap();
+    let location = opened.header("location");
+    let signature = location.split("X-Amz-Signature=").nth(1).unwrap();
+    for secret in [token, &signature[..32], &form, "ann@acme.example"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn the_portal_alone_ends_tls_with_the_newest_certificate() {
+    let Some(parts) = Parts::or_skip("the_portal_alone_ends_tls") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    for dir in [&first, &second] {
+        fs::create_dir(dir).unwrap();
+        parts.make_ca(dir);
+    }
+    let (authority, certificate, key) = ("ca.pem", "server.pem", "server.key");
+    let used = folder.path().join("used");
+    fs::create_dir(&used).unwrap();
+    let take = |from: &std::path::Path| {
+        for name in [certificate, key] {
+            fs::copy(from.join(name), used.join(name)).unwrap();
+        }
+    };
+    take(&first);
+    let mut world = portal_world(|portal| {
+        let port = portal.listen.unwrap().port();
+        portal.public_url = Some(format!("https://localhost:{port}"));
+        portal.tls_cert_file = Some(used.join(certificate));
+        portal.tls_key_file = Some(used.join(key));
+    })
+    .object("a.csv", "a,b\n")
+    .job(&portal_job("daily", json!({})));
+    world.run().await;
+    let link = link(&world).unwrap();
+    let config = world.written();
+    let log = fs::File::create(config.with_extension("log")).unwrap();
+    let mut command = Command::new(program());
+    let command = command.args(["portal", "--config"]).arg(&config);
+    let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+    let curl = async |ca: &std::path::Path| {
+        let mut curl = tokio::process::Command::new("curl");
+        let ca = ca.join(authority);
+        let output = curl
+            .arg("-si")
+            .arg("--cacert")
+            .arg(ca)
+            .arg(&link)
+            .output()
+            .await
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let answered = until("the portal", async || {
+        let answered = curl(&first).await;
+        (!answered.is_empty()).then_some(answered)
+    })
+    .await;
+    assert!(
+        answered.starts_with("HTTP/1.1 302"),
+        "{answered}\n{}",
+        daemon_log(&config)
+    );
+    assert!(
+        answered.contains("strict-transport-security: max-age="),
+        "{answered}"
+    );
+    assert_eq!(
+        get(&format!("http://{}/ready", world.config.http.listen))
+            .await
+            .0,
+        200
+    );
+    // Broken files change nothing; new ones are taken over.
+    fs::write(used.join(certificate), "no certificate").unwrap();
+    until("the error", async || {
+        daemon_log(&config)
+            .contains("could not replace the portal's certificate")
+            .then_some(())
+    })
+    .await;
+    assert!(curl(&first).await.starts_with("HTTP/1.1 302"));
+    take(&second);
+    until("the new certificate", async || {
+        curl(&second)
+            .await
+            .starts_with("HTTP/1.1 302")
+            .then_some(())
+    })
+    .await;
+    let status = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+    let ended = until("its end", async || child.try_wait().unwrap()).await;
+    assert_eq!(ended.code(), Some(0), "{}", daemon_log(&config));
+}
