@@ -233,6 +233,7 @@ fn plan() -> Plan {
         relay: handout::job::RelayName::default(),
         gallery: Some(gallery),
         manifest: None,
+        zip: None,
         portal: None,
         job: Arc::new(job),
     }

@@ -279,6 +279,15 @@ pub const MAX_ETAG_BYTES: usize = 256;
 /// The longest id of a version, in bytes, as S3 documents it.
 pub const MAX_VERSION_BYTES: usize = 1_024;
 
+/// How many files a job may put into ZIPs: their names are kept in memory while they are made.
+pub const MAX_ZIP_FILES: usize = 100_000;
+
+/// How many ZIPs a job may make: a mail links each of them.
+pub const MAX_ZIPS: usize = 20;
+
+/// The length of the text in a ZIP from which on files that are left out are only counted, in bytes.
+pub const MAX_ZIP_NOTE_BYTES: usize = 256 * 1024;
+
 // Replies of a relay.
 
 /// The longest text of a relay's reply that is kept, in bytes: several lines of a rejection.

@@ -37,7 +37,7 @@ use presign::{CustomParameter, PresignedUrl};
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
-use crate::job::{Bucket, ContentDisposition, FileName, Key, PhraseScope};
+use crate::job::{Bucket, ContentDisposition, FileName, Key, Phrase, PhraseScope};
 use crate::keyring::Deriver;
 use crate::links::distribution::DistributionSigning;
 use crate::links::listing::Entry;
@@ -269,6 +269,18 @@ fn sign_one(
         object,
         url,
     })
+}
+
+/// The name under which an object is saved from what is the same for all recipients: its own where the job's names differ
+/// between recipients.
+pub(crate) fn saved_name(plan: &Plan, object: &ObjectMeta) -> Result<String, SignError> {
+    let phrase = plan.filename.as_ref().and_then(FileName::phrase);
+    let given = match phrase.is_some_and(Phrase::names_recipient) {
+        true => None,
+        false => given_name(plan, &object.key, &Audience::Everyone)?,
+    };
+    let options = options(plan, given.as_deref());
+    Ok(present(&object.key, object.stored.as_deref(), &options).name)
 }
 
 /// The name that the job's phrase gives to an object, if it has one.

@@ -158,8 +158,32 @@ pub enum LinkKind {
     Gallery,
     /// A list that the job published.
     Manifest,
+    /// A ZIP of the job's files.
+    Zip(ZipFacts),
     /// The renditions of a page's pictures, which share a line and a link id.
     Renditions,
+}
+
+impl LinkKind {
+    /// The name of its event.
+    pub(super) const fn event(self) -> &'static str {
+        match self {
+            Self::Object | Self::Named => "issue",
+            Self::Gallery => "gallery",
+            Self::Manifest => "manifest",
+            Self::Zip(_) => "zip",
+            Self::Renditions => "renditions",
+        }
+    }
+}
+
+/// What a ZIP contains, so that its line says what the link opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZipFacts {
+    /// How many of the job's objects.
+    pub files: u64,
+    /// SHA-256 of the entries of its central directory, which have the name, size and checksum of each file.
+    pub directory: [u8; 32],
 }
 
 /// The fields that all links of a batch share, before each link's own fields.
@@ -195,12 +219,7 @@ const TYPICAL_LENGTH: usize = 320;
 pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
     let rid = context.names.recipient_id(&links.audience.canonical());
     let to = context.names.in_clear(links.audience.recipient());
-    let event = match context.kind {
-        LinkKind::Object | LinkKind::Named => "issue",
-        LinkKind::Gallery => "gallery",
-        LinkKind::Manifest => "manifest",
-        LinkKind::Renditions => "renditions",
-    };
+    let event = context.kind.event();
     let whose = fields(&CommonFields {
         job: context.job,
         message: context.message_id,
@@ -238,6 +257,9 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
                 ContentDisposition::Attachment => ",\"disposition\":\"attachment\"",
                 ContentDisposition::Inline => ",\"disposition\":\"inline\"",
             });
+            if let LinkKind::Zip(facts) = context.kind {
+                facts.push(&mut text);
+            }
             text.len()
         })
         .collect();
@@ -278,6 +300,17 @@ fn renditions(links: &Links, names: &Pseudonyms) -> Option<String> {
     push_hex(&digest.finalize(), &mut fields);
     fields.push_str("\",");
     Some(fields)
+}
+
+impl ZipFacts {
+    /// Appends its fields, with a comma before them.
+    fn push(self, fields: &mut String) {
+        fields.push_str(",\"files\":");
+        fields.push_str(itoa::Buffer::new().format(self.files));
+        fields.push_str(",\"directory_sha256\":\"");
+        push_hex(&self.directory, fields);
+        fields.push('"');
+    }
 }
 
 /// Appends a link's own fields, with a comma at both ends.

@@ -59,6 +59,10 @@ fn field(name: &str) -> Value {
         "disposition" => {
             json!({ "enum": ["attachment", "inline"], "description": "What a browser does with the file." })
         }
+        "files" => count("How many of the job's files are in the ZIP."),
+        "directory_sha256" => {
+            json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "The SHA-256 of the entries of the ZIP's central directory." })
+        }
         "n" => count("Which attempt at this recipient, from 0."),
         "outcome" => {
             json!({ "enum": ["accepted", "rejected", "not_sent", "unknown"], "description": "What became of the mail." })
@@ -173,6 +177,20 @@ const CHANGED: &[&str] = &[
 /// The optional fields of a moved end.
 const CHANGED_END: &[&str] = &["job", "rid", "bucket", "key", "link_id", "reason"];
 
+/// The required fields of a line about a link to a ZIP.
+const ZIP_LINK: [&str; 16] = {
+    let mut fields = [""; 16];
+    let mut at = 0;
+    while at < LINK.0.len() {
+        fields[at] = LINK.0[at];
+        at += 1;
+    }
+    fields[at] = "size";
+    fields[at + 1] = "files";
+    fields[at + 2] = "directory_sha256";
+    fields
+};
+
 /// An event: its name, its description, its required fields besides those of every line, and its optional fields.
 type Event = (
     &'static str,
@@ -181,7 +199,7 @@ type Event = (
     &'static [&'static str],
 );
 
-const EVENTS: [Event; 21] = [
+const EVENTS: [Event; 22] = [
     (
         "open",
         "The first line of a stream.",
@@ -222,8 +240,14 @@ const EVENTS: [Event; 21] = [
         &["message", "to", "role"],
     ),
     (
+        "zip",
+        "A link to a ZIP of the job's files.",
+        &ZIP_LINK,
+        &["message", "to", "role", "etag", "version"],
+    ),
+    (
         "published",
-        "A page or a list that was put somewhere.",
+        "A page, a list or a ZIP that was put somewhere.",
         &["job", "rid", "place", "bytes"],
         &[],
     ),

@@ -7,6 +7,7 @@
 //! The name of what a job publishes is derived from the installation's secret. It cannot be guessed, and the same job
 //! publishes under the same name again.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +23,10 @@ use crate::keyring::{Keyring, Purpose};
 use crate::plan::Audience;
 use crate::plan::PublishTarget;
 use crate::store::{Body, Content, ObjectStore, Storage};
+use crate::text::percent::encode;
 
 /// A page of links is for the holder of its own link only: shared caches must not store it.
-const NO_CACHE: &str = "private, no-store";
+pub(crate) const NO_CACHE: &str = "private, no-store";
 
 /// A rendition never changes under its name: the reader's browser may keep it.
 const OWN_CACHE: &str = "private, max-age=604800, immutable";
@@ -88,7 +90,7 @@ impl Publisher {
         match &self.place {
             PublishTarget::Dir { url, .. } => {
                 let base = url.as_ref()?;
-                let url = format!("{base}{}/{file_name}", self.folder);
+                let url = format!("{base}{}/{}", self.folder, encode(file_name, b""));
                 // It opens the page for all who have it, as a signed one does.
                 Some(PresignedUrl::new(url))
             }
@@ -213,7 +215,7 @@ impl Publisher {
     /// Begins a file that is written in chunks; `spool_dir` holds it until it is complete.
     pub async fn begin(
         &self,
-        file_name: &'static str,
+        file_name: &str,
         spool_dir: &Location,
     ) -> Result<ListDraft, DeliverError> {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
@@ -227,8 +229,30 @@ impl Publisher {
         Ok(ListDraft {
             publisher: self.clone(),
             file: Some(file),
-            file_name,
+            file_name: file_name.to_owned(),
         })
+    }
+
+    /// Reads a file that was published in a directory; `None` if there is none. `work` runs on a blocking thread.
+    pub(crate) async fn read_end<T: Send + 'static>(
+        &self,
+        file_name: &str,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, DeliverError> {
+        let PublishTarget::Dir { asked, allowed, .. } = &self.place else {
+            return Ok(None);
+        };
+        let (publisher, name) = (self.clone(), file_name.to_owned());
+        let (asked, allowed) = (asked.clone(), allowed.clone());
+        let read = move || {
+            let folder = publisher.enter(&asked, &allowed)?;
+            match folder.read(&name) {
+                Ok(file) => work(&file).map(Some),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.on_disk(file_name, read).await
     }
 
     async fn put_object(
@@ -303,14 +327,14 @@ pub struct ListDraft {
     publisher: Publisher,
     /// `None` after a step on it failed.
     file: Option<directory::Draft>,
-    file_name: &'static str,
+    file_name: String,
 }
 
 impl ListDraft {
     /// Appends a chunk.
     pub async fn append(&mut self, bytes: Vec<u8>) -> Result<(), DeliverError> {
         let mut file = self.take()?;
-        let written = self.publisher.on_disk(self.file_name, move || {
+        let written = self.publisher.on_disk(&self.file_name, move || {
             file.write_all(&bytes)?;
             Ok(file)
         });
@@ -320,9 +344,24 @@ impl ListDraft {
 
     fn take(&mut self) -> Result<directory::Draft, DeliverError> {
         self.file.take().ok_or_else(|| DeliverError::File {
-            path: self.publisher.describe(self.file_name).into(),
+            path: self.publisher.describe(&self.file_name).into(),
             source: io::Error::other("an earlier part of it was not written"),
         })
+    }
+
+    /// Writes at any place of the file, as [`ListDraft::append`] does at its end; `work` runs on a blocking thread.
+    pub(crate) async fn write<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DeliverError> {
+        let file = self.take()?;
+        let written = self.publisher.on_disk(&self.file_name, move || {
+            let written = work(file.file())?;
+            Ok((file, written))
+        });
+        let (file, written) = written.await?;
+        self.file = Some(file);
+        Ok(written)
     }
 
     /// Publishes the complete file and returns its size, in bytes.
@@ -334,11 +373,12 @@ impl ListDraft {
             ..
         } = self;
         let is_in_directory = matches!(publisher.place, PublishTarget::Dir { .. });
-        let finished = publisher.on_disk(file_name, move || {
+        let name = file_name.clone();
+        let finished = publisher.on_disk(&file_name, move || {
             let length = file.file().metadata()?.len();
             Ok(match is_in_directory {
                 true => {
-                    file.keep(file_name)?;
+                    file.keep(&name)?;
                     (length, None)
                 }
                 false => (length, Some(file)),
@@ -348,7 +388,7 @@ impl ListDraft {
         if let Some(file) = spooled {
             let body = Body::File(file.path());
             let content = page_content(media_type, None);
-            publisher.put_object(file_name, body, content).await?;
+            publisher.put_object(&file_name, body, content).await?;
         }
         Ok(length)
     }

@@ -104,6 +104,7 @@ async fn serve(
         plan,
         listing,
         job_records,
+        archive,
         portal,
         ..
     } = state;
@@ -121,7 +122,7 @@ async fn serve(
         Some(portal) => portal.link_signer(&audience, services),
         None => services.signing.link_signer(plan).await?,
     };
-    let publishing = services.publishing(run, plan);
+    let publishing = services.publishing(run, plan, archive.as_ref());
     let mut publication = publishing.begin(listing, &audience).await?;
     let mut digest = Digest::new(plan);
     let (room, mut gathered): (BatchSender, _) = mpsc::channel(BATCHES_AHEAD);

@@ -28,7 +28,8 @@ use super::paragraphs::MessageView;
 use super::strings::Language;
 use super::templates::{Templates, gallery_file};
 use super::view::{self, InstantView, LanguageView};
-use super::{MailSettings, RenderError, RenderedPage};
+use super::zips::ZipsView;
+use super::{MailSettings, RenderError, RenderedPage, ZipLinks};
 use crate::audit::AuditedLinks;
 use crate::job::{ContentDisposition, Locale};
 
@@ -160,6 +161,13 @@ impl<'a> Gallery<'a> {
             landing: Landing::default(),
             size_bytes: 0,
         })
+    }
+
+    /// The same gallery, whose pages link ZIPs of all files.
+    #[must_use]
+    pub fn with_zips(mut self, zips: &ZipLinks) -> Self {
+        self.frame.zip = ZipsView::of(zips);
+        self
     }
 
     /// Adds a batch, and returns the pages that it filled. A picture with renditions is shown by them.
@@ -346,6 +354,7 @@ fn frame<'a>(
         made_at: moment(plan.lifetime.signed_at),
         expires_at: moment(plan.lifetime.expires_at),
         sooner: view::sooner(plan.lifetime.bound),
+        zip: None,
         opens: plan.disposition == ContentDisposition::Inline,
     })
 }

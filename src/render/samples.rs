@@ -87,6 +87,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         max_links: 1000,
         gallery,
         manifest: None,
+        zip: None,
         portal: None,
         job: Arc::new(job),
     }
@@ -187,6 +188,7 @@ pub(super) fn mail_in(
         recipient: &ann,
         gallery_url,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     build(installed(), &letter).unwrap().mail

@@ -12,6 +12,7 @@ mod album;
 mod alive;
 mod answers;
 mod architecture;
+mod archive;
 mod audit;
 mod bad_input;
 mod bare;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::brand::BrandView;
 use super::super::paragraphs::MessageView;
 use super::super::view::{InstantView, LanguageView, Missed};
+use super::super::zips::ZipsView;
 use super::ask::RenewalMail;
 use super::landing::GallerySummary;
 use super::page::{self, GalleryPage, Item, Neighbours};
@@ -29,6 +30,7 @@ pub(super) struct PageFrame<'a> {
     pub(super) made_at: InstantView,
     pub(super) expires_at: InstantView,
     pub(super) sooner: Option<&'static str>,
+    pub(super) zip: Option<ZipsView>,
     /// Whether a link displays its file instead of saving it.
     pub(super) opens: bool,
 }
@@ -308,6 +310,7 @@ fn frame_sample() -> PageFrame<'static> {
         sender: "",
         brand: BrandView::sample(),
         message: Some(MessageView::sample()),
+        zip: Some(ZipsView::sample()),
         ask: RenewalMail::default(),
         made_at: InstantView::default(),
         expires_at: InstantView::default(),
