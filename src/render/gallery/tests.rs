@@ -209,7 +209,13 @@ fn a_brand_is_on_every_page_and_its_colours_are_permitted() {
     let audience = Audience::Recipient(std::sync::Arc::new(ann));
     let nav = PageLinks::Relative;
     let mut gallery = Gallery::begin(&templates, &plan, &audience, 25, nav, &settings).unwrap();
-    let mut pages = gallery.push(&batch(0..25), &Pictures::default()).unwrap();
+    let mut pages = gallery
+        .push(
+            &batch(0..25),
+            &Pictures::default(),
+            &PageRenditions::default(),
+        )
+        .unwrap();
     pages.extend(gallery.finish().unwrap());
     assert_eq!(pages.len(), 4);
     for page in pages {
