@@ -47,6 +47,9 @@ pub const MAX_PORTAL_HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long a form may take to arrive.
 pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
 
+/// How long the head of an answer may take, and what it waits for: the ledger, the audit log, a store.
+pub const MAX_PORTAL_ANSWER_TIME: Duration = Duration::from_secs(10);
+
 /// How long a client may read nothing of an answer.
 pub const MAX_PORTAL_WRITE_STALL: Duration = Duration::from_secs(30);
 
@@ -84,8 +87,10 @@ pub const MAX_OPENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// The most files that are streamed at once, where `deliver = "stream"`, and the bytes that each holds at the most.
 pub const MAX_STREAMS: usize = 128;
+/// The most of them that are of one link.
+pub const MAX_STREAMS_OF_LINK: usize = 8;
 /// The bytes of one request for a part of a streamed file.
-pub const STREAM_PIECE_BYTES: u64 = 1024 * 1024;
+pub const STREAM_PIECE_BYTES: u64 = 256 * 1024;
 /// How often a part is asked for before its answer is broken off.
 pub const STREAM_TRIES: u32 = 3;
 
