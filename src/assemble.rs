@@ -23,7 +23,7 @@ use directory::{Location, is_full};
 pub use self::ledgers::{OpenedLedger, open_ledger, open_sqlite_ledger, s3_ledger};
 use self::ledgers::{names, open_database};
 pub use self::mail::{brand, locale, mail_settings};
-use self::mail::{mailer, pictures};
+use self::mail::{mailer, pictures, renditions};
 pub use self::queues::{open_queue, open_sqlite_queue, results, sqs_queue};
 use self::queues::{queue_edge, taken_over};
 pub use self::state_dir::private_dir;
@@ -378,6 +378,7 @@ impl Changeable {
                 mail: Arc::new(mail_settings(config, &sender, &templates)?),
                 templates: Arc::new(templates),
                 pictures: pictures(config),
+                renditions: renditions(config),
                 spool_dir: spool_dir.clone(),
             },
             sending: Sending {

@@ -15,6 +15,14 @@ pub const MAX_ISSUED_BATCHES: usize = 50_000;
 /// The most jobs for which it is remembered whether their mails have room for all files; a few hundred bytes each.
 pub const MAX_TRIED_JOBS: usize = 10_000;
 
+// Renditions of pictures.
+
+/// The most bytes of a picture that gets renditions: it is read as a whole.
+pub const MAX_PICTURE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The most threads that decode pictures.
+pub const MAX_RENDITION_THREADS: usize = 64;
+
 // Output: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
 
 /// The longest reason for which a job failed, in bytes, with all its causes.

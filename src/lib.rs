@@ -30,6 +30,7 @@ pub mod portal;
 pub mod preview;
 pub mod publication;
 pub mod render;
+pub mod renditions;
 pub mod report;
 pub mod run;
 

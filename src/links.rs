@@ -306,6 +306,48 @@ const fn options<'a>(plan: &'a Plan, given: Option<&'a str>) -> PresentationOpti
     }
 }
 
+/// Signs the links to the renditions of the pictures on page `page` of a listing, in the order of `keys`. They share a link id,
+/// by which their one audit line is found.
+pub fn sign_renditions(
+    plan: &Plan,
+    bucket: &Bucket,
+    keys: Vec<Key>,
+    page: usize,
+    audience: &Audience,
+    signing: &LinkSigner,
+) -> Result<Links, SignError> {
+    let link_ids = link_ids(signing, plan, bucket, audience);
+    let id = link_ids.id(&[b"renditions", page.to_string().as_bytes()]);
+    let sign = |key: Key| {
+        let request = PresignRequest {
+            key: key.as_str(),
+            content_disposition: None,
+            content_encoding: None,
+            content_type: None,
+            version_id: None,
+            custom: &[(LINK_ID, &id)],
+        };
+        // Renditions are in no listing: only links of the portal have a place there, and a job with such links has no page.
+        let url = signing.url_signer.sign(&request, 0)?;
+        Ok(Link {
+            id: id.clone(),
+            bucket: bucket.clone(),
+            name: key.file_name().to_owned(),
+            disposition: ContentDisposition::Inline,
+            object: ObjectMeta::published(key),
+            url,
+        })
+    };
+    let signed: Result<_, SignError> = keys.into_iter().map(sign).collect();
+    Ok(Links {
+        links: signed?,
+        unavailable: Vec::new(),
+        audience: audience.clone(),
+        lifetime: plan.lifetime,
+        access_key_id: Arc::clone(&signing.access_key_id),
+    })
+}
+
 /// Signs a link to a page or a list that the job itself publishes, shown in a browser or saved under `name`.
 pub fn sign_published(
     plan: &Plan,

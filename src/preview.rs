@@ -14,7 +14,7 @@ use crate::job::Recipient;
 use crate::links::Unavailable;
 use crate::links::listing::{Entry, Listing};
 use crate::mail_trial::MailTrial;
-use crate::media::Pictures;
+use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
 use crate::plan::Plan;
 use crate::render::RenderedPage;
@@ -121,7 +121,7 @@ impl<'t> Preview<'t> {
         )?;
         let first = batch.links().first().map(|link| &link.url);
         gallery = gallery.with_zips(&mails.zip_links(first));
-        gallery.push(&batch, &Pictures::default())?;
+        gallery.push(&batch, &Pictures::default(), &PageRenditions::default())?;
         gallery.finish()?;
         Ok(())
     }
@@ -201,7 +201,7 @@ impl TrialMails<'_> {
                 let first = batch.links().first().map(|link| &link.url);
                 gallery = gallery.with_zips(&self.mails.zip_links(first));
             }
-            pages.extend(gallery.push(&batch, &pictures)?);
+            pages.extend(gallery.push(&batch, &pictures, &PageRenditions::default())?);
             if pages.len() >= most {
                 return Ok(pages);
             }

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use presign::PresignedUrl;
 
 use crate::archive::{Archive, FinishedZip, ZipIdentity};
@@ -18,14 +17,14 @@ use crate::job::{ContentDisposition, FileName, ManifestFormat};
 use crate::links::listing::Listing;
 use crate::links::{self, Links, SignError};
 
-use crate::media::Pictures;
+use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
 use crate::plan::{GalleryPlan, ManifestPlan, Plan, PublishTarget};
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::render::manifest::Manifest;
 use crate::render::{RenderedPage, ZipLink, ZipLinks};
 use crate::run::{JobRun, Presenting, Signing};
-use crate::store::{ObjectMeta, Storage};
+use crate::store::ObjectMeta;
 
 const HTML: &str = "text/html; charset=utf-8";
 const ZIP: &str = "application/zip";
@@ -296,13 +295,8 @@ impl<'a> Publishing<'a> {
         };
         let sign = |(bucket, key)| {
             let object = ObjectMeta {
-                key,
                 size_bytes,
-                etag: String::new(),
-                version: None,
-                modified: Timestamp::UNIX_EPOCH,
-                storage: Storage::Ready,
-                stored: None,
+                ..ObjectMeta::published(key)
             };
             links::sign_published(
                 plan,
@@ -342,9 +336,10 @@ impl Publication<'_> {
         &mut self,
         batch: &AuditedLinks,
         pictures: &Pictures,
+        renditions: &PageRenditions,
     ) -> Result<(), JobError> {
         if let Some((gallery, ..)) = &mut self.gallery {
-            self.full.extend(gallery.push(batch, pictures)?);
+            self.full.extend(gallery.push(batch, pictures, renditions)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
             draft.append(manifest.push(batch).to_vec()).await?;

@@ -47,6 +47,21 @@ pub struct ObjectMeta {
     pub stored: Option<Box<StoredHeaders>>,
 }
 
+impl ObjectMeta {
+    /// An object that the program itself puts under a key.
+    pub const fn published(key: Key) -> Self {
+        Self {
+            key,
+            size_bytes: 0,
+            etag: String::new(),
+            version: None,
+            modified: Timestamp::UNIX_EPOCH,
+            storage: Storage::Ready,
+            stored: None,
+        }
+    }
+}
+
 /// Headers that are stored with an object and decide how a browser saves or shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

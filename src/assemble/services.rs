@@ -17,6 +17,7 @@ use crate::plan::{Plan, Shortage};
 use crate::portal_access::{AccessServices, PortalAccess};
 use crate::progress::Progress;
 use crate::publication::Publishing;
+use crate::renditions::RenditionMaker;
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
 use crate::run::{JobRun, Payloads, Presenting, Sending, Signing};
@@ -81,6 +82,16 @@ impl Services {
             self.presenting.pictures,
             stop,
         ))
+    }
+
+    /// The renditions of the pictures of a plan's gallery.
+    pub(crate) fn renditions<'a>(
+        &'a self,
+        run: &'a JobRun,
+        plan: &'a Plan,
+    ) -> Result<RenditionMaker<'a>, JobError> {
+        let settings = &self.presenting.renditions;
+        RenditionMaker::new(run, plan, &self.signing, &self.recording, settings)
     }
 
     /// A trial of the mails of a plan.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use presign::hex::push_hex;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::note::PublicKey;
 use crate::job::{ContentDisposition, Recipient};
@@ -159,6 +160,8 @@ pub enum LinkKind {
     Manifest,
     /// A ZIP of the job's files.
     Zip(ZipFacts),
+    /// The renditions of a page's pictures, which share a line and a link id.
+    Renditions,
 }
 
 impl LinkKind {
@@ -169,6 +172,7 @@ impl LinkKind {
             Self::Gallery => "gallery",
             Self::Manifest => "manifest",
             Self::Zip(_) => "zip",
+            Self::Renditions => "renditions",
         }
     }
 }
@@ -209,7 +213,7 @@ struct LifetimeFields<'a> {
 /// The typical length of a link's own fields, in bytes.
 const TYPICAL_LENGTH: usize = 320;
 
-/// One `issue`, `gallery` or `manifest` record for each link.
+/// One `issue`, `gallery` or `manifest` record for each link; one `renditions` record for all links to renditions of a page.
 ///
 /// Millions are written: the shared fields of a batch are formatted once, and the rest is appended directly.
 pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
@@ -231,6 +235,14 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         bound: links.lifetime.bound,
         access_key_id: &links.access_key_id,
     });
+    if context.kind == LinkKind::Renditions {
+        let fields = renditions(links, context.names).map(|text| whose + &text + &how_long);
+        let record = |fields: String| AuditRecord {
+            event,
+            fields: fields.into(),
+        };
+        return fields.map(record).into_iter().collect();
+    }
     let sized = context.kind != LinkKind::Named;
     let each = whose.len() + how_long.len() + TYPICAL_LENGTH;
     let mut text = String::with_capacity(each * links.links.len());
@@ -261,6 +273,33 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         },
     };
     ends.into_iter().map(record).collect()
+}
+
+/// The fields of a page's renditions, with a comma at both ends: their number, where they are, and a digest of all links.
+///
+/// The digest is the SHA-256 of the fingerprints of the links in the order of the page, each with a newline.
+fn renditions(links: &Links, names: &Pseudonyms) -> Option<String> {
+    let first = links.links.first()?;
+    let mut digest = Sha256::new();
+    let mut fingerprint = String::with_capacity(70);
+    for link in &links.links {
+        fingerprint.clear();
+        names.push_fingerprint(link.url.signature(), &mut fingerprint);
+        fingerprint.push('\n');
+        digest.update(&fingerprint);
+    }
+    let key = first.key().as_str();
+    let prefix = key.rfind('/').map_or("", |slash| &key[..=slash]);
+    let mut fields = String::new();
+    push_text("bucket", first.bucket.as_str(), &mut fields);
+    push_text("prefix", prefix, &mut fields);
+    push_text("link_id", &first.id, &mut fields);
+    fields.push_str(",\"count\":");
+    fields.push_str(itoa::Buffer::new().format(links.links.len()));
+    fields.push_str(",\"links\":\"sha256:");
+    push_hex(&digest.finalize(), &mut fields);
+    fields.push_str("\",");
+    Some(fields)
 }
 
 impl ZipFacts {

@@ -39,6 +39,11 @@ fn field(name: &str) -> Value {
         "connection" => text("The connection that signed."),
         "role" => text("The role whose credentials signed."),
         "bucket" => text("The bucket."),
+        "prefix" => text("The beginning of the keys of all renditions."),
+        "count" => count("How many links to renditions the page has."),
+        "links" => {
+            json!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "The SHA-256 of the keyed hashes of their signatures, as `link` has them, in the order of the page and each with a newline." })
+        }
         "key" => text("The object's key."),
         "etag" => text("What the listing said of the object's content."),
         "version" => text("The object's version, if the link is of one."),
@@ -194,7 +199,7 @@ type Event = (
     &'static [&'static str],
 );
 
-const EVENTS: [Event; 21] = [
+const EVENTS: [Event; 22] = [
     (
         "open",
         "The first line of a stream.",
@@ -213,6 +218,26 @@ const EVENTS: [Event; 21] = [
         "A link to a list that the job published.",
         LINK.0,
         LINK.1,
+    ),
+    (
+        "renditions",
+        "The links to the renditions of the pictures on a page, which share an id.",
+        &[
+            "job",
+            "attempt",
+            "rid",
+            "connection",
+            "bucket",
+            "prefix",
+            "link_id",
+            "count",
+            "links",
+            "signed_at",
+            "expires_at",
+            "bound",
+            "access_key_id",
+        ],
+        &["message", "to", "role"],
     ),
     (
         "zip",

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use directory::{Directory, Location};
 use flate2::{Compression, GzBuilder};
+use jiff::Timestamp;
 use presign::PresignedUrl;
 
 use super::DeliverError;
@@ -21,11 +22,14 @@ use crate::job::{Bucket, JobId, Key};
 use crate::keyring::{Keyring, Purpose};
 use crate::plan::Audience;
 use crate::plan::PublishTarget;
-use crate::store::{Body, Content, ObjectStore};
+use crate::store::{Body, Content, ObjectStore, Storage};
 use crate::text::percent::encode;
 
 /// A page of links is for the holder of its own link only: shared caches must not store it.
 pub(crate) const NO_CACHE: &str = "private, no-store";
+
+/// A rendition never changes under its name: the reader's browser may keep it.
+const OWN_CACHE: &str = "private, max-age=604800, immutable";
 
 /// Published files and folders are read by a web server of another user; the umask decides for both who else may read.
 const FILE_MODE: u32 = 0o644;
@@ -107,6 +111,73 @@ impl Publisher {
         }
     }
 
+    /// The location of a file, relative to a page that is published in the same place.
+    pub fn from_pages(&self, file_name: &str) -> String {
+        format!("../{}/{file_name}", self.folder)
+    }
+
+    /// Whether a file is there and stays until `until`, as far as the bucket's lifecycle tells. A file that cannot be looked at
+    /// counts as missing.
+    pub async fn has(&self, file_name: &str, until: Timestamp) -> bool {
+        match &self.place {
+            PublishTarget::Dir { asked, allowed, .. } => {
+                let (publisher, name) = (self.clone(), file_name.to_owned());
+                let (asked, allowed) = (asked.clone(), allowed.clone());
+                let found = self.on_disk(file_name, move || {
+                    publisher.enter(&asked, &allowed)?.has_file(&name)
+                });
+                found.await.unwrap_or(false)
+            }
+            PublishTarget::Bucket(..) => {
+                let Some((bucket, key)) = self.object(file_name) else {
+                    return false;
+                };
+                match self
+                    .store
+                    .head(&bucket, &key)
+                    .await
+                    .map(|meta| meta.storage)
+                {
+                    Ok(Storage::Ready) => true,
+                    Ok(Storage::Expires { at }) => at > until,
+                    Ok(Storage::Archived | Storage::Restored { .. } | Storage::CustomerKey) => {
+                        false
+                    }
+                    Err(_) => false,
+                }
+            }
+        }
+    }
+
+    /// Puts a JPEG.
+    pub async fn put_picture(&self, file_name: &str, jpeg: Vec<u8>) -> Result<(), DeliverError> {
+        match &self.place {
+            PublishTarget::Dir { .. } => self.put_file(file_name, jpeg).await,
+            PublishTarget::Bucket(..) => {
+                let content = Content {
+                    media_type: "image/jpeg",
+                    cache_control: OWN_CACHE,
+                    encoding: None,
+                };
+                self.put_object(file_name, Body::Bytes(jpeg), content).await
+            }
+        }
+    }
+
+    /// Puts a file into a directory.
+    async fn put_file(&self, file_name: &str, bytes: Vec<u8>) -> Result<(), DeliverError> {
+        let PublishTarget::Dir { asked, allowed, .. } = &self.place else {
+            return Ok(());
+        };
+        let (publisher, name) = (self.clone(), file_name.to_owned());
+        let (asked, allowed) = (asked.clone(), allowed.clone());
+        self.on_disk(file_name, move || {
+            let folder = publisher.enter(&asked, &allowed)?;
+            folder.replace(&name, &bytes, FILE_MODE)
+        })
+        .await
+    }
+
     /// Opens the folder of a publication below a directory; symbolic links below the allowed directory are not
     /// followed.
     fn enter(&self, asked: &Path, allowed: &Path) -> io::Result<Directory> {
@@ -122,15 +193,9 @@ impl Publisher {
         media_type: &'static str,
     ) -> Result<u64, DeliverError> {
         match &self.place {
-            PublishTarget::Dir { asked, allowed, .. } => {
+            PublishTarget::Dir { .. } => {
                 let size = html.len() as u64;
-                let (publisher, file_name) = (self.clone(), file_name.to_owned());
-                let (asked, allowed) = (asked.clone(), allowed.clone());
-                self.on_disk(&file_name.clone(), move || {
-                    let folder = publisher.enter(&asked, &allowed)?;
-                    folder.replace(&file_name, html.as_bytes(), FILE_MODE)
-                })
-                .await?;
+                self.put_file(file_name, html.into_bytes()).await?;
                 Ok(size)
             }
             PublishTarget::Bucket(..) => {
@@ -140,8 +205,8 @@ impl Publisher {
                 let bytes = self.blocking(place, compress).await?;
                 let size = bytes.len() as u64;
                 let body = Body::Bytes(bytes);
-                self.put_object(file_name, body, media_type, Some("gzip"))
-                    .await?;
+                let content = page_content(media_type, Some("gzip"));
+                self.put_object(file_name, body, content).await?;
                 Ok(size)
             }
         }
@@ -194,8 +259,7 @@ impl Publisher {
         &self,
         file_name: &str,
         body: Body,
-        media_type: &'static str,
-        encoding: Option<&'static str>,
+        content: Content,
     ) -> Result<(), DeliverError> {
         let Some((bucket, key)) = self.object(file_name) else {
             let source = io::Error::new(
@@ -206,11 +270,6 @@ impl Publisher {
                 path: self.describe(file_name).into(),
                 source,
             });
-        };
-        let content = Content {
-            media_type,
-            cache_control: NO_CACHE,
-            encoding,
         };
         self.store
             .put(&bucket, &key, body, content)
@@ -242,6 +301,15 @@ impl Publisher {
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         done.map_err(|source| DeliverError::File { path, source })
+    }
+}
+
+/// The headers of a page or a list.
+const fn page_content(media_type: &'static str, encoding: Option<&'static str>) -> Content {
+    Content {
+        media_type,
+        cache_control: NO_CACHE,
+        encoding,
     }
 }
 
@@ -319,9 +387,8 @@ impl ListDraft {
         let (length, spooled) = finished.await?;
         if let Some(file) = spooled {
             let body = Body::File(file.path());
-            publisher
-                .put_object(&file_name, body, media_type, None)
-                .await?;
+            let content = page_content(media_type, None);
+            publisher.put_object(&file_name, body, content).await?;
         }
         Ok(length)
     }

@@ -69,6 +69,7 @@ mod recipients;
 mod references;
 mod relay;
 mod reload;
+mod renditions;
 #[cfg(debug_assertions)]
 mod restart;
 mod s3_answers;
