@@ -21,7 +21,7 @@ use handout::job::{ContentDisposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, LinkOptions, sign};
 use handout::links::{Links, UrlSigner};
-use handout::media::{Picture, PictureFormat, Pictures};
+use handout::media::{PageRenditions, Picture, PictureFormat, Pictures};
 use handout::plan::Audience;
 use handout::plan::ResponseOverrides;
 use handout::plan::{
@@ -82,7 +82,10 @@ fn measure(templates: &Templates, batch: &AuditedLinks, pictures: &Pictures) -> 
         );
         let mut gallery = begun.unwrap();
         for _ in 0..PAGES {
-            for page in gallery.push(batch, pictures).unwrap() {
+            for page in gallery
+                .push(batch, pictures, &PageRenditions::default())
+                .unwrap()
+            {
                 bytes = page.html.len();
             }
         }
@@ -230,6 +233,7 @@ fn plan() -> Plan {
         relay: handout::job::RelayName::default(),
         gallery: Some(gallery),
         manifest: None,
+        zip: None,
         portal: None,
         job: Arc::new(job),
     }

@@ -23,7 +23,7 @@ use directory::{Location, is_full};
 pub use self::ledgers::{OpenedLedger, open_ledger, open_sqlite_ledger, s3_ledger};
 use self::ledgers::{names, open_database};
 pub use self::mail::{brand, locale, mail_settings};
-use self::mail::{mailer, pictures};
+use self::mail::{mailer, pictures, renditions};
 pub use self::queues::{open_queue, open_sqlite_queue, results, sqs_queue};
 use self::queues::{queue_edge, taken_over};
 pub use self::state_dir::private_dir;
@@ -57,6 +57,7 @@ use presign::ServerUrl;
 
 pub use self::changes::Changes;
 use self::changes::ConfigReading;
+pub use self::reload::look_at_files;
 pub use self::services::Services;
 
 /// The maximum size of a mail's HTML, in bytes: Gmail clips at about 102 KB.
@@ -205,7 +206,7 @@ pub async fn open(
     let (state, lock) = lock_state_dir(&config.state_dir)?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = open_database(config.database_file()).await?;
-    let reading = ConfigReading::of(config);
+    let reading = ConfigReading::aside(config).await;
     let audit_settings = config.audit_settings(&keyring, environment)?;
     let spool_dir = fresh_spool(&state, &config.state_dir)?;
     let deliveries = Deliveries::open(&state);
@@ -377,6 +378,7 @@ impl Changeable {
                 mail: Arc::new(mail_settings(config, &sender, &templates)?),
                 templates: Arc::new(templates),
                 pictures: pictures(config),
+                renditions: renditions(config),
                 spool_dir: spool_dir.clone(),
             },
             sending: Sending {

@@ -15,6 +15,14 @@ pub const MAX_ISSUED_BATCHES: usize = 50_000;
 /// The most jobs for which it is remembered whether their mails have room for all files; a few hundred bytes each.
 pub const MAX_TRIED_JOBS: usize = 10_000;
 
+// Renditions of pictures.
+
+/// The most bytes of a picture that gets renditions: it is read as a whole.
+pub const MAX_PICTURE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The most threads that decode pictures.
+pub const MAX_RENDITION_THREADS: usize = 64;
+
 // Output: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
 
 /// The longest reason for which a job failed, in bytes, with all its causes.
@@ -38,6 +46,9 @@ pub const MAX_PORTAL_HEAD_TIME: Duration = Duration::from_secs(15);
 
 /// How long a form may take to arrive.
 pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
+
+/// How long the head of an answer may take, and what it waits for: the ledger, the audit log, a store.
+pub const MAX_PORTAL_ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How long a client may read nothing of an answer.
 pub const MAX_PORTAL_WRITE_STALL: Duration = Duration::from_secs(30);
@@ -76,8 +87,10 @@ pub const MAX_OPENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// The most files that are streamed at once, where `deliver = "stream"`, and the bytes that each holds at the most.
 pub const MAX_STREAMS: usize = 128;
+/// The most of them that are of one link.
+pub const MAX_STREAMS_OF_LINK: usize = 8;
 /// The bytes of one request for a part of a streamed file.
-pub const STREAM_PIECE_BYTES: u64 = 1024 * 1024;
+pub const STREAM_PIECE_BYTES: u64 = 256 * 1024;
 /// How often a part is asked for before its answer is broken off.
 pub const STREAM_TRIES: u32 = 3;
 
@@ -270,6 +283,15 @@ pub const MAX_ETAG_BYTES: usize = 256;
 
 /// The longest id of a version, in bytes, as S3 documents it.
 pub const MAX_VERSION_BYTES: usize = 1_024;
+
+/// How many files a job may put into ZIPs: their names are kept in memory while they are made.
+pub const MAX_ZIP_FILES: usize = 100_000;
+
+/// How many ZIPs a job may make: a mail links each of them.
+pub const MAX_ZIPS: usize = 20;
+
+/// The length of the text in a ZIP from which on files that are left out are only counted, in bytes.
+pub const MAX_ZIP_NOTE_BYTES: usize = 256 * 1024;
 
 // Replies of a relay.
 

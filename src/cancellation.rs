@@ -1,8 +1,8 @@
 //! Cancellation: work stops before its next step that cannot be undone, and waits are dropped at once.
 //!
 //! Work checks before each such step whether it is cancelled, and ends there. Work that only waits for a store, a queue or
-//! a relay is dropped by [`Cancellation::cut`], since nothing was sent. Only a mail with a recorded intent and no outcome yet
-//! is waited for: if it were dropped there, it would be in doubt.
+//! a relay is dropped by [`Cancellation::cut`], since nothing was sent. Two steps are waited for: a mail with a recorded intent
+//! and no outcome yet, which would be in doubt, and a write of audit lines, which would be written again.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone)]
 pub struct Cancellation {
     token: CancellationToken,
-    /// How many mails of this work have an intent and no outcome yet.
+    /// How many steps of this work have begun that must not be dropped.
     committed: Arc<watch::Sender<usize>>,
 }
 
@@ -30,7 +30,8 @@ impl Default for Cancellation {
 )]
 pub struct Stopped;
 
-/// A mail whose intent may be recorded and whose outcome is not yet. The work is not dropped while this is held.
+/// A step that must not be dropped: a mail from its intent to its outcome, or a write of audit lines. The work is not dropped while
+/// this is held.
 #[derive(Debug)]
 pub struct Commitment {
     committed: Arc<watch::Sender<usize>>,
@@ -50,7 +51,7 @@ impl Cancellation {
         }
     }
 
-    /// A cancellation for a part of the work: it is cancelled by itself or by its parent, and waits only for its own mails.
+    /// A cancellation for a part of the work: it is cancelled by itself or by its parent, and waits only for its own steps.
     pub fn child(&self) -> Self {
         Self::of(self.token.child_token())
     }
@@ -79,7 +80,7 @@ impl Cancellation {
         }
     }
 
-    /// Begins a step that must not be dropped: from the intent of a mail to its outcome.
+    /// Begins a step that must not be dropped (see [`Commitment`]).
     pub fn commit(&self) -> Result<Commitment, Stopped> {
         // First count, then check the cancellation: `cut` reads them in the other order.
         self.committed.send_modify(|committed| *committed += 1);
@@ -90,7 +91,7 @@ impl Cancellation {
         Ok(commitment)
     }
 
-    /// Runs the work until it is cancelled and no mail is between its intent and its outcome; then drops it.
+    /// Runs the work until it is cancelled and no [`Commitment`] is held; then drops it.
     pub async fn cut<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         let droppable = async {
             self.token.cancelled().await;

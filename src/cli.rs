@@ -44,7 +44,8 @@ Start here:
   handout run --config config.toml      the daemon
 
 Exit codes: 0 done, 1 the check or the job found something, 64 usage, 65 damaged audit data,
-69 a service is down, 73 cannot create, or in use, 74 I/O error, 78 configuration."
+69 a service is down, 70 another error, 73 cannot create, or in use, 74 I/O error,
+78 configuration."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

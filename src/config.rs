@@ -651,6 +651,12 @@ pub struct GalleryConfig {
     pub picture_limit: u64,
     /// How many of them are read at once.
     pub pictures_at_once: usize,
+    /// Whether pages show renditions of pictures: copies of about 640 and 2,048 pixels, made of the whole picture.
+    pub renditions: bool,
+    /// The maximum number of pictures of a job that get renditions.
+    pub rendition_limit: u64,
+    /// How many pictures are decoded at once, for all jobs together: each takes a thread.
+    pub rendition_threads: usize,
     /// Where a page is published if a mail has no room for all files and the job's rule names no bucket in `publish`:
     /// `s3://bucket/prefix`.
     pub default_publish: Option<String>,
@@ -663,6 +669,9 @@ impl Default for GalleryConfig {
             picture_sizes: true,
             picture_limit: 5000,
             pictures_at_once: 8,
+            renditions: false,
+            rendition_limit: 2000,
+            rendition_threads: 1,
             default_publish: None,
         }
     }

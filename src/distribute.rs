@@ -1,6 +1,6 @@
 //! The story of a job, step by step.
 //!
-//! Plan it and list its objects once. Then for each audience: sign a batch, record it, render it; publish the page and
+//! Plan it and list its objects once, and make its ZIP if it asks for one. Then for each audience: sign a batch, record it, render it; publish the page and
 //! the list; mail each recipient without a final status. Work that was done before is not repeated.
 
 mod audiences;
@@ -18,8 +18,9 @@ use self::edges::{under_lease, until_it_gives_way};
 use self::finish::{comes_too_late, finish, notify, supersede};
 pub(crate) use self::planning::{list, plan_of, settle};
 use self::state::{JobState, check_body, resume, start};
+use crate::archive::FinishedZip;
 use crate::assemble::Services;
-use crate::edge::health::JobAtEdge;
+use crate::edge::health::{JobAtEdge, Mailing};
 use crate::error::JobError;
 use crate::job::WhenEmpty;
 use crate::ledger::status::{is_done, reopenings};
@@ -79,7 +80,11 @@ async fn run_if_relay_answers(
     at: &[JobAtEdge],
     services: &Services,
 ) -> Result<JobReport, JobError> {
-    services.reach_relay(&run.job).await?;
+    {
+        // This wait is time at the relay. As time at the store it would take the share of slots of other jobs of the store.
+        let _at_relay = Mailing::begin(at);
+        services.reach_relay(&run.job).await?;
+    }
     let plan = plan_of(run, services).await?;
     let mut state = match first {
         Some(first) => resume(run, plan, first, services).await?,
@@ -88,6 +93,7 @@ async fn run_if_relay_answers(
     if is_done(state.job_records.of("")) {
         return Ok(JobReport::before(state.job_records.of("")));
     }
+    state.archive = services.archive(run, &state.plan, &state.listing).await?;
     portal::prepare(run, &mut state, services).await?;
     state.expect(&services.progress);
     hand_out(run, &state, at, services).await
@@ -110,12 +116,14 @@ async fn hand_out(
     };
     if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
         deliver_all(run, state, at, services, &mut report).await?;
-        let publishing = services.publishing(run, plan);
+        let publishing = services.publishing(run, plan, state.archive.as_ref());
         for audience in plan.audiences().iter().take(MAX_REPORTED) {
             let places = publishing.places(listing, audience)?;
             report.galleries.extend(places.gallery);
             report.manifests.extend(places.manifest);
         }
+        let zips = state.archive.iter().flat_map(|archive| &archive.zips);
+        report.zips = zips.map(FinishedZip::place).collect();
     }
     finish(run, &report, services).await?;
     Ok(report)

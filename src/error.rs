@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use directory::is_full;
 
+use crate::archive::{ArchiveError, ZipError};
 use crate::audit::RecordError;
 use crate::cancellation::Stopped;
 use crate::deliver::DeliverError;
@@ -73,6 +74,9 @@ pub enum JobError {
     /// Its audit lines could not be made durable.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A ZIP of its files could not be made.
+    #[error(transparent)]
+    Zip(ZipError),
     /// A mail or a page could not be rendered.
     #[error(transparent)]
     Render(#[from] RenderError),
@@ -210,6 +214,20 @@ impl From<SavedError> for JobError {
     }
 }
 
+impl From<ArchiveError> for JobError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Zip(error) => Self::Zip(error),
+            ArchiveError::Store(error) => GatherError::Store(error).into(),
+            ArchiveError::Gather(error) => error.into(),
+            ArchiveError::Name(error) => error.into(),
+            ArchiveError::Deliver(error) => error.into(),
+            ArchiveError::Ledger(error) => error.into(),
+            ArchiveError::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
 impl JobError {
     /// The meaning of the error. The table of the design, row by row.
     pub fn class(&self) -> FailureClass {
@@ -258,6 +276,14 @@ impl JobError {
                 | RecordError::Foreign { .. }
                 | RecordError::Registry { .. }
                 | RecordError::Damaged { .. } => FailureClass::Disk,
+            },
+            Self::Zip(error) => match error {
+                ZipError::TooManyFiles { .. }
+                | ZipError::TooManyZips { .. }
+                | ZipError::OtherRegion { .. } => FailureClass::Permanent,
+                ZipError::Restless | ZipError::WrongSums | ZipError::Contradiction => {
+                    FailureClass::Transient
+                }
             },
             Self::Render(error) => match error {
                 RenderError::Template { .. }
@@ -337,6 +363,7 @@ impl JobError {
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
             | Self::Sign(_)
+            | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
             | Self::Busy { .. }
@@ -377,6 +404,7 @@ impl JobError {
             | Self::Signer(_)
             | Self::Sign(_)
             | Self::Record(_)
+            | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
             | Self::Busy { .. }
@@ -444,6 +472,7 @@ impl JobError {
             | Self::Signer(_)
             | Self::Sign(_)
             | Self::Record(_)
+            | Self::Zip(_)
             | Self::Render(_)
             | Self::Ledger(_)
             | Self::Busy { .. }
@@ -501,6 +530,7 @@ impl JobError {
             | Self::UnknownConnection { .. }
             | Self::Gather(_)
             | Self::Sign(_)
+            | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
             | Self::Busy { .. }

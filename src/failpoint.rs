@@ -15,6 +15,14 @@ pub enum Failpoint {
     Listed,
     /// The job's id belongs to its body and to these objects.
     Planned,
+    /// An upload for a ZIP was started and recorded.
+    ZipBegun,
+    /// A part of a ZIP was copied.
+    ZipCopied,
+    /// A part of a ZIP was uploaded.
+    ZipUploaded,
+    /// A ZIP has all its parts, and is not complete yet.
+    ZipFilled,
     /// A batch of links is signed, and not recorded yet.
     Signed,
     /// The audit lines of a batch are on the disk.
@@ -129,11 +137,15 @@ mod armed {
 
 impl Failpoint {
     /// All places.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::Received,
         Self::Leased,
         Self::Listed,
         Self::Planned,
+        Self::ZipBegun,
+        Self::ZipCopied,
+        Self::ZipUploaded,
+        Self::ZipFilled,
         Self::Signed,
         Self::Recorded,
         Self::Published,
@@ -168,6 +180,10 @@ impl Failpoint {
             Self::Leased => "leased",
             Self::Listed => "listed",
             Self::Planned => "planned",
+            Self::ZipBegun => "zip-begun",
+            Self::ZipCopied => "zip-copied",
+            Self::ZipUploaded => "zip-uploaded",
+            Self::ZipFilled => "zip-filled",
             Self::Signed => "signed",
             Self::Recorded => "recorded",
             Self::Published => "published",

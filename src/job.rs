@@ -44,7 +44,7 @@ pub use wire::{
 };
 
 use crate::bounds::MAX_KEYS;
-use crate::quantity::Span;
+use crate::quantity::{Size, Span};
 use occurrence::Occurrence;
 use sns::SubscriptionNotice;
 
@@ -240,6 +240,8 @@ pub struct Job {
     pub gallery: Option<GalleryOrder>,
     /// The list.
     pub manifest: Option<ManifestOrder>,
+    /// The ZIP of all files.
+    pub zip: Option<ZipOrder>,
     /// How an in-doubt delivery is resolved, where the job says it.
     pub on_doubt: Option<OnDoubt>,
     /// Values for templates and phrases.
@@ -354,6 +356,17 @@ pub struct ManifestOrder {
     pub publish: PublishTo,
 }
 
+/// The ZIP of a job.
+#[derive(Debug, Clone)]
+pub struct ZipOrder {
+    /// Its name.
+    pub name: Option<Phrase>,
+    /// Where it goes.
+    pub publish: PublishTo,
+    /// The most bytes of one ZIP.
+    pub split: Option<Size>,
+}
+
 /// Where a page or a list is put.
 #[derive(Debug, Clone)]
 pub enum PublishTo {
@@ -398,8 +411,9 @@ impl Job {
         event: Option<Map<String, Value>>,
         body_sha256: String,
     ) -> Result<Self, ParseJobError> {
-        if wire.email.is_none() && wire.gallery.is_none() && wire.manifest.is_none() {
-            let reason = "is missing: a job needs at least one of email, gallery and manifest";
+        let is_empty = wire.email.is_none() && wire.gallery.is_none() && wire.manifest.is_none();
+        if is_empty && wire.zip.is_none() {
+            let reason = "is missing: a job needs at least one of email, gallery, manifest and zip";
             return Err(ParseJobError::field("email", reason));
         }
         let links = link_wishes(&wire.links)?;
@@ -415,6 +429,7 @@ impl Job {
             email: wire.email.map(email::order).transpose()?,
             gallery: gallery.transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
+            zip: wire.zip.map(zip_order).transpose()?,
             on_doubt: wire.on_doubt,
             vars: vars::checked("vars", wire.vars)?,
             event,
@@ -594,6 +609,23 @@ fn manifest_order(manifest: wire::ManifestFields) -> Result<ManifestOrder, Parse
     Ok(ManifestOrder {
         format: manifest.format,
         publish: publish_to("manifest.publish", manifest.publish)?,
+    })
+}
+
+/// The smallest size at which ZIPs are split.
+const MIN_SPLIT: Size = Size::mebibytes(1);
+
+fn zip_order(zip: wire::ZipFields) -> Result<ZipOrder, ParseJobError> {
+    if let Some(split) = zip.split
+        && split < MIN_SPLIT
+    {
+        let reason = format!("is {split}: give at least {MIN_SPLIT}");
+        return Err(ParseJobError::field("zip.split", reason));
+    }
+    Ok(ZipOrder {
+        name: parse_optional("zip.name", zip.name.as_deref())?,
+        publish: publish_to("zip.publish", zip.publish)?,
+        split: zip.split,
     })
 }
 

@@ -15,6 +15,7 @@
 //! done       every recipient has a final status: the message may be deleted
 //! reopened   a verdict came after `done`: the job may be worked once more, until the next `done`
 //! notified   the operator is notified, or was, of the recipients without a mail at this `done`
+//! zip.<n>    which upload the parts of a ZIP go to: another attempt continues it
 //! served     an event of a key was served; an earlier one comes too late
 //! lease      which worker runs the job now; the one record that changes, and correctness does not rest on it
 //! ```
@@ -94,10 +95,12 @@ pub enum Kind {
     Notified,
     /// An event of a key was served: an earlier one comes too late. It belongs to a series of events, not to a job.
     Served,
+    /// Which upload the parts of a ZIP go to.
+    Zip,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Plan,
         Self::Intent,
         Self::Outcome,
@@ -107,6 +110,7 @@ impl Kind {
         Self::Reopened,
         Self::Notified,
         Self::Served,
+        Self::Zip,
     ];
 
     /// The word under which a store keeps the kind.
@@ -121,6 +125,7 @@ impl Kind {
             Self::Reopened => "reopened",
             Self::Notified => "notified",
             Self::Served => "served",
+            Self::Zip => "zip",
         }
     }
 
@@ -152,7 +157,7 @@ pub struct Record {
     /// The recipient's id; empty for a record of the whole job.
     pub rid: String,
     /// The attempt at this recipient, from 0; for `done`, `notified` and `reopened`, how often the job had been
-    /// reopened.
+    /// reopened; for `zip`, the number of the upload.
     #[serde(deserialize_with = "attempt")]
     pub n: u32,
     /// The kind.

@@ -16,6 +16,7 @@
 //! Start with [`distribute`]: it has the story, step by step.
 
 // The story, in the order in which it happens.
+pub mod archive;
 pub mod audit;
 pub mod deliver;
 pub mod distribute;
@@ -29,6 +30,7 @@ pub mod portal;
 pub mod preview;
 pub mod publication;
 pub mod render;
+pub mod renditions;
 pub mod report;
 pub mod run;
 

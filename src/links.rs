@@ -37,7 +37,7 @@ use presign::{CustomParameter, PresignedUrl};
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
-use crate::job::{Bucket, ContentDisposition, FileName, Key, PhraseScope};
+use crate::job::{Bucket, ContentDisposition, FileName, Key, Phrase, PhraseScope};
 use crate::keyring::Deriver;
 use crate::links::distribution::DistributionSigning;
 use crate::links::listing::Entry;
@@ -271,6 +271,18 @@ fn sign_one(
     })
 }
 
+/// The name under which an object is saved from what is the same for all recipients: its own where the job's names differ
+/// between recipients.
+pub(crate) fn saved_name(plan: &Plan, object: &ObjectMeta) -> Result<String, SignError> {
+    let phrase = plan.filename.as_ref().and_then(FileName::phrase);
+    let given = match phrase.is_some_and(Phrase::names_recipient) {
+        true => None,
+        false => given_name(plan, &object.key, &Audience::Everyone)?,
+    };
+    let options = options(plan, given.as_deref());
+    Ok(present(&object.key, object.stored.as_deref(), &options).name)
+}
+
 /// The name that the job's phrase gives to an object, if it has one.
 fn given_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<Option<String>, PhraseError> {
     let Some(phrase) = plan.filename.as_ref().and_then(FileName::phrase) else {
@@ -292,6 +304,48 @@ const fn options<'a>(plan: &'a Plan, given: Option<&'a str>) -> PresentationOpti
         content_type: None,
         text_charset: plan.text_charset,
     }
+}
+
+/// Signs the links to the renditions of the pictures on page `page` of a listing, in the order of `keys`. They share a link id,
+/// by which their one audit line is found.
+pub fn sign_renditions(
+    plan: &Plan,
+    bucket: &Bucket,
+    keys: Vec<Key>,
+    page: usize,
+    audience: &Audience,
+    signing: &LinkSigner,
+) -> Result<Links, SignError> {
+    let link_ids = link_ids(signing, plan, bucket, audience);
+    let id = link_ids.id(&[b"renditions", page.to_string().as_bytes()]);
+    let sign = |key: Key| {
+        let request = PresignRequest {
+            key: key.as_str(),
+            content_disposition: None,
+            content_encoding: None,
+            content_type: None,
+            version_id: None,
+            custom: &[(LINK_ID, &id)],
+        };
+        // Renditions are in no listing: only links of the portal have a place there, and a job with such links has no page.
+        let url = signing.url_signer.sign(&request, 0)?;
+        Ok(Link {
+            id: id.clone(),
+            bucket: bucket.clone(),
+            name: key.file_name().to_owned(),
+            disposition: ContentDisposition::Inline,
+            object: ObjectMeta::published(key),
+            url,
+        })
+    };
+    let signed: Result<_, SignError> = keys.into_iter().map(sign).collect();
+    Ok(Links {
+        links: signed?,
+        unavailable: Vec::new(),
+        audience: audience.clone(),
+        lifetime: plan.lifetime,
+        access_key_id: Arc::clone(&signing.access_key_id),
+    })
 }
 
 /// Signs a link to a page or a list that the job itself publishes, shown in a browser or saved under `name`.

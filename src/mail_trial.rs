@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use presign::PresignedUrl;
 
+use crate::archive::{self, ForeseenZip};
 use crate::audit::AuditedLinks;
 use crate::bounds::MAX_TRIED_JOBS;
 use crate::cancellation::Cancellation;
@@ -23,7 +24,7 @@ use crate::links::{self, LinkSigner};
 use crate::plan::Audience;
 use crate::plan::{Bound, Plan, Policy, PublishTarget, Shortage};
 use crate::render::email::{self, Digest, MAX_ROWS, RenderedDigest};
-use crate::render::{MailSettings, Templates};
+use crate::render::{MailSettings, Templates, ZipLink, ZipLinks};
 use crate::run::{Presenting, Signing};
 
 /// The part of a mail's budget that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the
@@ -139,6 +140,8 @@ pub(crate) struct MailTrial<'a> {
     listing: &'a Listing,
     presenting: &'a Presenting,
     measure: LinkSigner,
+    /// The ZIPs that the mails will link, and how many files are in none.
+    zips: (Vec<ForeseenZip>, u64),
 }
 
 impl<'a> MailTrial<'a> {
@@ -150,20 +153,27 @@ impl<'a> MailTrial<'a> {
         presenting: &'a Presenting,
     ) -> Result<Self, JobError> {
         let signer = signing.link_signer(plan).await?;
-        Self::with(plan, listing, &signer, presenting)
+        Self::with(plan, listing, &signer, presenting).await
     }
 
-    fn with(
+    async fn with(
         plan: &'a Plan,
         listing: &'a Listing,
         signer: &LinkSigner,
         presenting: &'a Presenting,
     ) -> Result<Self, JobError> {
+        let zips = match plan.zip.as_ref().filter(|_| !listing.is_empty()) {
+            Some(wanted) if wanted.place.is_linked() => {
+                archive::foresee(plan, wanted, listing).await?
+            }
+            Some(_) | None => <(Vec<ForeseenZip>, u64)>::default(),
+        };
         Ok(Self {
             plan,
             listing,
             presenting,
             measure: signer.to_measure()?,
+            zips,
         })
     }
 
@@ -223,13 +233,8 @@ impl<'a> MailTrial<'a> {
         settings: &MailSettings,
     ) -> Result<RenderedDigest, JobError> {
         let plan = self.plan;
-        let example = |place: &PublishTarget, name| match place {
-            PublishTarget::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),
-            PublishTarget::Dir { url, .. } => {
-                let (base, folder) = (url.as_ref()?, "0".repeat(32));
-                Some(PresignedUrl::new(format!("{base}{folder}/{name}")))
-            }
-        };
+        let first = digest.first_url();
+        let example = |place: &PublishTarget, name: &str| example_place(place, name, first);
         let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);
         let gallery_url = match links_portal_page(plan) {
             // A link to the page is as long as any link of the portal.
@@ -238,15 +243,52 @@ impl<'a> MailTrial<'a> {
         };
         let manifest = plan.manifest.as_ref().map(|manifest| &manifest.place);
         let manifest_url = manifest.and_then(|place| example(place, "manifest"));
+        let zips = self.zip_links(first);
         let letter = email::MailRequest {
             plan,
             digest,
             recipient,
             gallery_url: gallery_url.as_ref(),
             manifest_url: manifest_url.as_ref(),
+            zips: Some(&zips),
             settings,
         };
         Ok(email::build(&self.presenting.templates, &letter)?)
+    }
+}
+
+impl MailTrial<'_> {
+    /// The links to ZIPs that open nothing, for a mail or a page; `first` is the link of a file.
+    pub(crate) fn zip_links(&self, first: Option<&PresignedUrl>) -> ZipLinks {
+        let (foreseen, left_out) = &self.zips;
+        let link = |zip: &ForeseenZip| {
+            let place = &self.plan.zip.as_ref()?.place;
+            Some(ZipLink {
+                url: example_place(place, &zip.file_name, first)?,
+                file_name: zip.file_name.clone(),
+                files: zip.files,
+                size_bytes: zip.size_bytes,
+            })
+        };
+        ZipLinks {
+            zips: foreseen.iter().filter_map(link).collect(),
+            left_out: *left_out,
+        }
+    }
+}
+
+/// A link that opens nothing, of the length of a real one to what is published at a place.
+fn example_place(
+    place: &PublishTarget,
+    name: &str,
+    first: Option<&PresignedUrl>,
+) -> Option<PresignedUrl> {
+    match place {
+        PublishTarget::Bucket(..) => Some(links::example_url(name, first?)),
+        PublishTarget::Dir { url, .. } => {
+            let (base, folder) = (url.as_ref()?, "0".repeat(32));
+            Some(PresignedUrl::new(format!("{base}{folder}/{name}")))
+        }
     }
 }
 
@@ -267,7 +309,7 @@ pub(crate) async fn shortage(
     if let Some(shortage) = tried.recall(job, &conditions) {
         return Ok(shortage);
     }
-    let trial = MailTrial::with(plan, listing, &signer, presenting)?;
+    let trial = MailTrial::with(plan, listing, &signer, presenting).await?;
     let shortage = try_mails(&trial, stop).await?;
     tried.remember(job, conditions, shortage);
     Ok(shortage)

@@ -1,6 +1,6 @@
-//! Reads the size and the embedded thumbnail of a picture from its first bytes.
+//! Reads the size and the embedded thumbnail of a picture from its first bytes, and makes [`rendition`]s of whole pictures.
 //!
-//! Nothing is decoded: only headers are read, every number in them is bounded, and malformed input counts as unknown. An unknown
+//! Sizes need no decoding: only headers are read, every number in them is bounded, and malformed input counts as unknown. An unknown
 //! picture shifts the gallery's layout while it loads, and never fails a job.
 
 mod bitmap;
@@ -11,6 +11,8 @@ mod head;
 mod jpeg;
 mod loader;
 mod png;
+pub mod rendition;
+mod renditions;
 mod size;
 mod thumbnail;
 mod tiff;
@@ -22,6 +24,10 @@ use serde::{Deserialize, Serialize};
 
 pub use format::PictureFormat;
 pub use loader::{PictureLoader, PictureSettings};
+pub use renditions::{
+    PageRenditions, RenditionSettings, RenditionUrls, Renditions, StoredImage, StoredRenditions,
+    may_have_renditions,
+};
 
 use self::size::PictureSize;
 use crate::job::Key;

@@ -13,6 +13,7 @@ use directory::read_mounted;
 use sha2::{Digest, Sha256};
 
 use crate::bounds::{MAX_OPERATOR_FILE_BYTES, MAX_OPERATOR_FILES, MAX_OPERATOR_FOLDERS_DEPTH};
+use crate::stamp::Stamps;
 use crate::text::decode;
 
 /// How long reading such a file may take.
@@ -42,6 +43,18 @@ pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
         let file = read_mounted(path)?;
         file.take(MAX_OPERATOR_FILE_BYTES).read_to_end(&mut bytes)?;
         Ok(Sha256::digest(&bytes).into())
+    })
+}
+
+/// Whether a directory is at the path, after symbolic links. Its deadline is that of [`read_text`].
+pub fn is_dir(path: &Path) -> io::Result<bool> {
+    in_time(path, READ_PATIENCE, |path| Ok(path.is_dir()))
+}
+
+/// The stamp of a file, which changes with it. Its deadline is that of [`read_text`].
+pub(crate) fn stamp(path: &Path) -> io::Result<Stamps> {
+    in_time(path, READ_PATIENCE, |path| {
+        Ok(Stamps::of(&[path.to_owned()]))
     })
 }
 
@@ -237,6 +250,8 @@ mod tests {
             io::ErrorKind::TimedOut,
             "the first reading lasts"
         );
+        let is_dir = is_dir(&path).unwrap_err();
+        assert_eq!(is_dir.kind(), io::ErrorKind::TimedOut, "no thread waits");
         drop(comes);
         while let Err(error) = read_text(&path) {
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);

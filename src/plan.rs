@@ -3,6 +3,7 @@
 //! [`build`] is pure: it takes the job, the configuration's policy, the state of the signing credentials and the current
 //! instant, and returns a [`Plan`] or a [`PlanError`]. When a job is rejected, nothing has been listed, signed or sent.
 
+mod archive;
 mod audience;
 pub mod expiry;
 mod origin_scope;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub use archive::ZipPlan;
 pub use audience::Audience;
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use origin_scope::{OriginScope, ResponseOverrides};
@@ -91,6 +93,8 @@ pub struct Plan {
     pub gallery: Option<GalleryPlan>,
     /// The list.
     pub manifest: Option<ManifestPlan>,
+    /// The ZIP of all files.
+    pub zip: Option<ZipPlan>,
     /// The portal, if it answers the links.
     pub portal: Option<PortalPlan>,
 }
@@ -155,6 +159,7 @@ pub struct ManifestPlan {
 struct PublishedPlaces {
     gallery: Option<GalleryPlan>,
     manifest: Option<ManifestPlan>,
+    zip: Option<ZipPlan>,
 }
 
 /// Where something is published; phrases are filled in.
@@ -382,7 +387,14 @@ pub fn build_with(
         "manifest.publish.prefix",
         manifest.map(|order| &order.publish),
     )?;
-    let places = || gallery_place.iter().chain(&manifest_place);
+    let zip = job.zip.as_ref();
+    let zip_place = place("zip.publish.prefix", zip.map(|order| &order.publish))?;
+    let places = || {
+        gallery_place
+            .iter()
+            .chain(&manifest_place)
+            .chain(&zip_place)
+    };
     let rule = policy.allow(job, &objects, &places())?;
     check_templates(job, installed)?;
     if job.links.via == Via::Cloudfront {
@@ -435,7 +447,17 @@ pub fn build_with(
             format: order.format,
             place: policy.addressed(rule.confine(place)),
         });
-    let mut published = PublishedPlaces { gallery, manifest };
+    let zip = zip.zip(zip_place).map(|(order, place)| {
+        let named = (&**job, gallery.as_ref(), objects.topic());
+        let place = policy.addressed(rule.confine(place));
+        ZipPlan::new(order, place, &scope, named, policy)
+    });
+    let zip = zip.transpose()?;
+    let mut published = PublishedPlaces {
+        gallery,
+        manifest,
+        zip,
+    };
     // The portal has a page of all files for every job.
     if let Some(shortage) = shortage.filter(|_| portal.is_none()) {
         published.supplement(job, policy, rule, shortage)?;
@@ -468,7 +490,11 @@ pub fn build_with(
         }
         Via::Portal => lifetime(Issuer::Portal)?,
     };
-    let PublishedPlaces { gallery, manifest } = published;
+    let PublishedPlaces {
+        gallery,
+        manifest,
+        zip,
+    } = published;
     let plan = Plan {
         job: Arc::clone(job),
         time_zone: time_zone.clone(),
@@ -506,6 +532,7 @@ pub fn build_with(
         max_links: rule.max_links,
         gallery,
         manifest,
+        zip,
         portal,
     };
     plan.check_named()?;

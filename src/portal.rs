@@ -28,15 +28,18 @@ mod session;
 mod settings;
 mod sign_in;
 mod stream;
+mod stream_places;
 mod ticket;
 mod tls;
 mod visitor;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::code::MailCodes;
@@ -49,11 +52,12 @@ use self::server::ServedRoutes;
 pub use self::server::bind;
 use self::session::SessionCookies;
 use self::settings::PortalSettings;
+use self::stream_places::StreamPlaces;
 use self::ticket::Tickets;
 use self::tls::PortalTls;
 pub use self::tls::{CertificateFacts, TlsFiles};
 use crate::assemble::Services;
-use crate::bounds::{MAX_STREAMS, MAX_WAITING_CODES};
+use crate::bounds::MAX_WAITING_CODES;
 use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -118,7 +122,7 @@ impl PortalServices {
 pub struct Portal {
     services: watch::Sender<Arc<PortalServices>>,
     limits: Arc<PortalLimits>,
-    streams: Arc<Semaphore>,
+    streams: StreamPlaces,
     tickets: Tickets,
     sessions: SessionCookies,
     codes: MailCodes,
@@ -132,6 +136,8 @@ pub struct PortalServer {
     portal: Portal,
     requests: Receiver<CodeRequest>,
     tls: Option<PortalTls>,
+    /// How long requests that are being answered, and mails with codes, may take after the stop.
+    grace: Duration,
 }
 
 /// What a reload changes of a portal.
@@ -197,13 +203,14 @@ impl PortalServer {
                 sessions: SessionCookies::new(keyring),
                 codes: MailCodes::new(keyring),
                 limits: Arc::new(PortalLimits::new()),
-                streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+                streams: StreamPlaces::default(),
                 counts: PortalCounts::default(),
                 services: watch::Sender::new(Arc::new(now)),
                 desk,
             },
             requests,
             tls,
+            grace: config.queue.grace_period.as_duration(),
         })
     }
 
@@ -230,20 +237,29 @@ impl PortalServer {
             portal,
             requests,
             tls,
+            grace,
         } = self;
         let (codes, counts) = (portal.codes.clone(), portal.counts.clone());
         let issuers = keep_issuers_current(portal.services.subscribe());
+        let stopped = stop.clone();
+        let late = async {
+            stopped.cancelled().await;
+            sleep(grace).await;
+        };
+        let mailing = async {
+            // The visitor can ask for another code.
+            tokio::select! {
+                () = desk::mail_codes(requests, codes, counts.clone()) => {}
+                () = late => {}
+            }
+        };
         let served = ServedRoutes {
+            grace,
             room: counts.room.clone(),
             router: routes::router(portal),
             tls,
         };
-        let serving = async {
-            tokio::join!(
-                server::serve(listener, served, stop),
-                desk::mail_codes(requests, codes, counts)
-            )
-        };
+        let serving = async { tokio::join!(server::serve(listener, served, stop), mailing) };
         tokio::select! {
             (served, ()) = serving => served,
             () = issuers => unreachable!("it does not end"),

@@ -24,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use lru::LruCache;
 use presign::disposition::passive_type;
 use presign::hex::hex;
+use tokio::time::timeout;
 
 pub use index::{LinkFacts, LinkIndex, RecipientLinks};
 pub use revocations::{Revocations, RevokedLinks};
@@ -53,6 +54,9 @@ use crate::store::{ObjectMeta, Storage};
 /// How long the answer to whether an object exists is remembered.
 const PRESENCE_FOR: Duration = Duration::from_secs(60);
 
+/// How long an answer is waited for. Without one, the store says to the reader whether the object is there.
+const PRESENCE_WITHIN: Duration = Duration::from_secs(2);
+
 /// How many such answers are remembered, and how many links with their last refusal.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
@@ -70,6 +74,7 @@ pub struct PortalAccess {
     revocations: Revocations,
     lifetimes: SignedLifetimes,
     delivery: PortalDelivery,
+    least_sign_in: SignIn,
     visitors: VisitorRecorder,
     presence: Mutex<LruCache<(JobRef, u32), (ObjectPresence, Timestamp)>>,
     refusals: Mutex<LruCache<PortalToken, Timestamp>>,
@@ -130,6 +135,7 @@ impl PortalAccess {
             connections,
             audit,
             delivery: config.deliver,
+            least_sign_in: config.sign_in,
             lifetimes: SignedLifetimes {
                 signed_for: config.signed_for.as_duration(),
                 slowest: config.slowest.as_bytes(),
@@ -209,13 +215,22 @@ impl PortalAccess {
         };
         Ok(Visit {
             token,
-            sign_in: job.sign_in,
+            sign_in: self.demand(&job),
             open: job.open,
             reader: person.map(|person| Arc::new(LinkReader::of(person))),
             object,
             ends_at,
             job,
         })
+    }
+
+    /// How visitors of a job's links sign in: as the record says, or as the configuration has asked since. A job without
+    /// recipients has none who could.
+    fn demand(&self, job: &PortalJob) -> SignIn {
+        match job.people {
+            0 => job.sign_in,
+            _ => job.sign_in.max(self.least_sign_in),
+        }
     }
 
     /// Whether an object is still in its bucket. A store that does not answer does not stop the link: the signed link will say it.
@@ -242,7 +257,11 @@ impl PortalAccess {
         {
             return presence;
         }
-        let presence = match connection.store.head(&job.bucket, &object.key).await {
+        let asked = connection.store.head(&job.bucket, &object.key);
+        let Ok(asked) = timeout(PRESENCE_WITHIN, asked).await else {
+            return ObjectPresence::There;
+        };
+        let presence = match asked {
             Ok(found) if found.storage == Storage::Archived => ObjectPresence::Archived,
             Ok(_) => ObjectPresence::There,
             Err(error) if error.fact == ErrorKind::NotFound => ObjectPresence::Gone,
@@ -281,8 +300,10 @@ impl PortalAccess {
             return Err(AccessRefusal::OtherReader);
         }
         // The state of a link that all share says nothing of its readers one by one.
-        let (job, rid) = (&visit.job, &session.rid);
-        let revoked = self.revocations.ask(|links| links.recipient(&job.job, rid));
+        let (job, rid, reference) = (&visit.job, &session.rid, visit.token.job);
+        let revoked = self
+            .revocations
+            .ask(|links| links.recipient(&job.job, reference, rid));
         match revoked.await? {
             Some(at) => Err(AccessRefusal::Revoked {
                 at,
@@ -302,8 +323,32 @@ impl PortalAccess {
             return Ok(false);
         }
         let rid = &session.rid;
-        let revoked = self.revocations.ask(|links| links.sessions_of(rid)).await?;
-        Ok(revoked.is_none_or(|at| session.issued > at))
+        let known = session.known_changes;
+        let ended = self
+            .revocations
+            .ask(|links| links.sessions_ended(rid, known));
+        Ok(!ended.await?)
+    }
+
+    /// How many changes to links are known now: a session that begins now is not ended by them.
+    pub async fn known_changes(&self) -> Result<u64, AccessRefusal> {
+        Ok(self.revocations.ask(RevokedLinks::count).await?)
+    }
+
+    /// Whether a link that was visited before has been revoked since, or its reader's session.
+    pub async fn is_still_open(
+        &self,
+        visit: &Visit,
+        session: Option<&ReaderSession>,
+        now: Timestamp,
+    ) -> Result<(), AccessRefusal> {
+        let facts = self.index.facts(visit.token).await?;
+        let (_, revoked_at) = self.revocations.ask(|links| facts.state(links)).await?;
+        if let Some(at) = revoked_at {
+            let job = facts.job;
+            return Err(AccessRefusal::Revoked { at, job });
+        }
+        self.admit(visit, session, now).await
     }
 
     fn connection(&self, job: &PortalJob) -> Result<&Connection, AccessRefusal> {

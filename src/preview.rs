@@ -14,7 +14,7 @@ use crate::job::Recipient;
 use crate::links::Unavailable;
 use crate::links::listing::{Entry, Listing};
 use crate::mail_trial::MailTrial;
-use crate::media::Pictures;
+use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
 use crate::plan::Plan;
 use crate::render::RenderedPage;
@@ -119,7 +119,9 @@ impl<'t> Preview<'t> {
             PageLinks::Relative,
             &self.services.presenting.mail,
         )?;
-        gallery.push(&batch, &Pictures::default())?;
+        let first = batch.links().first().map(|link| &link.url);
+        gallery = gallery.with_zips(&mails.zip_links(first));
+        gallery.push(&batch, &Pictures::default(), &PageRenditions::default())?;
         gallery.finish()?;
         Ok(())
     }
@@ -194,7 +196,12 @@ impl TrialMails<'_> {
         for number in 0..listing.pages() {
             let page = listing.page(number)?.unwrap_or_default();
             let pictures = loader.page(number, &page).await;
-            pages.extend(gallery.push(&self.mails.batch(number, &audience)?, &pictures)?);
+            let batch = self.mails.batch(number, &audience)?;
+            if number == 0 {
+                let first = batch.links().first().map(|link| &link.url);
+                gallery = gallery.with_zips(&self.mails.zip_links(first));
+            }
+            pages.extend(gallery.push(&batch, &pictures, &PageRenditions::default())?);
             if pages.len() >= most {
                 return Ok(pages);
             }

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use presign::PresignedUrl;
 
+use crate::archive::{Archive, FinishedZip, ZipIdentity};
 use crate::audit::AuditedLinks;
-use crate::audit::record::{self, LinkKind};
+use crate::audit::record::{self, LinkKind, ZipFacts};
 use crate::deliver::DeliveryLedger;
 use crate::deliver::publish::{ListDraft, Publisher};
 use crate::error::JobError;
@@ -17,16 +17,17 @@ use crate::job::{ContentDisposition, FileName, ManifestFormat};
 use crate::links::listing::Listing;
 use crate::links::{self, Links, SignError};
 
-use crate::media::Pictures;
+use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
 use crate::plan::{GalleryPlan, ManifestPlan, Plan, PublishTarget};
-use crate::render::RenderedPage;
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::render::manifest::Manifest;
+use crate::render::{RenderedPage, ZipLink, ZipLinks};
 use crate::run::{JobRun, Presenting, Signing};
-use crate::store::{ObjectMeta, Storage};
+use crate::store::ObjectMeta;
 
 const HTML: &str = "text/html; charset=utf-8";
+const ZIP: &str = "application/zip";
 
 /// The services that publish a run's pages and manifests.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,8 @@ pub struct Publishing<'a> {
     signing: &'a Signing,
     recording: &'a DeliveryLedger,
     presenting: &'a Presenting,
+    /// The ZIPs of the job, which are complete.
+    archive: Option<&'a Archive>,
 }
 
 /// The page and the manifest of a job; either may be absent.
@@ -46,6 +49,7 @@ pub struct Publication<'a> {
     /// Full pages that are not published yet.
     full: Vec<RenderedPage>,
     manifest: Option<(Manifest, ListDraft, PublishedList)>,
+    zips: ZipLinks,
 }
 
 impl std::fmt::Debug for Publication<'_> {
@@ -63,6 +67,8 @@ pub struct Published {
     pub gallery_url: Option<PresignedUrl>,
     /// The link to the manifest, if a mail can link it.
     pub manifest_url: Option<PresignedUrl>,
+    /// The links to the ZIPs that a mail can link.
+    pub zips: ZipLinks,
 }
 
 /// Where the page and the manifest of an audience are, for display: the same at every attempt.
@@ -90,12 +96,13 @@ struct PublishedList {
 
 impl<'a> Publishing<'a> {
     /// For a run's plan.
-    pub const fn new(
+    pub(crate) const fn new(
         run: &'a JobRun,
         plan: &'a Plan,
         signing: &'a Signing,
         recording: &'a DeliveryLedger,
         presenting: &'a Presenting,
+        archive: Option<&'a Archive>,
     ) -> Self {
         Self {
             run,
@@ -103,6 +110,7 @@ impl<'a> Publishing<'a> {
             signing,
             recording,
             presenting,
+            archive,
         }
     }
 
@@ -130,8 +138,9 @@ impl<'a> Publishing<'a> {
         listing: &Listing,
         audience: &'a Audience,
     ) -> Result<Publication<'a>, JobError> {
+        let zips = self.link_zips(audience).await?;
         let gallery = match &self.plan.gallery {
-            Some(wanted) => Some(self.begin_gallery(wanted, listing, audience).await?),
+            Some(wanted) => Some(self.begin_gallery(wanted, listing, audience, &zips).await?),
             None => None,
         };
         let manifest = match &self.plan.manifest {
@@ -144,6 +153,7 @@ impl<'a> Publishing<'a> {
             gallery,
             full: Vec::new(),
             manifest,
+            zips,
         })
     }
 
@@ -170,6 +180,7 @@ impl<'a> Publishing<'a> {
         wanted: &GalleryPlan,
         listing: &Listing,
         audience: &'a Audience,
+        zips: &ZipLinks,
     ) -> Result<(Gallery<'a>, Publisher, PublishedPages), JobError> {
         let publisher = self.publisher(&wanted.place, audience, "gallery")?;
         let names = Gallery::file_names(listing.linkable, wanted.page_size);
@@ -193,7 +204,36 @@ impl<'a> Publishing<'a> {
             page_links,
             &self.presenting.mail,
         )?;
-        Ok((gallery, publisher, pages))
+        Ok((gallery.with_zips(zips), publisher, pages))
+    }
+
+    /// Signs and records an audience's links to the ZIPs of the job; none to those in a directory that no web server serves.
+    async fn link_zips(self, audience: &Audience) -> Result<ZipLinks, JobError> {
+        let mut links = ZipLinks::default();
+        let Some(archive) = self.archive else {
+            return Ok(links);
+        };
+        for FinishedZip {
+            publisher,
+            file_name,
+            made,
+        } in &archive.zips
+        {
+            let names = std::slice::from_ref(file_name);
+            let urls = self.sign_files(audience, publisher, names, ShownAs::Zip(*made));
+            let url = urls.await?.into_iter().next();
+            let Some(url) = url.or_else(|| publisher.url(file_name)) else {
+                continue;
+            };
+            links.zips.push(ZipLink {
+                url,
+                file_name: file_name.clone(),
+                files: made.files,
+                size_bytes: made.size_bytes,
+            });
+        }
+        links.left_out = archive.left_out;
+        Ok(links)
     }
 
     async fn begin_manifest(
@@ -239,23 +279,24 @@ impl<'a> Publishing<'a> {
             return Ok(Vec::new());
         };
         let signer = self.signing.published_link_signer(plan, bucket).await?;
-        let (disposition, media_type, kind) = match shown {
-            ShownAs::InBrowser => (ContentDisposition::Inline, HTML, LinkKind::Gallery),
-            ShownAs::Saved(media_type) => (
-                ContentDisposition::Attachment,
-                media_type,
-                LinkKind::Manifest,
-            ),
+        let attachment = ContentDisposition::Attachment;
+        let (disposition, media_type, kind, size_bytes) = match shown {
+            ShownAs::InBrowser => (ContentDisposition::Inline, HTML, LinkKind::Gallery, 0),
+            ShownAs::Saved(media_type) => (attachment, media_type, LinkKind::Manifest, 0),
+            ShownAs::Zip(made) => {
+                let ZipIdentity {
+                    files,
+                    size_bytes,
+                    directory,
+                } = made;
+                let kind = LinkKind::Zip(ZipFacts { files, directory });
+                (attachment, ZIP, kind, size_bytes)
+            }
         };
         let sign = |(bucket, key)| {
             let object = ObjectMeta {
-                key,
-                size_bytes: 0,
-                etag: String::new(),
-                version: None,
-                modified: Timestamp::UNIX_EPOCH,
-                storage: Storage::Ready,
-                stored: None,
+                size_bytes,
+                ..ObjectMeta::published(key)
             };
             links::sign_published(
                 plan,
@@ -277,6 +318,8 @@ impl<'a> Publishing<'a> {
         };
         let role = self.signing.role(&self.run.job.from.connection);
         let context = self.run.context(kind, role, &recording.names);
+        // Lines that were written and not noted as issued would be written again by the next attempt.
+        let _writing = self.run.stop.commit()?;
         let recording = recording.issued.record(links, &context, &recording.audit);
         let audited = recording.await?;
         Ok(audited
@@ -293,9 +336,10 @@ impl Publication<'_> {
         &mut self,
         batch: &AuditedLinks,
         pictures: &Pictures,
+        renditions: &PageRenditions,
     ) -> Result<(), JobError> {
         if let Some((gallery, ..)) = &mut self.gallery {
-            self.full.extend(gallery.push(batch, pictures)?);
+            self.full.extend(gallery.push(batch, pictures, renditions)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
             draft.append(manifest.push(batch).to_vec()).await?;
@@ -317,7 +361,10 @@ impl Publication<'_> {
     pub async fn finish(mut self) -> Result<Published, JobError> {
         let Publishing { run, recording, .. } = self.publishing;
         self.put_full().await?;
-        let mut published = Published::default();
+        let mut published = Published {
+            zips: self.zips,
+            ..Published::default()
+        };
         let mut lines = Vec::new();
         let mut note = |place: &str, bytes: u64| {
             lines.push(record::published(
@@ -328,6 +375,9 @@ impl Publication<'_> {
                 bytes,
             ));
         };
+        for zip in self.publishing.archive.iter().flat_map(|of| &of.zips) {
+            note(&zip.place(), zip.made.size_bytes);
+        }
         if let Some((gallery, publisher, mut pages)) = self.gallery {
             for page in gallery.finish()? {
                 pages.put(&publisher, page).await?;
@@ -366,4 +416,5 @@ const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
 enum ShownAs {
     InBrowser,
     Saved(&'static str),
+    Zip(ZipIdentity),
 }

@@ -20,12 +20,14 @@ mod syntax;
 pub mod templates;
 pub mod trouble;
 mod view;
+mod zips;
 
 pub use brand::{Brand, Logo, LogoError, Palette};
 pub use email::{Digest, MailRequest};
 pub use gallery::{Gallery, PageLinks};
 pub use manifest::Manifest;
 pub use templates::{TemplateError, Templates};
+pub use zips::{ZipLink, ZipLinks};
 
 use std::sync::Arc;
 

@@ -49,6 +49,9 @@ pub struct JobReport {
     pub galleries: Vec<String>,
     /// Where lists are; at most a hundred.
     pub manifests: Vec<String>,
+    /// Where ZIPs are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub zips: Vec<String>,
 }
 
 /// A recipient without a mail that was accepted, and why.

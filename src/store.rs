@@ -5,20 +5,24 @@
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
+pub mod multipart;
 pub mod s3;
 pub mod throttled;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_FRUITLESS_PAGES, MAX_TOKEN_BYTES};
 pub use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, ContentDisposition, Key};
+use multipart::Multipart;
 
 /// The most objects that S3 lists in a page.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
@@ -41,6 +45,21 @@ pub struct ObjectMeta {
     pub storage: Storage,
     /// Its headers, where they are known: only HEAD gives them.
     pub stored: Option<Box<StoredHeaders>>,
+}
+
+impl ObjectMeta {
+    /// An object that the program itself puts under a key.
+    pub const fn published(key: Key) -> Self {
+        Self {
+            key,
+            size_bytes: 0,
+            etag: String::new(),
+            version: None,
+            modified: Timestamp::UNIX_EPOCH,
+            storage: Storage::Ready,
+            stored: None,
+        }
+    }
 }
 
 /// Headers that are stored with an object and decide how a browser saves or shows it.
@@ -206,6 +225,32 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         object: &ObjectMeta,
         most: usize,
     ) -> Result<Vec<u8>, StoreError>;
+
+    /// The bytes of a range of an object in the state in which it was listed. It is an error if it was changed since.
+    async fn range(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        _range: Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        let action = format!("read s3://{bucket}/{}", object.key);
+        let reason = "this store reads no ranges";
+        Err(EdgeError::new(action, ErrorKind::Rejected, reason))
+    }
+
+    /// The CRC-32 of all bytes of an object in the state in which it was listed, where the store keeps it.
+    async fn stored_crc32(
+        &self,
+        _bucket: &Bucket,
+        _object: &ObjectMeta,
+    ) -> Result<Option<u32>, StoreError> {
+        Ok(None)
+    }
+
+    /// Uploads in parts, where there are any.
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
 
     /// Puts an object; an existing one is replaced.
     async fn put(

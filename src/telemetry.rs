@@ -36,6 +36,9 @@ const LIBRARIES: [&str; 7] = [
 /// Libraries that are always silent: their log lines contain signatures.
 const SILENT: &str = "aws_sigv4=off,s3s=off";
 
+/// It warns of each connection that fails in a way that it does not know. The edge logs the outage, once.
+const OF_EDGES: &str = "aws_smithy_http_client=error";
+
 /// The default level on stderr, unless `HANDOUT_LOG` sets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verbosity {
@@ -101,7 +104,7 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
         Verbosity::Warnings => ("warn", "error"),
     };
     let libraries = LIBRARIES.map(|library| format!("{library}={of_libraries}"));
-    let libraries = format!("{},{SILENT}", libraries.join(","));
+    let libraries = format!("{},{OF_EDGES},{SILENT}", libraries.join(","));
     // The libraries' directives come last and cannot be overridden: a request's URL must not be in a log at any level.
     let filter = EnvFilter::try_new(format!("{},{libraries}", wanted.unwrap_or(level)))
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},{libraries}")));

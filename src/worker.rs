@@ -14,8 +14,8 @@ pub mod settle;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -88,6 +88,9 @@ const LAST_STEP: Duration = Duration::from_secs(11 * 60);
 /// How long to wait at shutdown, after the grace period, for a mail whose text was sent. A supervisor kills a process
 /// that takes longer than promised, and the mail would be in doubt all the same.
 const LAST_MAIL: Duration = Duration::from_secs(7);
+
+/// How long all steps of a shutdown may take together beyond the grace period. Each step has its own limit besides.
+const LAST_STEPS: Duration = Duration::from_secs(9);
 
 /// How many messages may wait for the queue to settle them beside those in the slots. Each message beyond that keeps
 /// its slot.
@@ -248,15 +251,27 @@ impl Worker {
     /// Works until `shutdown` completes, then lets the jobs in flight end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
         let backlog = self.backlog.clone();
+        let told = OnceLock::new();
+        let shutdown = async {
+            shutdown.await;
+            told.get_or_init(Instant::now);
+        };
         let ended = tokio::select! {
-            ended = self.work_queue(shutdown) => ended,
+            ended = self.work_queue(shutdown, &told) => ended,
             () = backlog.tend(&*self.queue, &self.services.edges) => unreachable!("it does not end by itself"),
         };
-        drop(tokio::time::timeout(LAST_CALL, backlog.show_all(&*self.queue)).await);
+        let last = *told.get_or_init(Instant::now) + self.options.grace_period + LAST_STEPS;
+        let until = last.min(Instant::now() + LAST_CALL);
+        drop(tokio::time::timeout_at(until, backlog.show_all(&*self.queue)).await);
         ended
     }
 
-    async fn work_queue(&self, shutdown: impl Future<Output = ()>) -> Ended {
+    /// Works until `shutdown` completes or the disk fails. `told` is the instant of the shutdown, from which its limits count.
+    async fn work_queue(
+        &self,
+        shutdown: impl Future<Output = ()>,
+        told: &OnceLock<Instant>,
+    ) -> Ended {
         let slots = Arc::new(Semaphore::new(self.options.max_in_flight));
         let stop = Cancellation::default();
         let mut tasks = JoinSet::new();
@@ -327,7 +342,8 @@ impl Worker {
                 () = tokio::time::sleep(again_in) => {}
             }
         }
-        self.drain(tasks, &stop).await;
+        self.drain(tasks, &stop, *told.get_or_init(Instant::now))
+            .await;
         if self.has_failed() {
             Ended::DiskFailed
         } else {
@@ -476,8 +492,8 @@ impl Worker {
             .keep(&self.services.edges, &message.receipt, hidden);
     }
 
-    /// Lets tasks end by themselves for the grace period, then cancels them at their next step.
-    async fn drain(&self, mut tasks: JoinSet<()>, stop: &Cancellation) {
+    /// Lets tasks end by themselves until the grace period after `told` is over, then cancels them at their next step.
+    async fn drain(&self, mut tasks: JoinSet<()>, stop: &Cancellation, told: Instant) {
         while let Some(finished) = tasks.try_join_next() {
             log_panic(finished);
         }
@@ -487,12 +503,13 @@ impl Worker {
             in_flight,
             "receiving no more; waiting for what is in flight"
         );
-        if all_end(&mut tasks, self.options.grace_period).await {
+        let grace_ends = told + self.options.grace_period;
+        if all_end(&mut tasks, grace_ends).await {
             return;
         }
         stop.cancel();
         // Each task ends before its next irreversible step, and gives its message back.
-        if !all_end(&mut tasks, LAST_MAIL).await {
+        if !all_end(&mut tasks, grace_ends + LAST_MAIL).await {
             tracing::error!(
                 in_flight = tasks.len(),
                 "what is in flight did not end in time; a mail whose text was sent is in doubt, and the next delivery of its job decides by ledger.on_doubt"
@@ -727,14 +744,14 @@ fn report(job: &Job, delivered: &JobReport) {
     }
 }
 
-/// Waits until all tasks have ended, but no longer than `patience`; whether they have.
-async fn all_end(tasks: &mut JoinSet<()>, patience: Duration) -> bool {
+/// Waits until all tasks have ended, but no longer than `until`; whether they have.
+async fn all_end(tasks: &mut JoinSet<()>, until: Instant) -> bool {
     let all = async {
         while let Some(finished) = tasks.join_next().await {
             log_panic(finished);
         }
     };
-    tokio::time::timeout(patience, all).await.is_ok()
+    tokio::time::timeout_at(until, all).await.is_ok()
 }
 
 fn log_panic(finished: Result<(), tokio::task::JoinError>) {

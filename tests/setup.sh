@@ -2,9 +2,10 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, nginx, fetchers, tools; and portal-peers, which only make bench needs
+#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, nginx, fetchers, zips, tools; and portal-peers, which only make bench needs
 #
-# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, nginx, wget, aria2); elsewhere it says which.
+# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
+# libarchive-tools, default-jdk-headless); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema   (tests/requirements.txt)
@@ -199,6 +200,22 @@ prepare_fetchers() {
     (debian "wget or aria2c" wget aria2) || say "the test that fetches with wget and aria2c will skip the one that is missing"
 }
 
+# --- zips -----------------------------------------------------------------------------------------------------------------------------
+
+# The programs that open a ZIP; tests/servers/judge_zip.py asks each of them.
+prepare_zips() {
+    local program missing=
+    for program in unzip zip 7z bsdtar java; do
+        command -v "$program" >/dev/null || missing+=" $program"
+    done
+    if [[ -z $missing ]]; then return; fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "no$missing: the tests of ZIPs will not ask these (as root on Debian, this installs them)"
+        return
+    fi
+    (debian "$missing" unzip zip p7zip-full libarchive-tools default-jdk-headless) || say "the tests of ZIPs will not ask$missing"
+}
+
 # --- tools ----------------------------------------------------------------------------------------------------------------------------
 
 # Programs in Rust, prebuilt and held to their hashes: to build them takes minutes.
@@ -238,14 +255,14 @@ prepare_portal_peers() {
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
-    set -- venv chromium node postfix nginx fetchers tools
+    set -- venv chromium node postfix nginx fetchers zips tools
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | node | postfix | nginx | fetchers | tools) "prepare_$part" ;;
+    venv | chromium | node | postfix | nginx | fetchers | zips | tools) "prepare_$part" ;;
     portal-peers) prepare_portal_peers ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [nginx] [fetchers] [tools] [portal-peers]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [nginx] [fetchers] [zips] [tools] [portal-peers]" >&2
         exit 64
         ;;
     esac

@@ -21,7 +21,7 @@ use handout::job::Job;
 use handout::links;
 use handout::links::listing::{self, Listing};
 use handout::links::saved;
-use handout::media::Pictures;
+use handout::media::{PageRenditions, Pictures};
 use handout::plan::Audience;
 use handout::plan::{self, CredentialsEnd, Plan, SignerFacts};
 use handout::quantity::Rate;
@@ -312,7 +312,8 @@ async fn staged(bench: &Bench, objects: u64) {
         let links = costs.of("sign", links).await.unwrap();
         let recording = audit::record(links, &context, &services.recording.audit);
         let batch = costs.of("record, durably", recording).await.unwrap();
-        let rendering = async { gallery.push(&batch, &Pictures::default()) };
+        let rendering =
+            async { gallery.push(&batch, &Pictures::default(), &PageRenditions::default()) };
         let pages = costs.of("render pages", rendering).await.unwrap();
         let listed = draft.append(manifest.push(&batch).to_vec());
         costs.of("write the list", listed).await.unwrap();

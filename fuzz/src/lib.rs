@@ -25,7 +25,7 @@ use handout::ledger::{JobRecords, RecipientStatus, Record};
 use handout::links::LINK_ID;
 use handout::links::lines::Lines;
 use handout::links::linkable::obstacle_in_name;
-use handout::media::{Picture, PictureFormat};
+use handout::media::{Picture, PictureFormat, rendition};
 use handout::quantity::{Rate, Size, Span};
 use presign::disposition::clean_name;
 use presign::explain::Explainer;
@@ -50,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     ("phrase", phrase),
     ("picture", picture),
     ("quantity", quantity),
+    ("rendition", rendition),
     ("reply", reply),
     #[cfg(feature = "embedded")]
     ("scope", scope),
@@ -383,6 +384,25 @@ pub fn picture(data: &[u8]) {
             assert!(thumbnail.starts_with("data:image/jpeg;base64,"));
             assert!(thumbnail.len() <= 8 * 1024);
         }
+    }
+}
+
+/// A whole picture: its renditions have fewer bytes and are no larger than asked for, or there is a reason why there are none.
+pub fn rendition(data: &[u8]) {
+    let Ok(made) = rendition::make(data, &|| false) else {
+        return;
+    };
+    let images = std::iter::once((&made.small, rendition::SMALL_SIDE));
+    let large = made
+        .large
+        .iter()
+        .map(|large| (large, rendition::LARGE_SIDE));
+    for (image, side) in images.chain(large) {
+        assert!(image.jpeg.len() < data.len());
+        assert!((1..=side).contains(&image.width) && (1..=side).contains(&image.height));
+        let read = Picture::read(&image.jpeg).expect("a rendition is a picture");
+        assert_eq!((read.width, read.height), (image.width, image.height));
+        assert_eq!(read.thumbnail, None);
     }
 }
 

@@ -27,6 +27,9 @@ const OF_THE_START: [&str; 11] = [
 /// Lists of tables, which are reported as a whole.
 const LISTS: [&str; 4] = ["allow", "on_event", "mail.dkim", "portal.oidc"];
 
+/// How many files are read at once.
+const READ_AT_ONCE: usize = 8;
+
 /// A configuration as read: each key with its value, and each file that a key names with the digest of its contents.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConfigReading {
@@ -43,18 +46,39 @@ impl ConfigReading {
         read.expect("reading files does not panic")
     }
 
+    /// Reads the files of a configuration on a blocking thread: signals are handled meanwhile.
+    pub(super) async fn aside(config: &Config) -> Self {
+        let config = config.clone();
+        let read = tokio::task::spawn_blocking(move || Self::of(&config)).await;
+        read.expect("reading files does not panic")
+    }
+
     /// Reads the files that the configuration names. Their contents are not kept.
     pub(super) fn of(config: &Config) -> Self {
         let mut reading = Self::default();
         if let Ok(whole) = Value::try_from(config) {
             flatten(String::new(), &whole, &mut reading.values);
         }
-        for (key, value) in &reading.values {
+        let named = reading.values.iter().filter(|(key, _)| {
             let is_job = key.starts_with("on_event") && key.ends_with(".job");
-            if is_job || key.ends_with("_file") || key == "templates.dir" {
-                let held = contents(Path::new(value));
-                reading.files.insert(key.clone(), held);
-            }
+            is_job || key.ends_with("_file") || *key == "templates.dir"
+        });
+        let named: Vec<_> = named.collect();
+        // Several at once: each file of a mount that does not respond takes the whole deadline.
+        for some in named.chunks(READ_AT_ONCE) {
+            let read: Vec<_> = std::thread::scope(|scope| {
+                let reading = |(_, path): &(_, &String)| {
+                    let path = Path::new(path.as_str()).to_owned();
+                    scope.spawn(move || contents(&path))
+                };
+                let begun: Vec<_> = some.iter().map(reading).collect();
+                begun
+                    .into_iter()
+                    .map(|read| read.join().expect("reading files does not panic"))
+                    .collect()
+            });
+            let keys = some.iter().map(|(key, _)| (*key).clone());
+            reading.files.extend(keys.zip(read));
         }
         reading
     }
@@ -84,7 +108,7 @@ fn flatten(name: String, value: &Value, into: &mut BTreeMap<String, String>) {
 
 /// The digest of a file, or of all files below a directory with their names; `None` if they cannot be read, or not in time.
 fn contents(path: &Path) -> Option<[u8; 32]> {
-    if !path.is_dir() {
+    if !mounted::is_dir(path).ok()? {
         return mounted::digest(path).ok();
     }
     let mut digest = Sha256::new();

@@ -1,6 +1,9 @@
 //! How mails are rendered and sent.
 
 use std::io;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use super::{Fixed, HTML_BUDGET_BYTES, OpenError};
 use crate::config::{Config, Transport};
@@ -36,6 +39,9 @@ pub(super) fn mailer(
     })
 }
 
+/// By how much the threads that decode pictures give way to all others: a thread of the runtime gets nine times their share.
+const DECODING_NICENESS: i32 = 10;
+
 /// Which pictures of galleries are inspected.
 pub(super) fn pictures(config: &Config) -> media::PictureSettings {
     let gallery = &config.gallery;
@@ -46,6 +52,22 @@ pub(super) fn pictures(config: &Config) -> media::PictureSettings {
             0
         },
         at_once: gallery.pictures_at_once,
+    }
+}
+
+/// Which pictures of galleries get renditions. The permits are for all jobs.
+pub(super) fn renditions(config: &Config) -> media::RenditionSettings {
+    let gallery = &config.gallery;
+    media::RenditionSettings {
+        limit: if gallery.renditions {
+            gallery.rendition_limit
+        } else {
+            0
+        },
+        threads: Arc::new(Semaphore::new(gallery.rendition_threads)),
+        in_memory: Arc::new(Semaphore::new(gallery.rendition_threads + 1)),
+        at_once: gallery.rendition_threads + 1,
+        niceness: DECODING_NICENESS,
     }
 }
 

@@ -10,6 +10,13 @@ use crate::edge::Egress;
 use crate::edge::health::EdgeKind;
 use crate::environment::Environment;
 
+/// Reads each file that a configuration names, for at most its deadline.
+///
+/// It does so on a thread that holds no service: the end of the program waits for those. Afterwards a file of a mount that does not respond fails at once.
+pub async fn look_at_files(config: &Config) {
+    drop(ConfigReading::aside(config).await);
+}
+
 impl Opened {
     /// Applies a new configuration, except for keys that are only read at start.
     ///

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::archive::{self, Archive, ArchiveWork};
 use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::config::PortalConfig;
@@ -16,6 +17,7 @@ use crate::plan::{Plan, Shortage};
 use crate::portal_access::{AccessServices, PortalAccess};
 use crate::progress::Progress;
 use crate::publication::Publishing;
+use crate::renditions::RenditionMaker;
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
 use crate::run::{JobRun, Payloads, Presenting, Sending, Signing};
@@ -82,6 +84,16 @@ impl Services {
         ))
     }
 
+    /// The renditions of the pictures of a plan's gallery.
+    pub(crate) fn renditions<'a>(
+        &'a self,
+        run: &'a JobRun,
+        plan: &'a Plan,
+    ) -> Result<RenditionMaker<'a>, JobError> {
+        let settings = &self.presenting.renditions;
+        RenditionMaker::new(run, plan, &self.signing, &self.recording, settings)
+    }
+
     /// A trial of the mails of a plan.
     pub(crate) async fn mail_trial<'a>(
         &'a self,
@@ -107,7 +119,43 @@ impl Services {
         &'a self,
         run: &'a JobRun,
         plan: &'a Plan,
+        archive: Option<&'a Archive>,
     ) -> Publishing<'a> {
-        Publishing::new(run, plan, &self.signing, &self.recording, &self.presenting)
+        let (signing, recording, presenting) = (&self.signing, &self.recording, &self.presenting);
+        Publishing::new(run, plan, signing, recording, presenting, archive)
+    }
+
+    /// Makes the ZIPs of a run's plan, or finds them; `None` if it asks for none.
+    pub(crate) async fn archive(
+        &self,
+        run: &JobRun,
+        plan: &Plan,
+        listing: &Listing,
+    ) -> Result<Option<Archive>, JobError> {
+        let Some(wanted) = plan.zip.as_ref().filter(|_| !listing.is_empty()) else {
+            return Ok(None);
+        };
+        let work = ArchiveWork {
+            plan,
+            listing,
+            store: &self.signing.connection(&plan.connection)?.store,
+            keyring: &self.signing.keyring,
+            ledger: &*self.recording.ledger,
+            spool_dir: &self.presenting.spool_dir,
+            stop: &run.stop,
+            got_on: &|| run.delivery.got_on(),
+        };
+        let made = Box::pin(archive::make(&work, wanted)).await?;
+        let files: u64 = made.zips.iter().map(|zip| zip.made.files).sum();
+        let bytes: u64 = made.zips.iter().map(|zip| zip.made.size_bytes).sum();
+        tracing::info!(
+            job.id = %run.job.id,
+            zips = made.zips.len(),
+            files,
+            bytes,
+            left_out = made.left_out,
+            "the ZIP of the job's files is complete"
+        );
+        Ok(Some(made))
     }
 }

@@ -106,7 +106,11 @@ impl Jobs {
 /// the object, so that links which share a signature are distinguished too.
 fn digest(links: &Links, kind: LinkKind) -> [u8; 32] {
     let mut digest = Sha256::new();
-    digest.update([kind as u8]);
+    digest.update(kind.event());
+    if let LinkKind::Zip(facts) = kind {
+        digest.update(facts.directory);
+    }
+    digest.update([0]);
     digest.update(links.audience.canonical());
     for link in &links.links {
         digest.update(b"\n");

@@ -13,6 +13,7 @@ use directory::{Location, is_full, words_of_room};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::directory::LogDirectory;
 use super::note::SigningKey;
@@ -216,11 +217,33 @@ const WRITING: Step = Step::only("a write");
 #[derive(Debug, Clone)]
 pub struct Watch {
     failure: Arc<OnceLock<RecordError>>,
+    /// Cancelled after `failure` is set.
+    has_failed: CancellationToken,
     room: DiskRoom,
     edge: Edge,
 }
 
 impl Watch {
+    fn of(settings: &AuditSettings, edge: Edge) -> Self {
+        Self {
+            failure: Arc::default(),
+            has_failed: CancellationToken::new(),
+            room: DiskRoom::new(&settings.dir, settings.min_free),
+            edge,
+        }
+    }
+
+    /// Records the failure that stopped the writer, unless an earlier one is recorded.
+    fn fail(&self, error: RecordError) {
+        drop(self.failure.set(error));
+        self.has_failed.cancel();
+    }
+
+    /// Waits until the writer has stopped after a failure. It does not return before that.
+    pub async fn failed(&self) {
+        self.has_failed.cancelled().await;
+    }
+
     /// The failure that stopped the writer, if there was one: the daemon must stop.
     pub fn failure(&self) -> Option<&RecordError> {
         self.failure.get()
@@ -265,15 +288,8 @@ impl AuditLog {
         let first = stream.append(&[opened(program, &settings.key.public())]);
         first.map_err(|error| stopped(&stream, error))?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let watch = Watch {
-            failure: Arc::default(),
-            room: DiskRoom::new(&settings.dir, settings.min_free),
-            edge: Edge::new(
-                EdgeKind::Audit,
-                "log",
-                format!("the audit log in {}", settings.dir.display()),
-            ),
-        };
+        let subject = format!("the audit log in {}", settings.dir.display());
+        let watch = Watch::of(settings, Edge::new(EdgeKind::Audit, "log", subject));
         let its = watch.clone();
         // The thread has its own timers: it writes checkpoints also without calls.
         let timers = tokio::runtime::Builder::new_current_thread()
@@ -291,7 +307,7 @@ impl AuditLog {
                     );
                     // Before callers find the log closed. The failure of a group is already set: its callers were
                     // answered after that.
-                    drop(its.failure.set(error));
+                    its.fail(error);
                 }
             })
             .map_err(failed)?;
@@ -425,7 +441,7 @@ fn write_group(
     if let Err(error) = &result
         && !error.is_full()
     {
-        drop(watch.failure.set(error.clone()));
+        watch.fail(error.clone());
     }
     for done in waiting {
         // A caller that does not wait any more was cancelled; its lines stay written.
@@ -459,11 +475,8 @@ pub(super) mod tests {
     async fn a_write_that_hangs_is_said() {
         let (dir, (sender, _never_read)) = (tempfile::tempdir().unwrap(), mpsc::channel(QUEUE));
         let settings = settings(dir.path());
-        let watch = Watch {
-            failure: Arc::default(),
-            room: DiskRoom::new(&settings.dir, settings.min_free),
-            edge: Edge::new(EdgeKind::Audit, "log", "the audit log in /audit"),
-        };
+        let edge = Edge::new(EdgeKind::Audit, "log", "the audit log in /audit");
+        let watch = Watch::of(&settings, edge);
         let log = AuditLog { sender, watch };
         let hangs = async {
             let write = log.append(vec![record(0)]);

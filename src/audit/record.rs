@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use presign::hex::push_hex;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::note::PublicKey;
 use crate::job::{ContentDisposition, Recipient};
@@ -157,6 +158,32 @@ pub enum LinkKind {
     Gallery,
     /// A list that the job published.
     Manifest,
+    /// A ZIP of the job's files.
+    Zip(ZipFacts),
+    /// The renditions of a page's pictures, which share a line and a link id.
+    Renditions,
+}
+
+impl LinkKind {
+    /// The name of its event.
+    pub(super) const fn event(self) -> &'static str {
+        match self {
+            Self::Object | Self::Named => "issue",
+            Self::Gallery => "gallery",
+            Self::Manifest => "manifest",
+            Self::Zip(_) => "zip",
+            Self::Renditions => "renditions",
+        }
+    }
+}
+
+/// What a ZIP contains, so that its line says what the link opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZipFacts {
+    /// How many of the job's objects.
+    pub files: u64,
+    /// SHA-256 of the entries of its central directory, which have the name, size and checksum of each file.
+    pub directory: [u8; 32],
 }
 
 /// The fields that all links of a batch share, before each link's own fields.
@@ -186,17 +213,13 @@ struct LifetimeFields<'a> {
 /// The typical length of a link's own fields, in bytes.
 const TYPICAL_LENGTH: usize = 320;
 
-/// One `issue`, `gallery` or `manifest` record for each link.
+/// One `issue`, `gallery` or `manifest` record for each link; one `renditions` record for all links to renditions of a page.
 ///
 /// Millions are written: the shared fields of a batch are formatted once, and the rest is appended directly.
 pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
     let rid = context.names.recipient_id(&links.audience.canonical());
     let to = context.names.in_clear(links.audience.recipient());
-    let event = match context.kind {
-        LinkKind::Object | LinkKind::Named => "issue",
-        LinkKind::Gallery => "gallery",
-        LinkKind::Manifest => "manifest",
-    };
+    let event = context.kind.event();
     let whose = fields(&CommonFields {
         job: context.job,
         message: context.message_id,
@@ -212,6 +235,14 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         bound: links.lifetime.bound,
         access_key_id: &links.access_key_id,
     });
+    if context.kind == LinkKind::Renditions {
+        let fields = renditions(links, context.names).map(|text| whose + &text + &how_long);
+        let record = |fields: String| AuditRecord {
+            event,
+            fields: fields.into(),
+        };
+        return fields.map(record).into_iter().collect();
+    }
     let sized = context.kind != LinkKind::Named;
     let each = whose.len() + how_long.len() + TYPICAL_LENGTH;
     let mut text = String::with_capacity(each * links.links.len());
@@ -226,6 +257,9 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
                 ContentDisposition::Attachment => ",\"disposition\":\"attachment\"",
                 ContentDisposition::Inline => ",\"disposition\":\"inline\"",
             });
+            if let LinkKind::Zip(facts) = context.kind {
+                facts.push(&mut text);
+            }
             text.len()
         })
         .collect();
@@ -239,6 +273,44 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         },
     };
     ends.into_iter().map(record).collect()
+}
+
+/// The fields of a page's renditions, with a comma at both ends: their number, where they are, and a digest of all links.
+///
+/// The digest is the SHA-256 of the fingerprints of the links in the order of the page, each with a newline.
+fn renditions(links: &Links, names: &Pseudonyms) -> Option<String> {
+    let first = links.links.first()?;
+    let mut digest = Sha256::new();
+    let mut fingerprint = String::with_capacity(70);
+    for link in &links.links {
+        fingerprint.clear();
+        names.push_fingerprint(link.url.signature(), &mut fingerprint);
+        fingerprint.push('\n');
+        digest.update(&fingerprint);
+    }
+    let key = first.key().as_str();
+    let prefix = key.rfind('/').map_or("", |slash| &key[..=slash]);
+    let mut fields = String::new();
+    push_text("bucket", first.bucket.as_str(), &mut fields);
+    push_text("prefix", prefix, &mut fields);
+    push_text("link_id", &first.id, &mut fields);
+    fields.push_str(",\"count\":");
+    fields.push_str(itoa::Buffer::new().format(links.links.len()));
+    fields.push_str(",\"links\":\"sha256:");
+    push_hex(&digest.finalize(), &mut fields);
+    fields.push_str("\",");
+    Some(fields)
+}
+
+impl ZipFacts {
+    /// Appends its fields, with a comma before them.
+    fn push(self, fields: &mut String) {
+        fields.push_str(",\"files\":");
+        fields.push_str(itoa::Buffer::new().format(self.files));
+        fields.push_str(",\"directory_sha256\":\"");
+        push_hex(&self.directory, fields);
+        fields.push('"');
+    }
 }
 
 /// Appends a link's own fields, with a comma at both ends.

@@ -39,6 +39,11 @@ fn field(name: &str) -> Value {
         "connection" => text("The connection that signed."),
         "role" => text("The role whose credentials signed."),
         "bucket" => text("The bucket."),
+        "prefix" => text("The beginning of the keys of all renditions."),
+        "count" => count("How many links to renditions the page has."),
+        "links" => {
+            json!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "The SHA-256 of the keyed hashes of their signatures, as `link` has them, in the order of the page and each with a newline." })
+        }
         "key" => text("The object's key."),
         "etag" => text("What the listing said of the object's content."),
         "version" => text("The object's version, if the link is of one."),
@@ -53,6 +58,10 @@ fn field(name: &str) -> Value {
         "access_key_id" => text("The id of the key that signed."),
         "disposition" => {
             json!({ "enum": ["attachment", "inline"], "description": "What a browser does with the file." })
+        }
+        "files" => count("How many of the job's files are in the ZIP."),
+        "directory_sha256" => {
+            json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "The SHA-256 of the entries of the ZIP's central directory." })
         }
         "n" => count("Which attempt at this recipient, from 0."),
         "outcome" => {
@@ -168,6 +177,20 @@ const CHANGED: &[&str] = &[
 /// The optional fields of a moved end.
 const CHANGED_END: &[&str] = &["job", "rid", "bucket", "key", "link_id", "reason"];
 
+/// The required fields of a line about a link to a ZIP.
+const ZIP_LINK: [&str; 16] = {
+    let mut fields = [""; 16];
+    let mut at = 0;
+    while at < LINK.0.len() {
+        fields[at] = LINK.0[at];
+        at += 1;
+    }
+    fields[at] = "size";
+    fields[at + 1] = "files";
+    fields[at + 2] = "directory_sha256";
+    fields
+};
+
 /// An event: its name, its description, its required fields besides those of every line, and its optional fields.
 type Event = (
     &'static str,
@@ -176,7 +199,7 @@ type Event = (
     &'static [&'static str],
 );
 
-const EVENTS: [Event; 20] = [
+const EVENTS: [Event; 22] = [
     (
         "open",
         "The first line of a stream.",
@@ -197,8 +220,34 @@ const EVENTS: [Event; 20] = [
         LINK.1,
     ),
     (
+        "renditions",
+        "The links to the renditions of the pictures on a page, which share an id.",
+        &[
+            "job",
+            "attempt",
+            "rid",
+            "connection",
+            "bucket",
+            "prefix",
+            "link_id",
+            "count",
+            "links",
+            "signed_at",
+            "expires_at",
+            "bound",
+            "access_key_id",
+        ],
+        &["message", "to", "role"],
+    ),
+    (
+        "zip",
+        "A link to a ZIP of the job's files.",
+        &ZIP_LINK,
+        &["message", "to", "role", "etag", "version"],
+    ),
+    (
         "published",
-        "A page or a list that was put somewhere.",
+        "A page, a list or a ZIP that was put somewhere.",
         &["job", "rid", "place", "bytes"],
         &[],
     ),

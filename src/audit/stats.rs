@@ -25,7 +25,7 @@ pub struct LinkCount {
     /// The recipient's address, if the log has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Links to objects, pages and lists.
+    /// Links to objects, pages, lists and renditions.
     pub links: u64,
     /// The bytes of their objects, where known.
     pub bytes: u64,
@@ -45,6 +45,13 @@ struct IssuedFields {
     to: Option<String>,
     #[serde(default)]
     size: u64,
+    /// The number of links, in a line about several.
+    #[serde(default = "one")]
+    count: u64,
+}
+
+const fn one() -> u64 {
+    1
 }
 
 /// Counts the links in the lines that match the query.
@@ -66,7 +73,7 @@ pub fn stats(
         };
         let count = counts.entry(group).or_default();
         count.to = issued.to;
-        count.links = count.links.saturating_add(1);
+        count.links = count.links.saturating_add(issued.count);
         count.bytes = count.bytes.saturating_add(issued.size);
         Ok(())
     })?;

@@ -247,7 +247,8 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
         ))?;
         tell_failures(run, delivered, names)?;
     }
-    let mut published = delivered.galleries.iter().chain(&delivered.manifests);
+    let pages = delivered.galleries.iter().chain(&delivered.manifests);
+    let mut published = pages.chain(&delivered.zips);
     published.try_for_each(|place| say(format_args!("  published    {place}")))
 }
 

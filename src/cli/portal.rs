@@ -1,10 +1,12 @@
 //! `handout portal`: the portal alone; and the portal beside the worker of `handout run`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use handout::assemble::Services;
-use handout::config::Config;
+use handout::config::{Config, ConfigError};
 use handout::environment::Environment;
 use handout::portal::{PortalCounts, PortalReload, PortalServer};
 use handout::telemetry;
@@ -16,9 +18,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::reload::reload_when_told;
-use super::run::start;
+use super::run::{retried, start};
 use super::supervision::Beside;
 use super::{ConfigArgs, exit};
+
+/// How long a stop waits for answers that are being read, after the grace period.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A portal with its listener, before it is served.
 pub(super) struct BoundPortal {
@@ -27,8 +32,29 @@ pub(super) struct BoundPortal {
 }
 
 impl BoundPortal {
-    /// The portal of a configuration with `portal.listen`; `None` without.
-    pub(super) fn bind(
+    /// The portal of a configuration with `portal.listen`; `None` without. An error that may pass is retried, such as a
+    /// certificate on a mount that does not respond.
+    pub(super) async fn bind_in_time(
+        config: &Config,
+        services: &Services,
+        environment: &Environment,
+        health: &Health,
+    ) -> anyhow::Result<Option<Self>> {
+        let may_pass = |error: &anyhow::Error| {
+            let is_late = matches!(error.downcast_ref(), Some(ConfigError::Late { .. }));
+            is_late.then(|| chain(&**error))
+        };
+        let binding = async || {
+            let (config, services) = (config.clone(), services.clone());
+            let environment = environment.clone();
+            // It reads files, which may be on a mount that does not respond.
+            let binding = move || Self::bind(&config, &services, &environment);
+            tokio::task::spawn_blocking(binding).await?
+        };
+        retried(health, may_pass, binding).await
+    }
+
+    fn bind(
         config: &Config,
         services: &Services,
         environment: &Environment,
@@ -46,16 +72,24 @@ impl BoundPortal {
         self.server.counts()
     }
 
-    pub(super) fn reloads(&self) -> PortalReload {
-        self.server.reloads()
+    pub(super) fn reloads(&self) -> Arc<PortalReload> {
+        Arc::new(self.server.reloads())
     }
 
-    /// Serves until `stop`, and ends after the requests that are being answered.
-    pub(super) async fn serve(self, stop: CancellationToken) {
+    /// Serves until `stop`, and ends after the requests that are being answered, or somewhat later than `grace` after `stop`.
+    pub(super) async fn serve(self, stop: CancellationToken, grace: Duration) {
         let listen = self.listener.local_addr().ok().map(tracing::field::display);
         tracing::info!(listen, "the portal is open");
-        if let Err(error) = self.server.serve(self.listener, stop).await {
-            tracing::error!(%error, "the portal could not be served");
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(grace + LAST_ANSWERS).await;
+        };
+        let serving = self.server.serve(self.listener, stop.clone());
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::error!(%error, "the portal could not be served");
+            },
+            () = late => tracing::warn!("the portal does not wait longer for readers of its answers"),
         }
     }
 }
@@ -84,7 +118,18 @@ pub(super) async fn portal(
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let Some(bound) = BoundPortal::bind(config, &opened.services, environment)? else {
+    let services = opened.services.clone();
+    let binding = BoundPortal::bind_in_time(config, &services, environment, &health);
+    let bound = tokio::select! {
+        bound = Box::pin(binding) => bound?,
+        () = beside.told(1) => {
+            tracing::info!("shutdown requested during the start");
+            drop(services);
+            opened.close().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let Some(bound) = bound else {
         anyhow::bail!("portal.listen is not set");
     };
     let audit = opened.services.recording.audit.watch();
@@ -98,7 +143,7 @@ pub(super) async fn portal(
     let stop = CancellationToken::new();
     let (renew, mut renewed) = watch::channel(None);
     let (reloads, portal_reloads) = (beside.reloads(), bound.reloads());
-    let first = opened.services.clone();
+    let first = services;
     let probing = async {
         loop {
             let services = renewed.borrow_and_update().clone();
@@ -112,9 +157,13 @@ pub(super) async fn portal(
             }
         }
     };
-    let serving = bound.serve(stop.clone());
+    let serving = bound.serve(stop.clone(), grace);
+    // No link opens without the audit log: its failure stops the portal as a signal does.
     let told = async {
-        beside.told(1).await;
+        tokio::select! {
+            () = beside.told(1) => {}
+            () = audit.failed() => {}
+        }
         notify::stopping();
         stop.cancel();
         beside.told(2).await;
@@ -134,10 +183,13 @@ pub(super) async fn portal(
         () = reloading => unreachable!("it does not end"),
         () = probing => unreachable!("it does not end"),
     }
+    let has_failed = audit.failure().is_some();
     // The log closes when its last handle is gone.
     drop((first, renew, renewed, portal_reloads));
     opened.close().await;
-    if let Some(failure) = audit.failure().filter(|failure| !failure.lacks_end()) {
+    // A missing end of the stream is written by the next start; it is no failure of the portal.
+    let failure = audit.failure();
+    if let Some(failure) = failure.filter(|failure| has_failed || !failure.lacks_end()) {
         tracing::error!(error = chain(failure), "the audit log failed");
         return Ok(exit::audit_code(failure).into());
     }

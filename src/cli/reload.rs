@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use handout::assemble::{Changes, Opened};
-use handout::config::Config;
+use handout::assemble::{Changes, Opened, look_at_files};
 use handout::environment::Environment;
 use handout::portal::PortalReload;
 use handout::telemetry::notify;
@@ -21,7 +20,7 @@ pub(super) async fn reload_when_told(
     opened: &mut Opened,
     mut told: watch::Receiver<u32>,
     renew: &watch::Sender<Option<Renewed>>,
-    portal: Option<&PortalReload>,
+    portal: Option<&Arc<PortalReload>>,
 ) {
     // A signal during the start counts: the file may have changed after it was read.
     let mut seen = 0;
@@ -59,18 +58,36 @@ async fn reload(
     arguments: &ConfigArgs,
     environment: &Environment,
     opened: &mut Opened,
-    portal: Option<&PortalReload>,
+    portal: Option<&Arc<PortalReload>>,
 ) -> anyhow::Result<Changes> {
-    let config: Config = arguments.load(environment)?;
+    let named = arguments.clone();
+    let config = aside(environment, move |environment| named.load(environment)).await?;
     if let Some(portal) = portal {
+        look_at_files(&config).await;
+        let (portal, config) = (Arc::clone(portal), config.clone());
         // Before anything is taken over, since a configuration is valid as a whole or not at all.
-        portal.check(&config, environment)?;
+        aside(environment, move |environment| {
+            Ok(portal.check(&config, environment)?)
+        })
+        .await?;
     }
     let changes = opened.reload(&config, environment).await?;
     if let Some(portal) = portal {
-        portal.reload(&config, &opened.services, environment)?;
+        let (portal, services) = (Arc::clone(portal), opened.services.clone());
+        let reloading =
+            move |environment: &_| Ok(portal.reload(&config, &services, environment)?);
+        aside(environment, reloading).await?;
     }
     Ok(changes)
+}
+
+/// Runs a step that reads files on a blocking thread: a mount that does not respond would hold up jobs, readers and signals.
+async fn aside<T: Send + 'static>(
+    environment: &Environment,
+    step: impl FnOnce(&Environment) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let environment = environment.clone();
+    tokio::task::spawn_blocking(move || step(&environment)).await?
 }
 
 fn tell(changes: &Changes) {

@@ -23,10 +23,12 @@ use handout::links::portal::token_in;
 use handout::portal_access::{LinkFacts, LinkIndex, RecipientLinks, RevokedLinks};
 use handout::portal_token::JobRef;
 use handout::quantity::Span;
+use handout::text::chain;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use self::residue::Residue;
+use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
 
 /// The maximum length of a link from stdin.
@@ -237,7 +239,7 @@ async fn known_job(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<Vec<Job
     let known = opened.portal().references(job).await?;
     anyhow::ensure!(
         !known.is_empty(),
-        "the ledger has no links of the portal for a job {job}"
+        "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
     );
     Ok(known)
 }
@@ -375,7 +377,16 @@ async fn make(
     let standing = standing.map(|at| (at as u64, changes[at].clone()));
     let mut known = RevokedLinks::default();
     changes.into_iter().for_each(|change| known.apply(change));
-    let is_revoked = known.of(&target).is_some();
+    let refs = match &target {
+        ChangeTarget::Job { job } | ChangeTarget::Recipient { job: Some(job), .. } => {
+            records.references(job).await?
+        }
+        _ => Vec::new(),
+    };
+    let is_revoked = match kind {
+        ChangeKind::Restored => known.of(&target).is_some(),
+        ChangeKind::Revoked | ChangeKind::Moved { .. } => known.covers(&target, &refs),
+    };
     let unchanged = match kind {
         // The sessions that began since the last revocation are meant too.
         ChangeKind::Revoked => is_revoked && !matches!(target, ChangeTarget::Sessions { .. }),
@@ -387,17 +398,14 @@ async fn make(
         target,
         by: by(environment),
         why: how.why.clone(),
+        refs,
         at: clock::system(),
         nonce: handout::keyring::nonce(),
-    };
-    let residue = match kind {
-        ChangeKind::Revoked => Residue::of(&change.target, config, change.at)?,
-        ChangeKind::Restored | ChangeKind::Moved { .. } => Residue::default(),
     };
     let mut ordinal = None;
     if let Some((standing, change)) = standing.filter(|_| unchanged && !how.dry_run) {
         // A command that was killed may have made the change without its line.
-        if !is_recorded(standing, config)? {
+        if !is_recorded(standing, config).unwrap_or_default() {
             record(&change, standing, config, opened, environment).await?;
         }
     }
@@ -409,6 +417,16 @@ async fn make(
             .await
             .context("the change is made, and its audit line could not be written")?;
     }
+    // Behind the change, which must not wait for the log; and a log that cannot be read stops no revocation.
+    let residue = match kind {
+        ChangeKind::Revoked => Residue::of(&change.target, config, change.at),
+        ChangeKind::Restored | ChangeKind::Moved { .. } => Ok(Residue::default()),
+    };
+    if let Err(error) = &residue {
+        let error = chain(&**error);
+        complain(format!("what works on is not known: {error}"));
+    }
+    let residue = residue.unwrap_or_default();
     if how.json {
         say_json(&ChangeReport {
             change: &change,

@@ -35,6 +35,9 @@ const SQLITE_POLL: Duration = Duration::from_secs(1);
 const INITIAL_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long the end after a failure of the audit log may take beyond the grace period: longer than the worker and the portal take.
+const LAST_WORK: Duration = Duration::from_secs(10);
+
 /// Runs until SIGTERM or SIGINT; a second signal skips waiting for jobs in flight. SIGHUP reloads the configuration.
 pub(super) async fn run(
     arguments: &ConfigArgs,
@@ -71,7 +74,16 @@ pub(super) async fn run(
     let services = opened.services.clone();
     let pulse = Pulse::of(services.progress.clone());
     let audit = services.recording.audit.watch();
-    let portal = BoundPortal::bind(config, &services, environment)?;
+    let binding = BoundPortal::bind_in_time(config, &services, environment, &health);
+    let portal = tokio::select! {
+        portal = Box::pin(binding) => portal?,
+        () = beside.told(1) => {
+            tracing::info!("shutdown requested during the start");
+            drop(services);
+            opened.close().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let portal_reloads = portal.as_ref().map(BoundPortal::reloads);
     health.runs(Vitals {
         progress: services.progress.clone(),
@@ -95,19 +107,27 @@ pub(super) async fn run(
     let (told, first) = oneshot::channel::<()>();
     let first = async { drop(first.await) };
     let portal_stop = CancellationToken::new();
+    // Nothing can be handed out without the audit log: its failure stops the work as a signal does.
     let both = async {
-        beside.told(1).await;
+        tokio::select! {
+            () = beside.told(1) => {}
+            () = audit.failed() => {}
+        }
         notify::stopping();
         portal_stop.cancel();
         drop(told);
         beside.told(2).await;
+    };
+    let failed_late = async {
+        audit.failed().await;
+        tokio::time::sleep(grace + LAST_WORK).await;
     };
     let ended = {
         // A portal whose worker ends because the disk failed ends, too.
         let work = async {
             let serving = async {
                 if let Some(portal) = portal {
-                    portal.serve(portal_stop.clone()).await;
+                    portal.serve(portal_stop.clone(), grace).await;
                 }
             };
             let working = async {
@@ -139,6 +159,10 @@ pub(super) async fn run(
             () = both => {
                 tracing::warn!("second signal; not waiting for jobs in flight");
                 Ended::Drained
+            }
+            () = failed_late => {
+                tracing::warn!("the audit log has failed; not waiting longer for jobs in flight");
+                Ended::DiskFailed
             }
             _ = meanwhile => unreachable!("none of these ends"),
         }
@@ -185,20 +209,34 @@ pub(super) async fn start(
     environment: &Environment,
     health: &Health,
 ) -> Result<Opened, OpenError> {
+    let may_pass = |error: &OpenError| error.may_pass().then(|| chain(error));
+    let opening = || {
+        let opening = assemble::open(config, environment, clock::system, Serving::Links);
+        Box::pin(opening)
+    };
+    retried(health, may_pass, opening).await
+}
+
+/// Retries a step of the start while `may_pass` returns the reason of its error, which `/ready` says meanwhile.
+pub(super) async fn retried<T, E, F: Future<Output = Result<T, E>>>(
+    health: &Health,
+    may_pass: impl Fn(&E) -> Option<String>,
+    step: impl Fn() -> F,
+) -> Result<T, E> {
     let mut pause = INITIAL_PAUSE;
     let mut is_told = false;
     loop {
-        let opening = assemble::open(config, environment, clock::system, Serving::Links);
-        match Box::pin(opening).await {
-            Err(error) if error.may_pass() => {
-                let reason = chain(&error);
-                if !std::mem::replace(&mut is_told, true) {
-                    tracing::warn!(error = reason, "the start waits for what it needs");
-                }
-                health.waits_for(reason);
-            }
-            opened => return opened,
+        let error = match step().await {
+            Err(error) => error,
+            done => return done,
+        };
+        let Some(reason) = may_pass(&error) else {
+            return Err(error);
+        };
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(error = reason, "the start waits for what it needs");
         }
+        health.waits_for(reason);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_PAUSE);
     }
@@ -302,5 +340,29 @@ impl Signals {
             _ = self.term.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_start_is_retried_while_its_error_may_pass() {
+        let health = Health::default();
+        let ends_with = async |errors: &[&'static str]| {
+            let tries = Cell::new(0);
+            let step = async || {
+                let error = errors.get(tries.replace(tries.get() + 1));
+                error.map_or(Ok(()), |error| Err(*error))
+            };
+            let may_pass = |error: &&str| (*error == "late").then(|| (*error).to_owned());
+            (retried(&health, may_pass, step).await, tries.get())
+        };
+        assert_eq!(ends_with(&[]).await, (Ok(()), 1));
+        assert_eq!(ends_with(&["late", "late"]).await, (Ok(()), 3));
+        assert_eq!(ends_with(&["late", "wrong"]).await, (Err("wrong"), 2));
     }
 }

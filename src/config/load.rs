@@ -14,6 +14,7 @@ use super::{
     CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueConfig, QueueKind,
     ResultsConfig, SmtpConfig, Tls, Transport, distribution, helo_name, overrides,
 };
+use crate::bounds::MAX_RENDITION_THREADS;
 use crate::config::Encryption;
 use crate::config::queue_address::QueueAddress;
 use crate::config_error::ConfigError;
@@ -223,6 +224,16 @@ impl Config {
             self.gallery.pictures_at_once as u64,
             1,
         )?;
+        let threads = self.gallery.rendition_threads;
+        at_least("gallery.rendition_threads", threads as u64, 1)?;
+        if threads > MAX_RENDITION_THREADS {
+            return Err(ConfigError::value(
+                "gallery.rendition_threads",
+                format!(
+                    "is {threads}: at most {MAX_RENDITION_THREADS} are allowed, since each takes up to 230 MB of memory"
+                ),
+            ));
+        }
         at_least("mail.at_once", self.mail.at_once as u64, 1)?;
         if self.queue.visibility_timeout.as_duration() > crate::bounds::MAX_VISIBILITY {
             return Err(ConfigError::value(

@@ -8,7 +8,6 @@ pub mod list;
 
 use std::sync::Arc;
 
-use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
@@ -23,9 +22,6 @@ use crate::keyring::{Keyring, Purpose};
 use crate::redact::Secrets;
 use crate::render::{Logo, RenderedMail};
 use headers::Headers;
-
-/// The length of a line of Base64. RFC 2045, 6.8
-const BASE64_LINE: usize = 76;
 
 /// The sender of mails.
 #[derive(Debug, Clone)]
@@ -235,12 +231,7 @@ fn related(around: &str, html: &str, logo: &Logo) -> String {
     let boundary = around.replacen("=_", "=_r", 1);
     let kind = logo.media_type();
     let (id, name) = (logo.content_id(), logo.file_name());
-    let mut picture = String::new();
-    let base64 = Base64::encode_string(logo.bytes());
-    for line in base64.as_bytes().chunks(BASE64_LINE) {
-        picture.extend(line.iter().map(|byte| char::from(*byte)));
-        picture.push_str("\r\n");
-    }
+    let picture = logo.base64_lines();
     format!(
         "Content-Type: multipart/related;\r\n type=\"text/html\";\r\n boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\n{html}\
          --{boundary}\r\nContent-Type: {kind}; name=\"{name}\"\r\nContent-Transfer-Encoding: base64\r\nContent-ID: <{id}>\r\n\
@@ -343,10 +334,7 @@ mod tests {
             .lines()
             .filter(|line| line.len() < 60 || !line.ends_with('='))
             .collect();
-        let lines: Vec<&str> = lines
-            .into_iter()
-            .filter(|line| line.len() != BASE64_LINE)
-            .collect();
+        let lines: Vec<&str> = lines.into_iter().filter(|line| line.len() != 76).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         --=_558ba92b05a4c1b8bd11598974c27ae6
         Content-Type: text/plain; charset=utf-8

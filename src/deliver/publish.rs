@@ -7,12 +7,14 @@
 //! The name of what a job publishes is derived from the installation's secret. It cannot be guessed, and the same job
 //! publishes under the same name again.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use directory::{Directory, Location};
 use flate2::{Compression, GzBuilder};
+use jiff::Timestamp;
 use presign::PresignedUrl;
 
 use super::DeliverError;
@@ -20,10 +22,14 @@ use crate::job::{Bucket, JobId, Key};
 use crate::keyring::{Keyring, Purpose};
 use crate::plan::Audience;
 use crate::plan::PublishTarget;
-use crate::store::{Body, Content, ObjectStore};
+use crate::store::{Body, Content, ObjectStore, Storage};
+use crate::text::percent::encode;
 
 /// A page of links is for the holder of its own link only: shared caches must not store it.
-const NO_CACHE: &str = "private, no-store";
+pub(crate) const NO_CACHE: &str = "private, no-store";
+
+/// A rendition never changes under its name: the reader's browser may keep it.
+const OWN_CACHE: &str = "private, max-age=604800, immutable";
 
 /// Published files and folders are read by a web server of another user; the umask decides for both who else may read.
 const FILE_MODE: u32 = 0o644;
@@ -84,7 +90,7 @@ impl Publisher {
         match &self.place {
             PublishTarget::Dir { url, .. } => {
                 let base = url.as_ref()?;
-                let url = format!("{base}{}/{file_name}", self.folder);
+                let url = format!("{base}{}/{}", self.folder, encode(file_name, b""));
                 // It opens the page for all who have it, as a signed one does.
                 Some(PresignedUrl::new(url))
             }
@@ -105,6 +111,73 @@ impl Publisher {
         }
     }
 
+    /// The location of a file, relative to a page that is published in the same place.
+    pub fn from_pages(&self, file_name: &str) -> String {
+        format!("../{}/{file_name}", self.folder)
+    }
+
+    /// Whether a file is there and stays until `until`, as far as the bucket's lifecycle tells. A file that cannot be looked at
+    /// counts as missing.
+    pub async fn has(&self, file_name: &str, until: Timestamp) -> bool {
+        match &self.place {
+            PublishTarget::Dir { asked, allowed, .. } => {
+                let (publisher, name) = (self.clone(), file_name.to_owned());
+                let (asked, allowed) = (asked.clone(), allowed.clone());
+                let found = self.on_disk(file_name, move || {
+                    publisher.enter(&asked, &allowed)?.has_file(&name)
+                });
+                found.await.unwrap_or(false)
+            }
+            PublishTarget::Bucket(..) => {
+                let Some((bucket, key)) = self.object(file_name) else {
+                    return false;
+                };
+                match self
+                    .store
+                    .head(&bucket, &key)
+                    .await
+                    .map(|meta| meta.storage)
+                {
+                    Ok(Storage::Ready) => true,
+                    Ok(Storage::Expires { at }) => at > until,
+                    Ok(Storage::Archived | Storage::Restored { .. } | Storage::CustomerKey) => {
+                        false
+                    }
+                    Err(_) => false,
+                }
+            }
+        }
+    }
+
+    /// Puts a JPEG.
+    pub async fn put_picture(&self, file_name: &str, jpeg: Vec<u8>) -> Result<(), DeliverError> {
+        match &self.place {
+            PublishTarget::Dir { .. } => self.put_file(file_name, jpeg).await,
+            PublishTarget::Bucket(..) => {
+                let content = Content {
+                    media_type: "image/jpeg",
+                    cache_control: OWN_CACHE,
+                    encoding: None,
+                };
+                self.put_object(file_name, Body::Bytes(jpeg), content).await
+            }
+        }
+    }
+
+    /// Puts a file into a directory.
+    async fn put_file(&self, file_name: &str, bytes: Vec<u8>) -> Result<(), DeliverError> {
+        let PublishTarget::Dir { asked, allowed, .. } = &self.place else {
+            return Ok(());
+        };
+        let (publisher, name) = (self.clone(), file_name.to_owned());
+        let (asked, allowed) = (asked.clone(), allowed.clone());
+        self.on_disk(file_name, move || {
+            let folder = publisher.enter(&asked, &allowed)?;
+            folder.replace(&name, &bytes, FILE_MODE)
+        })
+        .await
+    }
+
     /// Opens the folder of a publication below a directory; symbolic links below the allowed directory are not
     /// followed.
     fn enter(&self, asked: &Path, allowed: &Path) -> io::Result<Directory> {
@@ -120,15 +193,9 @@ impl Publisher {
         media_type: &'static str,
     ) -> Result<u64, DeliverError> {
         match &self.place {
-            PublishTarget::Dir { asked, allowed, .. } => {
+            PublishTarget::Dir { .. } => {
                 let size = html.len() as u64;
-                let (publisher, file_name) = (self.clone(), file_name.to_owned());
-                let (asked, allowed) = (asked.clone(), allowed.clone());
-                self.on_disk(&file_name.clone(), move || {
-                    let folder = publisher.enter(&asked, &allowed)?;
-                    folder.replace(&file_name, html.as_bytes(), FILE_MODE)
-                })
-                .await?;
+                self.put_file(file_name, html.into_bytes()).await?;
                 Ok(size)
             }
             PublishTarget::Bucket(..) => {
@@ -138,8 +205,8 @@ impl Publisher {
                 let bytes = self.blocking(place, compress).await?;
                 let size = bytes.len() as u64;
                 let body = Body::Bytes(bytes);
-                self.put_object(file_name, body, media_type, Some("gzip"))
-                    .await?;
+                let content = page_content(media_type, Some("gzip"));
+                self.put_object(file_name, body, content).await?;
                 Ok(size)
             }
         }
@@ -148,7 +215,7 @@ impl Publisher {
     /// Begins a file that is written in chunks; `spool_dir` holds it until it is complete.
     pub async fn begin(
         &self,
-        file_name: &'static str,
+        file_name: &str,
         spool_dir: &Location,
     ) -> Result<ListDraft, DeliverError> {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
@@ -162,16 +229,37 @@ impl Publisher {
         Ok(ListDraft {
             publisher: self.clone(),
             file: Some(file),
-            file_name,
+            file_name: file_name.to_owned(),
         })
+    }
+
+    /// Reads a file that was published in a directory; `None` if there is none. `work` runs on a blocking thread.
+    pub(crate) async fn read_end<T: Send + 'static>(
+        &self,
+        file_name: &str,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, DeliverError> {
+        let PublishTarget::Dir { asked, allowed, .. } = &self.place else {
+            return Ok(None);
+        };
+        let (publisher, name) = (self.clone(), file_name.to_owned());
+        let (asked, allowed) = (asked.clone(), allowed.clone());
+        let read = move || {
+            let folder = publisher.enter(&asked, &allowed)?;
+            match folder.read(&name) {
+                Ok(file) => work(&file).map(Some),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.on_disk(file_name, read).await
     }
 
     async fn put_object(
         &self,
         file_name: &str,
         body: Body,
-        media_type: &'static str,
-        encoding: Option<&'static str>,
+        content: Content,
     ) -> Result<(), DeliverError> {
         let Some((bucket, key)) = self.object(file_name) else {
             let source = io::Error::new(
@@ -182,11 +270,6 @@ impl Publisher {
                 path: self.describe(file_name).into(),
                 source,
             });
-        };
-        let content = Content {
-            media_type,
-            cache_control: NO_CACHE,
-            encoding,
         };
         self.store
             .put(&bucket, &key, body, content)
@@ -221,6 +304,15 @@ impl Publisher {
     }
 }
 
+/// The headers of a page or a list.
+const fn page_content(media_type: &'static str, encoding: Option<&'static str>) -> Content {
+    Content {
+        media_type,
+        cache_control: NO_CACHE,
+        encoding,
+    }
+}
+
 /// Compresses a text. The same text gives the same bytes: the gzip header has no time and no name.
 fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
     let room = Vec::with_capacity(text.len() / 8);
@@ -235,14 +327,14 @@ pub struct ListDraft {
     publisher: Publisher,
     /// `None` after a step on it failed.
     file: Option<directory::Draft>,
-    file_name: &'static str,
+    file_name: String,
 }
 
 impl ListDraft {
     /// Appends a chunk.
     pub async fn append(&mut self, bytes: Vec<u8>) -> Result<(), DeliverError> {
         let mut file = self.take()?;
-        let written = self.publisher.on_disk(self.file_name, move || {
+        let written = self.publisher.on_disk(&self.file_name, move || {
             file.write_all(&bytes)?;
             Ok(file)
         });
@@ -252,9 +344,24 @@ impl ListDraft {
 
     fn take(&mut self) -> Result<directory::Draft, DeliverError> {
         self.file.take().ok_or_else(|| DeliverError::File {
-            path: self.publisher.describe(self.file_name).into(),
+            path: self.publisher.describe(&self.file_name).into(),
             source: io::Error::other("an earlier part of it was not written"),
         })
+    }
+
+    /// Writes at any place of the file, as [`ListDraft::append`] does at its end; `work` runs on a blocking thread.
+    pub(crate) async fn write<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DeliverError> {
+        let file = self.take()?;
+        let written = self.publisher.on_disk(&self.file_name, move || {
+            let written = work(file.file())?;
+            Ok((file, written))
+        });
+        let (file, written) = written.await?;
+        self.file = Some(file);
+        Ok(written)
     }
 
     /// Publishes the complete file and returns its size, in bytes.
@@ -266,11 +373,12 @@ impl ListDraft {
             ..
         } = self;
         let is_in_directory = matches!(publisher.place, PublishTarget::Dir { .. });
-        let finished = publisher.on_disk(file_name, move || {
+        let name = file_name.clone();
+        let finished = publisher.on_disk(&file_name, move || {
             let length = file.file().metadata()?.len();
             Ok(match is_in_directory {
                 true => {
-                    file.keep(file_name)?;
+                    file.keep(&name)?;
                     (length, None)
                 }
                 false => (length, Some(file)),
@@ -279,9 +387,8 @@ impl ListDraft {
         let (length, spooled) = finished.await?;
         if let Some(file) = spooled {
             let body = Body::File(file.path());
-            publisher
-                .put_object(file_name, body, media_type, None)
-                .await?;
+            let content = page_content(media_type, None);
+            publisher.put_object(&file_name, body, content).await?;
         }
         Ok(length)
     }

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use super::batches::{BATCHES_AHEAD, BatchSender, batches, gather, with};
+use super::batches::{BATCHES_AHEAD, BatchSender, PictureParts, batches, gather, with};
 use super::mails::{To, mail, patience};
 use super::state::JobState;
 use crate::assemble::Services;
@@ -16,7 +16,6 @@ use crate::error::{FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
 use crate::job::{OnDoubt, Recipient};
 use crate::ledger::{JobRecords, MAX_DOUBTS, Outcome, RecipientStatus};
-use crate::media::PictureLoader;
 use crate::plan::{Audience, Plan};
 use crate::progress::{MailEnd, is_milestone};
 use crate::render::email::Digest;
@@ -46,10 +45,15 @@ pub(super) async fn deliver_all(
 ) -> Result<(), JobError> {
     let plan = &state.plan;
     let loader = services.loader(plan, &run.stop)?;
+    let renditions = services.renditions(run, plan)?;
+    let parts = PictureParts {
+        loader: &loader,
+        renditions: &renditions,
+    };
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(run, state, &loader, audience, at, services));
+        .map(|audience| serve(run, state, parts, audience, at, services));
     let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(services.at_once));
     let mut failed = Vec::new();
     while let Some(turn) = turns.next().await {
@@ -91,7 +95,7 @@ fn is_of_the_job(error: &JobError) -> bool {
 async fn serve(
     run: &JobRun,
     state: &JobState,
-    loader: &PictureLoader<'_>,
+    parts: PictureParts<'_>,
     audience: Audience,
     at: &[JobAtEdge],
     services: &Services,
@@ -100,6 +104,7 @@ async fn serve(
         plan,
         listing,
         job_records,
+        archive,
         portal,
         ..
     } = state;
@@ -117,17 +122,17 @@ async fn serve(
         Some(portal) => portal.link_signer(&audience, services),
         None => services.signing.link_signer(plan).await?,
     };
-    let publishing = services.publishing(run, plan);
+    let publishing = services.publishing(run, plan, archive.as_ref());
     let mut publication = publishing.begin(listing, &audience).await?;
     let mut digest = Digest::new(plan);
     let (room, mut gathered): (BatchSender, _) = mpsc::channel(BATCHES_AHEAD);
     let gather = gather(
-        batches(run, state, loader, &audience, &signing, services, &room),
+        batches(run, state, parts, &audience, &signing, services, &room),
         &room,
     );
     let show = async {
         while let Some(batch) = gathered.recv().await {
-            let Some((batch, pictures)) = batch? else {
+            let Some((batch, pictures, renditions)) = batch? else {
                 break;
             };
             let before = served.links;
@@ -140,7 +145,7 @@ async fn serve(
             if !waiting.is_empty() {
                 digest.push(&batch);
             }
-            publication.push(&batch, &pictures).await?;
+            publication.push(&batch, &pictures, &renditions).await?;
             publication.put_full().await?;
         }
         Ok::<_, JobError>(())

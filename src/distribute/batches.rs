@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, Stream};
-use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
 use super::state::JobState;
@@ -16,8 +16,9 @@ use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::links::listing;
 use crate::links::{self, LinkSigner, Links};
-use crate::media::{PictureLoader, Pictures};
+use crate::media::{PageRenditions, PictureLoader, Pictures};
 use crate::plan::{Aged, Audience, Plan};
+use crate::renditions::RenditionMaker;
 use crate::run::JobRun;
 
 /// How many batches are written to the disk at once: two keep both the processor and the disk busy.
@@ -26,8 +27,15 @@ const BATCHES_AT_ONCE: usize = 2;
 /// How many batches are ahead of the one being rendered: one more is being signed.
 pub(super) const BATCHES_AHEAD: usize = BATCHES_AT_ONCE + 1;
 
-/// Links that may be rendered, and what is known of the pictures among them.
-type LinkBatch = (AuditedLinks, Arc<Pictures>);
+/// Links that may be rendered, what is known of the pictures among them, and the links to their renditions.
+type LinkBatch = (AuditedLinks, Arc<Pictures>, PageRenditions);
+
+/// What knows the pictures of a job, and what makes their renditions.
+#[derive(Clone, Copy)]
+pub(super) struct PictureParts<'a> {
+    pub(super) loader: &'a PictureLoader<'a>,
+    pub(super) renditions: &'a RenditionMaker<'a>,
+}
 
 /// The channel of batches that wait to be rendered, and a slot in it.
 pub(super) type BatchSender = mpsc::Sender<Result<Option<LinkBatch>, JobError>>;
@@ -59,7 +67,7 @@ pub(super) async fn gather(
 pub(super) fn batches<'a>(
     run: &'a JobRun,
     state: &'a JobState,
-    loader: &'a PictureLoader<'a>,
+    parts: PictureParts<'a>,
     audience: &'a Audience,
     signing: &'a LinkSigner,
     services: &'a Services,
@@ -72,11 +80,16 @@ pub(super) fn batches<'a>(
         let Some(page) = state.listing.page(number)? else {
             return Ok(None);
         };
+        let PictureParts { loader, renditions } = parts;
         let pictures = loader.page(number, &page).await;
         let next = first + u32::try_from(page.len()).unwrap_or(u32::MAX);
+        let made = renditions.page(number, &page, &pictures).await;
         let links = sign(run, &state.plan, (first, page), audience, signing, services).await?;
-        let recorded = record(run, &state.plan, links, services);
-        let recorded = recorded.map_ok(move |links| (place, (links, pictures)));
+        let recorded = async move {
+            let links = record(run, &state.plan, links, services).await?;
+            let linked = renditions.linked(number, &made, audience).await?;
+            Ok((place, (links, pictures, linked)))
+        };
         Ok::<_, JobError>(Some((recorded, (number + 1, next))))
     });
     signed.try_buffered(BATCHES_AT_ONCE)
@@ -123,6 +136,8 @@ async fn record(
     let recording = &services.recording;
     let role = services.signing.role(&run.job.from.connection);
     let context = run.context(LinkKind::Object, role, &recording.names);
+    // Lines that were written and not noted as issued would be written again by the next attempt.
+    let _writing = run.stop.commit()?;
     let audited = recording
         .issued
         .record(links, &context, &recording.audit)

@@ -36,7 +36,7 @@ pub(super) async fn until_it_gives_way(
     run.stop.cancel();
     let ended = match work.as_mut().now_or_never() {
         Some(ended) => ended,
-        // A mail is between its intent and its outcome: the run waits for it, and others have the slot.
+        // A mail is between its intent and its outcome, or audit lines are written: the run waits, and others have the slot.
         None => {
             run.delivery.give_slot_back();
             work.await

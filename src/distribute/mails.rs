@@ -72,6 +72,7 @@ pub(super) async fn mail(
         recipient: reader,
         gallery_url: published.gallery_url.as_ref(),
         manifest_url: published.manifest_url.as_ref(),
+        zips: Some(&published.zips),
         settings: &services.presenting.mail,
     };
     let built = crate::render::email::build(&services.presenting.templates, &letter)?;

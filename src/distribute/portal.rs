@@ -290,6 +290,8 @@ impl PortalLinks {
         let recording = &services.recording;
         let role = services.signing.role(&run.job.from.connection);
         let context = run.context(LinkKind::Gallery, role, &recording.names);
+        // Lines that were written and not noted as issued would be written again by the next attempt.
+        let _writing = run.stop.commit()?;
         let recorded = recording.issued.record(links, &context, &recording.audit);
         let audited = recorded.await?;
         Ok(audited.links().first().map(|link| link.url.clone()))

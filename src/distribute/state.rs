@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::planning::{list, settle};
 use super::portal::PortalLinks;
+use crate::archive::Archive;
 use crate::assemble::Services;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
@@ -20,6 +21,8 @@ pub(super) struct JobState {
     pub(super) plan: Plan,
     pub(super) listing: Listing,
     pub(super) job_records: JobRecords,
+    /// Its ZIPs, once they are made.
+    pub(super) archive: Option<Archive>,
     /// The name of the listing in the job's plan.
     pub(super) listing_name: String,
     /// What makes the portal's links, if the portal answers them.
@@ -61,6 +64,7 @@ pub(super) async fn start(
                 plan,
                 listing,
                 job_records: JobRecords::default(),
+                archive: None,
                 listing_name: objects.listing,
                 portal: None,
             })
@@ -113,6 +117,7 @@ pub(super) async fn resume(
         plan,
         listing,
         job_records,
+        archive: None,
         listing_name: kept.map(|kept| kept.listing).unwrap_or_default(),
         portal: None,
     })

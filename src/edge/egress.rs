@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::error::ConnectorError;
@@ -36,6 +37,8 @@ struct Authorities {
     key: Arc<str>,
     path: Arc<PathBuf>,
     text: Arc<Mutex<Arc<str>>>,
+    /// Whether it was logged that the file cannot be read: it is read for each new connection.
+    is_told: Arc<AtomicBool>,
 }
 
 impl Authorities {
@@ -45,6 +48,7 @@ impl Authorities {
             key: key.into(),
             path: Arc::new(path.to_owned()),
             text: Arc::new(Mutex::new(text.into())),
+            is_told: Arc::default(),
         })
     }
 
@@ -53,7 +57,11 @@ impl Authorities {
         let read = pem::authorities(&self.key, &self.path);
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
-            Ok(read) => *text = read.into(),
+            Ok(read) => {
+                *text = read.into();
+                self.is_told.store(false, Ordering::Relaxed);
+            }
+            Err(_) if self.is_told.swap(true, Ordering::Relaxed) => {}
             Err(error) => tracing::warn!(
                 error = crate::text::chain(&error),
                 "authorities could not be read again; those that were read before stay trusted"

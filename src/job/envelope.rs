@@ -326,13 +326,15 @@ fn folder_and_stem(key: &str) -> (&str, &str) {
 }
 
 /// The fields that are phrases: `{{event.key}}` in them is filled in later, with everything else, and once.
-const PHRASES: [&[&str]; 6] = [
+const PHRASES: [&[&str]; 8] = [
     &["from", "prefix"],
     &["links", "filename"],
     &["email", "subject"],
     &["gallery", "title"],
     &["gallery", "publish", "prefix"],
     &["manifest", "publish", "prefix"],
+    &["zip", "name"],
+    &["zip", "publish", "prefix"],
 ];
 
 /// Fills the event's fields into the texts of a job file, except its phrases.

@@ -59,6 +59,11 @@ impl FilledMessage {
         let (language, text) = chosen(&self.texts, wanted, fallback)?;
         Some((language.as_ref(), text))
     }
+
+    /// The length of all texts together, in bytes.
+    pub fn len_bytes(&self) -> usize {
+        self.texts.iter().map(|(_, text)| text.len()).sum()
+    }
 }
 
 /// The text of a language, or else one of the same language elsewhere; that of `fallback`, or else the first.
@@ -156,6 +161,7 @@ mod tests {
         let (wanted, fallback) = ("pt".parse().unwrap(), "en".parse().unwrap());
         let (language, text) = stored.in_language(&wanted, &fallback).unwrap();
         assert_eq!((language.unwrap().as_str(), text), ("pt-BR", "Brasil"));
+        assert_eq!(stored.len_bytes(), "DeutschBrasilEnglishعربي".len());
         let one = read(json!("Hello")).unwrap();
         let (language, text) = one.in_language(&"fr".parse().unwrap(), &"en".parse().unwrap());
         assert_eq!((language, text.to_string()), (None, "Hello".to_owned()));

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::bounds::{MAX_MESSAGE_BYTES, MAX_MESSAGE_LANGUAGES};
-use crate::quantity::Span;
+use crate::quantity::{Size, Span};
 
 pub use mistakes::from_value;
 
@@ -53,6 +53,8 @@ pub struct JobFields {
     pub gallery: Option<GalleryFields>,
     /// The list of all links for programs, if any.
     pub manifest: Option<ManifestFields>,
+    /// One ZIP of all files, if any.
+    pub zip: Option<ZipFields>,
     /// What to do about an in-doubt delivery: an attempt after which the mail may have left; the configuration's
     /// `ledger.on_doubt` when left out. A job can be stricter than the configuration (`hold`), and never laxer.
     pub on_doubt: Option<OnDoubt>,
@@ -458,6 +460,20 @@ pub enum ManifestFormat {
     Urls,
     /// The same with the folder and the name to save each under, for `aria2c -i`.
     Aria2,
+}
+
+/// One ZIP of all files, which each recipient gets a link to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Zip")]
+pub struct ZipFields {
+    /// The name of the ZIP; names in braces are filled in. When left out, it is the title of the page, the subject of the mail
+    /// or the folder.
+    pub name: Option<String>,
+    /// Where the ZIP goes.
+    pub publish: Publish,
+    /// The most bytes of one ZIP, such as `"50GB"`: more files make several ZIPs of whole files.
+    pub split: Option<Size>,
 }
 
 /// Where a page or a list is put: a bucket of the job's connection, or a directory of this machine.

@@ -123,11 +123,18 @@ pub trait Leases: Send + Sync {
         over: Option<&LeaseTag>,
         terms: &LeaseTerms,
     ) -> Result<Option<LeaseTag>, LedgerError>;
+
+    /// The error of a store that contradicts itself about the lease on a job (see [`CONTRADICTION`]). A store with an edge for
+    /// writes reports the failure there.
+    fn contradicted(&self, job: &JobId) -> LedgerError {
+        let action = format!("take the ledger's lease on the job {job}");
+        EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into()
+    }
 }
 
 /// A store that rejects a write because the object exists, and then has no such object: a fault of the store, since the ledger
 /// deletes nothing.
-pub(super) const CONTRADICTION: &str =
+pub const CONTRADICTION: &str =
     "the store rejected the write because the object exists, and has no such object";
 
 /// Whether the lease on the job is ours.
@@ -182,8 +189,7 @@ pub async fn take<'a>(
         tag = leases.put_lease(job, over.as_ref(), &terms).await?;
         // Otherwise the job would wait for a worker that does not exist.
         if tag.is_none() && over.is_none() && leases.lease(job).await?.is_none() {
-            let action = format!("take the ledger's lease on the job {job}");
-            return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
+            return Err(leases.contradicted(job));
         }
     }
     Ok(match tag {

@@ -7,9 +7,11 @@
 //! of/<job>/<ref>                that the job has this record
 //! gone/<ordinal>                a change to links: revoked, restored, or their end moved; 0, 1, 2 …
 //! bundle/<n>                    a hundred changes in one record, so that a start reads less; made from the records by a reader
-//! code/<rid>/<quarter>/<k>      the k-th code that was mailed to a recipient in a quarter of an hour
+//! code/<rid>/<scope>/<quarter>/<k>  the k-th code that was mailed to a recipient in a quarter of an hour
+//! codes/<rid>/<scope>/<day>/<k>     the k-th in a day
+//! sent/<challenge>              that the code of a challenge was mailed
 //! try/<challenge>/<k>           the k-th try at a code
-//! tried/<rid>/<date>/<k>        the k-th failed try of a recipient in a day
+//! tried/<rid>/<scope>/<day>/<k>     the k-th try of a recipient in a day
 //! used/<challenge>              that its code was used
 //! mine/<rid>/<ends>-<ref>       that a recipient has links of a job
 //! day/<date>                    the key of a day for network addresses
@@ -32,7 +34,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{ChangeKind, ChangeTarget, LinkChange};
-pub use codes::{CODES_A_QUARTER, CodeSlot, CodeTry, TRIES_A_CHALLENGE, TRIES_A_DAY, TryOutcome};
+pub use codes::{
+    CODES_A_DAY, CODES_A_QUARTER, CodeScope, CodeSlot, TRIES_A_CHALLENGE, TRIES_A_DAY, TrySlot,
+};
 
 use super::LedgerError;
 use crate::edge::health::Edge;

@@ -15,6 +15,7 @@
 //!
 //! Objects are never deleted, and the ledger needs no right to delete: a lifecycle rule on the prefix expires old jobs.
 
+mod conflicts;
 mod portal;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
+use self::conflicts::Conflicts;
 use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
 use super::portal::PortalRecords;
@@ -85,6 +87,7 @@ pub struct S3Ledger {
     writer: Client,
     write_edge: Edge,
     puts: Puts,
+    conflicts: Conflicts,
     /// The identity of the installation, once [`probe`](Self::probe) has seen it in the bucket.
     identity: OnceLock<Vec<u8>>,
 }
@@ -172,6 +175,7 @@ impl S3Ledger {
             writer: client_at(&write_edge),
             write_edge,
             puts: Puts::default(),
+            conflicts: Conflicts::default(),
             identity: OnceLock::new(),
         }
     }
@@ -293,7 +297,15 @@ impl S3Ledger {
         bytes: Vec<u8>,
         condition: WriteCondition<'_>,
     ) -> Result<Put, LedgerError> {
-        Ok(patiently(|| self.try_put(key, bytes.clone(), condition)).await?)
+        let put = patiently(|| self.try_put(key, bytes.clone(), condition)).await;
+        self.note_conflict(key, &put);
+        Ok(put?)
+    }
+
+    fn note_conflict(&self, key: &str, put: &Result<Put, EdgeError>) {
+        if let Some(conflict) = self.conflicts.note(key, put) {
+            self.write_edge.failed(FailureKind::Refused, &conflict);
+        }
     }
 
     /// One attempt at a PUT; two if the bucket requires a checksum first.
@@ -442,6 +454,13 @@ impl S3Ledger {
             .await
     }
 
+    /// Reports that the store rejected a write because the object exists, and has no such object: it would reject the next write
+    /// in the same way.
+    fn contradicts_itself(&self, key: &str) -> LedgerError {
+        self.write_edge.failed(FailureKind::Refused, CONTRADICTION);
+        EdgeError::new(self.action("write", key), ErrorKind::Failed, CONTRADICTION).into()
+    }
+
     fn action(&self, verb: &str, key: &str) -> String {
         format!("{verb} the ledger's s3://{}/{key}", self.bucket)
     }
@@ -492,8 +511,9 @@ impl Ledger for S3Ledger {
             false => WriteCondition::Absent,
         };
         let key = format!("{}ledger", self.prefix);
-        // The client reports the answer to the edge.
-        drop(self.try_put(&key, identity.clone(), condition).await);
+        // The client reports other answers to the edge.
+        let put = self.try_put(&key, identity.clone(), condition).await;
+        self.note_conflict(&key, &put);
     }
 
     async fn create(&self, record: Record) -> Result<Created, LedgerError> {
@@ -510,9 +530,7 @@ impl Ledger for S3Ledger {
         // A response may have been lost, so the existing record may be ours; its nonce shows whose it is.
         let Some(found) = self.get(&key).await? else {
             put?;
-            self.write_edge.failed(FailureKind::Refused, CONTRADICTION);
-            let action = self.action("write", &key);
-            return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
+            return Err(self.contradicts_itself(&key));
         };
         let existing: StoredRecord = read_json(&key, &found)?;
         if record.kind == Kind::Plan {
@@ -662,6 +680,10 @@ impl Leases for S3Ledger {
         Ok(seen
             .filter(|seen| seen.terms.nonce == terms.nonce)
             .map(|seen| seen.tag))
+    }
+
+    fn contradicted(&self, job: &JobId) -> LedgerError {
+        self.contradicts_itself(&format!("{}lease", self.below_job(job)))
     }
 }
 

@@ -21,28 +21,81 @@ pub(super) fn is(head: FileHead<'_>) -> bool {
     head.has(0, &[0xFF, SOI, 0xFF])
 }
 
+/// What a decoder needs to know besides the pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct JpegFacts {
+    /// The size of its pixels.
+    pub(super) stored: PictureSize,
+    /// The size at which browsers show them, before they are turned.
+    pub(super) shown: PictureSize,
+    /// How they are turned.
+    pub(super) orientation: Orientation,
+    /// The samples of all components for each pixel, in quarters: 4 of a grey picture, 12 of one in full colours, 6 of most.
+    pub(super) samples_in_quarters: u64,
+}
+
+/// Reads the facts for a decoder from a whole file.
+pub(super) fn facts(head: FileHead<'_>) -> Option<JpegFacts> {
+    let mut segments = JpegSegments::of(head);
+    let headers = JpegHeaders::read(&mut segments)?;
+    let frame = headers.frame?;
+    let stored = frame_size(frame)?;
+    let exif = headers.exif();
+    let components = frame.get(6..)?.chunks_exact(3);
+    let factors = components.map(|one| (u64::from(one[1] >> 4), u64::from(one[1] & 15)));
+    let factors: Vec<(u64, u64)> = factors.collect();
+    let widest = factors.iter().map(|(across, _)| *across).max()?;
+    let highest = factors.iter().map(|(_, down)| *down).max()?;
+    let samples: u64 = factors.iter().map(|(across, down)| across * down).sum();
+    Some(JpegFacts {
+        stored,
+        shown: exif.map_or(stored, |exif| exif.corrected(stored)),
+        orientation: exif.map_or(Orientation::UPRIGHT, TiffDirectory::orientation),
+        samples_in_quarters: (4 * samples).div_ceil((widest * highest).max(1)),
+    })
+}
+
+/// The segments before a picture's data that tell something about it.
+#[derive(Debug, Default)]
+struct JpegHeaders<'a> {
+    exif: Option<&'a [u8]>,
+    frame: Option<&'a [u8]>,
+}
+
+impl<'a> JpegHeaders<'a> {
+    /// Reads them; `None` if a scan comes before the frame that it belongs to.
+    fn read(segments: &mut JpegSegments<'a>) -> Option<Self> {
+        let mut headers = Self::default();
+        for segment in segments {
+            match segment.marker {
+                // Before or after the frame header: only the first counts.
+                APP1 if headers.exif.is_none() => headers.exif = tiff_of(segment.body),
+                SOS if headers.frame.is_none() => return None,
+                SOS => break,
+                marker if headers.frame.is_none() && is_frame(marker) => {
+                    headers.frame = Some(segment.body);
+                }
+                _ => {}
+            }
+        }
+        Some(headers)
+    }
+
+    /// The first directory of EXIF.
+    fn exif(&self) -> Option<TiffDirectory<'a>> {
+        Tiff::open(FileHead::new(self.exif?))?.first()
+    }
+}
+
 /// Reads its size, rotated by EXIF, and the camera's embedded thumbnail.
 ///
 /// If EXIF fills the first bytes and the frame header lies beyond them, the size in that EXIF is used.
 pub(super) fn read(head: FileHead<'_>) -> Option<Picture> {
-    let (mut exif, mut stored) = (None, None);
     let mut segments = JpegSegments::of(head);
-    for segment in &mut segments {
-        match segment.marker {
-            // Before or after the frame header: only the first counts.
-            APP1 if exif.is_none() => exif = tiff_of(segment.body),
-            SOS if stored.is_none() => return None,
-            SOS => break,
-            marker if stored.is_none() && is_frame(marker) => {
-                stored = Some(frame_size(segment.body)?);
-            }
-            _ => {}
-        }
-    }
-    let exif = exif.map(|tiff| Tiff::open(FileHead::new(tiff))?.first());
-    let exif = exif.flatten();
-    if let Some(stored) = stored {
-        return Some(picture(stored, exif));
+    let headers = JpegHeaders::read(&mut segments)?;
+    let exif = headers.exif();
+    if let Some(frame) = headers.frame {
+        return Some(picture(frame_size(frame)?, exif));
     }
     let exif = exif.filter(|_| segments.is_cut)?;
     Some(picture(exif.photo_size()?, Some(exif)))

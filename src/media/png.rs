@@ -22,7 +22,7 @@ pub(super) fn size(head: FileHead<'_>) -> Option<PictureSize> {
 }
 
 /// The orientation in the first `eXIf` chunk before the picture's data; browsers ignore one behind them.
-fn orientation(head: FileHead<'_>) -> Orientation {
+pub(super) fn orientation(head: FileHead<'_>) -> Orientation {
     let mut before_data = chunks(head).take_while(|chunk| chunk.kind != b"IDAT");
     let exif = before_data.find(|chunk| chunk.kind == b"eXIf" && chunk.is_whole);
     exif.and_then(|chunk| Tiff::open(FileHead::new(chunk.data))?.first())

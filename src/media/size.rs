@@ -60,7 +60,8 @@ impl Orientation {
         self.0
     }
 
-    const fn is_sideways(self) -> bool {
+    /// Whether it swaps the sides.
+    pub(super) const fn is_sideways(self) -> bool {
         self.0 >= 5
     }
 }

@@ -112,7 +112,7 @@ fn check_frame(body: &[u8], stored: PictureSize) -> Option<()> {
 }
 
 /// The end of a scan's data: the first marker that does not belong to them.
-fn scan_end(head: FileHead<'_>, begin: usize) -> Option<usize> {
+pub(super) fn scan_end(head: FileHead<'_>, begin: usize) -> Option<usize> {
     let data = head.after(begin)?.bytes();
     let is_end = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7);
     data.windows(2).position(is_end).map(|at| begin + at)

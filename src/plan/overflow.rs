@@ -20,7 +20,8 @@ impl PublishedPlaces {
     pub(super) fn is_in_bucket(&self) -> bool {
         let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
-        let mut places = gallery.into_iter().chain(manifest);
+        let zip = self.zip.as_ref().map(|zip| &zip.place);
+        let mut places = gallery.into_iter().chain(manifest).chain(zip);
         places.any(|place| matches!(place, PublishTarget::Bucket(..)))
     }
 

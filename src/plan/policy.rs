@@ -421,10 +421,6 @@ impl Policy {
 
     /// Whether a page put there would be an event that starts a job.
     pub(crate) fn triggers_itself(&self, target: &PublishTarget) -> bool {
-        let PublishTarget::Bucket(bucket, prefix) = target else {
-            return false;
-        };
-        let folder = "0".repeat(32);
         let published = [
             "index.html",
             "page-1.html",
@@ -432,11 +428,21 @@ impl Policy {
             "manifest.jsonl",
             "urls.txt",
             "aria2.txt",
-        ]
-        .map(|name| format!("{prefix}{folder}/{name}"));
-        self.triggers.iter().any(|rule| {
-            rule.bucket == *bucket && published.iter().any(|key| rule.key.is_match(key))
-        })
+        ];
+        self.triggers_by(target, &published)
+    }
+
+    /// Whether a file of one of these names, put there, would be an event that starts a job.
+    pub(super) fn triggers_by(&self, target: &PublishTarget, names: &[&str]) -> bool {
+        let PublishTarget::Bucket(bucket, prefix) = target else {
+            return false;
+        };
+        let folder = "0".repeat(32);
+        let keys = names.iter().map(|name| format!("{prefix}{folder}/{name}"));
+        let keys: Vec<String> = keys.collect();
+        self.triggers
+            .iter()
+            .any(|rule| rule.bucket == *bucket && keys.iter().any(|key| rule.key.is_match(key)))
     }
 
     /// The portal of an allowed job, and how its visitors sign in.

@@ -168,6 +168,15 @@ pub(super) fn plain(status: StatusCode) -> Response<Body> {
     response
 }
 
+/// The answer to a request whose answer took too long.
+pub(super) fn late() -> Response<Body> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
 /// A body that keeps its connection from being closed for another until it is sent.
 pub(super) fn held_by(body: Body, guard: AnswerGuard) -> Body {
     Body::new(HeldBody {

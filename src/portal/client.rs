@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::http::header::{ACCEPT, ACCEPT_LANGUAGE, ORIGIN, RANGE, USER_AGENT};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::bounds::{MAX_FORWARDED_ADDRESSES, MAX_LANGUAGES_BYTES};
 
@@ -192,11 +192,9 @@ pub(super) fn languages(headers: &HeaderMap) -> &str {
 }
 
 /// `User-Agent`, as far as it is text.
-pub(super) fn user_agent(headers: &HeaderMap) -> &str {
-    headers
-        .get(USER_AGENT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+pub(super) fn user_agent(headers: &HeaderMap) -> String {
+    let value = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
 }
 
 /// Whether a POST was sent by a page of the portal. `Sec-Fetch-Site` decides where it is sent; older browsers send `Origin`;

@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use presign::hex::{hex, hex_of};
 
 use crate::keyring::{Deriver, Keyring, Purpose};
+use crate::ledger::portal::CodeScope;
 
 /// The version of the cookie's format.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// The digits of a code.
 const CODE_DIGITS: usize = 8;
@@ -34,6 +35,8 @@ pub(super) struct Challenge {
     id: String,
     /// The recipient id of the address that was typed, whether the link is for it or not.
     rid: String,
+    /// What it is for.
+    scope: CodeScope,
     /// When the code expires, in seconds of Unix time.
     ends: i64,
 }
@@ -59,6 +62,11 @@ impl Challenge {
     pub(super) fn rid(&self) -> &str {
         &self.rid
     }
+
+    /// What it is for.
+    pub(super) const fn scope(&self) -> CodeScope {
+        self.scope
+    }
 }
 
 impl MailCodes {
@@ -69,31 +77,45 @@ impl MailCodes {
     }
 
     /// A new challenge for an address.
-    pub(super) fn challenge(&self, rid: &str, now: Timestamp, life: Duration) -> Challenge {
+    pub(super) fn challenge(
+        &self,
+        scope: CodeScope,
+        rid: &str,
+        now: Timestamp,
+        life: Duration,
+    ) -> Challenge {
         let mut id = [0; 16];
         getrandom::fill(&mut id).expect("the operating system gives random bytes");
         let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         Challenge {
             id: hex(&id),
             rid: rid.to_owned(),
+            scope,
             ends: now.as_second().saturating_add(life),
         }
     }
 
     /// The cookie of a challenge.
     pub(super) fn cookie(&self, challenge: &Challenge) -> String {
-        let Challenge { id, rid, ends } = challenge;
-        format!("{VERSION}.{id}.{rid}.{ends}.{}", self.tag(challenge))
+        let Challenge {
+            id,
+            rid,
+            scope,
+            ends,
+        } = challenge;
+        let (scope, tag) = (scope.as_str(), self.tag(challenge));
+        format!("{VERSION}.{id}.{rid}.{scope}.{ends}.{tag}")
     }
 
     /// The challenge of a cookie, if it was made here and has not expired.
     pub(super) fn read(&self, cookie: &str, now: Timestamp) -> Option<Challenge> {
         let mut parts = cookie.split('.');
         let (version, id, rid) = (parts.next()?, parts.next()?, parts.next()?);
-        let (ends, tag) = (parts.next()?, parts.next()?);
+        let (scope, ends, tag) = (parts.next()?, parts.next()?, parts.next()?);
         let challenge = Challenge {
             id: id.to_owned(),
             rid: rid.to_owned(),
+            scope: CodeScope::read(scope)?,
             ends: ends.parse().ok()?,
         };
         let expected = self.tag(&challenge);
@@ -120,13 +142,19 @@ impl MailCodes {
     }
 
     fn tag(&self, challenge: &Challenge) -> String {
-        let Challenge { id, rid, ends } = challenge;
+        let Challenge {
+            id,
+            rid,
+            scope,
+            ends,
+        } = challenge;
         let ends = ends.to_be_bytes();
-        let parts: [&[u8]; 5] = [
+        let parts: [&[u8]; 6] = [
             b"cookie",
             VERSION.as_bytes(),
             id.as_bytes(),
             rid.as_bytes(),
+            scope.as_str().as_bytes(),
             &ends,
         ];
         let spelled = hex_of(&self.derived.derive(&parts));
@@ -179,7 +207,7 @@ mod tests {
     fn a_challenge_survives_its_cookie_and_nothing_in_it_can_be_changed() {
         let now: Timestamp = "2026-11-29T12:00:00Z".parse().unwrap();
         let codes = codes();
-        let challenge = codes.challenge("0123abcd", now, LIFE);
+        let challenge = codes.challenge(CodeScope::Link, "0123abcd", now, LIFE);
         let cookie = codes.cookie(&challenge);
         assert!(codes.read(&cookie, now) == Some(challenge));
         let late = now + jiff::SignedDuration::from_secs(661);
@@ -200,8 +228,8 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let codes = codes();
         let (one, two) = (
-            codes.challenge("a", now, LIFE),
-            codes.challenge("a", now, LIFE),
+            codes.challenge(CodeScope::Mine, "a", now, LIFE),
+            codes.challenge(CodeScope::Mine, "a", now, LIFE),
         );
         let spelled = codes.code(&one).spelled();
         let typed = TypedCode::read(&spelled).unwrap();
@@ -235,7 +263,8 @@ mod tests {
     fn codes_of_all_lengths_have_eight_digits() {
         let codes = codes();
         for _ in 0..2_000 {
-            let code = codes.code(&codes.challenge("a", Timestamp::UNIX_EPOCH, LIFE));
+            let code =
+                codes.code(&codes.challenge(CodeScope::Link, "a", Timestamp::UNIX_EPOCH, LIFE));
             assert_eq!(code.0.len(), 8);
         }
     }

@@ -61,6 +61,8 @@ pub(super) fn decide(request: &LinkRequest<'_>) -> LinkDecision {
             }
             _ => LinkDecision::Page,
         },
+        // A page that is fetched before its link is followed has no reader yet.
+        (OpenMode::Page, _) if signs.is_prefetch => LinkDecision::Page,
         (OpenMode::Page, _) if ticket.is_some() || is_signed_in && is_own_embed => {
             LinkDecision::Open(of_page, OpenMethod::Get)
         }

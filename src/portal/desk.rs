@@ -36,7 +36,7 @@ pub(super) struct CodeRequest {
     pub(super) services: Arc<PortalServices>,
     /// The token of the link; without one, the visitor wants to see all their files.
     pub(super) token: Option<String>,
-    /// Whose address was typed.
+    /// The address that was typed.
     pub(super) recipient: Recipient,
     pub(super) challenge: Challenge,
     pub(super) asked_at: Timestamp,
@@ -94,6 +94,12 @@ pub(super) async fn mail_codes(
     each.await;
 }
 
+/// The number of an instant's quarter of an hour since 1970.
+pub(super) fn quarter_of(instant: Timestamp) -> u64 {
+    let quarter = instant.as_second().div_euclid(QUARTER_SECS);
+    u64::try_from(quarter).unwrap_or_default()
+}
+
 /// What became of a request.
 enum CodeResult {
     Mailed,
@@ -127,9 +133,12 @@ async fn mail_code(request: &CodeRequest, codes: &MailCodes) -> Result<CodeResul
             None
         }
     };
-    let quarter = asked_at.as_second().div_euclid(QUARTER_SECS);
-    let quarter = u64::try_from(quarter).unwrap_or_default();
-    match services.access.records().record_code(rid, quarter).await? {
+    let quarter = quarter_of(*asked_at);
+    let records = services.access.records();
+    match records
+        .record_code(challenge.scope(), rid, quarter, challenge.id())
+        .await?
+    {
         CodeSlot::Taken(_) => {}
         CodeSlot::Full => return Ok(CodeResult::HeldBack),
     }
@@ -182,6 +191,8 @@ async fn visit_of(request: &CodeRequest, token: &str) -> Result<Option<Visit>, A
             .saturating_add(request.services.settings.session)
             .unwrap_or(now),
         sid: new_sid(),
+        // The visitor has just begun.
+        known_changes: u64::MAX,
     };
     match access.admit(&visit, Some(&session), now).await {
         Ok(()) => Ok(Some(visit)),

@@ -118,7 +118,10 @@ async fn answer_link(
         // A download that began with a form could not be resumed.
         return Ok(to_own_link(visitor, token));
     }
-    visitor.portal.limits.open(&object.link_id)?;
+    visitor
+        .portal
+        .limits
+        .open(&visitor.open_key(&visit, &object.link_id))?;
     let evidence = visitor.evidence(ticket);
     let opening = access.open(&visit, how, method, &evidence, session, visitor.now);
     let opened = opening.await?;

@@ -79,7 +79,7 @@ async fn answer_page(visitor: &Visitor, token: &str, page: u32) -> Result<Respon
     visitor
         .portal
         .limits
-        .open(&format!("page {}", token.to_ascii_lowercase()))?;
+        .open(&visitor.open_key(&visit, access.spell(&read).expose()))?;
     let evidence = visitor.evidence(None);
     let viewing = access.view(&visit, page, &evidence, session, visitor.now);
     let signed = viewing.await?;
@@ -162,6 +162,7 @@ async fn as_page(
             .reader
             .as_ref()
             .and_then(|reader| reader.name.as_deref()),
+        is_shared: visit.reader.is_none(),
         files: files.collect(),
         missed: signed
             .entries

@@ -35,6 +35,10 @@ async fn answer_mine(visitor: &Visitor) -> Result<Response<Body>, Denial> {
     if !access.is_valid(session, visitor.now).await? {
         return Ok(ask());
     }
+    visitor
+        .portal
+        .limits
+        .open(&format!("mine {}", session.rid))?;
     let visits = access.mine(session, MAX_MINE, visitor.now).await?;
     let sender = &visitor.services.presenting.mail.sender_name;
     let shown = visits.iter().map(|visit| {

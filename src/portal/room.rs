@@ -79,6 +79,11 @@ impl RoomPlace {
         *self.turn() = Some(turn);
     }
 
+    /// Whether no request of the connection is being answered.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.turn().is_some()
+    }
+
     /// A request is being answered until the guard is dropped.
     pub(super) fn answers(self: &Arc<Self>) -> AnswerGuard {
         let turn = self.turn().take();

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,10 +15,11 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 
@@ -27,12 +29,18 @@ use super::oidc::OIDC_CALLBACK_PATH;
 use super::room::{PortalRoom, RoomPlace};
 use super::tls::PortalTls;
 use crate::bounds::{
-    MAX_OIDC_CALLBACK_BYTES, MAX_PORTAL_HANDSHAKE_TIME, MAX_PORTAL_HEAD_BYTES,
-    MAX_PORTAL_HEAD_TIME, MAX_PORTAL_TARGET_BYTES, MAX_PORTAL_WRITE_STALL,
+    MAX_OIDC_CALLBACK_BYTES, MAX_PORTAL_ANSWER_TIME, MAX_PORTAL_HANDSHAKE_TIME,
+    MAX_PORTAL_HEAD_BYTES, MAX_PORTAL_HEAD_TIME, MAX_PORTAL_TARGET_BYTES, MAX_PORTAL_WRITE_STALL,
 };
 
+/// How often it is looked, after the stop, whether an answer is complete.
+const STOP_TICK: Duration = Duration::from_millis(500);
+
+/// The size of the kernel's buffer for a reader, in bytes; Linux doubles it.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
 /// The pause after a connection could not be accepted, because descriptors are missing.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The address of the other side of a connection: the reader's, or a proxy's.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +62,8 @@ pub(super) struct ServedRoutes {
     pub(super) router: Router,
     pub(super) tls: Option<PortalTls>,
     pub(super) room: PortalRoom,
+    /// How long requests that are being answered may take after the stop.
+    pub(super) grace: Duration,
 }
 
 /// Serves until `stop`, then waits for the requests that are being answered.
@@ -114,8 +124,12 @@ async fn converse(
 ) {
     // Answers are written at once; there is nothing to collect.
     drop(stream.set_nodelay(true));
+    // A slow reader is written to in small steps: a large buffer of the kernel takes longer to become writable than
+    // `MAX_PORTAL_WRITE_STALL`, and costs memory for each connection.
+    drop(SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES));
+    let grace = served.grace;
     let Some(tls) = &served.tls else {
-        return serve_requests(stream, peer, served.router, place, stop).await;
+        return serve_requests(stream, peer, served.router, place, (stop, grace)).await;
     };
     let handshake = timeout(MAX_PORTAL_HANDSHAKE_TIME, tls.acceptor().accept(stream));
     let stream = tokio::select! {
@@ -124,7 +138,9 @@ async fn converse(
         () = stop.cancelled() => return,
     };
     match stream {
-        Ok(Ok(stream)) => serve_requests(stream, peer, served.router, place, stop).await,
+        Ok(Ok(stream)) => {
+            serve_requests(stream, peer, served.router, place, (stop, grace)).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the portal failed"),
         Err(_) => tracing::debug!("a TLS handshake with the portal took too long"),
     }
@@ -135,7 +151,7 @@ async fn serve_requests(
     peer: IpAddr,
     router: Router,
     place: Arc<RoomPlace>,
-    stop: CancellationToken,
+    (stop, grace): (CancellationToken, Duration),
 ) {
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(MAX_PORTAL_WRITE_STALL));
@@ -155,12 +171,35 @@ async fn serve_requests(
         () = place.must_close() => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            let Some(ended) = last_answer(connection.as_mut(), &place, grace).await else {
+                return;
+            };
+            ended
         }
     };
     if let Err(error) = ended {
         // Clients disconnect at any time.
         tracing::debug!(%error, "a connection to the portal ended early");
+    }
+}
+
+/// Waits after the stop for the answer that a connection is about, at most for `grace`. A connection whose request is not there
+/// yet is not waited for. `None` if it must be closed.
+async fn last_answer<T>(
+    mut connection: Pin<&mut impl Future<Output = T>>,
+    place: &RoomPlace,
+    grace: Duration,
+) -> Option<T> {
+    let (stopped, mut waited) = (Instant::now(), false);
+    loop {
+        if let Ok(ended) = timeout(STOP_TICK, connection.as_mut()).await {
+            return Some(ended);
+        }
+        // An answer that has just ended may have bytes that are not sent yet.
+        if place.is_waiting() && waited || stopped.elapsed() >= grace {
+            return None;
+        }
+        waited = place.is_waiting();
     }
 }
 
@@ -204,7 +243,10 @@ impl Service<Request<Incoming>> for PortalRequests {
                 _ => Body::new(body),
             };
             let guard = place.answers();
-            let answered = router.call(Request::from_parts(parts, body)).await;
+            let answering = router.call(Request::from_parts(parts, body));
+            // What an answer waits for has deadlines of its own; together they can be longer than readers wait.
+            let answered = timeout(MAX_PORTAL_ANSWER_TIME, answering).await;
+            let answered = answered.unwrap_or_else(|_| Ok(answer::late()));
             // The guard goes with the body: an answer is being read until its end.
             answered.map(|answered| answered.map(|body| answer::held_by(body, guard)))
         })

@@ -8,8 +8,8 @@ use presign::hex::hex;
 use crate::keyring::{Deriver, Keyring, Purpose};
 use crate::portal_access::{ReaderSession, SignedInBy};
 
-/// The version of the cookie's format. A later version reads this one too.
-const VERSION: &str = "1";
+/// The version of the cookie's format. A session of another version signs in again.
+const VERSION: &str = "2";
 
 /// By how much the clocks of two instances may differ, in seconds.
 const CLOCK_SLACK_SECS: i64 = 60;
@@ -27,7 +27,7 @@ impl SessionCookies {
         }
     }
 
-    /// The cookie of a session: `version.rid.how.issued.ends.sid.tag`.
+    /// The cookie of a session: `version.rid.how.issued.ends.sid.changes.tag`.
     pub(super) fn cookie(&self, session: &ReaderSession) -> String {
         let how = match &session.how {
             SignedInBy::Code => "c".to_owned(),
@@ -37,9 +37,10 @@ impl SessionCookies {
         };
         let (issued, ends) = (session.issued.as_second(), session.ends.as_second());
         let content = format!(
-            "{VERSION}.{}.{how}.{issued}.{ends}.{}",
+            "{VERSION}.{}.{how}.{issued}.{ends}.{}.{}",
             session.rid,
-            hex(&session.sid)
+            hex(&session.sid),
+            session.known_changes
         );
         let tag = self.tag(&content);
         content + "." + &tag
@@ -54,7 +55,8 @@ impl SessionCookies {
         if next()? != VERSION {
             return None;
         }
-        let (rid, how, issued, ends, sid) = (next()?, next()?, next()?, next()?, next()?);
+        let (rid, how, issued, ends) = (next()?, next()?, next()?, next()?);
+        let (sid, known_changes) = (next()?, next()?);
         let how = match how.split_at_checked(1)? {
             ("c", "") => SignedInBy::Code,
             ("o", issuer) => {
@@ -70,6 +72,7 @@ impl SessionCookies {
             issued: instant(issued)?,
             ends: instant(ends)?,
             sid: u64::from_str_radix(sid, 16).ok()?.to_be_bytes(),
+            known_changes: known_changes.parse().ok()?,
         };
         let now = now.as_second();
         let is_live = now < session.ends.as_second()
@@ -100,6 +103,7 @@ mod tests {
             issued: "2026-11-29T12:00:00Z".parse().unwrap(),
             ends: "2026-11-30T00:00:00Z".parse().unwrap(),
             sid: [0, 1, 2, 3, 4, 5, 6, 255],
+            known_changes: 13,
         }
     }
 

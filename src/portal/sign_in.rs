@@ -5,6 +5,7 @@
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::mpsc::error::TrySendError;
@@ -14,12 +15,12 @@ use super::client::{self, is_own_post};
 use super::code::TypedCode;
 use super::cookies::PortalCookie;
 use super::counts::PortalCount;
-use super::desk::{CodeRequest, DeskFull};
+use super::desk::{CodeRequest, DeskFull, quarter_of};
 use super::session::new_sid;
 use super::visitor::{Denial, Visitor};
 use super::{Portal, form};
 use crate::job::{Recipient, SignIn};
-use crate::ledger::portal::{CodeTry, TryOutcome};
+use crate::ledger::portal::{CodeScope, TrySlot};
 use crate::portal_access::{AccessRefusal, ReaderSession, SignedInBy, Visit};
 use crate::portal_token::PortalToken;
 use crate::render::portal::{CodePage, ShownIssuer, SignInPage};
@@ -93,9 +94,10 @@ fn answer_address(visitor: &Visitor, form: &AddressForm) -> Result<Response<Body
     };
     let services = &visitor.services;
     let rid = services.access.rid(&recipient.canonical_address());
+    let scope = token.map_or(CodeScope::Mine, |_| CodeScope::Link);
     let challenge = portal
         .codes
-        .challenge(&rid, visitor.now, services.settings.code_for);
+        .challenge(scope, &rid, visitor.now, services.settings.code_for);
     let cookie = portal.codes.cookie(&challenge);
     let request = CodeRequest {
         services: std::sync::Arc::clone(services),
@@ -104,7 +106,7 @@ fn answer_address(visitor: &Visitor, form: &AddressForm) -> Result<Response<Body
         challenge,
         asked_at: visitor.now,
         address: visitor.address,
-        user_agent: client::user_agent(&visitor.headers).to_owned(),
+        user_agent: visitor.user_agent.clone(),
         languages: client::languages(&visitor.headers).to_owned(),
     };
     match portal.desk.try_send(request) {
@@ -145,7 +147,13 @@ async fn answer_code(visitor: &Visitor, form: &CodeForm) -> Result<Response<Body
     let shown_token = token.map(|_| form.token.as_str());
     let over = |status| {
         let notice = Some("portal_code_over");
-        visitor.sign_in_page(status, None, shown_token, SignIn::Code, notice)
+        let mut page = visitor.sign_in_page(status, None, shown_token, SignIn::Code, notice);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            // A new code can be asked for at once.
+            page.headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        page
     };
     let challenge = PortalCookie::Challenge.read(&visitor.headers);
     let challenge = challenge.and_then(|cookie| portal.codes.read(cookie, visitor.now));
@@ -156,27 +164,25 @@ async fn answer_code(visitor: &Visitor, form: &CodeForm) -> Result<Response<Body
     let Some(typed) = TypedCode::read(&form.code) else {
         return Ok(visitor.code_page(StatusCode::UNAUTHORIZED, shown_token, true));
     };
-    let tried = match portal.codes.matches(&challenge, &typed) {
-        true => CodeTry::Used,
-        false => CodeTry::Failed,
-    };
-    let day = jiff::tz::TimeZone::UTC.to_datetime(visitor.now).date();
     let records = visitor.services.access.records();
-    let recorded = records
-        .record_try(challenge.id(), challenge.rid(), day, tried)
-        .await;
-    let recorded = recorded.map_err(|error| AccessRefusal::Unavailable {
-        retry_after: std::time::Duration::from_secs(10),
-        source: error.into(),
-    })?;
-    match (recorded, tried) {
-        (TryOutcome::Recorded, CodeTry::Used) => {}
-        (TryOutcome::Recorded, CodeTry::Failed) => {
-            return Ok(visitor.code_page(StatusCode::UNAUTHORIZED, shown_token, true));
+    let quarter = quarter_of(visitor.now);
+    let (scope, rid) = (challenge.scope(), challenge.rid());
+    let slot = records.take_try(scope, challenge.id(), rid, quarter).await;
+    // Judged in any case, so that the time of an answer tells nothing.
+    let is_right = portal.codes.matches(&challenge, &typed);
+    let is_admitted = match slot.map_err(AccessRefusal::from)? {
+        TrySlot::Full => return Ok(over(StatusCode::TOO_MANY_REQUESTS)),
+        TrySlot::Taken if is_right => {
+            let used = records.use_code(challenge.id()).await;
+            if !used.map_err(AccessRefusal::from)? {
+                return Ok(over(StatusCode::TOO_MANY_REQUESTS));
+            }
+            true
         }
-        (TryOutcome::UsedBefore | TryOutcome::Full, _) => {
-            return Ok(over(StatusCode::TOO_MANY_REQUESTS));
-        }
+        TrySlot::Taken | TrySlot::Blind => false,
+    };
+    if !is_admitted {
+        return Ok(visitor.code_page(StatusCode::UNAUTHORIZED, shown_token, true));
     }
     let mut response = visitor
         .sign_in(challenge.rid(), SignedInBy::Code, shown_token, token)
@@ -199,7 +205,10 @@ pub(super) async fn sign_out(State(portal): State<Portal>, request: Request) -> 
             .signed_out(session, &visitor.evidence(None), visitor.now)
             .await;
         if let Err(refusal) = recorded {
-            return visitor.denied(&refusal.into());
+            // The browser may be shared: the session leaves it in any case.
+            let mut response = visitor.denied(&refusal.into());
+            set_cookie(&mut response, PortalCookie::Session.remove());
+            return response;
         }
     }
     let mut response = match visitor.optional_token(&form.token) {
@@ -316,6 +325,7 @@ impl Visitor {
             issued: self.now,
             ends: self.now.saturating_add(life).unwrap_or(self.now),
             sid: new_sid(),
+            known_changes: self.services.access.known_changes().await?,
         };
         self.services
             .access

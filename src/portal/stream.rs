@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::{Body, Bytes};
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
@@ -15,14 +16,17 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use futures_util::stream;
 use presign::PresignedUrl;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::PortalServices;
 use super::limits::TooMany;
+use super::stream_places::StreamPlace;
 use super::visitor::{Denial, Visitor};
 use crate::bounds::{STREAM_PIECE_BYTES, STREAM_TRIES};
 use crate::edge::http::{PieceAnswer, PieceRequest, WebClient};
 use crate::edge::{EdgeError, ErrorKind};
-use crate::portal_access::{AccessRefusal, LinkedObject, OpenMethod, SignedOpen, Visit};
+use crate::portal_access::{
+    AccessRefusal, LinkedObject, OpenMethod, ReaderSession, SignedOpen, Visit,
+};
 
 /// What a streamed file may do in a browser: be shown. PDF viewers do not run in a sandbox.
 const FILE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
@@ -89,7 +93,11 @@ struct FileStream {
     last: u64,
     /// The first piece, which is there already.
     ready: Option<Bytes>,
-    _place: OwnedSemaphorePermit,
+    /// Each piece asks whether the link is revoked.
+    services: Arc<PortalServices>,
+    visit: Visit,
+    session: Option<ReaderSession>,
+    _place: StreamPlace,
 }
 
 /// Streams a file that was opened.
@@ -100,8 +108,8 @@ pub(super) async fn stream_file(
     opened: SignedOpen,
     method: OpenMethod,
 ) -> Result<Response<Body>, Denial> {
-    let places = Arc::clone(&visitor.portal.streams);
-    let place = places.try_acquire_owned().map_err(|_| NO_PLACE)?;
+    let key = visitor.open_key(visit, &object.link_id);
+    let place = visitor.portal.streams.take(&key).ok_or(NO_PLACE)?;
     let connections = &visitor.services.connections;
     let connection = connections.get(&visit.job.connection);
     let connection = connection.ok_or(AccessRefusal::ObjectGone)?;
@@ -157,6 +165,9 @@ pub(super) async fn stream_file(
         next: first + answer.body.len() as u64,
         last,
         ready: Some(answer.body),
+        services: Arc::clone(&visitor.services),
+        visit: visit.clone(),
+        session: visitor.session.clone(),
         _place: place,
     };
     let status = match part {
@@ -193,13 +204,17 @@ async fn piece(
 }
 
 /// The next piece of a file, in its order.
-async fn next_piece(mut file: FileStream) -> Result<Option<(Bytes, FileStream)>, EdgeError> {
+async fn next_piece(mut file: FileStream) -> Result<Option<(Bytes, FileStream)>, BoxError> {
     if let Some(piece) = file.ready.take() {
         return Ok(Some((piece, file)));
     }
     if file.next > file.last {
         return Ok(None);
     }
+    let now = (file.services.clock)();
+    let access = &file.services.access;
+    let still_open = access.is_still_open(&file.visit, file.session.as_ref(), now);
+    still_open.await?;
     let mut tries = 0;
     loop {
         tries += 1;
@@ -210,12 +225,12 @@ async fn next_piece(mut file: FileStream) -> Result<Option<(Bytes, FileStream)>,
                 file.next += answer.body.len() as u64;
                 return Ok(Some((answer.body, file)));
             }
-            Ok(answer) if answer.status < 500 => return Err(answer.failure()),
+            Ok(answer) if answer.status < 500 => return Err(answer.failure().into()),
             Ok(answer) => answer.failure(),
             Err(error) => error,
         };
         if tries >= STREAM_TRIES {
-            return Err(failure);
+            return Err(failure.into());
         }
         tokio::time::sleep(PIECE_PAUSE * tries).await;
     }

@@ -37,6 +37,7 @@ pub(super) struct Visitor {
     pub(super) address: IpAddr,
     pub(super) session: Option<ReaderSession>,
     pub(super) browser: Option<BrowserNonce>,
+    pub(super) user_agent: String,
     sec_fetch: Option<String>,
 }
 
@@ -80,6 +81,7 @@ impl Visitor {
         Self {
             address: client_address(peer, &headers, &services.settings.trusted_proxies),
             browser: BrowserNonce::read(&headers),
+            user_agent: client::user_agent(&headers),
             sec_fetch: signs.has_fetch_headers.then(|| sec_fetch(&headers)),
             portal: portal.clone(),
             services,
@@ -95,7 +97,7 @@ impl Visitor {
     pub(super) fn evidence(&self, after_page: Option<Duration>) -> OpenEvidence<'_> {
         OpenEvidence {
             address: Some(self.address),
-            user_agent: Some(client::user_agent(&self.headers)).filter(|agent| !agent.is_empty()),
+            user_agent: Some(&*self.user_agent).filter(|agent| !agent.is_empty()),
             after_page,
             sec_fetch: self.sec_fetch.as_deref(),
             purpose: self.signs.is_prefetch.then_some("prefetch"),
@@ -136,6 +138,14 @@ impl Visitor {
         AnswerHeaders {
             hsts: self.services.settings.tls.is_some(),
             embeddable: self.services.settings.embeddable,
+        }
+    }
+
+    /// By what the opens of a link are counted: by the link, and where all recipients share it by the visitor's network, too.
+    pub(super) fn open_key(&self, visit: &Visit, link: &str) -> String {
+        match visit.reader {
+            Some(_) => link.to_owned(),
+            None => format!("{link} {:?}", self.network()),
         }
     }
 

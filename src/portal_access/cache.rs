@@ -6,6 +6,7 @@ use lru::LruCache;
 
 use super::AccessRefusal;
 use crate::bounds::MAX_PORTAL_CACHE_BYTES;
+use crate::job::FilledMessage;
 use crate::ledger::LedgerError;
 use crate::ledger::portal::{PORTAL_PAGE, PortalJob, PortalLedger, PortalPerson};
 use crate::links::listing::Entry;
@@ -88,7 +89,11 @@ impl RecordCache {
         }
         let job = self.records.job(reference).await?;
         let job = Arc::new(job.ok_or(AccessRefusal::NotYet)?);
-        let texts = [Some(job.prefix.len()), job.title.as_ref().map(String::len)];
+        let texts = [
+            Some(job.prefix.len()),
+            job.title.as_ref().map(String::len),
+            job.message.as_ref().map(FilledMessage::len_bytes),
+        ];
         let bytes = 4 * OVERHEAD + texts.into_iter().flatten().sum::<usize>();
         self.kept()
             .insert(key, Cached::Job(Arc::clone(&job)), bytes);

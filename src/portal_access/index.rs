@@ -88,8 +88,12 @@ impl LinkIndex {
                 let ids = link_ids(&self.link_ids, &job.job, &rid, &job.bucket);
                 link_id(&ids, object)
             }
-            // An object that could not be linked has no link of its own.
-            Some(Entry::Unavailable(..)) | None => page_link_id(&self.link_ids, token.job, &rid),
+            // An object that could not be linked has an id that is its own, so that revoking its link leaves the page.
+            Some(Entry::Unavailable(key, _)) => {
+                let ids = link_ids(&self.link_ids, &job.job, &rid, &job.bucket);
+                ids.id(&[key.as_bytes(), b"unavailable"])
+            }
+            None => page_link_id(&self.link_ids, token.job, &rid),
         };
         Ok(LinkFacts {
             token,
@@ -157,7 +161,9 @@ impl LinkFacts {
         let key = self
             .object()
             .map(|object| (&job.bucket, object.key.as_str()));
-        let ends_at = links.end_of(&job.job).unwrap_or(job.ends_at);
-        (ends_at, links.link(&job.job, rid, key, &self.link_id))
+        let reference = self.token.job;
+        let moved = links.end_of(&job.job, reference);
+        let revoked = links.link(&job.job, reference, rid, key, &self.link_id);
+        (moved.unwrap_or(job.ends_at), revoked)
     }
 }

@@ -110,7 +110,7 @@ impl SignedLifetimes {
                 (asked, Bound::Asked)
             }
         };
-        if expires_at.duration_since(now) < LEAST_LEFT {
+        if bound == Bound::Credentials && expires_at.duration_since(now) < LEAST_LEFT {
             return None;
         }
         let signed_for = expires_at.duration_since(signed_at).as_secs();

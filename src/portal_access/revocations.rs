@@ -5,6 +5,7 @@
 //! returned knows of it. Opens share checks: an open waits for a check that began at most `revocation_check` before it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, JobId};
 use crate::ledger::LedgerError;
 use crate::ledger::portal::{ChangeKind, ChangeTarget, LinkChange, PortalLedger};
+use crate::portal_token::JobRef;
 
 /// How long a check may take before its opens count as failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +31,8 @@ pub struct Revocations {
     check_age: Duration,
     stale_max: Duration,
     known: RwLock<RevokedLinks>,
+    /// Whether the changes that were made before the first check are known.
+    is_read: AtomicBool,
     checks: Mutex<Checks>,
     /// One check at a time.
     checking: tokio::sync::Mutex<()>,
@@ -46,31 +50,64 @@ struct Checks {
 /// What is revoked now, and which ends were moved.
 #[derive(Debug, Default)]
 pub struct RevokedLinks {
-    /// How many changes it reflects; `None` before the first check.
-    changes: Option<u64>,
-    revoked: HashMap<ChangeTarget, Timestamp>,
-    ends: HashMap<JobId, Timestamp>,
+    /// How many changes it reflects.
+    count: u64,
+    revoked: HashMap<ChangeTarget, RevokedMark>,
+    ends: HashMap<JobId, MovedEnd>,
+}
+
+/// A revocation that stands.
+#[derive(Debug)]
+struct RevokedMark {
+    at: Timestamp,
+    /// The number of its change, from 1.
+    number: u64,
+    refs: Vec<JobRef>,
+}
+
+/// The end of a job's links that was moved.
+#[derive(Debug)]
+struct MovedEnd {
+    until: Timestamp,
+    refs: Vec<JobRef>,
+}
+
+/// Whether a change that names these records of a job means this one.
+fn means(refs: &[JobRef], reference: JobRef) -> bool {
+    refs.is_empty() || refs.contains(&reference)
 }
 
 impl RevokedLinks {
     /// Takes the changes in their order.
     pub fn apply(&mut self, change: LinkChange) {
         let LinkChange {
-            kind, target, at, ..
+            kind,
+            target,
+            refs,
+            at,
+            ..
         } = change;
+        self.count += 1;
         match (kind, target) {
             (ChangeKind::Revoked, target) => {
-                self.revoked.insert(target, at);
+                let number = self.count;
+                self.revoked
+                    .insert(target, RevokedMark { at, number, refs });
             }
             (ChangeKind::Restored, target) => {
                 self.revoked.remove(&target);
             }
             (ChangeKind::Moved { until }, ChangeTarget::Job { job }) => {
-                self.ends.insert(job, until);
+                self.ends.insert(job, MovedEnd { until, refs });
             }
             // Only the links of a job have an end that can be moved.
             (ChangeKind::Moved { .. }, _) => {}
         }
+    }
+
+    /// How many changes it reflects.
+    pub const fn count(&self) -> u64 {
+        self.count
     }
 
     /// Whether nothing is revoked.
@@ -80,13 +117,25 @@ impl RevokedLinks {
 
     /// When a target was revoked, if it is.
     pub fn of(&self, target: &ChangeTarget) -> Option<Timestamp> {
-        self.revoked.get(target).copied()
+        self.revoked.get(target).map(|mark| mark.at)
     }
 
-    /// When a link was revoked, if it is: by its job, its recipient, its object or itself.
+    /// Whether a target is revoked with all these records of its job.
+    pub fn covers(&self, target: &ChangeTarget, refs: &[JobRef]) -> bool {
+        let mark = self.revoked.get(target);
+        mark.is_some_and(|mark| refs.iter().all(|reference| means(&mark.refs, *reference)))
+    }
+
+    fn of_record(&self, target: &ChangeTarget, reference: JobRef) -> Option<Timestamp> {
+        let mark = self.revoked.get(target)?;
+        means(&mark.refs, reference).then_some(mark.at)
+    }
+
+    /// When a link was revoked, if it is: by its job, its recipient, its object or itself. `reference` is the job's record.
     pub fn link(
         &self,
         job: &JobId,
+        reference: JobRef,
         rid: &str,
         object: Option<(&Bucket, &str)>,
         link_id: &str,
@@ -104,32 +153,36 @@ impl RevokedLinks {
             bucket: bucket.clone(),
             key: key.to_owned(),
         }));
-        let of_recipient = self.recipient(job, rid);
-        of_recipient.or_else(|| targets.iter().find_map(|target| self.of(target)))
+        let mut targets = targets.iter();
+        let of_recipient = self.recipient(job, reference, rid);
+        of_recipient.or_else(|| targets.find_map(|target| self.of_record(target, reference)))
     }
 
     /// When a recipient was revoked, in a job or in all.
-    pub fn recipient(&self, job: &JobId, rid: &str) -> Option<Timestamp> {
-        let of = |job| {
-            let rid = rid.to_owned();
-            self.of(&ChangeTarget::Recipient { rid, job })
-        };
+    pub fn recipient(&self, job: &JobId, reference: JobRef, rid: &str) -> Option<Timestamp> {
         if self.revoked.is_empty() {
             return None;
         }
+        let of = |job| {
+            let rid = rid.to_owned();
+            self.of_record(&ChangeTarget::Recipient { rid, job }, reference)
+        };
         of(None).or_else(|| of(Some(job.clone())))
     }
 
     /// The moved end of a job's links, if it was moved.
-    pub fn end_of(&self, job: &JobId) -> Option<Timestamp> {
-        self.ends.get(job).copied()
+    pub fn end_of(&self, job: &JobId, reference: JobRef) -> Option<Timestamp> {
+        let end = self.ends.get(job)?;
+        means(&end.refs, reference).then_some(end.until)
     }
 
-    /// The instant before which sessions of a recipient do not count, if there is one.
-    pub fn sessions_of(&self, rid: &str) -> Option<Timestamp> {
-        self.of(&ChangeTarget::Sessions {
+    /// Whether the sessions of a recipient were revoked after this number of changes. No clock decides it.
+    pub fn sessions_ended(&self, rid: &str, known_changes: u64) -> bool {
+        let target = ChangeTarget::Sessions {
             rid: rid.to_owned(),
-        })
+        };
+        let mark = self.revoked.get(&target);
+        mark.is_some_and(|mark| mark.number > known_changes)
     }
 }
 
@@ -142,6 +195,7 @@ impl Revocations {
             check_age,
             stale_max,
             known: RwLock::default(),
+            is_read: AtomicBool::new(false),
             checks: Mutex::default(),
             checking: tokio::sync::Mutex::new(()),
         }
@@ -219,29 +273,32 @@ impl Revocations {
     }
 
     async fn check(&self) -> Result<(), LedgerError> {
-        let known = self
-            .known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .changes;
-        let mut next = match known {
-            Some(known) => known,
-            None => {
-                let all = self.records.changes().await?;
-                let mut links = self.known.write().unwrap_or_else(PoisonError::into_inner);
-                let count = all.len() as u64;
-                all.into_iter().for_each(|change| links.apply(change));
-                links.changes = Some(count);
-                count
+        if !self.is_read.load(Ordering::Acquire) {
+            let all = self.records.changes().await?;
+            self.apply(all);
+            self.is_read.store(true, Ordering::Release);
+        }
+        // Nearly always there is none, and then one. Where there are two, there may be many.
+        let mut found = 0;
+        while let Some(change) = self.records.change(self.count()).await? {
+            self.apply(vec![change]);
+            found += 1;
+            if found > 1 {
+                let more = self.records.changes_from(self.count()).await?;
+                self.apply(more);
             }
-        };
-        while let Some(change) = self.records.change(next).await? {
-            next += 1;
-            let mut links = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            links.apply(change);
-            links.changes = Some(next);
         }
         Ok(())
+    }
+
+    fn count(&self) -> u64 {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.count()
+    }
+
+    fn apply(&self, changes: Vec<LinkChange>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        changes.into_iter().for_each(|change| known.apply(change));
     }
 }
 

@@ -73,7 +73,8 @@ impl PortalAccess {
         session: Option<&ReaderSession>,
         now: Timestamp,
     ) -> Result<SignedOpen, AccessRefusal> {
-        self.admit(visit, session, now).await?;
+        // The visit may have waited for the store.
+        self.is_still_open(visit, session, now).await?;
         failpoint::pass(Failpoint::OpenAdmitted);
         let (Some(object), Some(meta)) = (&visit.object, self.meta(visit).await?) else {
             return Err(AccessRefusal::Forged);

@@ -88,6 +88,8 @@ pub struct ReaderSession {
     pub ends: Timestamp,
     /// Its id.
     pub sid: [u8; 8],
+    /// How many changes to links were known when it began: later revocations of the recipient's sessions end it.
+    pub known_changes: u64,
 }
 
 /// The recipient of a link.

@@ -17,7 +17,7 @@ pub(super) use view::sample;
 
 use super::paragraphs::MessageView;
 use super::templates::{self, Templates};
-use super::{MailSettings, RenderError, RenderedMail};
+use super::{MailSettings, RenderError, RenderedMail, ZipLinks};
 use crate::bounds::MAX_SUBJECT_BYTES;
 use crate::job::{Locale, PhraseScope, Recipient};
 use crate::plan::Plan;
@@ -44,6 +44,8 @@ pub struct MailRequest<'a> {
     pub gallery_url: Option<&'a PresignedUrl>,
     /// The list of all links, if there is one.
     pub manifest_url: Option<&'a PresignedUrl>,
+    /// The ZIPs of all files, if there are any.
+    pub zips: Option<&'a ZipLinks>,
     /// The settings for rendering.
     pub settings: &'a MailSettings,
 }

@@ -28,11 +28,12 @@ use super::paragraphs::MessageView;
 use super::strings::Language;
 use super::templates::{Templates, gallery_file};
 use super::view::{self, InstantView, LanguageView};
-use super::{MailSettings, RenderError, RenderedPage};
+use super::zips::ZipsView;
+use super::{MailSettings, RenderError, RenderedPage, ZipLinks};
 use crate::audit::AuditedLinks;
 use crate::job::{ContentDisposition, Locale};
 
-use crate::media::Pictures;
+use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
 use crate::plan::Plan;
 
@@ -162,11 +163,19 @@ impl<'a> Gallery<'a> {
         })
     }
 
-    /// Adds a batch, and returns the pages that it filled.
+    /// The same gallery, whose pages link ZIPs of all files.
+    #[must_use]
+    pub fn with_zips(mut self, zips: &ZipLinks) -> Self {
+        self.frame.zip = ZipsView::of(zips);
+        self
+    }
+
+    /// Adds a batch, and returns the pages that it filled. A picture with renditions is shown by them.
     pub fn push(
         &mut self,
         links: &AuditedLinks,
         pictures: &Pictures,
+        renditions: &PageRenditions,
     ) -> Result<Vec<RenderedPage>, RenderError> {
         let mut full = Vec::new();
         for link in links.links() {
@@ -178,7 +187,9 @@ impl<'a> Gallery<'a> {
                 });
             }
             let picture = pictures.of(link.key());
-            self.page.add(link, picture, self.found, self.base);
+            let renditions = renditions.get(link.key());
+            self.page
+                .add(link, picture, renditions, self.found, self.base);
             // The last page is left to `finish`: files without a link may still follow.
             if self.page.count == self.page_size && self.found < self.announced {
                 full.push(self.turn()?);
@@ -216,8 +227,15 @@ impl<'a> Gallery<'a> {
         let at = if pages == 1 { 0 } else { number };
         let href = |at: usize| self.nav.href(&self.names, at);
         let file = gallery_file(self.template, "page.html");
+        // Files that open in the browser are saved from there.
+        let nothing = BTreeSet::new();
+        let saved = if self.frame.opens {
+            &nothing
+        } else {
+            &page.saved
+        };
         let view = PageView {
-            head: self.head(&file, &page.origins),
+            head: self.head(&file, &page.origins, saved),
             frame: &self.frame,
             count: page.count as u64,
             size_bytes: page.size_bytes,
@@ -258,7 +276,7 @@ impl<'a> Gallery<'a> {
     fn index(&self) -> Result<RenderedPage, RenderError> {
         let file = gallery_file(self.template, "index.html");
         let view = IndexView {
-            head: self.head(&file, &BTreeSet::new()),
+            head: self.head(&file, &BTreeSet::new(), &BTreeSet::new()),
             frame: &self.frame,
             count: self.announced,
             size_bytes: self.size_bytes,
@@ -272,14 +290,20 @@ impl<'a> Gallery<'a> {
         })
     }
 
-    /// The head of a page that loads content from `origins`.
-    fn head(&self, file: &str, origins: &BTreeSet<String>) -> PageHead<'_> {
+    /// The head of a page that loads content from `origins` and saves files from `saved`.
+    fn head(
+        &self,
+        file: &str,
+        origins: &BTreeSet<String>,
+        saved: &BTreeSet<String>,
+    ) -> PageHead<'_> {
         PageHead {
             title: &self.frame.title,
             policy: policy(
                 self.templates.inline_hashes(file),
                 self.palette.as_ref().map(|style| style.hash.as_str()),
                 origins,
+                saved,
             ),
             palette: self.palette.as_ref().map(|style| style.rules.as_str()),
         }
@@ -330,6 +354,7 @@ fn frame<'a>(
         made_at: moment(plan.lifetime.signed_at),
         expires_at: moment(plan.lifetime.expires_at),
         sooner: view::sooner(plan.lifetime.bound),
+        zip: None,
         opens: plan.disposition == ContentDisposition::Inline,
     })
 }

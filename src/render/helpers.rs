@@ -113,10 +113,10 @@ fn instant(call: &Call<'_>) -> Result<String, String> {
         .map(|(local, zone)| call.language.instant(local, zone))
 }
 
-/// A URL that a page may contain: https, http on this machine, or a page in the same folder.
+/// A URL that a page may contain: https, http on this machine, a page in the same folder, or a rendition beside it.
 fn link(call: &Call<'_>) -> Result<String, String> {
     let url = call.text()?;
-    if is_safe_url(url) || is_page_name(url) {
+    if is_safe_url(url) || is_page_name(url) || is_rendition_beside(url) {
         return Ok(url.to_owned());
     }
     // The URL is a secret, so the error does not contain it.
@@ -174,6 +174,19 @@ pub(super) fn is_safe_url(url: &str) -> bool {
 fn is_page_name(url: &str) -> bool {
     url.strip_suffix(".html").is_some_and(|stem| {
         !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
+}
+
+/// Whether it is the location of a rendition in a folder beside the page's: `../name/name-640.jpg`.
+pub(super) fn is_rendition_beside(url: &str) -> bool {
+    let parts = url.strip_prefix("../").and_then(|rest| {
+        let (folder, name) = rest.split_once('/')?;
+        Some([folder, name.strip_suffix(".jpg")?])
+    });
+    parts.is_some_and(|parts| {
+        parts.iter().all(|part| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
     })
 }
 
@@ -244,5 +257,17 @@ mod tests {
         assert!(
             is_page_name("page-2.html") && !is_page_name("../x.html") && !is_page_name(".html")
         );
+        assert!(is_rendition_beside("../0af3/9b-640.jpg"));
+        for outside in [
+            "../../a/b.jpg",
+            "../a/../b.jpg",
+            "../a/b/c.jpg",
+            "../a/.jpg",
+            "..//b.jpg",
+            "../a/b.svg",
+            "a/b.jpg",
+        ] {
+            assert!(!is_rendition_beside(outside), "{outside}");
+        }
     }
 }

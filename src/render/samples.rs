@@ -12,7 +12,7 @@ use crate::audit::AuditedLinks;
 use crate::job::{ContentDisposition, Job, Recipient, Selection};
 use crate::links::{Link, Links, Unavailable, Unlinkable};
 
-use crate::media::Pictures;
+use crate::media::{PageRenditions, Pictures};
 use crate::plan::Audience;
 use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Plan, PublishTarget};
 use crate::store::{ObjectMeta, Storage};
@@ -87,6 +87,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         max_links: 1000,
         gallery,
         manifest: None,
+        zip: None,
         portal: None,
         job: Arc::new(job),
     }
@@ -187,6 +188,7 @@ pub(super) fn mail_in(
         recipient: &ann,
         gallery_url,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     build(installed(), &letter).unwrap().mail
@@ -211,7 +213,11 @@ pub(super) fn pages(
     .unwrap();
     let mut pages: Vec<RenderedPage> = batches
         .iter()
-        .flat_map(|batch| gallery.push(batch, &Pictures::default()).unwrap())
+        .flat_map(|batch| {
+            gallery
+                .push(batch, &Pictures::default(), &PageRenditions::default())
+                .unwrap()
+        })
         .collect();
     pages.extend(gallery.finish().unwrap());
     pages

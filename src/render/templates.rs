@@ -32,7 +32,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 46] = built_in![
+const BUILT_IN: [(&str, &str); 49] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -55,6 +55,7 @@ const BUILT_IN: [(&str, &str); 46] = built_in![
     "partials/gallery-message.html",
     "partials/gallery-search.js",
     "partials/gallery-tools.html",
+    "partials/gallery-zip.html",
     "partials/gallery.css",
     "partials/gallery.js",
     "partials/mail-all.html",
@@ -77,6 +78,8 @@ const BUILT_IN: [(&str, &str); 46] = built_in![
     "partials/mail-nothing.txt",
     "partials/mail-until.html",
     "partials/mail-until.txt",
+    "partials/mail-zip.html",
+    "partials/mail-zip.txt",
     "partials/subject.txt",
     "partials/mail.html",
 ];

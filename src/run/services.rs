@@ -40,6 +40,8 @@ pub struct Presenting {
     pub mail: Arc<MailSettings>,
     /// Which pictures of galleries are loaded.
     pub pictures: media::PictureSettings,
+    /// Which pictures of galleries get renditions.
+    pub renditions: media::RenditionSettings,
     /// The directory of long listings and lists in progress.
     pub spool_dir: Location,
 }

@@ -1,15 +1,18 @@
 //! An object store in memory, for tests: it lists in order and by pages, as S3 does, and fails when told to.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Body, Content, Cursor, EdgeError, ErrorKind, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
 };
+use crate::edge::ServiceAnswer;
 use crate::job::{Bucket, Key};
 
 /// Objects by bucket and key.
@@ -204,12 +207,27 @@ impl ObjectStore for MemoryStore {
         };
         match self.request(action.clone(), is_listed)? {
             (true, bytes) => Ok(bytes),
-            (false, _) => Err(EdgeError::new(
-                action,
-                ErrorKind::Rejected,
-                "it was changed",
-            )),
+            (false, _) => Err(EdgeError {
+                answer: Some(Box::new(ServiceAnswer {
+                    status: 412,
+                    code: Some("PreconditionFailed".to_owned()),
+                    place: None,
+                    retry_after: None,
+                })),
+                ..EdgeError::new(action, ErrorKind::Rejected, "it was changed")
+            }),
         }
+    }
+
+    async fn range(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        range: Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        let most = usize::try_from(range.end).unwrap_or(usize::MAX);
+        let bytes = Bytes::from(self.beginning(bucket, object, most).await?);
+        Ok(bytes.slice(usize::try_from(range.start).unwrap_or(usize::MAX)..))
     }
 
     async fn put(

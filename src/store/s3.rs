@@ -3,12 +3,14 @@
 mod demands;
 mod head;
 mod lifecycle;
+mod multipart;
 mod page;
 mod parts;
 mod puts;
 mod trial;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -21,6 +23,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{EncodingType, ObjectVersion};
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::demands::Demands;
@@ -31,6 +34,7 @@ use self::parts::{LARGEST_PUT, Upload};
 pub(crate) use self::puts::Payload;
 pub use self::puts::Puts;
 pub use self::trial::WriteTrial;
+use super::multipart::{LearnedWay, Multipart};
 use super::{
     Body, Content, Cursor, EdgeError, ErrorKind, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
@@ -67,6 +71,7 @@ pub struct S3Store {
     edge: Edge,
     egress: Egress,
     puts: Puts,
+    parts_way: LearnedWay,
 }
 
 /// A bucket's region, and a client for it.
@@ -93,6 +98,7 @@ impl S3Store {
             edge,
             egress,
             puts: Puts::default(),
+            parts_way: LearnedWay::default(),
         }
     }
 
@@ -465,6 +471,27 @@ impl ObjectStore for S3Store {
             bytes.extend_from_slice(&some[..some.len().min(most - bytes.len())]);
         }
         Ok(bytes)
+    }
+
+    async fn range(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        range: Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        self.read_range(bucket, object, range).await
+    }
+
+    async fn stored_crc32(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+    ) -> Result<Option<u32>, StoreError> {
+        self.kept_crc32(bucket, object).await
+    }
+
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        Some(self)
     }
 
     async fn put(

@@ -141,6 +141,10 @@ impl Health {
             Phase::Starting(Some(reason)) => vec![format!("starting: {reason}")],
             Phase::Running(vitals) => {
                 vitals.edges.look();
+                let failed = vitals
+                    .audit
+                    .failure()
+                    .map(|failure| crate::text::chain(failure));
                 let full = vitals
                     .audit
                     .room()
@@ -152,7 +156,9 @@ impl Health {
                     && vitals.progress.snapshot().polls == 0
                     && outages.is_empty();
                 let unheard = unheard.then(|| "the queue has not answered yet".to_owned());
-                full.into_iter()
+                failed
+                    .into_iter()
+                    .chain(full)
                     .chain(unheard)
                     .chain(outages.iter().map(ToString::to_string))
                     .collect()

@@ -3,7 +3,7 @@
 #
 #   tests/browser/screenshots.sh target/release/handout docs
 #
-# Writes gallery.png, mail.png and digest.png. Wants tests/setup.sh to have run.
+# Writes gallery.png, mail.png, digest.png and brand.png. Wants tests/setup.sh to have run.
 set -euo pipefail
 
 program=$(realpath "$1")
@@ -57,3 +57,23 @@ cat >"$work/digest.json" <<'JSON'
 JSON
 "$program" job preview "$work/digest.json" --config "$work/demo/config.toml" --out "$work/preview" --open >"$work/written"
 shot "$(grep -m 1 '\.html$' "$work/written")" "$out/digest.png" --width 760 --height 600 --full
+
+# The mail of a studio: its logo, its colours, its address, and what it says to its clients.
+cat "$work/demo/config.toml" - >"$work/demo/studio.toml" <<TOML
+
+[brand]
+name = "Studio Nord"
+logo_file = "$PWD/tests/fixtures/brand/logo.png"
+accent = "#c2410c"
+background = "#fff7ed"
+footer = ["Studio Nord GmbH · Hafenstraße 3 · 20457 Hamburg", "studio-nord.example"]
+personal_note = false
+TOML
+cat >"$work/studio.json" <<'JSON'
+{ "v": 1, "id": "studio", "from": { "connection": "local", "bucket": "photos", "prefix": "shoot/" }, "links": { "expires_in": "7d" },
+  "email": { "to": ["Carla Núñez <carla@client.example>"],
+    "message": "the pictures of our two days are ready.\n\nWith best wishes from the harbour,\nJule & Tom" },
+  "gallery": { "title": "Two days in the mountains", "publish": { "bucket": "published", "prefix": "galleries/" } } }
+JSON
+"$program" job preview "$work/studio.json" --config "$work/demo/studio.toml" --out "$work/studio" --open >"$work/written"
+shot "$(grep -m 1 '/mail-.*\.html$' "$work/written")" "$out/brand.png" --width 760 --height 600 --full

@@ -44,10 +44,19 @@ FAILPOINTS = (
 ).split()
 #: Where a worker ends itself.
 WORKING = FAILPOINTS[: FAILPOINTS.index("open-admitted")]
+#: Where it ends itself while a ZIP is made in a store that copies parts; the jobs of these worlds have none, and `tests/it/archive.rs` kills there.
+IN_STORE = ("zip-begun", "zip-copied", "zip-uploaded", "zip-filled")
 #: Where the relay ends it.
 TRAPS = ("body", "dot", "kept", "reply")
 #: At some instant; and in order, which must leave no doubt.
 OTHERS = ("random", "SIGTERM")
+
+
+def in_order():
+    """All places of the program, in its order: the ZIP is made when the job is planned."""
+    at = FAILPOINTS.index("planned") + 1
+    return [*FAILPOINTS[:at], *IN_STORE, *FAILPOINTS[at:]]
+
 
 #: How many kills a world sees before it is judged.
 WORLD = 50
@@ -308,7 +317,7 @@ def servers_for(wanted, rng):
 def main():
     wanted = arguments()
     if wanted.places:
-        print(" ".join(FAILPOINTS))
+        print(" ".join(in_order()))
         return
     seed = wanted.seed if wanted.seed is not None else secrets.randbelow(1 << 32)
     root = wanted.keep or pathlib.Path(tempfile.mkdtemp(prefix="handout-crash-"))

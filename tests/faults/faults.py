@@ -199,11 +199,13 @@ def is_whole(world, numbers):
 def other_jobs(world, numbers, edge, mode, length, crowd=16):
     """A crowd of jobs waits for one store or relay; jobs for the others come meanwhile, at once and later."""
     warmed_up(world)
+    # Jobs check a kept connection to a relay before they use it, once it has been idle for five seconds: the second group does.
+    time.sleep(3)
     began = time.monotonic()
     world.fault(edge, mode)
     other = {"store": {"store": "second"}, "relay": {"relay": "bulk"}}[edge]
     jobs = world.submit(crowd)
-    for at in (1, length / 3, length * 2 / 3):
+    for at in (1, 6, length / 3, length * 2 / 3) if length > 20 else (1, 6):
         sleep_until(began + at)
         asked = time.monotonic()
         numbers.add("others", world.mailed(world.submit(4, **other), asked, PATIENCE.other)[-1])

@@ -1,14 +1,17 @@
 //! Galleries whose pictures are looked at: once for a job, not again for the next, and never at the cost of the job.
 
 use std::fs;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use handout::assemble::Opened;
 use handout::config::LedgerKind;
 use handout::job::{Bucket, Key};
 use handout::media::Picture;
+use handout::store::multipart::Multipart;
 use handout::store::{
     Body, Content, Cursor, EdgeError, ErrorKind, ObjectMeta, ObjectStore, Page, StoreError,
     Versions,
@@ -87,6 +90,27 @@ impl ObjectStore for Watched {
             far.looked_at.send_replace(true);
         }
         bytes
+    }
+
+    async fn range(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        range: Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        self.store.range(bucket, object, range).await
+    }
+
+    async fn stored_crc32(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+    ) -> Result<Option<u32>, StoreError> {
+        self.store.stored_crc32(bucket, object).await
+    }
+
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        self.store.multipart()
     }
 
     async fn put(

@@ -159,10 +159,15 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         ],
     ),
     ("aws_config::defaults", &["assemble/connection.rs"]),
-    // The client itself, and its settings of TLS and proxies.
+    // The client itself, and its settings of TLS and proxies; and how much of what it logs is written.
     (
         "aws_smithy_http_client",
-        &["edge/http.rs", "edge/egress.rs", "edge/proxy.rs"],
+        &[
+            "edge/http.rs",
+            "edge/egress.rs",
+            "edge/proxy.rs",
+            "telemetry.rs",
+        ],
     ),
     // A socket: the dialogue with a relay, the embedded endpoint, and the connections of `/live`.
     (

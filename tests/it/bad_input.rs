@@ -124,7 +124,7 @@ async fn a_field_that_is_wrong_is_named() {
     the job's field links.expires_in cannot be read: it is not a duration: write a whole number with a unit, such as "90s", "15m", "24h" or "7d"
     the job's field from.keys is set together with from.prefix: give only one of them
     the job's field from.prefix is missing: give from.prefix or from.keys
-    the job's field email is missing: a job needs at least one of email, gallery and manifest
+    the job's field email is missing: a job needs at least one of email, gallery, manifest and zip
     the job's field from.keys[1] is empty: give the object's key
     the job's field from.keys[0] holds the control character '\n', which no mail or page can carry
     the job's field from.keys[0] consists of white space only, which a request cannot name: give the object's key

@@ -146,7 +146,8 @@ fn the_mails_of_a_brand_read_well_on_a_phone_and_in_the_dark() {
         shoot(&world, "shoot/Day 1", 4);
         shoot(&world, "shoot/Day 2", 3);
         for template in ["report", "digest", "gallery-invite"] {
-            let job = job(&format!("{name}-{template}"), template, "shoot/");
+            let mut job = job(&format!("{name}-{template}"), template, "shoot/");
+            job["zip"] = json!({ "publish": { "bucket": "published", "prefix": "z/" } });
             let pages = previewed(&world, &job);
             assert_eq!(pages.len(), 3);
             for (language, page) in ["en", "ar", "ja"].into_iter().zip(pages) {
@@ -400,6 +401,7 @@ async fn pages_of_a_brand_have_rows_that_end_well_and_a_first_page_that_finds_ev
     world.config.gallery.page_size = 40;
     let one_page = |id: &str, count: usize| {
         let mut job = job(id, "gallery-invite", &format!("{id}/"));
+        job["zip"] = json!({ "publish": { "bucket": "published", "prefix": "z/" } });
         job["email"]["subject"] = id.into();
         (job, count)
     };

@@ -294,10 +294,23 @@ async fn a_ledger_that_lists_and_rejects_writes_is_said_and_its_jobs_come_back_w
             rejection("501 Not Implemented", "NotImplemented"),
             "refuses requests",
         ),
+        (
+            "unmet",
+            rejection("412 Precondition Failed", "PreconditionFailed"),
+            "refuses requests",
+        ),
+        (
+            "conflict",
+            rejection("409 Conflict", "ConditionalRequestConflict"),
+            "refuses requests",
+        ),
     ] {
         line.becomes(Mode::RejectsPuts(answer));
         let failed = Instant::now();
-        submit(&config, &email_job(name));
+        let too = format!("{name}-too");
+        for job in [name, &too] {
+            submit(&config, &email_job(job));
+        }
         is_unready(&daemon.http, &format!("(writes) {kind} since")).await;
         let told = failed.elapsed();
         let (_, sentences) = ready(&daemon.http).await;
@@ -310,6 +323,7 @@ async fn a_ledger_that_lists_and_rejects_writes_is_said_and_its_jobs_come_back_w
         is_ready(&daemon.http).await;
         let is_back = back.elapsed();
         mailed(&world, name).await;
+        mailed(&world, &too).await;
         let done = back.elapsed();
         assert!(
             told < Duration::from_secs(30)

@@ -12,6 +12,7 @@ mod album;
 mod alive;
 mod answers;
 mod architecture;
+mod archive;
 mod audit;
 mod bad_input;
 mod bare;
@@ -68,6 +69,7 @@ mod recipients;
 mod references;
 mod relay;
 mod reload;
+mod renditions;
 #[cfg(debug_assertions)]
 mod restart;
 mod s3_answers;

@@ -96,6 +96,7 @@ fn session(rid: &str, how: SignedInBy) -> ReaderSession {
         issued: now() - SignedDuration::from_secs(5),
         ends: now() + SignedDuration::from_hours(12),
         sid: [7; 8],
+        known_changes: 0,
     }
 }
 
@@ -425,7 +426,7 @@ async fn a_visitor_opens_what_the_job_lets_the_signed_in_recipient_open() {
     let refused = opened_by(&access, &shared, Some(&bo)).await;
     assert!(matches!(refused, Err(AccessRefusal::SignIn { .. })));
     let new = ReaderSession {
-        issued: now() + SignedDuration::from_secs(1),
+        known_changes: access.known_changes().await.unwrap(),
         ..bo
     };
     opened_by(&access, &shared, Some(&new)).await.unwrap();

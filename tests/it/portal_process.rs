@@ -4,15 +4,19 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use handout::config::PortalDelivery;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::daemon::{Daemon, daemon_log, submit};
+use crate::liveness::{is_ready, is_unready};
 use crate::support::portal::{Visitor, portal_job, portal_world};
 use crate::support::servers::Parts;
+use crate::support::world::World;
 use crate::support::{get, program, until};
 
 /// The first link of the portal in a world's only mail.
-fn link(world: &crate::support::world::World) -> Option<String> {
+fn link(world: &World) -> Option<String> {
     let mails = world.mails();
     let mail = mails.first()?;
     mail.hrefs.iter().find(|url| url.contains("/d/")).cloned()
@@ -178,4 +182,77 @@ async fn the_portal_alone_ends_tls_with_the_newest_certificate() {
     assert!(status.unwrap().success());
     let ended = until("its end", async || child.try_wait().unwrap()).await;
     assert_eq!(ended.code(), Some(0), "{}", daemon_log(&config));
+}
+
+/// Cuts the segments of the audit log to nothing, as logrotate's `copytruncate` does.
+fn cut_audit_log(world: &World) {
+    for entry in fs::read_dir(world.config.state_dir.join("audit")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl")
+        {
+            fs::write(path, "").unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_audit_log_ends_the_daemon_while_a_reader_takes_a_file() {
+    let text = "x".repeat(32 << 20);
+    let mut world = portal_world(|portal| portal.deliver = PortalDelivery::Stream);
+    world.config.queue.grace_period = "2s".parse().unwrap();
+    let world = world.object("a.csv", &text);
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &portal_job("daily", json!({})));
+    let link = until("the mail", async || link(&world)).await;
+    let origin = world.config.portal.public_url.as_ref().unwrap();
+    let request = format!(
+        "GET {} HTTP/1.1\r\nhost: localhost\r\nuser-agent: curl/8\r\naccept: */*\r\n\r\n",
+        link.strip_prefix(origin).unwrap()
+    );
+    let listen = world.config.portal.listen.unwrap();
+    let mut reader = tokio::net::TcpStream::connect(listen).await.unwrap();
+    reader.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    reader.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+
+    cut_audit_log(&world);
+    submit(&config, &portal_job("after", json!({})));
+    let failed = tokio::time::Instant::now();
+    is_unready(&daemon.http, "was changed by another process").await;
+    let (code, _) = daemon.end().await;
+    let took = failed.elapsed();
+    assert_eq!(code, Some(65), "{}", daemon_log(&config));
+    // The server of the portal itself waits half a minute for a reader that takes nothing.
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    drop(reader);
+}
+
+#[tokio::test]
+async fn the_portal_alone_ends_when_its_audit_log_fails() {
+    let mut world = portal_world(|_| {})
+        .object("a.csv", "a,b\n")
+        .job(&portal_job("daily", json!({})));
+    world.run().await;
+    let link = link(&world).unwrap();
+    let config = world.written();
+    let log = fs::File::create(config.with_extension("log")).unwrap();
+    let mut command = Command::new(program());
+    let command = command.args(["portal", "--config"]).arg(&config);
+    let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+    let http = world.config.http.listen.to_string();
+    until("the portal", async || {
+        std::net::TcpStream::connect(world.config.portal.listen.unwrap()).ok()
+    })
+    .await;
+    is_ready(&http).await;
+    cut_audit_log(&world);
+    let opened = Command::new("curl").arg("-si").arg(&link).output().unwrap();
+    let opened = String::from_utf8_lossy(&opened.stdout).into_owned();
+    assert!(opened.starts_with("HTTP/1.1 503"), "{opened}");
+    let ended = until("its end", async || child.try_wait().unwrap()).await;
+    assert_eq!(ended.code(), Some(65), "{}", daemon_log(&config));
 }

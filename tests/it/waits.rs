@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client};
 use crate::daemon::{Daemon, daemon_log, submit};
-use crate::liveness::{is_ready, lines_with, mailed, ready, through};
+use crate::liveness::{is_ready, lines_with, mailed, ready, through, with_a_line};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::line::{Line, Mode};
@@ -336,6 +336,47 @@ async fn a_relay_that_turns_every_connection_away_is_tried_by_one_and_not_by_eac
         assert!(took < Duration::from_secs(32), "{took:?}");
         daemon.stops(&config).await;
     }
+}
+
+/// The jobs of both relays list at the same store, which is one of two.
+#[tokio::test]
+async fn a_relay_that_is_silent_at_its_greeting_delays_no_job_of_another_relay() {
+    let silent = BadRelay::start(vec![Rule {
+        step: "CONNECT",
+        at: 0,
+        habit: Habit::SayAndStall(String::new()),
+    }])
+    .await;
+    let well = BadRelay::start(Vec::new()).await;
+    let (mut world, _line) = with_a_line().await;
+    through(&mut world, silent.port);
+    let mut other = world.config.mail.smtp.clone();
+    other.port = well.port;
+    world.config.mail.relays.insert("bulk".to_owned(), other);
+    for rule in &mut world.config.allow {
+        rule.relays.push("bulk".to_owned());
+    }
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    let crowd: Vec<Value> = (0..16).map(|n| email_job(&format!("waits-{n}"))).collect();
+    world.submit(&crowd).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let began = Instant::now();
+    let others: Vec<Value> = (0..4)
+        .map(|n| {
+            let mut job = email_job(&format!("other-{n}"));
+            job["email"]["relay"] = json!("bulk");
+            job
+        })
+        .collect();
+    world.submit(&others).await;
+    until("the mails through the other relay", async || {
+        (well.kept().len() == 4).then_some(())
+    })
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    daemon.stops(&config).await;
 }
 
 #[tokio::test]

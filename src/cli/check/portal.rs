@@ -46,6 +46,12 @@ pub(super) fn local(config: &Config, report: &CheckReport) -> io::Result<()> {
             Ok("a proxy in front ends TLS".to_owned()),
         )?,
     }
+    if !is_plain && !ends_tls && portal.trusted_proxies.is_empty() {
+        report.warn(
+            "portal.trusted_proxies",
+            "is empty, and a proxy in front ends TLS: limits count all visitors as one, and audit lines have the proxy's address; name the networks of the proxy",
+        )?;
+    }
     if let (Some(certificates), Some(key)) = (&portal.tls_cert_file, &portal.tls_key_file) {
         let host = host_of(url);
         match certificate(certificates, key, &host, clock::system()) {

@@ -20,6 +20,7 @@ pub(super) async fn revoke(services: &Services, job: &JobId) -> anyhow::Result<(
         target: ChangeTarget::Job { job: job.clone() },
         by: "demo".to_owned(),
         why: Some("to show what a reader sees".to_owned()),
+        refs: Vec::new(),
         at: now,
         nonce: format!("demo-{}", now.as_nanosecond()),
     };

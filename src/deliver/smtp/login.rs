@@ -15,6 +15,7 @@ use crate::config::{LoginSource, Secret};
 use crate::config_error::ConfigError;
 use crate::edge::program;
 use crate::environment::Environment;
+use crate::mounted;
 use crate::stamp::Stamps;
 
 /// How long the result of a check of the file is reused.
@@ -82,7 +83,8 @@ impl Logins {
     ) -> Result<Self, ConfigError> {
         let seen = match &source {
             LoginSource::PasswordFile(file) | LoginSource::TokenFile(file) => {
-                Stamps::of(std::slice::from_ref(file))
+                // Without a stamp, the error is that of the read below.
+                mounted::stamp(file).unwrap_or_default()
             }
             LoginSource::TokenCommand(_) => Stamps::default(),
         };

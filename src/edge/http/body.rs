@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use jiff::SignedDuration;
 use tokio::time::{Instant, Sleep};
 
-use super::judge::{AskedRequest, Judge, Says, is_unmet};
+use super::judge::{AskedRequest, Judge, Says, leaves_writes_open};
 use super::{ANY, EdgeClient, FLOOR_RATE, HttpAttempt};
 use crate::bounds::MAX_ANSWER_TIME;
 use crate::edge::health::{Edge, FailureKind, Request};
@@ -183,7 +183,7 @@ impl Receiving {
             (Some((kind, words)), _) => client.failed(attempt, asked.names_a_key, kind, words),
             (None, Some(edge)) => match says.with_code(&self.judge, asked) {
                 // An outage of writes ends with a write.
-                Says::Well if is_unmet(&self.judge, asked) && edge.is_failing() => {}
+                Says::Well if leaves_writes_open(&self.judge, asked) && edge.is_failing() => {}
                 Says::Well if asked.is_probe => edge.probe_answered(),
                 Says::Well => edge.answered(),
                 Says::Denied => edge.denied(asked.is_probe, &self.judge.words()),

@@ -313,9 +313,16 @@ fn root(text: &[u8]) -> &[u8] {
     rest.strip_prefix(b"<").map_or(b"", local_name)
 }
 
-/// Whether the answer says that a condition does not hold. It does not show that a write would succeed.
-pub(super) fn is_unmet(judge: &Judge, asked: AskedRequest) -> bool {
-    judge.status == 412 && asked.of_ledger == Some(LedgerAccess::ConditionalWrite)
+/// Whether the answer to a write says that its condition does not hold, or that another request for the same key is under way. It
+/// does not show that a write would succeed.
+pub(super) fn leaves_writes_open(judge: &Judge, asked: AskedRequest) -> bool {
+    match (judge.status, asked.of_ledger) {
+        (412, Some(LedgerAccess::ConditionalWrite)) => true,
+        (409, Some(LedgerAccess::ConditionalWrite | LedgerAccess::Write)) => {
+            OF_OBJECT.contains(&judge.code().unwrap_or_default())
+        }
+        _ => false,
+    }
 }
 
 /// What a complete answer says about its edge.

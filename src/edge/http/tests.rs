@@ -360,6 +360,8 @@ async fn a_store_that_rejects_a_request_of_the_ledger_is_down_at_once() {
         if outage.is_some() {
             let unmet = "<Error><Code>PreconditionFailed</Code></Error>";
             judged_as(WRITE, 412, unmet, &edge).await.unwrap();
+            let conflict = "<Error><Code>ConditionalRequestConflict</Code></Error>";
+            judged_as(REPEAT, 409, conflict, &edge).await.unwrap();
             assert!(edge.outage().is_some(), "only a write ends it");
         }
         // Passwords are not repeated here: it is tried again soon.

@@ -29,7 +29,7 @@ pub(crate) struct WebAnswer {
 }
 
 /// What is asked for when a file is streamed.
-const PIECE: &str = "could not get a part of a file";
+const PIECE: &str = "get a part of a file";
 
 /// The longest body of an answer that is an error, in bytes.
 const MAX_PIECE_ERROR_BYTES: usize = 16 * 1024;

@@ -11,7 +11,7 @@ use crate::job::ParseJobError;
 use crate::text::{nearest, printable};
 
 /// What to write into a field, by its name. The examples are those of `docs/jobs`.
-const EXAMPLES: [(&str, &str); 21] = [
+const EXAMPLES: [(&str, &str); 22] = [
     ("v", "1"),
     ("id", r#""daily-2026-11-23""#),
     (
@@ -37,6 +37,10 @@ const EXAMPLES: [(&str, &str); 21] = [
     (
         "manifest",
         r#"{ "publish": { "bucket": "acme-pages", "prefix": "q3/" } }"#,
+    ),
+    (
+        "zip",
+        r#"{ "publish": { "bucket": "acme-out", "prefix": "zips/" } }"#,
     ),
     ("publish", r#"{ "bucket": "acme-pages", "prefix": "q3/" }"#),
     ("vars", r#"{ "customer": "Acme" }"#),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{PortalCreated, PortalLedger, to_json};
 use crate::job::{Bucket, JobId};
 use crate::ledger::LedgerError;
+use crate::portal_token::JobRef;
 
 /// How many records are read at once.
 const READS_AT_ONCE: usize = 64;
@@ -81,6 +82,10 @@ pub struct LinkChange {
     /// The reason, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The records of the job that are meant, where a job is named. A job that later takes an id which the ledger has
+    /// forgotten is another job. All records with the id, if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refs: Vec<JobRef>,
     /// When it was asked for.
     pub at: Timestamp,
     /// Random: it tells our record from another's.
@@ -146,6 +151,15 @@ impl PortalLedger {
     /// The change with this ordinal, if it was made.
     pub async fn change(&self, ordinal: u64) -> Result<Option<LinkChange>, LedgerError> {
         self.get(&change_name(ordinal)).await
+    }
+
+    /// The changes from an ordinal on, up to the first that was not made, at most as many as are read at once.
+    pub async fn changes_from(&self, first: u64) -> Result<Vec<LinkChange>, LedgerError> {
+        let made = stream::iter(first..first + READS_AT_ONCE as u64)
+            .map(|ordinal| self.change(ordinal))
+            .buffered(READS_AT_ONCE);
+        let made: Vec<Option<LinkChange>> = made.try_collect().await?;
+        Ok(made.into_iter().map_while(|change| change).collect())
     }
 
     /// Adds a change behind the last one and returns its ordinal; `from` is an ordinal that is not above it, such as the number

@@ -41,56 +41,77 @@ async fn people_come_back_and_their_names_are_sealed() {
 }
 
 #[tokio::test]
-async fn a_recipient_gets_three_codes_in_a_quarter_of_an_hour() {
+async fn a_recipient_gets_three_codes_in_a_quarter_of_an_hour_and_twelve_in_a_day() {
     let ledger = ledger();
+    let code = async |scope, rid: &str, quarter| {
+        let code = ledger.record_code(scope, rid, quarter, "c");
+        code.await.unwrap()
+    };
     for k in 0..CODES_A_QUARTER {
-        assert_eq!(
-            ledger.record_code("aa", 7).await.unwrap(),
-            CodeSlot::Taken(k)
-        );
+        assert_eq!(code(LINK, "aa", 7).await, CodeSlot::Taken(k));
     }
-    assert_eq!(ledger.record_code("aa", 7).await.unwrap(), CodeSlot::Full);
+    assert_eq!(code(LINK, "aa", 7).await, CodeSlot::Full);
+    assert_eq!(code(LINK, "bb", 7).await, CodeSlot::Taken(0));
+    // A stranger who knows the address and has no link uses up none of them.
+    assert_eq!(code(CodeScope::Mine, "aa", 7).await, CodeSlot::Taken(0));
+    let mut mailed = CODES_A_QUARTER;
+    for quarter in 8..96 {
+        mailed += u32::from(code(LINK, "aa", quarter).await != CodeSlot::Full);
+    }
+    assert_eq!(mailed, CODES_A_DAY);
     assert_eq!(
-        ledger.record_code("aa", 8).await.unwrap(),
-        CodeSlot::Taken(0)
-    );
-    assert_eq!(
-        ledger.record_code("bb", 7).await.unwrap(),
-        CodeSlot::Taken(0)
+        code(LINK, "aa", 96).await,
+        CodeSlot::Taken(0),
+        "the next day"
     );
 }
+
+const LINK: CodeScope = CodeScope::Link;
 
 #[tokio::test]
 async fn a_challenge_has_five_tries_and_a_right_code_is_used_once() {
-    let (ledger, day) = (ledger(), jiff::civil::date(2026, 11, 29));
-    let tried = async |challenge: &str, tried| {
-        ledger
-            .record_try(challenge, "aa", day, tried)
-            .await
-            .unwrap()
+    let ledger = ledger();
+    let tried = async |challenge: &str| {
+        let tried = ledger.take_try(LINK, challenge, "aa", 7);
+        tried.await.unwrap()
     };
+    ledger.record_code(LINK, "aa", 7, "one").await.unwrap();
     for _ in 0..TRIES_A_CHALLENGE {
-        assert_eq!(tried("one", CodeTry::Failed).await, TryOutcome::Recorded);
+        assert_eq!(tried("one").await, TrySlot::Taken);
     }
-    assert_eq!(tried("one", CodeTry::Failed).await, TryOutcome::Full);
-    assert_eq!(tried("one", CodeTry::Used).await, TryOutcome::Full);
-    assert_eq!(tried("two", CodeTry::Used).await, TryOutcome::Recorded);
-    assert_eq!(tried("two", CodeTry::Used).await, TryOutcome::UsedBefore);
-    assert_eq!(tried("a/b", CodeTry::Used).await, TryOutcome::Full);
+    assert_eq!(tried("one").await, TrySlot::Full);
+    assert_eq!(tried("a/b").await, TrySlot::Full);
+    assert!(ledger.use_code("one").await.unwrap());
+    assert!(!ledger.use_code("one").await.unwrap());
+    // A code that no mail has opens nothing, and its tries are those of another challenge.
+    for _ in 0..TRIES_A_CHALLENGE {
+        assert_eq!(tried("unsent").await, TrySlot::Blind);
+    }
+    assert_eq!(tried("unsent").await, TrySlot::Full);
+    let names = ledger.records.names("tried/aa/", None, 99).await.unwrap();
+    assert_eq!(names.len(), 5, "only tries at mailed codes count");
 }
 
 #[tokio::test]
-async fn new_codes_do_not_give_a_recipient_more_than_thirty_failed_tries_in_a_day() {
-    let (ledger, day) = (ledger(), jiff::civil::date(2026, 11, 29));
-    for number in 0..TRIES_A_DAY {
-        let challenge = format!("c{}", number / TRIES_A_CHALLENGE);
-        let tried = ledger.record_try(&challenge, "aa", day, CodeTry::Failed);
-        assert_eq!(tried.await.unwrap(), TryOutcome::Recorded, "{number}");
+async fn new_codes_do_not_give_a_recipient_more_than_thirty_tries_in_a_day() {
+    let ledger = ledger();
+    let mut taken = 0;
+    for number in 0..12 {
+        let (quarter, challenge) = (number, format!("c{number}"));
+        let code = ledger.record_code(LINK, "aa", quarter, &challenge);
+        let is_mailed = code.await.unwrap() != CodeSlot::Full;
+        // All at once, as on many instances.
+        let tries = (0..8).map(|_| ledger.take_try(LINK, &challenge, "aa", quarter));
+        let slots = futures_util::future::join_all(tries).await;
+        let slots = slots.into_iter().map(Result::unwrap);
+        let of_challenge = slots.filter(|slot| *slot == TrySlot::Taken).count();
+        assert!(is_mailed || of_challenge == 0, "{number}");
+        taken += of_challenge;
     }
-    let right = ledger.record_try("new", "aa", day, CodeTry::Used);
-    assert_eq!(right.await.unwrap(), TryOutcome::Full);
-    let next_day = ledger.record_try("new", "aa", day.tomorrow().unwrap(), CodeTry::Used);
-    assert_eq!(next_day.await.unwrap(), TryOutcome::Recorded);
+    assert_eq!(taken, TRIES_A_DAY as usize);
+    ledger.record_code(LINK, "aa", 96, "next").await.unwrap();
+    let next_day = ledger.take_try(LINK, "next", "aa", 96).await.unwrap();
+    assert_eq!(next_day, TrySlot::Taken);
 }
 
 fn change(number: u8) -> LinkChange {
@@ -101,6 +122,7 @@ fn change(number: u8) -> LinkChange {
         },
         by: "operator".to_owned(),
         why: None,
+        refs: Vec::new(),
         at: Timestamp::UNIX_EPOCH,
         nonce: nonce(),
     }

@@ -6,11 +6,9 @@
 use async_trait::async_trait;
 
 use super::super::LedgerError;
-use super::super::lease::CONTRADICTION;
 use super::super::portal::{PortalCreated, PortalRecords};
 use super::{Put, S3Ledger, WriteCondition};
 use crate::edge::health::Edge;
-use crate::edge::{EdgeError, ErrorKind};
 
 /// Records below a prefix of the ledger's bucket.
 #[derive(Debug, Clone)]
@@ -55,8 +53,7 @@ impl PortalRecords for S3PortalRecords {
         // A response may have been lost, so the existing record may be ours; its body shows it.
         let Some(found) = self.ledger.get(&key).await? else {
             put?;
-            let action = self.ledger.action("write", &key);
-            return Err(EdgeError::new(action, ErrorKind::Failed, CONTRADICTION).into());
+            return Err(self.ledger.contradicts_itself(&key));
         };
         Ok(PortalCreated::of(&body, found.bytes))
     }

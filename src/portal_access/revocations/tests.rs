@@ -73,6 +73,7 @@ impl World {
             target: target(),
             by: "operator".to_owned(),
             why: None,
+            refs: Vec::new(),
             at: Timestamp::UNIX_EPOCH,
             nonce: crate::keyring::nonce(),
         };

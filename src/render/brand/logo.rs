@@ -17,6 +17,9 @@ use crate::media::Picture;
 const MAX_WIDTH: u32 = 240;
 const MAX_HEIGHT: u32 = 64;
 
+/// The length of a line of Base64. RFC 2045, 6.8
+const BASE64_LINE: usize = 76;
+
 /// The bytes of the digest in a Content-ID.
 const ID_BYTES: usize = 8;
 
@@ -25,6 +28,8 @@ const ID_BYTES: usize = 8;
 pub struct Logo {
     kind: LogoKind,
     bytes: Vec<u8>,
+    /// The bytes in Base64, in lines: made once, and not for each of ten thousand mails.
+    lines: String,
     data_uri: String,
     /// `cid:` and the Content-ID.
     reference: String,
@@ -77,13 +82,11 @@ impl Logo {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        let base64 = Base64::encode_string(&bytes);
         Ok(Self {
             kind,
-            data_uri: format!(
-                "data:{};base64,{}",
-                kind.media_type(),
-                Base64::encode_string(&bytes)
-            ),
+            lines: in_lines(&base64),
+            data_uri: format!("data:{};base64,{base64}", kind.media_type()),
             reference: format!("cid:logo.{digest}@brand"),
             bytes,
             size,
@@ -107,6 +110,11 @@ impl Logo {
     /// The bytes of its file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The bytes in Base64, as the body of a part of a mail.
+    pub fn base64_lines(&self) -> &str {
+        &self.lines
     }
 
     /// Its Content-ID, without angle brackets: that of the bytes, so that the same picture has the same id in every mail.
@@ -175,6 +183,19 @@ impl LogoKind {
             Self::Svg => "image/svg+xml",
         }
     }
+}
+
+/// Base64 in lines that end with CRLF.
+fn in_lines(base64: &str) -> String {
+    let mut lines = String::with_capacity(base64.len() + base64.len() / BASE64_LINE * 2 + 2);
+    let mut rest = base64;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(BASE64_LINE));
+        lines.push_str(line);
+        lines.push_str("\r\n");
+        rest = after;
+    }
+    lines
 }
 
 /// Width and height of a PNG or JPEG.
@@ -303,6 +324,16 @@ mod tests {
         assert_eq!(shown(480, 200), (153, 64));
         assert_eq!(shown(100_000, 1), (240, 1));
         assert_eq!(shown(1, 100_000), (1, 64));
+    }
+
+    #[test]
+    fn its_lines_are_those_of_a_part_of_a_mail() {
+        let logo = Logo::read(JPEG.to_vec()).unwrap();
+        let lines: Vec<&str> = logo.base64_lines().split_terminator("\r\n").collect();
+        let (last, others) = lines.split_last().unwrap();
+        assert!(others.len() > 3 && others.iter().all(|line| line.len() == BASE64_LINE));
+        assert!((1..=BASE64_LINE).contains(&last.len()));
+        assert_eq!(Base64::decode_vec(&lines.concat()).unwrap(), JPEG);
     }
 
     #[test]

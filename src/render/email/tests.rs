@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::samples::*;
-use super::super::{Brand, Logo};
+use super::super::{Brand, Logo, ZipLink};
 use super::*;
 use crate::audit::AuditedLinks;
 use crate::links::{Link, Unlinkable};
@@ -76,6 +76,7 @@ fn built(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Rend
         recipient: &recipient,
         gallery_url: page,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     build(installed(), &letter).unwrap()
@@ -99,12 +100,22 @@ fn branded_mail(template: &str, settings: &MailSettings) -> RenderedMail {
     let mut digest = Digest::new(&plan);
     digest.push(&shoot(12));
     let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
+    let zips = ZipLinks {
+        zips: vec![ZipLink {
+            url: page(),
+            file_name: "shoot.zip".to_owned(),
+            files: 12,
+            size_bytes: 1 << 30,
+        }],
+        left_out: 1,
+    };
     let letter = MailRequest {
         plan: &plan,
         digest: &digest,
         recipient: &recipient,
         gallery_url: Some(&page()),
         manifest_url: None,
+        zips: Some(&zips),
         settings,
     };
     build(installed(), &letter).unwrap().mail
@@ -836,6 +847,7 @@ fn everybody_is_told_the_time_by_their_own_clock() {
             recipient,
             gallery_url: None,
             manifest_url: None,
+            zips: None,
             settings: &settings,
         };
         let text = build(installed(), &letter).unwrap().mail.text;
@@ -936,6 +948,7 @@ fn what_a_job_brings_along_is_shown_and_never_read_as_a_template() {
         recipient: &ann,
         gallery_url: None,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     let mail = build(installed(), &letter).unwrap().mail;
@@ -971,6 +984,7 @@ fn what_has_no_value_in_the_job_is_told_with_its_line() {
         recipient: &recipient,
         gallery_url: None,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     insta::assert_snapshot!(build(&templates, &letter).unwrap_err(), @"the job's field email.subject uses {{costumer}}, which has no value here; known are: customer, recipient.name, recipient.address, recipient.locale, job.id");
@@ -1179,6 +1193,7 @@ fn a_template_that_is_too_long_by_itself_is_an_error() {
         recipient: &recipient,
         gallery_url: None,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     let error = build(&templates, &letter).unwrap_err();

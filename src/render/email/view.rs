@@ -10,6 +10,7 @@ use super::super::brand::BrandView;
 use super::super::paragraphs::MessageView;
 use super::super::strings::Language;
 use super::super::view::{self, InstantView, LanguageView, Missed};
+use super::super::zips::ZipsView;
 use super::MailRequest;
 use super::digest::{Digest, FileCount, KeptFiles};
 use crate::job::ContentDisposition;
@@ -59,6 +60,7 @@ pub(super) struct View<'a> {
     missed: Option<MailMissedFiles<'a>>,
     gallery_url: Option<&'a str>,
     manifest_url: Option<&'a str>,
+    zip: Option<ZipsView>,
     /// Whether the page exists because the files do not fit into the mail, not because the job requests a gallery.
     overflows: bool,
     expires_at: InstantView,
@@ -344,6 +346,7 @@ impl<'a> View<'a> {
             }),
             gallery_url: letter.gallery_url.map(PresignedUrl::expose),
             manifest_url: letter.manifest_url.map(PresignedUrl::expose),
+            zip: letter.zips.and_then(ZipsView::of),
             overflows: plan.supplement().is_some(),
             expires_at: InstantView::new(plan.lifetime.expires_at, letter.time_zone()),
             sooner: view::sooner(plan.lifetime.bound),
@@ -427,6 +430,7 @@ pub(in super::super) fn sample() -> Value {
         }),
         gallery_url: Some(""),
         manifest_url: Some(""),
+        zip: Some(ZipsView::sample()),
         overflows: true,
         expires_at: InstantView::default(),
         sooner: Some("sooner_policy"),

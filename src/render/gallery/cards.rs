@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::super::RenderError;
-use super::super::helpers::is_safe_url;
+use super::super::helpers::{is_rendition_beside, is_safe_url};
 use super::super::strings::Language;
 use super::super::templates::CARDS;
 use super::page::{self, Crumb, GalleryFolder, GalleryPage, Item, Neighbours};
@@ -17,6 +17,10 @@ use crate::text::html::escape_into;
 
 /// The common attributes of name links: they open in a new tab and send no referrer.
 const NAME: &str = "\" dir=\"auto\" target=\"_blank\" rel=\"noopener noreferrer\">";
+
+/// How wide pictures are shown, about. It is less than the width on a phone, so that a phone of three device pixels for each loads the
+/// small rendition: 640 pixels are enough for a screen of a hand's width, and a sixth of the bytes.
+const SIZES: &str = "(max-width: 34rem) 50vw, 25vw";
 
 /// Appends texts that are already escaped or need no escaping.
 macro_rules! put {
@@ -66,6 +70,11 @@ fn complaint(reason: String) -> RenderError {
         line: None,
         reason,
     }
+}
+
+/// The error about a link that a page may not contain. The URL is a secret, so the error does not contain it.
+fn unsafe_link() -> RenderError {
+    complaint("{{link}} needs an https URL".to_owned())
 }
 
 /// Writes the cards of a page.
@@ -139,8 +148,9 @@ impl<'a> Cards<'a> {
                 "<tbody class=\"photos\">\n"
             });
             for item in &folder.photos {
-                let (previous, next) = photos.beside_the_next();
-                self.photo(page, item, previous, next, html)?;
+                let is_early = photos.is_early();
+                let beside = photos.beside_the_next();
+                self.photo(page, item, is_early, beside, html)?;
             }
             html.push_str("</tbody>\n");
         }
@@ -155,8 +165,8 @@ impl<'a> Cards<'a> {
         &mut self,
         page: &GalleryPage,
         item: &Item,
-        previous: Option<u64>,
-        next: Option<u64>,
+        is_early: bool,
+        (previous, next): (Option<u64>, Option<u64>),
         html: &mut String,
     ) -> Result<(), RenderError> {
         self.take(page, item)?;
@@ -171,12 +181,20 @@ impl<'a> Cards<'a> {
         if let Some(thumbnail) = &item.thumbnail {
             put!(html: r#"<img class="small" src="data:image/jpeg;base64,"#, thumbnail, r#"" alt="">"#);
         }
-        put!(html: r#"<img src=""#, &self.url, r#"" alt=""#, &self.name);
+        let small = page.small(item);
+        match small {
+            Some(small) => self.renditions(small, page.large(item), html)?,
+            None => put!(html: r#"<img src=""#, &self.url),
+        }
+        put!(html: r#"" alt=""#, &self.name);
         if let Some((width, height)) = item.size {
             put!(html: r#"" width=""#, itoa::Buffer::new().format(width));
             put!(html: r#"" height=""#, itoa::Buffer::new().format(height));
         }
-        html.push_str("\" loading=\"lazy\" decoding=\"async\"></a><noscript><nav>");
+        html.push_str(match small.is_some() && is_early {
+            true => r#"" fetchpriority="high" decoding="async"></a><noscript><nav>"#,
+            false => r#"" loading="lazy" decoding="async"></a><noscript><nav>"#,
+        });
         let words = self.words;
         let beside = |nth: Option<u64>, rel: &str, word: &str, arrow: &str, html: &mut String| {
             if let Some(nth) = nth {
@@ -189,6 +207,30 @@ impl<'a> Cards<'a> {
         beside(next, "next", &words.next, "›", html);
         put!(html: r##"<a href="#p"##, nth, r#"" aria-label=""#, &words.close, r#"">×</a></nav></noscript></td>"#);
         self.facts(item, None, html)
+    }
+
+    /// Opens the tag of a picture that is shown by its renditions, up to the last attribute with a link or its sizes.
+    fn renditions(
+        &self,
+        small: (&str, u32),
+        large: Option<(&str, u32)>,
+        html: &mut String,
+    ) -> Result<(), RenderError> {
+        for (url, _) in std::iter::once(small).chain(large) {
+            if !is_safe_url(url) && !is_rendition_beside(url) {
+                return Err(unsafe_link());
+            }
+        }
+        html.push_str(r#"<img class="view" src=""#);
+        escape_into(small.0, html);
+        if let Some(large) = large {
+            html.push_str(r#"" srcset=""#);
+            escape_into(small.0, html);
+            put!(html: " ", itoa::Buffer::new().format(small.1), "w, ");
+            escape_into(large.0, html);
+            put!(html: " ", itoa::Buffer::new().format(large.1), r#"w" sizes=""#, SIZES);
+        }
+        Ok(())
     }
 
     /// Writes the files of a group that are played in their cards or opened from them.
@@ -261,9 +303,7 @@ impl<'a> Cards<'a> {
     fn take(&mut self, page: &GalleryPage, item: &Item) -> Result<(), RenderError> {
         let url = page.url(item);
         if !is_safe_url(url) {
-            // The URL is a secret, so the error does not contain it.
-            let reason = "{{link}} needs an https URL";
-            return Err(complaint(reason.to_owned()));
+            return Err(unsafe_link());
         }
         self.name.clear();
         escape_into(page.name(item), &mut self.name);
@@ -316,7 +356,9 @@ mod tests {
     use crate::audit::AuditedLinks;
     use crate::job::Recipient;
     use crate::links::{Link, Unlinkable};
-    use crate::media::{Picture, PictureFormat, Pictures};
+    use crate::media::{
+        PageRenditions, Picture, PictureFormat, Pictures, Renditions, StoredRenditions,
+    };
     use crate::plan::Audience;
 
     const FORMATS: [PictureFormat; 4] = [
@@ -326,9 +368,11 @@ mod tests {
         PictureFormat::Other,
     ];
 
-    /// Hostile names in hostile folders, each with every kind of file.
-    fn links() -> (AuditedLinks, Pictures) {
+    /// Hostile names in hostile folders, each with every kind of file; some pictures with one or two renditions, in a bucket or
+    /// beside the page.
+    fn links() -> (AuditedLinks, Pictures, PageRenditions) {
         let mut pictures = Pictures::default();
+        let mut of_pictures = Vec::new();
         let mut links: Vec<Link> = Vec::new();
         // A key holds its folder and its name: each gets half of the length.
         let mut keys = hostile::keys();
@@ -339,6 +383,12 @@ mod tests {
                 let mut link = link(&format!("photos/{key}/{key}{ending}"), 1 << number);
                 // A name that was not cleaned: the page must be safe regardless.
                 link.name = format!("{name}{ending}");
+                if number % 5 > 1 {
+                    let large = (number % 5 > 2).then(|| format!("0af{number}-2048.jpg"));
+                    let small = format!("0af{number}-640.jpg");
+                    let stored = StoredRenditions::new(small, large, None);
+                    of_pictures.push((link.key().clone(), stored));
+                }
                 if number % 3 > 0 {
                     let thumbnail = format!("data:image/jpeg;base64,{number}AAA=");
                     let picture = Picture {
@@ -353,7 +403,12 @@ mod tests {
             }
         }
         let missed = hostile::UNLINKABLE.map(|key| (key, Unlinkable::ControlCharacters));
-        (audited(links, &missed), pictures)
+        let location = |name: &str| match name.contains("af3") {
+            true => format!("https://out.example/g/{name}?X-Amz-Signature=a&x=b"),
+            false => format!("../0af3/{name}"),
+        };
+        let renditions = PageRenditions::beside(&Renditions { of_pictures }, location);
+        (audited(links, &missed), pictures, renditions)
     }
 
     fn pages(templates: &Templates, locale: &str) -> Vec<RenderedPage> {
@@ -363,12 +418,12 @@ mod tests {
         let mut ann = Recipient::parse("Ann <ann@acme.example>").unwrap();
         ann.locale = Some(locale.parse().unwrap());
         let audience = Audience::Recipient(Arc::new(ann));
-        let (settings, (links, pictures)) = (settings(), links());
+        let (settings, (links, pictures, renditions)) = (settings(), links());
         let total = links.links().len() as u64;
         let nav = PageLinks::Relative;
         let mut gallery =
             Gallery::begin(templates, &plan, &audience, total, nav, &settings).unwrap();
-        let mut pages = gallery.push(&links, &pictures).unwrap();
+        let mut pages = gallery.push(&links, &pictures, &renditions).unwrap();
         pages.extend(gallery.finish().unwrap());
         pages
     }
@@ -379,6 +434,9 @@ mod tests {
         for locale in ["en", "de", "fr", "es", "ja", "ar"] {
             let (written, filled_in) = (pages(&program, locale), pages(&engine, locale));
             assert!(written.len() > 3);
+            let has = |what: &str| written.iter().any(|page| page.html.contains(what));
+            assert!(has("w, https://out.example/g/"));
+            assert!(has("fetchpriority") && has("srcset=\"../0af3/") && has("&#39;self&#39;"));
             for (written, filled_in) in written.iter().zip(&filled_in) {
                 let mut both = written.html.lines().zip(filled_in.html.lines());
                 let first = both.find(|(ours, theirs)| ours != theirs);
@@ -414,7 +472,9 @@ mod tests {
         let nav = PageLinks::Relative;
         let everyone = Audience::Everyone;
         let mut gallery = Gallery::begin(&templates, &plan, &everyone, 1, nav, &settings).unwrap();
-        gallery.push(&links, &Pictures::default()).unwrap();
+        gallery
+            .push(&links, &Pictures::default(), &PageRenditions::default())
+            .unwrap();
         insta::assert_snapshot!(gallery.finish().unwrap_err(), @"the template partials/cards.html.hbs could not be rendered: {{link}} needs an https URL");
     }
 }

@@ -176,7 +176,7 @@ mod tests {
     fn page(from: u64, keys: &[&str]) -> GalleryPage {
         let mut page = GalleryPage::default();
         for (key, nth) in keys.iter().zip(from..) {
-            page.add(&link(key, 1), None, nth, "photos/");
+            page.add(&link(key, 1), None, None, nth, "photos/");
         }
         page.lay_out();
         page

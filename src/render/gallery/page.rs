@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use jiff::Timestamp;
-use presign::disposition;
+use presign::{PresignedUrl, disposition};
 
+use super::super::helpers::is_rendition_beside;
 use super::super::view::{self, Missed};
-use super::policy::origin;
+use super::policy::{OF_PAGE, origin};
 use crate::links::{Link, Unavailable};
-use crate::media::{Picture, PictureFormat};
+use crate::media::{Picture, PictureFormat, RenditionUrls};
 
 /// The maximum number of files without a link that a page names.
 const MAX_MISSED: usize = 200;
@@ -24,6 +25,9 @@ const MAX_CRUMBS: usize = 8;
 /// them.
 pub(super) const SHAPES: std::ops::RangeInclusive<u32> = 8..=60;
 
+/// How many photos load at once and first: on a phone, two are seen without scrolling; on a desk, a row of four.
+const EARLY_PHOTOS: usize = 4;
+
 /// The prefix of a thumbnail; the rest is Base64.
 const THUMBNAIL: &str = "data:image/jpeg;base64,";
 
@@ -35,6 +39,8 @@ pub(super) struct GalleryPage {
     pub(super) size_bytes: u64,
     /// The origins of pictures and sound.
     pub(super) origins: BTreeSet<String>,
+    /// The origins of all files.
+    pub(super) saved: BTreeSet<String>,
     pub(super) missed: Vec<Missed>,
     pub(super) missed_count: u64,
     /// The names and links of all files in one buffer, instead of a million allocations.
@@ -79,8 +85,12 @@ pub(super) struct Item {
     url: Range<usize>,
     /// Width and height in pixels, if known, so that the layout does not shift when the picture loads.
     pub(super) size: Option<(u32, u32)>,
-    /// The thumbnail, in Base64.
+    /// The thumbnail, in Base64; none beside a rendition, which loads as fast.
     pub(super) thumbnail: Option<String>,
+    /// The range of the link to its small rendition in the page's text, and the width of that in pixels.
+    small: Option<(Range<usize>, u32)>,
+    /// The same of its large rendition.
+    large: Option<(Range<usize>, u32)>,
     /// The hint that a reader should see before opening it, as a key of the strings.
     pub(super) note: Option<&'static str>,
 }
@@ -106,19 +116,53 @@ impl GalleryPage {
         &self.text[item.url.clone()]
     }
 
+    /// The link to a picture's small rendition, and its width in pixels.
+    pub(super) fn small(&self, item: &Item) -> Option<(&str, u32)> {
+        self.rendition(item.small.as_ref())
+    }
+
+    /// The link to a picture's large rendition, and its width in pixels.
+    pub(super) fn large(&self, item: &Item) -> Option<(&str, u32)> {
+        self.rendition(item.large.as_ref())
+    }
+
+    fn rendition(&self, kept: Option<&(Range<usize>, u32)>) -> Option<(&str, u32)> {
+        kept.map(|(range, width)| (&self.text[range.clone()], *width))
+    }
+
     fn keep(&mut self, text: &str) -> Range<usize> {
         let from = self.text.len();
         self.text.push_str(text);
         from..self.text.len()
     }
 
-    pub(super) fn add(&mut self, link: &Link, picture: Option<&Picture>, nth: u64, base: &str) {
+    pub(super) fn add(
+        &mut self,
+        link: &Link,
+        picture: Option<&Picture>,
+        renditions: Option<&RenditionUrls>,
+        nth: u64,
+        base: &str,
+    ) {
         let at = self.folder_of(view::folder(view::below(link.key().as_str(), base)));
         let kind = FileKind::of(&link.name, picture);
         let url = link.url.expose();
-        if kind != FileKind::File && !is_of(url, self.origins.last()) {
-            self.origins.extend(origin(url).map(ToOwned::to_owned));
+        if !is_of(url, self.saved.last()) {
+            self.saved.extend(origin(url).map(ToOwned::to_owned));
         }
+        if kind != FileKind::File {
+            self.permit(url);
+        }
+        let renditions = renditions.filter(|_| kind == FileKind::Photo);
+        let mut rendition = |link: &(PresignedUrl, u32)| {
+            let url = link.0.expose();
+            self.permit(url);
+            (self.keep(url), link.1)
+        };
+        let small = renditions.map(|urls| rendition(&urls.small));
+        let large = renditions.and_then(|urls| urls.large.as_ref());
+        let large = large.map(&mut rendition);
+        let thumbnail = picture.filter(|_| small.is_none());
         let item = Item {
             nth,
             name: self.keep(&view::shown(&link.name)),
@@ -128,7 +172,9 @@ impl GalleryPage {
             size: picture
                 .filter(|picture| picture.width > 0 && picture.height > 0)
                 .map(|picture| (picture.width, picture.height)),
-            thumbnail: picture.and_then(|picture| self.thumbnail(picture)),
+            thumbnail: thumbnail.and_then(|picture| self.thumbnail(picture)),
+            small,
+            large,
             note: note(&link.name, picture),
         };
         self.count += 1;
@@ -141,6 +187,16 @@ impl GalleryPage {
             FileKind::Sound => folder.sounds.push(item),
             FileKind::File => folder.files.push(item),
         }
+    }
+
+    /// Lets the page load pictures and sound from where a link leads.
+    fn permit(&mut self, url: &str) {
+        if is_of(url, self.origins.last()) {
+            return;
+        }
+        let of_page = is_rendition_beside(url).then_some(OF_PAGE);
+        let origin = of_page.or_else(|| origin(url));
+        self.origins.extend(origin.map(ToOwned::to_owned));
     }
 
     /// Finds or adds a folder. Links are sorted by key, so it is usually the last folder.
@@ -284,6 +340,11 @@ impl Neighbours {
             order: photos.map(|item| item.nth).collect(),
             at: 0,
         }
+    }
+
+    /// Whether the next photo is among the first of the page, which a reader sees before scrolling.
+    pub(super) const fn is_early(&self) -> bool {
+        self.at < EARLY_PHOTOS
     }
 
     /// Advances to the next photo, and returns its neighbours.

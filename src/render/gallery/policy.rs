@@ -5,14 +5,19 @@ use std::collections::BTreeSet;
 use super::super::helpers::is_safe_url;
 use super::super::templates::InlineHashes;
 
-/// The `Content-Security-Policy` of a page that loads pictures and sound only from `origins`; `palette` is the hash of the style
-/// sheet of the brand.
+/// The origin of the page itself, for renditions beside it.
+pub(super) const OF_PAGE: &str = "'self'";
+
+/// The `Content-Security-Policy` of a page that loads pictures and sound only from `origins`, and saves files only from `saved`;
+/// `palette` is the hash of the style sheet of the brand.
 pub(super) fn policy(
     hashes: &InlineHashes,
     palette: Option<&str>,
     origins: &BTreeSet<String>,
+    saved: &BTreeSet<String>,
 ) -> String {
     let media: Vec<&str> = origins.iter().map(String::as_str).collect();
+    let saved: Vec<&str> = saved.iter().map(String::as_str).collect();
     let images: Vec<&str> = media.iter().copied().chain(["data:"]).collect();
     let texts = |texts: &[String], more: Option<&str>| {
         let texts = texts.iter().map(String::as_str);
@@ -22,6 +27,7 @@ pub(super) fn policy(
         "default-src 'none'".to_owned(),
         format!("img-src {}", sources(&images)),
         format!("media-src {}", sources(&media)),
+        format!("frame-src {}", sources(&saved)),
         format!("style-src {}", texts(&hashes.style, palette)),
         format!("script-src {}", texts(&hashes.script, None)),
         "base-uri 'none'".to_owned(),

@@ -55,11 +55,27 @@ fn a_page_is_rendered_as_soon_as_it_is_full() {
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        names(gallery.push(&batch(0..9), &Pictures::default()).unwrap()),
+        names(
+            gallery
+                .push(
+                    &batch(0..9),
+                    &Pictures::default(),
+                    &PageRenditions::default()
+                )
+                .unwrap()
+        ),
         [""; 0]
     );
     assert_eq!(
-        names(gallery.push(&batch(9..25), &Pictures::default()).unwrap()),
+        names(
+            gallery
+                .push(
+                    &batch(9..25),
+                    &Pictures::default(),
+                    &PageRenditions::default()
+                )
+                .unwrap()
+        ),
         ["page-1.html", "page-2.html"]
     );
     assert_eq!(
@@ -111,7 +127,11 @@ fn signed_pages_lead_to_each_other_by_their_links() {
     insta::assert_snapshot!(begin(2).unwrap_err(), @"the gallery has 3 pages, but links to 2 of them");
     let mut gallery = begin(3).unwrap();
     let first = gallery
-        .push(&batch(0..15), &Pictures::default())
+        .push(
+            &batch(0..15),
+            &Pictures::default(),
+            &PageRenditions::default(),
+        )
         .unwrap()
         .remove(0);
     let mut hrefs = hrefs(&first.html);
@@ -133,7 +153,7 @@ fn another_number_of_links_than_was_announced_is_an_error() {
         )
         .unwrap()
     };
-    insta::assert_snapshot!(begin().push(&batch(0..4), &Pictures::default()).unwrap_err(), @"the gallery was planned for 3 links, but 4 were signed: the objects changed meanwhile");
+    insta::assert_snapshot!(begin().push(&batch(0..4), &Pictures::default(), &PageRenditions::default()).unwrap_err(), @"the gallery was planned for 3 links, but 4 were signed: the objects changed meanwhile");
     insta::assert_snapshot!(begin().finish().unwrap_err(), @"the gallery was planned for 3 links, but 0 were signed: the objects changed meanwhile");
 }
 
@@ -189,7 +209,13 @@ fn a_brand_is_on_every_page_and_its_colours_are_permitted() {
     let audience = Audience::Recipient(std::sync::Arc::new(ann));
     let nav = PageLinks::Relative;
     let mut gallery = Gallery::begin(&templates, &plan, &audience, 25, nav, &settings).unwrap();
-    let mut pages = gallery.push(&batch(0..25), &Pictures::default()).unwrap();
+    let mut pages = gallery
+        .push(
+            &batch(0..25),
+            &Pictures::default(),
+            &PageRenditions::default(),
+        )
+        .unwrap();
     pages.extend(gallery.finish().unwrap());
     assert_eq!(pages.len(), 4);
     for page in pages {

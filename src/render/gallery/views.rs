@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::brand::BrandView;
 use super::super::paragraphs::MessageView;
 use super::super::view::{InstantView, LanguageView, Missed};
+use super::super::zips::ZipsView;
 use super::ask::RenewalMail;
 use super::landing::GallerySummary;
 use super::page::{self, GalleryPage, Item, Neighbours};
@@ -29,6 +30,7 @@ pub(super) struct PageFrame<'a> {
     pub(super) made_at: InstantView,
     pub(super) expires_at: InstantView,
     pub(super) sooner: Option<&'static str>,
+    pub(super) zip: Option<ZipsView>,
     /// Whether a link displays its file instead of saving it.
     pub(super) opens: bool,
 }
@@ -115,6 +117,13 @@ struct ItemView<'a> {
     /// The class of its shape.
     shape: Option<String>,
     thumbnail: Option<&'a str>,
+    /// The renditions and their widths in pixels.
+    small: Option<&'a str>,
+    small_width: Option<u32>,
+    large: Option<&'a str>,
+    large_width: Option<u32>,
+    /// Whether it is seen before scrolling.
+    early: bool,
     /// The neighbouring photos.
     previous: Option<u64>,
     next: Option<u64>,
@@ -172,7 +181,7 @@ pub(super) fn missed(page: &GalleryPage) -> Option<MissedFiles<'_>> {
 
 pub(super) fn folders<'p>(page: &'p GalleryPage, time_zone: &TimeZone) -> Vec<FolderView<'p>> {
     let mut photos = Neighbours::of(page);
-    let item = |item| ItemView::of(page, item, (None, None), time_zone);
+    let item = |item| ItemView::of(page, item, false, (None, None), time_zone);
     page.folders
         .iter()
         .enumerate()
@@ -192,7 +201,10 @@ pub(super) fn folders<'p>(page: &'p GalleryPage, time_zone: &TimeZone) -> Vec<Fo
             photos: folder
                 .photos
                 .iter()
-                .map(|item| ItemView::of(page, item, photos.beside_the_next(), time_zone))
+                .map(|item| {
+                    let is_early = photos.is_early();
+                    ItemView::of(page, item, is_early, photos.beside_the_next(), time_zone)
+                })
                 .collect(),
             videos: folder.videos.iter().map(item).collect(),
             sounds: folder.sounds.iter().map(item).collect(),
@@ -205,10 +217,12 @@ impl<'p> ItemView<'p> {
     fn of(
         page: &'p GalleryPage,
         item: &'p Item,
+        early: bool,
         beside: (Option<u64>, Option<u64>),
         time_zone: &TimeZone,
     ) -> Self {
         let name = page.name(item);
+        let (small, large) = (page.small(item), page.large(item));
         Self {
             nth: item.nth,
             name,
@@ -221,6 +235,11 @@ impl<'p> ItemView<'p> {
             height: item.size.map(|(_, height)| height),
             shape: item.shape().map(|shape| format!("r{shape}")),
             thumbnail: item.thumbnail.as_deref(),
+            small: small.map(|(url, _)| url),
+            small_width: small.map(|(_, width)| width),
+            large: large.map(|(url, _)| url),
+            large_width: large.map(|(_, width)| width),
+            early,
             previous: beside.0,
             next: beside.1,
             note: item.note,
@@ -291,6 +310,7 @@ fn frame_sample() -> PageFrame<'static> {
         sender: "",
         brand: BrandView::sample(),
         message: Some(MessageView::sample()),
+        zip: Some(ZipsView::sample()),
         ask: RenewalMail::default(),
         made_at: InstantView::default(),
         expires_at: InstantView::default(),

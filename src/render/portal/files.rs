@@ -77,8 +77,10 @@ pub struct FilesPage<'a> {
     pub title: &'a str,
     /// What the job says to the readers; on the first page.
     pub message: Option<&'a FilledMessage>,
-    /// The recipient, if the files are for one.
+    /// The name of the recipient, if the files are for one whose name the job gives.
     pub recipient: Option<&'a str>,
+    /// Whether all recipients of the job share the page.
+    pub is_shared: bool,
     /// The files of this page.
     pub files: Vec<ShownFile<'a>>,
     /// The files of this page that have no link, and why; without a reason, the sender revoked them.
@@ -168,17 +170,19 @@ impl PortalWriter<'_> {
             message.as_ref().map(MessageView::html).unwrap_or_default(),
             self.say_with("files", Some(page.total), &[("count", &count)])
         );
-        let whose = match page.recipient {
-            Some(name) if self.brand.has_personal_note() => {
+        // The address of a recipient without a name is not shown: the page may have come to another.
+        let whose = match (page.recipient, page.is_shared) {
+            (Some(name), _) if self.brand.has_personal_note() => {
                 self.say_with("personal", None, &[("name", &shown(name))])
             }
-            Some(_) => String::new(),
-            None => self.say("shared"),
+            (None, true) => self.say("shared"),
+            (Some(_), _) | (None, false) => String::new(),
         };
+        let until = format!("{} {whose}", self.until(page.ends_at));
         let _ = write!(
             content,
-            "<p class=\"small\">{} {whose}</p><ul class=\"files\">",
-            self.until(page.ends_at)
+            "<p class=\"small\">{}</p><ul class=\"files\">",
+            until.trim_end()
         );
         let verb = self.say(if page.opens { "open" } else { "download" });
         for (number, file) in page.files.iter().enumerate() {

@@ -84,6 +84,9 @@ impl PortalWriter<'_> {
                 self.say("portal_send_code")
             );
         }
+        if !page.by_code && page.token.is_some() {
+            let _ = write!(content, "<p>{}</p>", self.say("portal_sign_in_account"));
+        }
         for issuer in page.issuers {
             let token = page.token.map_or_else(String::new, |token| {
                 format!("?t={}", percent::encode(token, b""))

@@ -79,6 +79,7 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
         title: "Reports",
         message: None,
         recipient: Some("Ann"),
+        is_shared: false,
         files: vec![
             ShownFile {
                 preview: Some(VIDEO),
@@ -115,6 +116,10 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
         writer.sign_in(&sign_in),
         writer.sign_in(&SignInPage {
             token: None,
+            ..sign_in
+        }),
+        writer.sign_in(&SignInPage {
+            by_code: false,
             ..sign_in
         }),
         writer.code(&code),
@@ -273,6 +278,7 @@ fn a_message_is_in_the_language_of_the_reader_and_never_markup() {
             title: "Reports",
             message: Some(&message),
             recipient: None,
+            is_shared: true,
             files: Vec::new(),
             missed: Vec::new(),
             total: 0,
@@ -332,4 +338,33 @@ fn the_mail_with_a_code_has_the_code_and_no_link() {
         minutes: 10,
     });
     assert!(text.ends_with(".\n\nNord & Co\nHafenstraße 3\n"), "{text}");
+}
+
+/// A recipient whose name the job does not give is not told to pass links on that are theirs alone.
+#[test]
+fn only_a_page_that_recipients_share_may_be_passed_on() {
+    let (templates, settings) = (templates(), settings());
+    let writer = writer(&templates, &settings, "en");
+    let mut page = FilesPage {
+        title: "Reports",
+        message: None,
+        recipient: Some("Ann"),
+        is_shared: false,
+        files: vec![file("a.pdf")],
+        missed: Vec::new(),
+        total: 1,
+        size_bytes: 5,
+        page: 1,
+        pages: 1,
+        previous: None,
+        next: None,
+        opens: false,
+        ends_at: NOW,
+        signed_in: None,
+    };
+    assert!(writer.files(&page).html.contains("made for Ann alone"));
+    page.recipient = None;
+    assert!(!writer.files(&page).html.contains("pass them on"));
+    page.is_shared = true;
+    assert!(writer.files(&page).html.contains("pass them on with care"));
 }

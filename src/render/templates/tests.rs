@@ -74,7 +74,7 @@ fn a_name_that_does_not_exist_is_refused_wherever_it_stands() {
     the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
     the template email/report/body.html.hbs, line 1: uses subject.length, but the value before "length" has no fields
     the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes an unknown template: did you mean "partials/button.html"?
-    the template partials/button.html.hbs, line 3: uses label, but there is no "label"; known: brand, count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, message, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
+    the template partials/button.html.hbs, line 3: uses label, but there is no "label"; known: brand, count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, message, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars, zip
     "#);
 }
 
@@ -210,7 +210,7 @@ fn the_block_of_a_layout_is_given_by_the_template_that_includes_it() {
     the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
     the template partials/mail.html.hbs, line 60: shows @partial-block, but is included without a block: include it by {{#> …}}
     the template email/report/body.html.hbs, line 1: shows @partial-block, but is included without a block: include it by {{#> …}}
-    the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; known: brand, count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, message, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars
+    the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; known: brand, count, dated, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, message, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, titled, topic, vars, zip
     the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
     the template email/report/body.html.hbs, line 1: an included template is named by its plain path, without quotes or expressions
     "#);

@@ -30,7 +30,7 @@ const PARTS_OF_LARGEST_PUT: u64 = 32;
 
 /// How long S3 may take to put the parts together: "several minutes", its documentation says.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
-const PUT_TOGETHER: Duration = Duration::from_secs(10 * 60);
+pub(super) const PUT_TOGETHER: Duration = Duration::from_secs(10 * 60);
 
 /// An upload in progress.
 pub(super) struct Upload<'a> {

@@ -122,15 +122,18 @@ impl World {
 
     /// Opens everything. The lock may still be held for a moment by a child process that another test has just forked.
     pub(crate) async fn open(&self) -> Opened {
-        super::until("the lock of the state directory", async || {
+        let opening = super::until("the lock of the state directory", async || {
             let environment = Environment::default();
             let opening = assemble::open(&self.config, &environment, clock::system, Serving::Links);
             match Box::pin(opening).await {
                 Err(OpenError::Locked { .. }) => None,
                 opened => Some(opened.unwrap()),
             }
-        })
-        .await
+        });
+        let mut opened = opening.await;
+        // Tests beside this one would take the time that decoding needs.
+        opened.services.presenting.renditions.niceness = 0;
+        opened
     }
 
     /// Runs until each submitted message is settled: deleted, parked, or returned for later.

@@ -29,6 +29,7 @@ fn shown(files: usize, folders: usize, order: &str, rows: usize) -> (Value, usiz
         recipient: &ann,
         gallery_url: None,
         manifest_url: None,
+        zips: None,
         settings: &settings,
     };
     let names = named_folders(&digest);

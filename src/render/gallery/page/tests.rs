@@ -20,7 +20,7 @@ fn a_link_is_of_an_origin_and_not_of_one_that_begins_alike() {
 fn page(keys: &[&str]) -> GalleryPage {
     let mut page = GalleryPage::default();
     for key in keys {
-        page.add(&link(key, 1), None, 1, "photos/");
+        page.add(&link(key, 1), None, None, 1, "photos/");
     }
     page.lay_out();
     page
@@ -70,7 +70,7 @@ fn a_file_that_no_browser_displays_is_a_card_and_that_of_a_phone_says_so() {
             format,
             ..picture(4, 3, None)
         };
-        page.add(&link(name, 1), Some(&picture), 1, "photos/");
+        page.add(&link(name, 1), Some(&picture), None, 1, "photos/");
         let folder = page.folders.remove(0);
         let card = folder.files.first().map(|item| item.note);
         (folder.photos.len(), card)
@@ -103,6 +103,7 @@ fn a_shape_is_the_nearest_and_never_beyond_what_there_is() {
         page.add(
             &link("photos/a.jpg", 1),
             Some(&picture(width, height, None)),
+            None,
             1,
             "photos/",
         );
@@ -139,6 +140,7 @@ fn small_pictures_are_carried_until_the_page_is_heavy() {
         page.add(
             &link("photos/a.jpg", 1),
             Some(&picture(3, 2, thumbnail)),
+            None,
             1,
             "photos/",
         );

@@ -1,0 +1,71 @@
+//! The ZIP of all files that a job asks for.
+
+use presign::disposition::clean_name;
+
+use super::policy::Policy;
+use super::{GalleryPlan, PlanError, PublishTarget, Refusal, fill, overflow};
+use crate::bounds::MAX_TITLE_BYTES;
+use crate::job::{Job, PhraseScope, ZipOrder};
+
+/// The name of a ZIP about which nothing is known.
+const UNNAMED: &str = "files";
+
+/// The ZIP that will be published, or several.
+#[derive(Debug, Clone)]
+pub struct ZipPlan {
+    /// Its name without the extension.
+    pub stem: String,
+    /// Where it goes.
+    pub place: PublishTarget,
+    /// The most bytes of one ZIP.
+    pub split_bytes: Option<u64>,
+}
+
+impl ZipPlan {
+    /// The ZIP of a job, at an allowed place.
+    pub(super) fn new(
+        order: &ZipOrder,
+        place: PublishTarget,
+        scope: &PhraseScope<'_>,
+        named: (&Job, Option<&GalleryPlan>, Option<&str>),
+        policy: &Policy,
+    ) -> Result<Self, PlanError> {
+        let (job, gallery, topic) = named;
+        let name = order.name.as_ref();
+        let name = name.map(|name| fill("zip.name", name, scope, MAX_TITLE_BYTES));
+        let name = match name.transpose()? {
+            Some(name) => name,
+            None => {
+                let title = gallery.and_then(|gallery| gallery.title.clone());
+                let title = match title {
+                    None => overflow::title(job, policy)?,
+                    titled => titled,
+                };
+                let title = title.or_else(|| topic.map(ToOwned::to_owned));
+                title.unwrap_or_else(|| UNNAMED.to_owned())
+            }
+        };
+        let name = name.trim();
+        let stem = match name
+            .len()
+            .checked_sub(4)
+            .and_then(|at| name.split_at_checked(at))
+        {
+            Some((stem, end)) if end.eq_ignore_ascii_case(".zip") => stem,
+            Some(_) | None => name,
+        };
+        let stem = match stem.is_empty() {
+            true => UNNAMED.to_owned(),
+            false => clean_name(stem),
+        };
+        if policy.triggers_by(&place, &[&format!("{stem}.zip")]) {
+            let target = place.to_string();
+            return Err(Refusal::Loop { target }.into());
+        }
+        Ok(Self {
+            stem,
+            place,
+            split_bytes: order.split.map(|split| split.as_bytes()),
+        })
+    }
+}
