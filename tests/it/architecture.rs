@@ -159,9 +159,9 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         ],
     ),
     ("aws_config::defaults", &["assemble/connection.rs"]),
-    // The client itself, and its settings of TLS and proxies.
+    // The client itself, and its settings of TLS and proxies. The name alone is also that of a target of log lines.
     (
-        "aws_smithy_http_client",
+        "aws_smithy_http_client::",
         &["edge/http.rs", "edge/egress.rs", "edge/proxy.rs"],
     ),
     // A socket: the dialogue with a relay, the embedded endpoint, and the connections of `/live`.
