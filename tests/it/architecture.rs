@@ -159,15 +159,10 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         ],
     ),
     ("aws_config::defaults", &["assemble/connection.rs"]),
-    // The client itself, and its settings of TLS and proxies; and how much of what it logs is written.
+    // The client itself, and its settings of TLS and proxies. The name alone is also that of a target of log lines.
     (
-        "aws_smithy_http_client",
-        &[
-            "edge/http.rs",
-            "edge/egress.rs",
-            "edge/proxy.rs",
-            "telemetry.rs",
-        ],
+        "aws_smithy_http_client::",
+        &["edge/http.rs", "edge/egress.rs", "edge/proxy.rs"],
     ),
     // A socket: the dialogue with a relay, the embedded endpoint, and the connections of `/live`.
     (
