@@ -276,7 +276,7 @@ impl<'a> Gallery<'a> {
     fn index(&self) -> Result<RenderedPage, RenderError> {
         let file = gallery_file(self.template, "index.html");
         let view = IndexView {
-            head: self.head(&file, &BTreeSet::new(), &BTreeSet::new()),
+            head: self.head(&file, self.landing.origins(), &BTreeSet::new()),
             frame: &self.frame,
             count: self.announced,
             size_bytes: self.size_bytes,

@@ -4,14 +4,16 @@
 //! Pages are forgotten once they are rendered, so what the landing page shows of them is bounded: the names and the small pictures
 //! of a million files would be a page that no phone opens.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::page::{GalleryFolder, GalleryPage, Item};
+use super::page::{GalleryFolder, GalleryPage, Item, THUMBNAIL};
 
 /// The most bytes of names that can be searched; those of some ten to twenty thousand files.
 const MAX_NAME_BYTES: usize = 512 * 1024;
 
-/// The most bytes of small pictures, in Base64.
+/// The most bytes of small pictures: of thumbnails in Base64, or of links.
 const MAX_COVER_BYTES: usize = 256 * 1024;
 
 /// The most small pictures of one page.
@@ -26,6 +28,7 @@ pub(super) struct Landing {
     pages: Vec<GallerySummary>,
     name_bytes: usize,
     cover_bytes: usize,
+    origins: BTreeSet<String>,
     /// The number of files that are found by name.
     indexed: u64,
     /// Whether the names of a page were left out: those of later pages are, too.
@@ -45,7 +48,7 @@ pub(super) struct GallerySummary {
     /// Its first and last file, if it has one folder.
     first_file: Option<String>,
     last_file: Option<String>,
-    /// Small pictures, in Base64.
+    /// Where its first small pictures are: `data:` URLs, or links.
     covers: Vec<String>,
     /// The number of its first file, counted over all pages.
     from: u64,
@@ -119,19 +122,30 @@ impl Landing {
         Some(names)
     }
 
-    /// The first small pictures of a page, while there is room.
+    /// The first small pictures of a page, while there is room: their thumbnails, or else their small renditions.
     fn covers(&mut self, page: &GalleryPage) -> Vec<String> {
         let photos = page.folders.iter().flat_map(|folder| &folder.photos);
-        let small = photos.filter_map(|item| item.thumbnail.as_ref());
+        let sources = photos.filter_map(|item| match &item.thumbnail {
+            Some(base64) => Some(format!("{THUMBNAIL}{base64}")),
+            None => page.small(item).map(|(url, _)| url.to_owned()),
+        });
         let mut covers = Vec::new();
-        for picture in small.take(MAX_COVERS) {
-            if self.cover_bytes + picture.len() > MAX_COVER_BYTES {
+        for source in sources.take(MAX_COVERS) {
+            if self.cover_bytes + source.len() > MAX_COVER_BYTES {
                 break;
             }
-            self.cover_bytes += picture.len();
-            covers.push(picture.clone());
+            self.cover_bytes += source.len();
+            if !source.starts_with(THUMBNAIL) {
+                self.origins.extend(page.origins.iter().cloned());
+            }
+            covers.push(source);
         }
         covers
+    }
+
+    /// The origins of the small pictures that the page does not carry itself.
+    pub(super) const fn origins(&self) -> &BTreeSet<String> {
+        &self.origins
     }
 }
 
@@ -171,6 +185,7 @@ impl GallerySummary {
 mod tests {
     use super::super::super::samples::link;
     use super::*;
+    use crate::media::{PageRenditions, Renditions, StoredRenditions};
 
     /// A page with these keys, whose first file has that number.
     fn page(from: u64, keys: &[&str]) -> GalleryPage {
@@ -215,6 +230,24 @@ mod tests {
     }
 
     #[test]
+    fn a_page_without_thumbnails_is_shown_by_its_renditions() {
+        let picture = link("photos/a.jpg", 1);
+        let stored = StoredRenditions::new("0af1-640.jpg".to_owned(), None, None);
+        let of_pictures = vec![(picture.key().clone(), stored)];
+        let location = |name: &str| format!("https://out.example/g/{name}?X-Amz-Signature=a");
+        let renditions = PageRenditions::beside(&Renditions { of_pictures }, location);
+        let mut page = GalleryPage::default();
+        page.add(&picture, None, renditions.get(picture.key()), 1, "photos/");
+        page.lay_out();
+        let mut landing = Landing::default();
+        landing.add(&page, 1, "page-1.html", 1);
+        let covers = &landing.pages()[0].covers;
+        let expected = "https://out.example/g/0af1-640.jpg?X-Amz-Signature=a";
+        assert_eq!(covers, &[expected]);
+        assert!(landing.origins().contains("https://out.example"));
+    }
+
+    #[test]
     fn a_landing_page_has_a_bound() {
         let long = "n".repeat(900);
         let keys: Vec<String> = (0..100).map(|n| format!("photos/{n}{long}.jpg")).collect();
@@ -244,6 +277,10 @@ mod tests {
                 .count();
         assert_eq!(landing.indexed(), Some(100 * (names / of_page) as u64));
         let covers = landing.pages().iter().flat_map(|page| &page.covers);
-        assert_eq!(covers.count(), MAX_COVER_BYTES / (8 * 1024));
+        assert_eq!(
+            covers.count(),
+            MAX_COVER_BYTES / (8 * 1024 + THUMBNAIL.len())
+        );
+        assert!(landing.origins().is_empty(), "the page carries them itself");
     }
 }

@@ -29,7 +29,7 @@ pub(super) const SHAPES: std::ops::RangeInclusive<u32> = 8..=60;
 const EARLY_PHOTOS: usize = 4;
 
 /// The prefix of a thumbnail; the rest is Base64.
-const THUMBNAIL: &str = "data:image/jpeg;base64,";
+pub(super) const THUMBNAIL: &str = "data:image/jpeg;base64,";
 
 /// The links of a page.
 #[derive(Default)]
