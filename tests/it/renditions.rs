@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -16,12 +15,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::daemon::{Daemon, submit};
-use crate::liveness::through;
-use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::servers::{Browser, browser_or_skip};
 use crate::support::world::{World, email_job};
-use crate::support::{published_text, until};
+use crate::support::{program, published_text};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/renditions")
@@ -242,7 +238,7 @@ async fn a_page_shows_renditions_and_their_links_have_one_audit_line() {
         assert_eq!((status, &bytes[..3]), (200, b"\xFF\xD8\xFF".as_slice()));
     }
     opened.close().await;
-    let found = std::process::Command::new(crate::support::program())
+    let found = std::process::Command::new(program())
         .args(["audit", "find", "--url", &links[3], "--config"])
         .arg(world.written())
         .output()
@@ -286,35 +282,36 @@ async fn a_page_in_a_directory_shows_renditions_beside_it() {
     }
 }
 
+#[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_job_that_runs_again_makes_no_renditions_again() {
-    let habit = Habit::Say("450 4.7.0 try again later".to_owned());
-    let rule = Rule {
-        step: "TEXT",
-        at: 1,
-        habit,
-    };
-    let relay = BadRelay::start(vec![rule]).await;
-    let mut world = World::new().configured(|config| config.gallery.renditions = true);
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::ExitStatusExt;
+
+    let world = World::new().configured(|config| config.gallery.renditions = true);
     put(&world, "a.jpg", &fixture("progressive.jpg"));
     put(&world, "b.gif", &fixture("animated.gif"));
-    through(&mut world, relay.port);
     let config = world.written();
-    let daemon = Daemon::start(&config, &[]).await;
-    submit(&config, &job("again"));
+    let file = world.dir.path().join("job.json");
+    fs::write(&file, job("again").to_string()).unwrap();
+    let mut run = std::process::Command::new(program());
+    run.args(["job", "run"]).arg(&file);
+    run.arg("--config").arg(config);
     let files = || {
         let files = published(&world, ".jpg").into_iter();
         let files = files.map(|path| (fs::metadata(&path).unwrap().ino(), path));
         files.collect::<Vec<_>>()
     };
-    let first = until("renditions", async || {
-        Some(files()).filter(|files| files.len() == 3)
-    })
-    .await;
-    until("the mail", async || (relay.kept().len() == 1).then_some(())).await;
-    daemon.stops(&config).await;
+
+    let killed = run.env("HANDOUT_FAILPOINT", "published").output().unwrap();
+    assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
+    let first = files();
+    assert_eq!(first.len(), 3);
+    assert!(world.mails().is_empty());
+    let ran = run.env_remove("HANDOUT_FAILPOINT").output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    assert_eq!(world.mails().len(), 1);
     assert_eq!(files(), first, "no file was replaced");
-    assert_eq!(world.audit_of("renditions").len(), 1);
 }
 
 /// A gallery of as many photos as a shoot has.
