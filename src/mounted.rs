@@ -30,7 +30,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     in_time(path, READ_PATIENCE, read)
 }
 
-/// Reads a file as [`read_text`] does, whatever it holds.
+/// Reads a file of any bytes, with the limits of [`read_text`].
 pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     in_time(path, READ_PATIENCE, read_whole)
 }

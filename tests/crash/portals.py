@@ -106,7 +106,7 @@ class PortalProcess(Worker):
     def __init__(self, program, command, config, port, log, audit, environment):
         super().__init__(program, config, log, environment)
         self.command, self.port, self.audit = command, port, audit
-        self.up = threading.Event()  # it answers, and nobody is killing it
+        self.up = threading.Event()  # it answers, and is not being killed
 
     def start(self, failpoint=None, limits=None):
         environment = dict(self.environment)

@@ -28,7 +28,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 fn data_uri(bytes: &[u8]) -> String {
-    // A browser looks at the bytes, whatever the type says.
+    // A browser decides by the bytes and not by the type.
     format!("data:image/jpeg;base64,{}", Base64::encode_string(bytes))
 }
 
