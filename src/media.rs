@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 pub use format::PictureFormat;
 pub use loader::{PictureLoader, PictureSettings};
 pub use renditions::{
-    PageRenditions, RenditionSettings, RenditionUrls, Renditions, StoredImage, StoredRenditions,
-    may_have_renditions,
+    PageRenditions, RenditionRow, RenditionSettings, RenditionUrls, Renditions, StoredImage,
+    StoredRenditions, may_have_renditions,
 };
 
 use self::size::PictureSize;

@@ -32,6 +32,7 @@ mod stream_places;
 mod ticket;
 mod tls;
 mod visitor;
+mod zip_stream;
 
 use std::io;
 use std::sync::Arc;

@@ -11,10 +11,12 @@
 mod cache;
 mod index;
 mod lifetime;
+mod renditions;
 mod revocations;
 mod signing;
 mod visit;
 mod visitor;
+mod zips;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,23 +29,25 @@ use presign::hex::hex;
 use tokio::time::timeout;
 
 pub use index::{LinkFacts, LinkIndex, RecipientLinks};
+pub use renditions::RenditionSize;
 pub use revocations::{Revocations, RevokedLinks};
 pub use visit::{
     AccessRefusal, ClosedBecause, ClosedEntry, LinkReader, LinkedObject, OpenEvidence, OpenKind,
-    OpenMethod, ReaderSession, SignedEntry, SignedInBy, SignedOpen, SignedPage, Visit,
+    OpenMethod, ReaderSession, SignedEntry, SignedInBy, SignedOpen, SignedPage, SignedZip, Visit,
 };
 
 use self::lifetime::SignedLifetimes;
 use self::visitor::VisitorRecorder;
+use self::zips::linked_zip;
 use crate::audit::portal::{LinkRefusedFields, SessionFields};
 use crate::audit::record::{AuditRecord, Pseudonyms};
 use crate::audit::{AuditLog, portal as lines};
 use crate::config::{PortalConfig, PortalDelivery};
 use crate::edge::ErrorKind;
 use crate::job::phrase::PhraseError;
-use crate::job::{ContentDisposition, SignIn};
+use crate::job::{Bucket, ContentDisposition, SignIn};
 use crate::keyring::{Deriver, Keyring, Purpose};
-use crate::ledger::portal::{PortalFileNames, PortalJob, PortalLedger, PortalPerson};
+use crate::ledger::portal::{PortalFileNames, PortalJob, PortalLedger, PortalPerson, PortalZip};
 use crate::links::Unlinkable;
 use crate::links::connection::{Connection, Connections};
 use crate::links::listing::Entry;
@@ -203,14 +207,20 @@ impl PortalAccess {
             }
             Some(Entry::Unavailable(..)) => return Err(AccessRefusal::ObjectGone),
             Some(Entry::Linkable(meta)) => {
-                match self.presence(&token, &job, meta, now).await {
+                let object = (&facts.bucket, meta);
+                match self.presence(&token, &job, object, now).await {
                     ObjectPresence::There => {}
                     ObjectPresence::Gone => return Err(AccessRefusal::ObjectGone),
                     ObjectPresence::Archived => return Err(AccessRefusal::Archived),
                 }
-                let shown = presentation(&job, person.as_ref(), None);
-                let index = token.object.0;
-                Some(Arc::new(linked(&job, index, meta, facts.link_id, &shown)?))
+                let slot = token.object;
+                Some(Arc::new(match job.zip_of(slot) {
+                    Some(zip) => linked_zip(slot, zip, facts.link_id),
+                    None => {
+                        let shown = presentation(&job, person.as_ref(), None);
+                        linked(&job, slot.0, meta, facts.link_id, &shown)?
+                    }
+                }))
             }
         };
         Ok(Visit {
@@ -238,11 +248,12 @@ impl PortalAccess {
         &self,
         token: &PortalToken,
         job: &PortalJob,
-        object: &ObjectMeta,
+        (bucket, object): (&Bucket, &ObjectMeta),
         now: Timestamp,
     ) -> ObjectPresence {
         // HEAD asks for the latest version; a pinned one may exist without it.
-        if object.version.is_some() {
+        let is_streamed = job.zip_of(token.object).is_some_and(PortalZip::is_streamed);
+        if object.version.is_some() || is_streamed {
             return ObjectPresence::There;
         }
         let Some(connection) = self.connections.get(&job.connection) else {
@@ -257,7 +268,7 @@ impl PortalAccess {
         {
             return presence;
         }
-        let asked = connection.store.head(&job.bucket, &object.key);
+        let asked = connection.store.head(bucket, &object.key);
         let Ok(asked) = timeout(PRESENCE_WITHIN, asked).await else {
             return ObjectPresence::There;
         };

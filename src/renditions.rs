@@ -20,6 +20,7 @@ use crate::deliver::publish::Publisher;
 use crate::error::JobError;
 use crate::job::Key;
 use crate::keyring::sha256_hex;
+use crate::ledger::portal::PortalLedger;
 use crate::links;
 use crate::links::listing::Entry;
 use crate::media::rendition::{self, LARGE_SIDE, MadeRenditions, RenditionError, SMALL_SIDE};
@@ -28,6 +29,7 @@ use crate::media::{
     may_have_renditions,
 };
 use crate::plan::{Audience, Plan};
+use crate::portal_token::JobRef;
 use crate::run::{JobRun, Signing};
 use crate::store::{ObjectMeta, ObjectStore};
 use crate::text::chain;
@@ -56,6 +58,8 @@ pub struct RenditionMaker<'a> {
     store: &'a dyn ObjectStore,
     /// Where the renditions go; `None` if the job has no page or gets none.
     publisher: Option<Publisher>,
+    /// Where the portal learns of them.
+    keeper: Option<(PortalLedger, JobRef)>,
     failures: AtomicU32,
     /// Held while a page is worked on: other callers for it wait for its result.
     state: Mutex<MakerState>,
@@ -108,14 +112,10 @@ impl<'a> RenditionMaker<'a> {
         settings: &'a RenditionSettings,
     ) -> Result<Self, JobError> {
         let store = &signing.connection(&plan.connection)?.store;
-        let gallery = plan.gallery.as_ref().filter(|_| settings.limit > 0);
-        let publisher = gallery.map(|gallery| {
-            let (store, place) = (Arc::clone(store), gallery.place.clone());
-            let (keyring, job) = (&signing.keyring, &plan.job.id);
-            // Of all audiences: a picture is the same for each.
-            let everyone = Audience::Everyone;
-            Publisher::new(store, place, keyring, job, &everyone, "renditions")
-        });
+        let publisher = match settings.limit {
+            0 => None,
+            _ => publisher(plan, signing)?,
+        };
         Ok(Self {
             run,
             plan,
@@ -124,6 +124,7 @@ impl<'a> RenditionMaker<'a> {
             settings,
             store: &**store,
             publisher,
+            keeper: None,
             failures: AtomicU32::new(0),
             state: Mutex::new(MakerState {
                 pages: Vec::new(),
@@ -133,20 +134,31 @@ impl<'a> RenditionMaker<'a> {
         })
     }
 
+    /// Tells the portal of the renditions, in its records of the job.
+    #[must_use]
+    pub fn told_to(mut self, ledger: PortalLedger, reference: JobRef) -> Self {
+        let is_portal = self.plan.portal.is_some() && self.publisher.is_some();
+        self.keeper = is_portal.then_some((ledger, reference));
+        self
+    }
+
     /// The renditions of page `number` of the job's listing, made or found. Pages are requested in order; a repeated request does
     /// not make them again.
+    ///
+    /// # Errors
+    /// The ledger does not answer, in a job whose page the portal shows.
     pub async fn page(
         &self,
         number: usize,
-        page: &[Entry],
+        (first, page): (u32, &[Entry]),
         pictures: &Pictures,
-    ) -> Arc<Renditions> {
+    ) -> Result<Arc<Renditions>, JobError> {
         let Some(publisher) = &self.publisher else {
-            return Arc::default();
+            return Ok(Arc::default());
         };
         let mut state = self.state.lock().await;
         if let Some(made) = state.pages.get(number) {
-            return Arc::clone(made);
+            return Ok(Arc::clone(made));
         }
         let until = *state.until.get_or_insert_with(|| self.deadline());
         let wanted = state.take(page, pictures);
@@ -166,8 +178,14 @@ impl<'a> RenditionMaker<'a> {
             tracing::info!(job.id = %job, pictures = asked, have_renditions = have, "renditions of a page are stored");
         }
         let renditions = Arc::new(Renditions { of_pictures });
+        if let Some((ledger, reference)) = &self.keeper {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let rows = serde_json::to_vec(&renditions.rows(first, page));
+            let rows = rows.expect("renditions are plain data");
+            ledger.keep_renditions(*reference, number, rows).await?;
+        }
         state.pages.push(Arc::clone(&renditions));
-        renditions
+        Ok(renditions)
     }
 
     /// Links a page's renditions for an audience; the links have their audit line when this returns.
@@ -180,7 +198,9 @@ impl<'a> RenditionMaker<'a> {
         renditions: &Renditions,
         audience: &Audience,
     ) -> Result<PageRenditions, JobError> {
-        let Some(publisher) = &self.publisher else {
+        // The portal signs its links when its page is shown.
+        let publisher = self.publisher.as_ref().filter(|_| self.keeper.is_none());
+        let Some(publisher) = publisher else {
             return Ok(PageRenditions::default());
         };
         let objects = renditions
@@ -301,6 +321,21 @@ impl<'a> RenditionMaker<'a> {
         let stem = &sha256_hex(&parts)[..32];
         [SMALL_SIDE, LARGE_SIDE].map(|side| format!("{stem}-{side}.jpg"))
     }
+}
+
+/// Where the renditions of a plan's pictures go; `None` if it has no page, or none with renditions.
+pub fn publisher(plan: &Plan, signing: &Signing) -> Result<Option<Publisher>, JobError> {
+    let store = &signing.connection(&plan.connection)?.store;
+    let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);
+    let portal = plan.portal.as_ref();
+    let portal = portal.and_then(|portal| portal.renditions.as_ref());
+    let place = gallery.or(portal).cloned();
+    Ok(place.map(|place| {
+        let (keyring, job) = (&signing.keyring, &plan.job.id);
+        // Of all audiences: a picture is the same for each.
+        let (store, everyone) = (Arc::clone(store), Audience::Everyone);
+        Publisher::new(store, place, keyring, job, &everyone, "renditions")
+    }))
 }
 
 /// Decodes a picture on a thread of its own, whose priority is low: mails of other jobs go first. The priority of a thread of the

@@ -14,6 +14,7 @@ use presign::hex::hex;
 use super::contents::{ZipSource, ZipVolume};
 use super::layout::{self, Piece, ZipPart};
 use super::record::UploadRecords;
+use super::sums::read_sum;
 use super::underway::until_failure;
 use super::{ArchiveError, ArchiveWork, ZipError, ZipIdentity};
 use crate::deliver::publish::NO_CACHE;
@@ -28,9 +29,6 @@ const COPIES_AT_ONCE: usize = 32;
 /// How many parts are uploaded at a time, and how many files are read for each: together they bound the memory.
 const UPLOADS_AT_ONCE: usize = 2;
 const READS_AT_ONCE: usize = 16;
-
-/// How much of a file is read at a time where only its checksum is needed.
-const SUMMED_AT_ONCE: u64 = 8 << 20;
 
 /// How many files are asked for their checksums, or read for them, at a time.
 const SUMS_AT_ONCE: usize = 8;
@@ -341,17 +339,7 @@ impl Making<'_> {
             (None, Some(rest)) => return Ok((entry, KnownSum::Rest(rest))),
             (None, None) => {}
         }
-        let (mut at, mut crc32) = (from, 0);
-        while at < object.size_bytes {
-            self.work.stop.check()?;
-            let end = (at + SUMMED_AT_ONCE).min(object.size_bytes);
-            let bytes = store.range(bucket, object, at..end).await?;
-            let length = end - at;
-            let of_bytes = tokio::task::spawn_blocking(move || layout::crc32(&bytes));
-            let of_bytes = of_bytes.await.map_err(|_| ZipError::Contradiction)?;
-            crc32 = layout::joined(crc32, of_bytes, length);
-            at = end;
-        }
+        let crc32 = read_sum(self.work, object, from).await?;
         let bytes = object.size_bytes - from;
         Ok((entry, KnownSum::Rest(RestSum { crc32, bytes })))
     }

@@ -15,17 +15,22 @@ const UNNAMED: &str = "files";
 pub struct ZipPlan {
     /// Its name without the extension.
     pub stem: String,
-    /// Where it goes.
-    pub place: PublishTarget,
+    /// Where it goes; `None` if it is stored nowhere, and the portal makes it as it is downloaded.
+    pub place: Option<PublishTarget>,
     /// The most bytes of one ZIP.
     pub split_bytes: Option<u64>,
 }
 
 impl ZipPlan {
+    /// Whether links of the portal open it, in a job whose links are the portal's. A web server serves one in a directory.
+    pub const fn is_opened_by_portal(&self) -> bool {
+        matches!(self.place, None | Some(PublishTarget::Bucket(..)))
+    }
+
     /// The ZIP of a job, at an allowed place.
     pub(super) fn new(
         order: &ZipOrder,
-        place: PublishTarget,
+        place: Option<PublishTarget>,
         scope: &PhraseScope<'_>,
         named: (&Job, Option<&GalleryPlan>, Option<&str>),
         policy: &Policy,
@@ -58,7 +63,9 @@ impl ZipPlan {
             true => UNNAMED.to_owned(),
             false => clean_name(stem),
         };
-        if policy.triggers_by(&place, &[&format!("{stem}.zip")]) {
+        if let Some(place) = &place
+            && policy.triggers_by(place, &[&format!("{stem}.zip")])
+        {
             let target = place.to_string();
             return Err(Refusal::Loop { target }.into());
         }

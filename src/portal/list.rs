@@ -15,7 +15,7 @@ use super::link::shown_media;
 use super::visitor::{Denial, Visitor};
 use crate::config::PortalDelivery;
 use crate::portal_access::{AccessRefusal, ClosedBecause, SignedEntry, SignedPage, Visit};
-use crate::render::portal::{FilesPage, ShownFile, ShownPreview};
+use crate::render::portal::{FilesPage, ShownFile, ShownPreview, ShownZip};
 
 /// GET and HEAD of `/j/<token>`.
 pub(super) async fn first_page(
@@ -53,7 +53,7 @@ async fn answered(portal: &Portal, token: &str, page: u32, request: Request) -> 
 
 async fn answer_page(visitor: &Visitor, token: &str, page: u32) -> Result<Response<Body>, Denial> {
     let read = visitor.token(token)?;
-    if read.object.index().is_some() {
+    if !read.object.is_page() {
         let location = HeaderValue::try_from(format!("/d/{token}"));
         let location = location.map_err(|_| AccessRefusal::Forged)?;
         return Ok(visitor.answers().redirect(StatusCode::SEE_OTHER, location));
@@ -103,6 +103,8 @@ fn as_list(visitor: &Visitor, signed: &SignedPage) -> Response<Body> {
 /// Where the file of an entry is opened from the page.
 struct EntryPlaces {
     href: String,
+    /// The small rendition, where the portal itself serves it.
+    small: String,
     again: Option<String>,
 }
 
@@ -121,6 +123,7 @@ async fn as_page(
             let ticket = visitor.portal.tickets.issue(token, &browser, visitor.now);
             let href = format!("/d/{token}?t={ticket}");
             EntryPlaces {
+                small: format!("{href}&s=small"),
                 again: entry.embed.as_ref().map(|_| href.clone()),
                 href,
             }
@@ -141,14 +144,25 @@ async fn as_page(
                 .map(|(media, url)| ShownPreview {
                     media,
                     // A store that readers cannot reach shows them nothing.
-                    src: if is_streamed {
-                        &places.href
-                    } else {
-                        url.expose()
+                    src: match (&entry.renditions, is_streamed) {
+                        (Some(_), true) => &places.small,
+                        (None, true) => &places.href,
+                        (Some(of_picture), false) => of_picture.small.0.expose(),
+                        (None, false) => url.expose(),
                     },
                     again: places.again.as_deref(),
                 }),
         });
+    let zip_places: Vec<String> = signed
+        .zips
+        .iter()
+        .map(|zip| {
+            let token = zip.token.expose();
+            let ticket = visitor.portal.tickets.issue(token, &browser, visitor.now);
+            format!("/d/{token}?t={ticket}")
+        })
+        .collect();
+    let zips = signed.zips.iter().zip(&zip_places);
     let number = signed.page + 1;
     let place = |number: u32| match number {
         1 => format!("/j/{token}"),
@@ -164,6 +178,14 @@ async fn as_page(
             .and_then(|reader| reader.name.as_deref()),
         is_shared: visit.reader.is_none(),
         files: files.collect(),
+        zips: zips
+            .map(|(zip, href)| ShownZip {
+                files: zip.files,
+                size: zip.object.size_bytes,
+                href,
+            })
+            .collect(),
+        zip_missing: visit.job.zips.left_out,
         missed: signed
             .entries
             .iter()

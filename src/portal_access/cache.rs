@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 
 use super::AccessRefusal;
+use super::renditions::RenditionMap;
+use crate::archive::streamed::StreamedZip;
 use crate::bounds::MAX_PORTAL_CACHE_BYTES;
 use crate::job::FilledMessage;
 use crate::ledger::LedgerError;
@@ -20,6 +22,8 @@ enum CacheKey {
     Job(JobRef),
     People(JobRef, u32),
     Objects(JobRef, u32),
+    Zip(JobRef, u32),
+    Renditions(JobRef),
 }
 
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ enum Cached {
     Job(Arc<PortalJob>),
     People(Arc<Vec<PortalPerson>>),
     Objects(Arc<Vec<Entry>>),
+    Zip(Arc<StreamedZip>),
+    Renditions(Arc<RenditionMap>),
 }
 
 /// The records that were read last. They never change, so they never are too old.
@@ -172,6 +178,38 @@ impl RecordCache {
         self.kept()
             .insert(key, Cached::Objects(Arc::clone(&objects)), bytes);
         Ok(Some(objects))
+    }
+
+    /// A ZIP that was kept.
+    pub(super) fn kept_zip(&self, reference: JobRef, number: u32) -> Option<Arc<StreamedZip>> {
+        match self.get(CacheKey::Zip(reference, number))? {
+            Cached::Zip(zip) => Some(zip),
+            _ => None,
+        }
+    }
+
+    /// The renditions of a job that were kept.
+    pub(super) fn kept_renditions(&self, reference: JobRef) -> Option<Arc<RenditionMap>> {
+        match self.get(CacheKey::Renditions(reference))? {
+            Cached::Renditions(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// Keeps the renditions of a job.
+    pub(super) fn keep_renditions(&self, reference: JobRef, map: &Arc<RenditionMap>, bytes: usize) {
+        let (key, thing) = (
+            CacheKey::Renditions(reference),
+            Cached::Renditions(Arc::clone(map)),
+        );
+        self.kept().insert(key, thing, OVERHEAD + bytes);
+    }
+
+    /// Keeps a ZIP that is stored nowhere: its names, checksums and directory.
+    pub(super) fn keep_zip(&self, reference: JobRef, number: u32, zip: &Arc<StreamedZip>) {
+        let (key, bytes) = (CacheKey::Zip(reference, number), zip.memory_bytes());
+        self.kept()
+            .insert(key, Cached::Zip(Arc::clone(zip)), OVERHEAD + bytes);
     }
 
     /// An object by its place in the job's listing.

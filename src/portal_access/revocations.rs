@@ -158,6 +158,16 @@ impl RevokedLinks {
         of_recipient.or_else(|| targets.find_map(|target| self.of_record(target, reference)))
     }
 
+    /// When an object below a prefix was revoked, if one is.
+    pub fn object_below(&self, bucket: &Bucket, prefix: &str) -> Option<Timestamp> {
+        self.revoked.iter().find_map(|(target, mark)| match target {
+            ChangeTarget::Object { bucket: of, key } if of == bucket && key.starts_with(prefix) => {
+                Some(mark.at)
+            }
+            _ => None,
+        })
+    }
+
     /// When a recipient was revoked, in a job or in all.
     pub fn recipient(&self, job: &JobId, reference: JobRef, rid: &str) -> Option<Timestamp> {
         if self.revoked.is_empty() {

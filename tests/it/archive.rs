@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::conformance::{create_bucket, s3_client_with};
 use crate::support::servers::{Parts, Server, run};
 use crate::support::world::{World, email_job};
+use crate::support::zips::{Judged, only_file};
 use crate::support::{get, hostile, program};
 
 const REGION: &str = "us-east-1";
@@ -21,46 +22,6 @@ const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "secret-of-tests";
 
 const MIB: usize = 1 << 20;
-
-/// What the judges say of a ZIP; they end the test if they find fault with it.
-struct Judged(Value);
-
-impl Judged {
-    fn of(parts: &Parts, zip: &Path, unpacked: Option<&Path>) -> Self {
-        let mut script = parts.script("judge_zip.py");
-        script.arg(zip).args(unpacked);
-        let said = run(&mut script);
-        let said: Value = serde_json::from_slice(&said).unwrap();
-        let missing = said["missing"].as_array().unwrap();
-        if !missing.is_empty() {
-            crate::support::servers::is_missing("judges of a ZIP", &format!("{missing:?}"));
-        }
-        Self(said)
-    }
-
-    fn names(&self) -> Vec<&str> {
-        let names = self.0["names"].as_array().unwrap();
-        names.iter().map(|name| name.as_str().unwrap()).collect()
-    }
-}
-
-/// The file of this extension below a directory.
-fn only_file(dir: &Path, extension: &str) -> PathBuf {
-    let mut found = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|of| of == extension) {
-                found.push(path);
-            }
-        }
-    }
-    assert_eq!(found.len(), 1, "{found:?}");
-    found.remove(0)
-}
 
 fn zip_job(id: &str, zip: Value) -> Value {
     let mut job = email_job(id);

@@ -108,7 +108,9 @@ impl Residue {
                 Some(signed) if signed > 0 => self.signed.add(signed, until),
                 _ => {}
             },
-            "issue" | "gallery" | "manifest" if line.access_key_id.as_deref() != Some("portal") => {
+            "issue" | "gallery" | "manifest" | "zip"
+                if line.access_key_id.as_deref() != Some("portal") =>
+            {
                 self.others.add(1, until);
             }
             _ => {}

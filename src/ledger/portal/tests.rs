@@ -236,6 +236,8 @@ async fn the_first_record_of_a_job_counts() {
         prefix: "2026/".to_owned(),
         page_size: 1000,
         time_zone: "UTC".to_owned(),
+        renditions: None,
+        zips: PortalZips::default(),
     };
     let second = PortalJob {
         ends_at: Timestamp::MAX,

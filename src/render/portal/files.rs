@@ -83,6 +83,10 @@ pub struct FilesPage<'a> {
     pub is_shared: bool,
     /// The files of this page.
     pub files: Vec<ShownFile<'a>>,
+    /// The ZIPs of all files.
+    pub zips: Vec<ShownZip<'a>>,
+    /// How many files of the job are in none of the ZIPs.
+    pub zip_missing: u64,
     /// The files of this page that have no link, and why; without a reason, the sender revoked them.
     pub missed: Vec<(&'a str, Option<Unlinkable>)>,
     /// The number of files of the job.
@@ -103,6 +107,17 @@ pub struct FilesPage<'a> {
     pub ends_at: Timestamp,
     /// The token, for signing out, if the reader is signed in.
     pub signed_in: Option<&'a str>,
+}
+
+/// A ZIP of all files of a job.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownZip<'a> {
+    /// How many files are in it.
+    pub files: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where a click leads.
+    pub href: &'a str,
 }
 
 /// Something that was sent to a person.
@@ -179,11 +194,9 @@ impl PortalWriter<'_> {
             (Some(_), _) | (None, false) => String::new(),
         };
         let until = format!("{} {whose}", self.until(page.ends_at));
-        let _ = write!(
-            content,
-            "<p class=\"small\">{}</p><ul class=\"files\">",
-            until.trim_end()
-        );
+        let _ = write!(content, "<p class=\"small\">{}</p>", until.trim_end());
+        self.push_zips(page, &mut content);
+        content.push_str("<ul class=\"files\">");
         let verb = self.say(if page.opens { "open" } else { "download" });
         for (number, file) in page.files.iter().enumerate() {
             content.push_str("<li>");
@@ -261,6 +274,47 @@ impl PortalWriter<'_> {
                 "<audio class=\"{size}\" controls preload=\"metadata\" src=\"{src}\"{again} aria-label=\"{name}\"></audio>"
             ),
         };
+    }
+
+    /// A button for each ZIP, and how many files are in none.
+    fn push_zips(&self, page: &FilesPage<'_>, content: &mut String) {
+        if page.zips.is_empty() {
+            return;
+        }
+        let total = self.language.number(page.zips.len() as u64);
+        content.push_str("<p class=\"whole\">");
+        for (zip, number) in page.zips.iter().zip(1..) {
+            let (count, number) = (
+                self.language.number(zip.files),
+                self.language.number(number),
+            );
+            let size = self.language.size(zip.size);
+            let key = match page.zips.len() {
+                1 => "zip_all",
+                _ => "zip_part",
+            };
+            let values = [
+                ("count", &*count),
+                ("size", &*size),
+                ("number", &*number),
+                ("total", &*total),
+            ];
+            let _ = write!(
+                content,
+                "<a class=\"button\" href=\"{}\">{}</a> ",
+                escape(zip.href),
+                self.say_with(key, Some(zip.files), &values)
+            );
+        }
+        content.push_str("</p>");
+        if page.zip_missing > 0 {
+            let count = self.language.number(page.zip_missing);
+            let _ = write!(
+                content,
+                "<p class=\"small\">{}</p>",
+                self.say_with("zip_missing", Some(page.zip_missing), &[("count", &count)])
+            );
+        }
     }
 
     fn push_pages(&self, page: &FilesPage<'_>, content: &mut String) {

@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod portal;
 pub(crate) mod servers;
 pub(crate) mod world;
+pub(crate) mod zips;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
