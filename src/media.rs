@@ -11,6 +11,7 @@ mod head;
 mod jpeg;
 mod loader;
 mod png;
+pub mod poster;
 pub mod rendition;
 mod renditions;
 mod size;

@@ -459,7 +459,9 @@ pub fn build_with(
             place: policy.addressed(rule.confine(place)),
         });
     let zip = zip.map(|order| {
-        let named = (&**job, gallery.as_ref(), objects.topic());
+        let of_page = gallery.as_ref().and_then(|page| page.title.as_deref());
+        let of_portal = portal.as_ref().and_then(|page| page.title.as_deref());
+        let named = (&**job, of_page.or(of_portal), objects.topic());
         let place = zip_place.map(|place| policy.addressed(rule.confine(place)));
         if place.is_none() {
             policy.check_streams()?;

@@ -4,6 +4,7 @@
 //! that runs again finds them. Time, bytes, threads and failures are bounded, and a picture without renditions is shown itself: no
 //! picture fails a job.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::keyring::sha256_hex;
 use crate::ledger::portal::PortalLedger;
 use crate::links;
 use crate::links::listing::Entry;
+use crate::media::poster::{
+    BOX_HEAD_BYTES, FileBox, MAX_FILE_BOXES, cover, file_box, may_have_poster,
+};
 use crate::media::rendition::{self, LARGE_SIDE, MadeRenditions, RenditionError, SMALL_SIDE};
 use crate::media::{
     PageRenditions, PictureFormat, Pictures, RenditionSettings, Renditions, StoredRenditions,
@@ -85,6 +89,9 @@ impl Drop for EndsDecoding {
     }
 }
 
+/// What decodes a picture, or a video's cover, and encodes its renditions.
+type MakeFn = fn(&[u8], &(dyn Fn() -> bool + Sync)) -> Result<MadeRenditions, RenditionError>;
+
 /// Why a picture got no renditions in this run.
 #[derive(Debug, thiserror::Error)]
 enum NotMade {
@@ -92,6 +99,8 @@ enum NotMade {
     Picture(#[from] RenditionError),
     #[error("it could not be read or its renditions not be stored: {0}")]
     Edge(String),
+    #[error("the video carries no cover")]
+    NoCover,
     #[error("its bytes are not those that were listed")]
     Changed,
     #[error("the time for it is over")]
@@ -292,14 +301,45 @@ impl<'a> RenditionMaker<'a> {
         Ok((small, has_large.then_some(large)))
     }
 
+    /// The cover that a video carries, from the few parts of it that tell where it is.
+    async fn cover(&self, object: &ObjectMeta) -> Result<Vec<u8>, NotMade> {
+        let size = object.size_bytes;
+        let read = async |range: Range<u64>| {
+            let read = self.store.range(&self.plan.bucket, object, range).await;
+            read.map_err(|error| NotMade::Edge(chain(&error)))
+        };
+        let mut at = 0;
+        for _ in 0..MAX_FILE_BOXES {
+            let head = read(at..size.min(at + BOX_HEAD_BYTES)).await?;
+            match file_box(&head, at, size) {
+                Some(FileBox::Other(next)) => at = next,
+                Some(FileBox::Movie(range)) => {
+                    let movie = read(range).await?;
+                    let cover = cover(&movie).ok_or(NotMade::NoCover)?;
+                    return Ok(cover.to_vec());
+                }
+                None => break,
+            }
+        }
+        Err(NotMade::NoCover)
+    }
+
     /// Fetches a picture, and decodes it on a thread once one is free.
     async fn make(&self, object: &ObjectMeta) -> Result<MadeRenditions, NotMade> {
+        if may_have_poster(object.key.as_str()) {
+            let cover = self.cover(object).await?;
+            return self.decoded(cover, rendition::make_poster).await;
+        }
         let size = usize::try_from(object.size_bytes).unwrap_or(usize::MAX);
         let bytes = self.store.beginning(&self.plan.bucket, object, size);
         let bytes = bytes.await.map_err(|error| NotMade::Edge(chain(&error)))?;
         if bytes.len() != size {
             return Err(NotMade::Changed);
         }
+        self.decoded(bytes, rendition::make).await
+    }
+
+    async fn decoded(&self, bytes: Vec<u8>, make: MakeFn) -> Result<MadeRenditions, NotMade> {
         let niceness = self.settings.niceness;
         let threads = Arc::clone(&self.settings.threads);
         let permit = threads.acquire_owned().await.map_err(|_| NotMade::Late)?;
@@ -308,7 +348,7 @@ impl<'a> RenditionMaker<'a> {
         let made = tokio::task::spawn_blocking(move || {
             // The permit is held as long as the thread works, also if the result is no longer awaited.
             let _permit = permit;
-            decode(&bytes, niceness, &is_over)
+            decode(&bytes, make, niceness, &is_over)
         });
         made.await.map_err(|_| NotMade::Panicked)?
     }
@@ -340,12 +380,17 @@ pub fn publisher(plan: &Plan, signing: &Signing) -> Result<Option<Publisher>, Jo
 
 /// Decodes a picture on a thread of its own, whose priority is low: mails of other jobs go first. The priority of a thread of the
 /// runtime could not be raised again.
-fn decode(bytes: &[u8], niceness: i32, is_over: &AtomicBool) -> Result<MadeRenditions, NotMade> {
+fn decode(
+    bytes: &[u8],
+    make: MakeFn,
+    niceness: i32,
+    is_over: &AtomicBool,
+) -> Result<MadeRenditions, NotMade> {
     let made = std::thread::scope(|scope| {
         let decoder = scope.spawn(|| {
             // Where it is not permitted, the priority stays as it is.
             rustix::process::nice(niceness).ok();
-            rendition::make(bytes, &|| is_over.load(Ordering::Relaxed))
+            make(bytes, &|| is_over.load(Ordering::Relaxed))
         });
         decoder.join()
     });
@@ -368,11 +413,12 @@ impl MakerState {
             let is_shown = pictures
                 .of(&object.key)
                 .is_none_or(|picture| picture.format == PictureFormat::Displayed);
+            let name = object.key.as_str();
+            // Of a video, only the parts around its cover are read.
+            let is_bounded = (1..=MAX_PICTURE_BYTES).contains(&object.size_bytes);
+            let is_made = is_bounded && may_have_renditions(name) || may_have_poster(name);
             // Without an ETag, a changed object could not be told from this one.
-            is_shown
-                && may_have_renditions(object.key.as_str())
-                && !object.etag.is_empty()
-                && (1..=MAX_PICTURE_BYTES).contains(&object.size_bytes)
+            is_shown && is_made && !object.etag.is_empty()
         };
         let most = usize::try_from(self.left).unwrap_or(usize::MAX);
         let taken: Vec<&ObjectMeta> = objects.filter(may_have).take(most).collect();

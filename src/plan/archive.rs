@@ -3,7 +3,7 @@
 use presign::disposition::clean_name;
 
 use super::policy::Policy;
-use super::{GalleryPlan, PlanError, PublishTarget, Refusal, fill, overflow};
+use super::{PlanError, PublishTarget, Refusal, fill, overflow};
 use crate::bounds::MAX_TITLE_BYTES;
 use crate::job::{Job, PhraseScope, ZipOrder};
 
@@ -32,17 +32,16 @@ impl ZipPlan {
         order: &ZipOrder,
         place: Option<PublishTarget>,
         scope: &PhraseScope<'_>,
-        named: (&Job, Option<&GalleryPlan>, Option<&str>),
+        named: (&Job, Option<&str>, Option<&str>),
         policy: &Policy,
     ) -> Result<Self, PlanError> {
-        let (job, gallery, topic) = named;
+        let (job, page_title, topic) = named;
         let name = order.name.as_ref();
         let name = name.map(|name| fill("zip.name", name, scope, MAX_TITLE_BYTES));
         let name = match name.transpose()? {
             Some(name) => name,
             None => {
-                let title = gallery.and_then(|gallery| gallery.title.clone());
-                let title = match title {
+                let title = match page_title.map(ToOwned::to_owned) {
                     None => overflow::title(job, policy)?,
                     titled => titled,
                 };

@@ -54,7 +54,7 @@ async fn a_zip_in_a_directory_opens_with_every_program_and_has_the_files() {
     world = world.job(&job);
     world.run().await;
     assert_eq!(world.parked().await, [""; 0]);
-    let zip = only_file(&pages, "zip");
+    let zip = only_file(&pages, ".zip");
     assert_eq!(zip.file_name().unwrap(), "Zürich_ 1_2.zip");
     let unpacked = world.dir.path().join("unpacked");
     let judged = Judged::of(&parts, &zip, Some(&unpacked));
@@ -131,7 +131,7 @@ async fn each_recipient_gets_a_link_of_their_own_and_a_line_that_says_what_it_op
     world = world.job(&job);
     world.run().await;
     assert_eq!(world.parked().await, [""; 0]);
-    let zip = only_file(&world.bucket("published"), "zip");
+    let zip = only_file(&world.bucket("published"), ".zip");
     assert_eq!(zip.file_name().unwrap(), "Quarters.zip");
     let judged = Judged::of(&parts, &zip, None);
     assert_eq!(judged.names(), ["q3.pdf", "q4.pdf"]);

@@ -59,6 +59,7 @@ mod portal;
 mod portal_access;
 mod portal_oidc;
 mod portal_process;
+mod portal_renditions;
 mod portal_zip;
 mod presign;
 mod privileged;

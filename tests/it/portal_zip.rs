@@ -77,7 +77,7 @@ async fn a_zip_in_a_bucket_is_a_link_of_the_portal_on_the_page_and_in_the_mail()
     let lines = world.audit_of("zip");
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["access_key_id"], "portal");
-    let stored = only_file(&world.bucket("published"), "zip");
+    let stored = only_file(&world.bucket("published"), ".zip");
 
     let reader = Visitor::default();
     let shown = reader.open(&page).await;

@@ -27,6 +27,7 @@ import endpoint  # noqa: E402
 import mails  # noqa: E402
 import queues  # noqa: E402
 import stores  # noqa: E402
+import zips  # noqa: E402
 from desk import Skipped, Wrong  # noqa: E402
 from endpoint import EmbeddedEndpoint  # noqa: E402
 from servers import STORES, ElasticMq, Mailpit, Minio, Versitygw  # noqa: E402
@@ -40,6 +41,7 @@ OF_STORES = (
     stores.checked,
     stores.versions,
     stores.behind_a_proxy,
+    zips.zips,
     stores.ledger,
 )
 OF_QUEUES = (queues.suite_of_queues, queues.standard, queues.fifo, queues.redriven)

@@ -77,6 +77,14 @@ fn unsafe_link() -> RenderError {
     complaint("{{link}} needs an https URL".to_owned())
 }
 
+/// Rejects a link to a rendition that a page may not contain.
+fn checked_rendition(url: &str) -> Result<(), RenderError> {
+    match is_safe_url(url) || is_rendition_beside(url) {
+        true => Ok(()),
+        false => Err(unsafe_link()),
+    }
+}
+
 /// Writes the cards of a page.
 pub(super) struct Cards<'a> {
     language: &'a Language,
@@ -217,9 +225,7 @@ impl<'a> Cards<'a> {
         html: &mut String,
     ) -> Result<(), RenderError> {
         for (url, _) in std::iter::once(small).chain(large) {
-            if !is_safe_url(url) && !is_rendition_beside(url) {
-                return Err(unsafe_link());
-            }
+            checked_rendition(url)?;
         }
         html.push_str(r#"<img class="view" src=""#);
         escape_into(small.0, html);
@@ -254,6 +260,11 @@ impl<'a> Cards<'a> {
             html.push_str("\">");
             if !player.is_empty() {
                 put!(html: "<", player, r#" controls preload="none" src=""#, &self.url);
+                if let Some((poster, _)) = page.small(item) {
+                    checked_rendition(poster)?;
+                    html.push_str(r#"" poster=""#);
+                    escape_into(poster, html);
+                }
                 put!(html: r#"" aria-label=""#, &self.name, r#""></"#, player, ">");
             }
             html.push_str("</td>");

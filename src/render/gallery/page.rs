@@ -153,7 +153,8 @@ impl GalleryPage {
         if kind != FileKind::File {
             self.permit(url);
         }
-        let renditions = renditions.filter(|_| kind == FileKind::Photo);
+        // Of a video, it is the cover that it carries.
+        let renditions = renditions.filter(|_| matches!(kind, FileKind::Photo | FileKind::Video));
         let mut rendition = |link: &(PresignedUrl, u32)| {
             let url = link.0.expose();
             self.permit(url);

@@ -4,6 +4,7 @@ pub(crate) mod answering;
 pub(crate) mod bad_relay;
 pub(crate) mod docs;
 pub(crate) mod faulty;
+pub(crate) mod files;
 pub(crate) mod hostile;
 pub(crate) mod line;
 pub(crate) mod log;

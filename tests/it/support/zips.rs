@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::files::files_below;
 use super::servers::{Parts, is_missing, run};
 
 /// What the judges say of a ZIP; they end the test if they find fault with it.
@@ -28,20 +29,9 @@ impl Judged {
     }
 }
 
-/// The file of this extension below a directory.
-pub(crate) fn only_file(dir: &Path, extension: &str) -> PathBuf {
-    let mut found = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|of| of == extension) {
-                found.push(path);
-            }
-        }
-    }
+/// The only file below a directory whose path ends so.
+pub(crate) fn only_file(dir: &Path, ending: &str) -> PathBuf {
+    let mut found = files_below(dir, ending);
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)
 }
