@@ -8,6 +8,7 @@
 
 pub mod book;
 pub mod client;
+pub mod events;
 pub mod identity;
 pub mod join;
 pub mod known;

@@ -79,6 +79,8 @@ pub struct TargetIds {
     pub mangling: Mangling,
     /// When the link ends, in seconds since 1970, as its URL says.
     pub ends: Option<i64>,
+    /// Whether there is a signature, right or wrong.
+    pub is_signed: bool,
 }
 
 /// The letters of a signature of version 4.
@@ -118,7 +120,10 @@ impl TargetIds {
                 }
             } else if name == OPEN_ID.name() {
                 ids.open = ids.open.or(Some(LinkKey::of_open(&decode(value))));
+            } else if name == "Signature" {
+                ids.is_signed = true;
             } else if name == "X-Amz-Signature" {
+                ids.is_signed = true;
                 let is_whole = value.len() == SIGNATURE_LETTERS;
                 let is_lower = !value.bytes().any(|byte| byte.is_ascii_uppercase());
                 if !is_whole {
@@ -202,7 +207,7 @@ mod tests {
         );
         let ids = TargetIds::of_query(&whole);
         assert_eq!(ids.link, Some(LinkKey(0x0123_4567_89ab_cdef)));
-        assert_eq!(ids.mangling.words(), None);
+        assert_eq!((ids.mangling.words(), ids.is_signed), (None, true));
         let ends: jiff::Timestamp = "2026-11-23T08:01:00Z".parse().unwrap();
         assert_eq!(ids.ends, Some(ends.as_second()));
         for (mangled, words) in [

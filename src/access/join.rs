@@ -186,7 +186,7 @@ impl<'a> Joiner<'a> {
                 return Ok(());
             }
         }
-        if request.signed == Signing::NoLink {
+        if request.signed == Signing::NoLink || !ids.is_signed {
             self.counts.unsigned += 1;
             return Ok(());
         }

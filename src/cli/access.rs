@@ -3,22 +3,26 @@
 use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use directory::{Directory, Location};
 use handout::access::book::{AccessBook, FileMark};
+use handout::access::events::objects_in;
 use handout::access::join::{ClientPrivacy, Joiner, ReadCounts};
 use handout::access::known::KnownLinks;
 use handout::access::reading::{FileOutcome, files_in, read_file, read_whole};
 use handout::assemble::{self, Serving};
 use handout::clock;
-use handout::config::Config;
+use handout::config::{Config, QueueConfig, QueueKind};
+use handout::edge::ErrorKind;
 use handout::environment::Environment;
-use handout::job::{Bucket, ConnectionName};
+use handout::job::{Bucket, ConnectionName, Key};
 use handout::keyring::Keyring;
 use handout::links::connection::Connections;
+use handout::queue::Queue;
 use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
 use serde::Serialize;
 
@@ -34,6 +38,7 @@ Examples:
   handout access read /var/lib/handout/access
   handout access read s3://acme-logs/reports/ --connection logs
   handout access read access --follow
+  handout access read s3://acme-logs/ --follow --queue https://sqs.eu-west-1.amazonaws.com/123456789012/acme-log-events
   handout opens acme-daily-2026-11-23            afterwards: who opened what";
 
 /// The pause between two looks at places that are followed.
@@ -41,6 +46,15 @@ const FOLLOW: Duration = Duration::from_secs(2);
 
 /// The same for buckets, in which a listing is a request that costs.
 const FOLLOW_BUCKETS: Duration = Duration::from_secs(60);
+
+/// How long one wait for events takes.
+const POLL: Duration = Duration::from_secs(20);
+
+/// How long an event is hidden from others while its logs are read.
+const HIDDEN: Duration = Duration::from_secs(300);
+
+/// After how long buckets are listed again, since events may be lost.
+const LIST_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// How much of an object is asked for at once, in bytes.
 const PIECE: u64 = 8 << 20;
@@ -60,6 +74,10 @@ pub(crate) struct ReadArgs {
     /// Goes on until SIGINT or SIGTERM with what is added to the places.
     #[arg(long)]
     follow: bool,
+    /// The URL of an SQS queue with the events of the logs' bucket, by which --follow learns of new logs at once. It must be a queue
+    /// of its own: each message is deleted when its logs are read. Without it, buckets are listed every minute.
+    #[arg(long, value_name = "URL", requires = "follow")]
+    queue: Option<String>,
     /// The connection that reads buckets; the only connection if absent.
     #[arg(long, value_name = "NAME")]
     connection: Option<ConnectionName>,
@@ -92,6 +110,16 @@ impl LogPlace {
             bucket,
             prefix: prefix.to_owned(),
         })
+    }
+}
+
+impl LogPlace {
+    /// Whether an object is in the place.
+    fn has(&self, of: &str, key: &str) -> bool {
+        match self {
+            Self::Path(_) => false,
+            Self::Objects { bucket, prefix } => bucket.as_str() == of && key.starts_with(prefix),
+        }
     }
 }
 
@@ -137,8 +165,11 @@ pub(super) async fn access(
         ),
         false => None,
     };
-    let stop = tokio::signal::ctrl_c();
-    let mut stop = std::pin::pin!(stop);
+    let queue = match &arguments.queue {
+        Some(url) => Some(Box::pin(event_queue(&config, url, environment)).await?),
+        None => None,
+    };
+    let mut stop = std::pin::pin!(stopped()?);
     loop {
         reader.forget()?;
         for place in &places {
@@ -154,10 +185,24 @@ pub(super) async fn access(
         if !arguments.follow {
             break;
         }
-        let pause = if has_buckets { FOLLOW_BUCKETS } else { FOLLOW };
+        let news = async {
+            match (&queue, &buckets) {
+                (Some(queue), Some(buckets)) => {
+                    Box::pin(reader.follow(&**queue, &*buckets.store(), &places)).await
+                }
+                (None, Some(_)) => {
+                    tokio::time::sleep(FOLLOW_BUCKETS).await;
+                    Ok(())
+                }
+                (_, None) => {
+                    tokio::time::sleep(FOLLOW).await;
+                    Ok(())
+                }
+            }
+        };
         tokio::select! {
-            _ = &mut stop => break,
-            () = tokio::time::sleep(pause) => {}
+            () = &mut stop => break,
+            followed = news => followed?,
         }
     }
     if let Some(buckets) = buckets {
@@ -165,6 +210,35 @@ pub(super) async fn access(
     }
     reader.tell(arguments.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends at SIGINT or SIGTERM.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// The queue with the events of the logs' bucket. What `[queue]` says of an SQS queue's server counts for it, too.
+async fn event_queue(
+    config: &Config,
+    url: &str,
+    environment: &Environment,
+) -> anyhow::Result<Arc<dyn Queue>> {
+    let mut of_events = config.clone();
+    if config.queue.kind != QueueKind::Sqs {
+        of_events.queue = QueueConfig::default();
+    }
+    of_events.queue.kind = QueueKind::Sqs;
+    of_events.queue.url = Some(url.to_owned());
+    of_events.queue.parked_url = None;
+    Ok(assemble::open_queue(&of_events, environment, clock::system).await?)
 }
 
 /// The audit logs that are named, or the configuration's.
@@ -402,9 +476,8 @@ impl Buckets {
         })
     }
 
-    fn store(&self) -> std::sync::Arc<dyn ObjectStore> {
-        std::sync::Arc::clone(&self.connections[&self.name].store)
-            as std::sync::Arc<dyn ObjectStore>
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.connections[&self.name].store)
     }
 
     async fn close(self) {

@@ -37,7 +37,7 @@ impl Default for Said<'_> {
             id: "A",
             minute: 0,
             key: "k.pdf",
-            query: format!("x-handout={ID}"),
+            query: format!("x-handout={ID}&Signature=1"),
             status: 200,
             sent: 9,
             address: "198.51.100.7",
@@ -143,7 +143,7 @@ fn an_id_counts_only_with_its_key_and_its_signature() {
         },
         Said {
             id: "B",
-            query: format!("x-handout={other}"),
+            query: format!("x-handout={other}&Signature=1"),
             ..Said::default()
         },
         Said {
@@ -178,7 +178,7 @@ fn an_open_is_kept_only_if_the_portal_made_it() {
     let with = |open: &str| {
         Said {
             id: open,
-            query: format!("x-handout={ID}&x-handout-open={open}"),
+            query: format!("x-handout={ID}&x-handout-open={open}&Signature=1"),
             ..Said::default()
         }
         .line()

@@ -72,7 +72,7 @@ impl Scene {
             .unwrap_or_default();
         writeln!(
             self.log,
-            "o b [23/Nov/2026:{at} +0000] {} r R{} REST.{how}.OBJECT f{number}.pdf \"{how} /f{number}.pdf?x-handout={}{open}&Expires=1795435200 HTTP/1.1\" {status} {sent} 100000 1 1 \"-\" \"{}\" - H SigV4 C QueryString h T - - r",
+            "o b [23/Nov/2026:{at} +0000] {} r R{} REST.{how}.OBJECT f{number}.pdf \"{how} /f{number}.pdf?x-handout={}{open}&Expires=1795435200&Signature=1 HTTP/1.1\" {status} {sent} 100000 1 1 \"-\" \"{}\" - H SigV4 C QueryString h T - - r",
             from.0, self.requests, id(number), from.1
         )
         .unwrap();

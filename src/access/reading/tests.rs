@@ -20,7 +20,7 @@ fn known() -> KnownLinks {
 
 fn line(id: usize) -> String {
     format!(
-        "o b [23/Nov/2026:10:00:07 +0000] 198.51.100.7 r ID{id} REST.GET.OBJECT k.pdf \"GET /k.pdf?x-handout={ID} HTTP/1.1\" 200 - 9 9 1 1 \"-\" \"curl/8\" - H SigV4 C QueryString h T - - r\n"
+        "o b [23/Nov/2026:10:00:07 +0000] 198.51.100.7 r ID{id} REST.GET.OBJECT k.pdf \"GET /k.pdf?x-handout={ID}&Signature=1 HTTP/1.1\" 200 - 9 9 1 1 \"-\" \"curl/8\" - H SigV4 C QueryString h T - - r\n"
     )
 }
 
