@@ -21,6 +21,7 @@ mod list;
 mod mine;
 pub mod oidc;
 mod reach;
+mod repeated;
 mod room;
 mod routes;
 mod server;
@@ -47,6 +48,7 @@ pub use self::counts::{PortalCounts, PortalFamily};
 use self::desk::CodeRequest;
 use self::limits::PortalLimits;
 use self::oidc::OidcIssuers;
+use self::repeated::PortalLines;
 pub use self::reach::is_portal_at;
 use self::server::ServedRoutes;
 pub use self::server::bind;
@@ -123,6 +125,7 @@ pub struct Portal {
     services: watch::Sender<Arc<PortalServices>>,
     limits: Arc<PortalLimits>,
     streams: StreamPlaces,
+    lines: Arc<PortalLines>,
     tickets: Tickets,
     sessions: SessionCookies,
     codes: MailCodes,
@@ -204,6 +207,7 @@ impl PortalServer {
                 codes: MailCodes::new(keyring),
                 limits: Arc::new(PortalLimits::new()),
                 streams: StreamPlaces::default(),
+                lines: Arc::default(),
                 counts: PortalCounts::default(),
                 services: watch::Sender::new(Arc::new(now)),
                 desk,
