@@ -33,6 +33,8 @@ pub struct Revocations {
     known: RwLock<RevokedLinks>,
     /// Whether the changes that were made before the first check are known.
     is_read: AtomicBool,
+    /// How many these are, once they were counted.
+    made_before: Mutex<Option<u64>>,
     checks: Mutex<Checks>,
     /// One check at a time.
     checking: tokio::sync::Mutex<()>,
@@ -196,6 +198,7 @@ impl Revocations {
             stale_max,
             known: RwLock::default(),
             is_read: AtomicBool::new(false),
+            made_before: Mutex::default(),
             checks: Mutex::default(),
             checking: tokio::sync::Mutex::new(()),
         }
@@ -274,8 +277,12 @@ impl Revocations {
 
     async fn check(&self) -> Result<(), LedgerError> {
         if !self.is_read.load(Ordering::Acquire) {
-            let all = self.records.changes().await?;
-            self.apply(all);
+            // A check whose time is over leaves to the next one what it did not read.
+            let missing = self.count()..self.made_before().await?;
+            let reading = self.records.read_changes(missing, |change| {
+                self.apply(vec![change]);
+            });
+            reading.await?;
             self.is_read.store(true, Ordering::Release);
         }
         // Nearly always there is none, and then one. Where there are two, there may be many.
@@ -289,6 +296,21 @@ impl Revocations {
             }
         }
         Ok(())
+    }
+
+    async fn made_before(&self) -> Result<u64, LedgerError> {
+        let counted = || {
+            self.made_before
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let known = *counted();
+        let made = match known {
+            Some(made) => made,
+            None => self.records.change_count().await?,
+        };
+        *counted() = Some(made);
+        Ok(made)
     }
 
     fn count(&self) -> u64 {

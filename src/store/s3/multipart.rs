@@ -381,7 +381,10 @@ mod tests {
         assert_eq!(seconds(100_000_000), 65);
         assert_eq!(seconds(5 << 30), 328);
         let seconds = |bytes| putting_together(bytes).as_secs();
-        assert_eq!((seconds(0), seconds(1 << 30), seconds(48 << 40)), (20, 73, 600));
+        assert_eq!(
+            (seconds(0), seconds(1 << 30), seconds(48 << 40)),
+            (20, 73, 600)
+        );
     }
 
     #[test]
