@@ -21,6 +21,9 @@ use crate::portal_token::JobRef;
 /// How long a check may take before its opens count as failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same for the checks that read what was revoked before the start: an open has nothing to go on with, and has ten seconds.
+const FIRST_CHECKS_TIMEOUT: Duration = Duration::from_secs(9);
+
 /// How long a failed check is shared at least, so that opens in an outage do not each wait for one.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
@@ -240,7 +243,11 @@ impl Revocations {
             return self.stale(checks, arrived, silent());
         }
         let began = Instant::now();
-        let checked = timeout(CHECK_TIMEOUT, self.check()).await;
+        let patience = match self.is_read.load(Ordering::Acquire) {
+            true => CHECK_TIMEOUT,
+            false => FIRST_CHECKS_TIMEOUT,
+        };
+        let checked = timeout(patience, self.check()).await;
         match checked.unwrap_or_else(|_| Err(silent())) {
             Ok(()) => {
                 *self.checks() = Checks {

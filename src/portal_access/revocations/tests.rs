@@ -188,7 +188,7 @@ async fn very_many_changes_are_read_from_a_slow_ledger_check_by_check() {
         };
         world.change(kind).await;
     }
-    // A hundred records take two rounds of reads, and a check has no time for the second.
+    // A look for bundles and two rounds of reads: a check has no time for a hundred records.
     world.watched.takes.store(3, Ordering::SeqCst);
     let revocations = world.revocations(1);
     let mut checks = 0;
