@@ -21,15 +21,9 @@ use crate::render::portal::{FilePage, PortalMedia, ShownFile, ShownPreview};
 
 /// The ticket of a picture, a video or a link of a page.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct TicketQuery {
+struct TicketQuery {
     #[serde(default)]
     t: String,
-}
-
-impl TicketQuery {
-    pub(super) fn into_text(self) -> String {
-        self.t
-    }
 }
 
 /// The button's form.
@@ -51,7 +45,7 @@ pub(super) async fn link(
     // What is no text is no token and no ticket.
     let token = token.map(|Path(token)| token).unwrap_or_default();
     let query = query
-        .map(|Query(query)| query.into_text())
+        .map(|Query(query)| query.t)
         .unwrap_or_default();
     let ticket = if parts.method == Method::POST {
         if !is_own_post(&visitor.headers, &visitor.services.settings.origin) {
@@ -179,7 +173,9 @@ async fn file_page(
         writer.file(&FilePage {
             file: ShownFile {
                 name: &object.name,
+                path: &object.path,
                 size: object.size_bytes,
+                modified: object.modified,
                 href: &action,
                 preview: preview.map(|media| ShownPreview {
                     media,
