@@ -21,7 +21,7 @@ use crate::render::portal::{FilePage, PortalMedia, ShownFile, ShownPreview};
 
 /// The ticket of a picture, a video or a link of a page.
 #[derive(Debug, Default, Deserialize)]
-struct TicketQuery {
+pub(super) struct TicketQuery {
     #[serde(default)]
     t: String,
 }
@@ -44,9 +44,7 @@ pub(super) async fn link(
     let visitor = Visitor::of(&portal, &parts);
     // What is no text is no token and no ticket.
     let token = token.map(|Path(token)| token).unwrap_or_default();
-    let query = query
-        .map(|Query(query)| query.t)
-        .unwrap_or_default();
+    let query = query.map(|Query(query)| query.t).unwrap_or_default();
     let ticket = if parts.method == Method::POST {
         if !is_own_post(&visitor.headers, &visitor.services.settings.origin) {
             return visitor.denied(&Denial::NotOurs(StatusCode::FORBIDDEN));

@@ -832,7 +832,10 @@ async fn a_person_with_firefox_and_a_mail_gets_the_files() {
     assert_eq!(seen["signedInFile"]["bytes"], file["bytes"], "{seen}");
     let opened = world.audit_of("opened");
     assert_eq!(opened.len(), 3, "{opened:?}");
-    assert!(opened.iter().all(|line| line["how"] == "button"), "{opened:?}");
+    assert!(
+        opened.iter().all(|line| line["how"] == "button"),
+        "{opened:?}"
+    );
     portal.close().await;
 }
 

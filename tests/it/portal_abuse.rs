@@ -41,7 +41,10 @@ const SCANNERS: [Scanner; 8] = [
     Scanner {
         name: "Safe Links: a browser of another network, 22 s after the delivery",
         headers: &[
-            ("user-agent", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/97.0.4692.71 Safari/537.36"),
+            (
+                "user-agent",
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/97.0.4692.71 Safari/537.36",
+            ),
             ("accept", "text/html,application/xhtml+xml"),
         ],
         submits: false,
@@ -49,24 +52,42 @@ const SCANNERS: [Scanner; 8] = [
     Scanner {
         name: "a scanner that presses each button 134 ms after the page",
         headers: &[
-            ("user-agent", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"),
+            (
+                "user-agent",
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+            ),
             ("accept", "text/html"),
         ],
         submits: true,
     },
     Scanner {
         name: "Barracuda",
-        headers: &[("user-agent", "BarracudaCentral"), ("accept", "text/html, */*")],
+        headers: &[
+            ("user-agent", "BarracudaCentral"),
+            ("accept", "text/html, */*"),
+        ],
         submits: false,
     },
     Scanner {
         name: "Slack",
-        headers: &[("user-agent", "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)"), ("accept", "text/html")],
+        headers: &[
+            (
+                "user-agent",
+                "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+            ),
+            ("accept", "text/html"),
+        ],
         submits: false,
     },
     Scanner {
         name: "Teams",
-        headers: &[("user-agent", "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5 skype-url-preview@microsoft.com"), ("accept", "text/html")],
+        headers: &[
+            (
+                "user-agent",
+                "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5 skype-url-preview@microsoft.com",
+            ),
+            ("accept", "text/html"),
+        ],
         submits: false,
     },
     Scanner {
@@ -82,7 +103,13 @@ const SCANNERS: [Scanner; 8] = [
     },
     Scanner {
         name: "Gmail's proxy of pictures",
-        headers: &[("user-agent", "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"), ("accept", "image/*,*/*;q=0.8")],
+        headers: &[
+            (
+                "user-agent",
+                "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
+            ),
+            ("accept", "image/*,*/*;q=0.8"),
+        ],
         submits: false,
     },
     Scanner {
@@ -97,7 +124,9 @@ impl Scanner {
     async fn follow(&self, link: &str, portal: &OpenPortal) {
         let browser = Visitor::default();
         let page = browser.get(link, self.headers).await;
-        browser.ask(hyper::Method::HEAD, link, self.headers, "").await;
+        browser
+            .ask(hyper::Method::HEAD, link, self.headers, "")
+            .await;
         if !self.submits {
             return;
         }
@@ -138,9 +167,19 @@ async fn no_scanner_becomes_a_reader_or_uses_anything_up() {
         }
         let opened = world.audit_of("opened").split_off(before.0);
         let name = scanner.name;
-        assert_eq!((seen("code"), seen("signed_in")), (before.1, before.2), "{name}");
-        assert!(opened.iter().all(|line| line["job"] == "plain"), "{name}: {opened:?}");
-        assert!(opened.iter().all(|line| line.get("signed_in").is_none()), "{name}: {opened:?}");
+        assert_eq!(
+            (seen("code"), seen("signed_in")),
+            (before.1, before.2),
+            "{name}"
+        );
+        assert!(
+            opened.iter().all(|line| line["job"] == "plain"),
+            "{name}: {opened:?}"
+        );
+        assert!(
+            opened.iter().all(|line| line.get("signed_in").is_none()),
+            "{name}: {opened:?}"
+        );
         match opened.as_slice() {
             [] => {}
             // The line says what tells it from a person: no page was shown before, or for less than a second.
@@ -149,7 +188,10 @@ async fn no_scanner_becomes_a_reader_or_uses_anything_up() {
             }
             [line] => {
                 assert!(scanner.submits, "{name}: {line}");
-                assert!(line["after_page_ms"].as_u64().unwrap() < 1_000, "{name}: {line}");
+                assert!(
+                    line["after_page_ms"].as_u64().unwrap() < 1_000,
+                    "{name}: {line}"
+                );
             }
             more => panic!("{name}: {more:?}"),
         }
@@ -194,14 +236,23 @@ async fn a_revoked_stream_ends_and_a_slow_reader_holds_little_of_it() {
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     let address = world.config.portal.listen.unwrap();
     let mut stream = socket.connect(address).await.unwrap();
-    let request = format!("GET /d/{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", token(&link));
+    let request = format!(
+        "GET /d/{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        token(&link)
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut first = [0; 1024];
     stream.read_exact(&mut first).await.unwrap();
-    assert!(first.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&first));
+    assert!(
+        first.starts_with(b"HTTP/1.1 200"),
+        "{:?}",
+        String::from_utf8_lossy(&first)
+    );
     let config = world.written();
     let mut command = Command::new(program());
-    let revoked = command.args(["revoke", "job", "daily", "--config"]).arg(&config);
+    let revoked = command
+        .args(["revoke", "job", "daily", "--config"])
+        .arg(&config);
     assert!(revoked.output().await.unwrap().status.success());
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let (rest, ended) = rest_of(&mut stream, Duration::from_secs(10)).await;
@@ -229,7 +280,9 @@ async fn a_form_that_does_not_come_keeps_no_place_and_delays_no_stop() {
     let link = link_of(&world, "daily");
     assert_eq!(Visitor::default().open(&link).await.status, 200);
     // Each would be waited for as long as `queue.grace_period`, were it a request that is being answered.
-    timeout(Duration::from_secs(5), portal.close()).await.expect("the stop waits for none of them");
+    timeout(Duration::from_secs(5), portal.close())
+        .await
+        .expect("the stop waits for none of them");
     for stream in &mut slow {
         let (_, ended) = rest_of(stream, Duration::from_secs(1)).await;
         assert!(ended);
@@ -262,7 +315,10 @@ async fn a_code_goes_through_the_relay_with_digits_and_no_link() {
         let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
         paths.sort();
-        paths.iter().map(|path| path.with_extension("eml")).collect()
+        paths
+            .iter()
+            .map(|path| path.with_extension("eml"))
+            .collect()
     };
     let report = parts.parse_mails(&mails()).remove(0);
     let hrefs = report["hrefs"].as_array().unwrap();
@@ -275,16 +331,24 @@ async fn a_code_goes_through_the_relay_with_digits_and_no_link() {
     reader.submit(&portal.url("/sign-in"), &form).await;
     let path = until("the mail", async || mails().into_iter().nth(1)).await;
     let mail = parts.parse_mails(&[path.clone()]).remove(0);
-    let envelope: Value = serde_json::from_slice(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
+    let envelope: Value =
+        serde_json::from_slice(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
     assert_eq!(envelope["to"], json!(["ann@acme.example"]));
     assert_eq!(mail["hrefs"], json!([]), "{mail}");
     assert_eq!(mail["defects"], json!([]), "{mail}");
     let text = mail["text"].as_str().unwrap();
     assert!(!text.contains("://"), "{text}");
     let code = text.lines().map(str::trim).find(|line| {
-        line.len() == 9 && line.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ')
+        line.len() == 9
+            && line
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b' ')
     });
-    let form = format!("token={}&code={}", token(link), code.unwrap().replace(' ', "+"));
+    let form = format!(
+        "token={}&code={}",
+        token(link),
+        code.unwrap().replace(' ', "+")
+    );
     let signed_in = reader.submit(&portal.url("/sign-in/code"), &form).await;
     assert_eq!(signed_in.status, 303, "{signed_in:?}");
     assert_eq!(reader.get(link, &NAVIGATES).await.status, 200);

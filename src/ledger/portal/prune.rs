@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::{
-    ChangeKind, ChangeTarget, PORTAL_PAGE, PortalJob, PortalLedger, folder_of, job_name,
-    mine_name, objects_name, people_name,
+    ChangeKind, ChangeTarget, PORTAL_PAGE, PortalJob, PortalLedger, folder_of, job_name, mine_name,
+    objects_name, people_name,
 };
 use crate::job::JobId;
 use crate::ledger::LedgerError;

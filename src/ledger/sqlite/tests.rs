@@ -112,7 +112,9 @@ async fn what_ended_long_ago_is_forgotten_except_when_it_ended() {
             file_names: None,
         };
         kept.keep_people(reference, 0, &[ann]).await.unwrap();
-        kept.keep_objects(reference, 0, b"[]".to_vec()).await.unwrap();
+        kept.keep_objects(reference, 0, b"[]".to_vec())
+            .await
+            .unwrap();
         kept.keep_mine("aa", reference, at(10)).await.unwrap();
         let job = kept.create_job(reference, job).await.unwrap();
         if reference == extended {
@@ -132,7 +134,10 @@ async fn what_ended_long_ago_is_forgotten_except_when_it_ended() {
     assert_eq!(seen(ended).await, (false, false, true));
     assert_eq!(seen(extended).await, (true, true, true));
     assert_eq!(kept.mine("aa", 9).await.unwrap(), [extended]);
-    assert_eq!(kept.references(&"ended".parse().unwrap()).await.unwrap(), []);
+    assert_eq!(
+        kept.references(&"ended".parse().unwrap()).await.unwrap(),
+        []
+    );
     assert_eq!(kept.forget_ended(at(39)).await.unwrap(), 0, "once");
     assert_eq!(kept.changes().await.unwrap().len(), 1);
 }

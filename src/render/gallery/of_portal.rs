@@ -14,14 +14,14 @@ use super::page::{GalleryPage, OnPortal};
 use super::policy::{OF_PAGE, PageReach, policy};
 use super::views::{self, PageFrame, PageHead, PageView};
 use crate::job::Locale;
+use crate::render::RenderError;
 use crate::render::brand::Brand;
+use crate::render::helpers::is_portal_link;
 use crate::render::paragraphs::MessageView;
 use crate::render::portal::{FilesPage, PortalPage};
 use crate::render::strings::Language;
 use crate::render::templates::{Templates, gallery_file};
 use crate::render::view::{self, InstantView, LanguageView, Missed};
-use crate::render::RenderError;
-use crate::render::helpers::is_portal_link;
 
 /// Who shows the page, and in which language.
 pub(in crate::render) struct PageAuthor<'a> {

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::super::paragraphs::MessageView;
 use super::{PortalPage, PortalWriter, push_hidden};
-use crate::render::RenderError;
-use crate::render::gallery::{PageAuthor, portal_gallery};
 use crate::job::FilledMessage;
 use crate::links::Unlinkable;
+use crate::render::RenderError;
+use crate::render::gallery::{PageAuthor, portal_gallery};
 use crate::render::view::{reason, shown};
 use crate::text::html::escape;
 
@@ -173,11 +173,7 @@ impl PortalWriter<'_> {
     ///
     /// # Errors
     /// A template of the operator's cannot be filled in.
-    pub fn gallery(
-        &self,
-        template: &str,
-        page: &FilesPage<'_>,
-    ) -> Result<PortalPage, RenderError> {
+    pub fn gallery(&self, template: &str, page: &FilesPage<'_>) -> Result<PortalPage, RenderError> {
         let author = PageAuthor {
             templates: self.templates,
             language: self.language,

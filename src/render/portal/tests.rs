@@ -445,7 +445,13 @@ fn a_gallery_shows_pictures_by_signed_links_and_opens_files_through_the_portal()
 fn a_gallery_leads_nowhere_but_to_the_portal_and_its_stores() {
     let (templates, settings) = (templates(), settings());
     let writer = writer(&templates, &settings, "en");
-    for wrong in ["javascript:alert(1)", "/d/a?t=b&c", "//evil.example", "/d/", "/sign-out"] {
+    for wrong in [
+        "javascript:alert(1)",
+        "/d/a?t=b&c",
+        "//evil.example",
+        "/d/",
+        "/sign-out",
+    ] {
         let page = FilesPage {
             files: vec![ShownFile {
                 href: wrong,
