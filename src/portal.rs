@@ -176,6 +176,7 @@ impl PortalReload {
         environment: &Environment,
     ) -> Result<(), ConfigError> {
         let renewed = PortalServices::of(config, services, environment)?;
+        renewed.issuers.know_what(&self.0.borrow().issuers);
         services
             .edges
             .exchange_kind(EdgeKind::Oidc, renewed.issuers.edges());
