@@ -21,6 +21,7 @@ use crate::render::paragraphs::MessageView;
 use crate::render::portal::{FilesPage, PortalPage};
 use crate::render::strings::Language;
 use crate::render::templates::{Templates, gallery_file};
+use crate::render::zips::ZipsView;
 use crate::render::view::{self, InstantView, LanguageView, Missed};
 
 /// Who shows the page, and in which language.
@@ -154,7 +155,7 @@ fn frame<'a>(author: &PageAuthor<'a>, page: &FilesPage<'a>, title: &str) -> Page
         made_at: moment(page.now),
         expires_at: moment(page.ends_at),
         sooner: None,
-        zip: None,
+        zip: ZipsView::of_portal(&page.zips, page.zip_missing),
         opens: page.opens,
         signed_in: page
             .signed_in
