@@ -109,8 +109,10 @@ impl PortalLedger {
     }
 
     /// All changes to links, in their order.
-    #[cfg(test)]
-    pub(super) async fn changes(&self) -> Result<Vec<LinkChange>, LedgerError> {
+    ///
+    /// # Errors
+    /// As for [`Self::change_count`] and [`Self::read_changes`].
+    pub async fn changes(&self) -> Result<Vec<LinkChange>, LedgerError> {
         let mut changes = Vec::new();
         let all = 0..self.change_count().await?;
         self.read_changes(all, |change| changes.push(change))
