@@ -717,11 +717,13 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.json");
     let list = page_link(&portal, &link("shown", 0));
+    // The mail about a gallery links its page alone.
+    let album = &mail_of("album").hrefs[0];
     let told = json!({
         "file": link("docs", 0),
         "sound": link("shown", 1),
         "list": list,
-        "gallery": page_link(&portal, &link("album", 0)),
+        "gallery": album,
         "signIn": link("asked", 0),
         "outbox": world.config.outbox_dir(),
         "address": "ann@acme.example",
@@ -732,7 +734,7 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
             "sign-in": link("asked", 0),
             "file": link("docs", 0),
             "list": list,
-            "gallery": page_link(&portal, &link("album", 0)),
+            "gallery": album,
             "mine": portal.url("/mine"),
         },
     });
@@ -794,20 +796,22 @@ async fn a_person_with_firefox_and_a_mail_gets_the_files() {
     album["gallery"] = json!({ "title": "Album" });
     let mut asked = portal_job("asked", json!({ "sign_in": "code" }));
     asked["from"]["prefix"] = json!("docs/");
-    world = world.job(&album).job(&asked);
+    let mut plain = portal_job("plain", json!({}));
+    plain["from"]["prefix"] = json!("docs/");
+    world = world.job(&album).job(&asked).job(&plain);
     world.run().await;
     let portal = OpenPortal::serve(&world).await;
     let mails = world.mails();
-    let link = |id: &str| {
+    let mail_of = |id: &str| {
         let mut mails = mails.iter();
-        file_link(mails.find(|mail| mail.subject.contains(id)).unwrap(), 0)
+        mails.find(|mail| mail.subject.contains(id)).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.json");
     let told = json!({
-        "file": link("album"),
-        "gallery": page_link(&portal, &link("album")),
-        "signIn": link("asked"),
+        "file": file_link(mail_of("plain"), 0),
+        "gallery": mail_of("album").hrefs[0],
+        "signIn": file_link(mail_of("asked"), 0),
         "outbox": world.config.outbox_dir(),
         "address": "ann@acme.example",
     });

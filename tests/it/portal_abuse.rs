@@ -330,7 +330,7 @@ async fn a_code_goes_through_the_relay_with_digits_and_no_link() {
     let form = format!("token={}&address=ann%40acme.example", token(link));
     reader.submit(&portal.url("/sign-in"), &form).await;
     let path = until("the mail", async || mails().into_iter().nth(1)).await;
-    let mail = parts.parse_mails(&[path.clone()]).remove(0);
+    let mail = parts.parse_mails(std::slice::from_ref(&path)).remove(0);
     let envelope: Value =
         serde_json::from_slice(&std::fs::read(path.with_extension("json")).unwrap()).unwrap();
     assert_eq!(envelope["to"], json!(["ann@acme.example"]));

@@ -280,7 +280,8 @@ class Keycloak(Server):
     """The provider of one realm, with one client and its users."""
 
     part, name = "keycloak", "Keycloak 26.0.7"
-    patience = 180
+    # It migrates its database as it starts: half a minute on an idle machine.
+    patience = 400
     realm, secret, password = "acme", "the-secret-of-the-client", "correct horse"
 
     def command(self):

@@ -89,6 +89,6 @@ def signed_in(program, store, keycloak):
         other = with_chromium(links["bob@acme.example"], "bob", keycloak.password)
         need(other["file"] is None and other["statuses"][-1] == 403, f"Bob: {other}")
     lines = [line for path in sorted((desk.dir / "state/audit").glob("*.jsonl")) for line in json_lines(path.read_text())]
-    events = [line["event"] for line in lines if line.get("event") in ("signed_in", "opened")]
+    events = [line["ev"] for line in lines if line.get("ev") in ("signed_in", "opened")]
     need(events == ["signed_in", "opened"], f"audit: {events}")
     return "signed in with Chromium under PKCE, and the file came; an address that is not verified gets nothing"
