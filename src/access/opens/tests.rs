@@ -87,6 +87,7 @@ impl Scene {
         let privacy = ClientPrivacy {
             detail: AddressDetail::Network,
             now: 0,
+            since: i64::MIN,
         };
         let mut joiner = Joiner::new(&known, &[], privacy, &mut book);
         let mut parser = LogParser::new();
