@@ -336,6 +336,47 @@ impl AccessReader<'_> {
         Ok(())
     }
 
+    /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
+    async fn follow(
+        &mut self,
+        queue: &dyn Queue,
+        store: &dyn ObjectStore,
+        places: &[LogPlace],
+    ) -> anyhow::Result<()> {
+        let end = tokio::time::Instant::now() + LIST_AGAIN;
+        while tokio::time::Instant::now() < end {
+            let messages = queue.receive(10, HIDDEN, POLL).await?;
+            // The audit log has new links by now.
+            self.known = None;
+            for message in messages {
+                let Some(objects) = objects_in(&message.body) else {
+                    complain(
+                        "a message of the queue is no event of S3; it stays there for the queue's redrive policy",
+                    );
+                    continue;
+                };
+                for (bucket, key) in objects {
+                    let is_here = places.iter().any(|place| place.has(&bucket, &key));
+                    let (Ok(bucket), Ok(key)) = (bucket.parse::<Bucket>(), key.parse::<Key>())
+                    else {
+                        continue;
+                    };
+                    if !is_here {
+                        continue;
+                    }
+                    match store.head(&bucket, &key).await {
+                        Ok(object) => self.read_object(store, &bucket, &object).await?,
+                        // A lifecycle rule was quicker.
+                        Err(error) if error.fact == ErrorKind::NotFound => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                queue.delete(&message.receipt).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn read_objects(
         &mut self,
         store: &dyn ObjectStore,

@@ -140,9 +140,12 @@ fn grouped(mut rows: Rows) -> Vec<(RowKey, Rows)> {
     groups
 }
 
+/// The job and the recipient of a mail.
+type Mail = (Arc<str>, Arc<str>);
+
 /// Gives each use its verdict and its class. The uses are in the order of their time.
 fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
-    let mut by_mail: HashMap<(Arc<str>, Arc<str>), Vec<(i64, u64)>> = HashMap::new();
+    let mut by_mail: HashMap<Mail, Vec<(i64, u64)>> = HashMap::new();
     let mut by_link: HashMap<u64, Vec<(i64, String)>> = HashMap::new();
     for session in sessions.iter() {
         let link = &facts.links[&session.link];
