@@ -68,7 +68,7 @@ pub(crate) enum AccessCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
-    /// Files, directories, or s3://BUCKET/PREFIX.
+    /// Files, directories, or `s3://BUCKET/PREFIX`.
     #[arg(value_name = "PLACE", required = true)]
     places: Vec<String>,
     /// Goes on until SIGINT or SIGTERM with what is added to the places.
