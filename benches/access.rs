@@ -307,6 +307,7 @@ fn main() {
     let privacy = ClientPrivacy {
         detail: AddressDetail::Network,
         now: ACCEPTED,
+        since: i64::MIN,
     };
     let before = cpu();
     let mut joiner = Joiner::new(&known, &[], privacy, &mut book);

@@ -206,6 +206,16 @@ impl AccessBook {
         Ok(statement.query_row([name], mark).optional()?)
     }
 
+    /// Notes that a file that was read is still there, so that its mark is kept. `now` is in seconds since 1970.
+    pub fn is_there(&self, name: &str, now: i64) -> Result<(), BookError> {
+        // Once a day is enough.
+        let sql = "UPDATE file SET read_at = ?2 WHERE name = ?1 AND read_at < ?2 - 86400";
+        self.connection
+            .prepare_cached(sql)?
+            .execute(params![name, now])?;
+        Ok(())
+    }
+
     /// The ids of the requests of a slot, in their order.
     pub fn seen(&self, slot: i64) -> Result<Vec<u64>, BookError> {
         let sql = "SELECT ids FROM seen WHERE slot = ?1";

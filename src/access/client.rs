@@ -21,8 +21,10 @@ pub fn network_of(address: IpAddr) -> String {
     }
 }
 
-/// What is kept of an address that a log names; `None` if nothing is, or if the log has no address. `key` is the key of the day, which
-/// is used for [`AddressDetail::Keyed`] alone: the hash is of the network, so that a report still tells two networks apart.
+/// What is kept of an address that a log names; `None` if nothing is, or if the log has no address.
+///
+/// `key` is the key of the day, for [`AddressDetail::Keyed`] alone: the hash is of the network, so that a report still tells two networks
+/// apart.
 pub fn kept_address(logged: &str, detail: AddressDetail, key: &[u8; 32]) -> Option<String> {
     let address = logged.parse::<IpAddr>().ok()?.to_canonical();
     match detail {

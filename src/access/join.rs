@@ -52,6 +52,8 @@ pub struct ReadCounts {
     pub unsigned: u64,
     /// Lines that do not fit their format, or are too long.
     pub malformed: u64,
+    /// Requests that are older than what is kept.
+    pub old: u64,
 }
 
 impl ReadCounts {
@@ -64,6 +66,7 @@ impl ReadCounts {
             forged,
             unsigned,
             malformed,
+            old,
         } = *self;
         vec![
             ("lines", lines),
@@ -73,6 +76,7 @@ impl ReadCounts {
             ("forged", forged),
             ("unsigned", unsigned),
             ("malformed", malformed),
+            ("old", old),
         ]
     }
 
@@ -85,6 +89,7 @@ impl ReadCounts {
         self.forged += other.forged;
         self.unsigned += other.unsigned;
         self.malformed += other.malformed;
+        self.old += other.old;
     }
 }
 
@@ -95,6 +100,8 @@ pub struct ClientPrivacy {
     pub detail: AddressDetail,
     /// Now, in seconds since 1970.
     pub now: i64,
+    /// Requests before this instant are not kept, in seconds since 1970.
+    pub since: i64,
 }
 
 /// Joins the lines of any number of files.
@@ -188,6 +195,10 @@ impl<'a> Joiner<'a> {
         }
         if request.signed == Signing::NoLink || !ids.is_signed {
             self.counts.unsigned += 1;
+            return Ok(());
+        }
+        if request.at < self.privacy.since {
+            self.counts.old += 1;
             return Ok(());
         }
         let slot = slot_of(request.at);

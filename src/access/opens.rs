@@ -216,10 +216,12 @@ fn coverage(facts: &AuditFacts, sessions: &[Session]) -> Coverage {
     }
 }
 
+/// The job, the recipient, the bucket and the key.
+type FileOf<'a> = (&'a str, &'a str, &'a str, &'a str);
+
 /// A row for each recipient and file.
 fn table(facts: &AuditFacts, sessions: &[Session], all: bool) -> Vec<OpensRow> {
-    let mut by_file: BTreeMap<(&str, &str, &str, &str), (Vec<&Session>, &LinkFacts, u64)> =
-        BTreeMap::new();
+    let mut by_file: BTreeMap<FileOf<'_>, (Vec<&Session>, &LinkFacts, u64)> = BTreeMap::new();
     for link in facts.links.values() {
         let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
         by_file

@@ -8,6 +8,8 @@ use super::opens::{OpensReport, OpensRow};
 use super::person::OpenedBy;
 use super::verdict::Verdict;
 use crate::text::csv::{heading, push_text};
+use crate::text::html::escape;
+use crate::text::printable;
 
 /// What stands above the table.
 #[derive(Debug, Clone)]
@@ -26,6 +28,9 @@ h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}.wide{overflow-x:auto}ta
 caption{text-align:left;padding:.4rem 0}th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid #8a8a8a}\
 td.key{overflow-wrap:anywhere}dt{font-weight:600}dd{margin:0 0 .5rem}@media print{body{margin:0;max-width:none}.wide{overflow:visible}}";
 
+/// The longest text of a cell, in bytes.
+const MAX_SHOWN: usize = 8 * 1024;
+
 /// Writes the page.
 pub fn html(report: &OpensReport, head: &PageHead<'_>) -> String {
     let mut page = String::new();
@@ -34,21 +39,21 @@ pub fn html(report: &OpensReport, head: &PageHead<'_>) -> String {
         &mut page,
         format_args!(
             "<title>Who opened what: {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n",
-            Escaped(head.question)
+            shown(head.question)
         ),
     );
     write_to(
         &mut page,
         format_args!(
             "<h1>Who opened what</h1>\n<p>{}. Made on {} by {}.</p>\n",
-            Escaped(head.question),
+            shown(head.question),
             instant(head.at),
-            Escaped(head.program)
+            shown(head.program)
         ),
     );
     page.push_str("<h2>Summary</h2>\n<ul>\n");
     for line in summary(report) {
-        write_to(&mut page, format_args!("<li>{}</li>\n", Escaped(&line)));
+        write_to(&mut page, format_args!("<li>{}</li>\n", shown(&line)));
     }
     page.push_str("</ul>\n<h2 id=\"opens\">Opens</h2>\n<div class=\"wide\" role=\"region\" aria-labelledby=\"opens\" tabindex=\"0\">\n<table>\n<caption>A row for each recipient and file. Times are UTC.</caption>\n<thead><tr>");
     for name in [
@@ -71,16 +76,16 @@ pub fn html(report: &OpensReport, head: &PageHead<'_>) -> String {
             &mut page,
             format_args!(
                 "<tr><th scope=\"row\">{}</th><td class=\"key\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                Escaped(whose(row)),
-                Escaped(&format!("s3://{}/{}", row.bucket, row.key)),
-                Escaped(&arrived(row)),
+                shown(whose(row)),
+                shown(&format!("s3://{}/{}", row.bucket, row.key)),
+                shown(&arrived(row)),
                 row.by.map_or("", OpenedBy::words),
-                Escaped(&row.evidence.join("; ")),
+                shown(&row.evidence.join("; ")),
                 row.first.map(instant).unwrap_or_default(),
                 row.last.map(instant).unwrap_or_default(),
                 row.downloads,
                 row.machine_opens,
-                Escaped(&[row.networks.join(", "), row.clients.join(", ")].join(" ")),
+                shown(&[row.networks.join(", "), row.clients.join(", ")].join(" ")),
             ),
         );
     }
@@ -287,23 +292,9 @@ pub fn csv_row(row: &OpensRow) -> String {
     cells.join(",") + "\r\n"
 }
 
-/// Text within HTML.
-struct Escaped<'a>(&'a str);
-
-impl std::fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                c if c.is_control() => f.write_char(char::REPLACEMENT_CHARACTER)?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
+/// Text for HTML, without characters that cannot be seen: keys are a sender's, and clients name themselves.
+fn shown(text: &str) -> String {
+    escape(&printable(text, MAX_SHOWN))
 }
 
 fn write_to(page: &mut String, text: std::fmt::Arguments<'_>) {

@@ -137,17 +137,15 @@ impl LogParser {
         let Some(first) = line.first() else {
             return LogLine::Other;
         };
-        match first {
-            b'#' => {
-                if let Some(columns) = Columns::of_heading(line) {
-                    self.format = LogFormat::CloudFront(columns);
-                }
-                return LogLine::Other;
+        let is_open = matches!(self.format, LogFormat::Unknown | LogFormat::CloudFront(_));
+        if *first == b'#' && is_open {
+            if let Some(columns) = Columns::of_heading(line) {
+                self.format = LogFormat::CloudFront(columns);
             }
-            b'{' if !matches!(self.format, LogFormat::CloudFront(_)) => {
-                self.format = LogFormat::Json
-            }
-            _ => {}
+            return LogLine::Other;
+        }
+        if *first == b'{' && self.format == LogFormat::Unknown {
+            self.format = LogFormat::Json;
         }
         if self.format == LogFormat::Unknown {
             self.format = match memchr::memchr_iter(b'\t', line).count() >= cloudfront::MIN_TABS {

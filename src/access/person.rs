@@ -62,7 +62,7 @@ pub struct Signs<'a> {
     pub links_at_once: usize,
     /// How many networks used the link within two seconds.
     pub networks_at_once: usize,
-    /// How many networks used the link.
+    /// How many networks are in this use of the link.
     pub networks: usize,
 }
 
@@ -136,7 +136,7 @@ pub fn judge(signs: &Signs<'_>) -> (OpenedBy, Vec<String>) {
     if signs.networks > 1 {
         return (
             OpenedBy::Unknown,
-            vec![format!("{} networks used the link", signs.networks)],
+            vec![format!("{} networks in one download", signs.networks)],
         );
     }
     let evidence = format!(

@@ -68,7 +68,7 @@ pub(crate) enum AccessCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
-    /// Files, directories, or s3://BUCKET/PREFIX.
+    /// Files, directories, or `s3://BUCKET/PREFIX`.
     #[arg(value_name = "PLACE", required = true)]
     places: Vec<String>,
     /// Goes on until SIGINT or SIGTERM with what is added to the places.
@@ -272,10 +272,15 @@ impl AccessReader<'_> {
     /// Forgets what is older than the configuration says, and the ids of the last round: the audit log goes on.
     fn forget(&mut self) -> anyhow::Result<()> {
         let now = clock::system().as_second();
-        let keep = i64::try_from(self.config.access.keep.as_secs()).unwrap_or(i64::MAX);
-        self.book.forget(now.saturating_sub(keep), now)?;
+        self.book.forget(self.keep_from(now), now)?;
         self.known = None;
         Ok(())
+    }
+
+    /// The first instant that is kept, in seconds since 1970.
+    fn keep_from(&self, now: i64) -> i64 {
+        let keep = i64::try_from(self.config.access.keep.as_secs()).unwrap_or(i64::MAX);
+        now.saturating_sub(keep)
     }
 
     fn joined<T>(&mut self, read: impl FnOnce(&mut Joiner<'_>) -> T) -> anyhow::Result<T> {
@@ -283,9 +288,11 @@ impl AccessReader<'_> {
             Some(known) => known,
             None => KnownLinks::of_logs(&self.audit).context("could not read the audit log")?,
         };
+        let now = clock::system().as_second();
         let privacy = ClientPrivacy {
             detail: self.config.access.addresses,
-            now: clock::system().as_second(),
+            now,
+            since: self.keep_from(now),
         };
         let mut joiner = Joiner::new(&known, &self.origin_paths, privacy, &mut self.book);
         let result = read(&mut joiner);
@@ -297,13 +304,18 @@ impl AccessReader<'_> {
     fn read_path(&mut self, path: &Path) -> anyhow::Result<()> {
         let files = files_in(path).with_context(|| format!("could not read {}", path.display()))?;
         // What is complete comes first, in the order of its time where names have one.
-        let is_new = |book: &AccessBook, file: &PathBuf| book_has_news(book, file);
+        let is_new = |book: &AccessBook, file: &PathBuf| has_news(book, file);
         let news: Vec<PathBuf> = files
             .iter()
             .filter(|file| is_new(&self.book, file))
             .cloned()
             .collect();
         self.counts.known_files += (files.len() - news.len()) as u64;
+        let now = clock::system().as_second();
+        for file in &files {
+            self.book
+                .is_there(&std::path::absolute(file)?.to_string_lossy(), now)?;
+        }
         if news.is_empty() {
             return Ok(());
         }
@@ -319,6 +331,47 @@ impl AccessReader<'_> {
                     complain(handout::text::chain(&error));
                 }
                 Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
+    async fn follow(
+        &mut self,
+        queue: &dyn Queue,
+        store: &dyn ObjectStore,
+        places: &[LogPlace],
+    ) -> anyhow::Result<()> {
+        let end = tokio::time::Instant::now() + LIST_AGAIN;
+        while tokio::time::Instant::now() < end {
+            let messages = queue.receive(10, HIDDEN, POLL).await?;
+            // The audit log has new links by now.
+            self.known = None;
+            for message in messages {
+                let Some(objects) = objects_in(&message.body) else {
+                    complain(
+                        "a message of the queue is no event of S3; it stays there for the queue's redrive policy",
+                    );
+                    continue;
+                };
+                for (bucket, key) in objects {
+                    let is_here = places.iter().any(|place| place.has(&bucket, &key));
+                    let (Ok(bucket), Ok(key)) = (bucket.parse::<Bucket>(), key.parse::<Key>())
+                    else {
+                        continue;
+                    };
+                    if !is_here {
+                        continue;
+                    }
+                    match store.head(&bucket, &key).await {
+                        Ok(object) => self.read_object(store, &bucket, &object).await?,
+                        // A lifecycle rule was quicker.
+                        Err(error) if error.fact == ErrorKind::NotFound => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                queue.delete(&message.receipt).await?;
             }
         }
         Ok(())
@@ -364,6 +417,7 @@ impl AccessReader<'_> {
             known.is_some_and(|known| (known.size, known.head) == (mark.size, mark.head));
         if is_known || object.size_bytes == 0 || object.key.as_str().ends_with('/') {
             self.counts.known_files += 1;
+            self.book.is_there(&name, clock::system().as_second())?;
             return Ok(());
         }
         // The log has URLs: the copy has no name, and goes with the process.
@@ -406,6 +460,7 @@ impl AccessReader<'_> {
             (lines.unknown, "with an id that the audit log does not have"),
             (lines.forged, "with the id of another file"),
             (lines.unsigned, "with an id and without a link's signature"),
+            (lines.old, "older than access.keep"),
             (lines.malformed, "lines that do not fit their format"),
             (counts.unreadable_files, "files that could not be read"),
         ];
@@ -417,7 +472,7 @@ impl AccessReader<'_> {
 }
 
 /// Whether a file was changed since it was read.
-fn book_has_news(book: &AccessBook, file: &Path) -> bool {
+fn has_news(book: &AccessBook, file: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let Ok(absolute) = std::path::absolute(file) else {
         return true;

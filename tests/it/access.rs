@@ -280,6 +280,23 @@ async fn clients_and_scanners_are_told_apart_and_what_arrived_is_told() {
     let again = opened.handout(&["access", "read", log.to_str().unwrap(), "--json"]);
     let again: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(again["joined"], 0, "{again}");
+    // The same log in a bucket: each request is known.
+    localstore::create_bucket(&opened.folder().join("buckets"), "logs").unwrap();
+    for file in fs::read_dir(&log).unwrap() {
+        let file = file.unwrap();
+        fs::copy(
+            file.path(),
+            opened.world.bucket("logs").join(file.file_name()),
+        )
+        .unwrap();
+    }
+    let bucket = opened.handout(&["access", "read", "s3://logs/", "--json"]);
+    let bucket: Value = serde_json::from_slice(&bucket.stdout).unwrap();
+    assert_eq!(
+        (&bucket["joined"], &bucket["doubles"]),
+        (&json!(0), &counts["joined"]),
+        "{bucket}"
+    );
     let text = fs::read_dir(&log)
         .unwrap()
         .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())

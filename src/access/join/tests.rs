@@ -76,6 +76,7 @@ fn kept(
     let privacy = ClientPrivacy {
         detail,
         now: 1_795_428_007,
+        since: i64::MIN,
     };
     let mut joiner = Joiner::new(&known, &[], privacy, &mut book);
     for file in files {

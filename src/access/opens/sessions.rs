@@ -140,9 +140,12 @@ fn grouped(mut rows: Rows) -> Vec<(RowKey, Rows)> {
     groups
 }
 
+/// The job and the recipient of a mail.
+type Mail = (Arc<str>, Arc<str>);
+
 /// Gives each use its verdict and its class. The uses are in the order of their time.
 fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
-    let mut by_mail: HashMap<(Arc<str>, Arc<str>), Vec<(i64, u64)>> = HashMap::new();
+    let mut by_mail: HashMap<Mail, Vec<(i64, u64)>> = HashMap::new();
     let mut by_link: HashMap<u64, Vec<(i64, String)>> = HashMap::new();
     for session in sessions.iter() {
         let link = &facts.links[&session.link];
@@ -171,12 +174,12 @@ fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
             links.len()
         };
         let networks = &by_link[&session.link];
-        let distinct = |within: i64| {
-            let near = networks
-                .iter()
-                .filter(|(at, _)| (*at - session.first).abs() <= within);
-            near.map(|(_, net)| net).collect::<BTreeSet<_>>().len()
-        };
+        let from = networks.partition_point(|(at, _)| *at < session.first - TOGETHER);
+        let together: BTreeSet<&String> = networks[from..]
+            .iter()
+            .take_while(|(at, _)| *at <= session.first + TOGETHER)
+            .map(|(_, net)| net)
+            .collect();
         let open: Option<&OpenFacts> = facts.opens.get(&session.open).filter(|_| session.open != 0);
         let agent = match open {
             Some(open) => &*open.ua,
@@ -194,8 +197,8 @@ fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
             only_heads: only_heads || open.is_some_and(|open| open.is_probe),
             after_mail: facts.accepted.get(&mail).map(|at| session.first - at),
             links_at_once: near(&by_mail[&mail], AT_ONCE),
-            networks_at_once: distinct(TOGETHER),
-            networks: distinct(i64::MAX / 4),
+            networks_at_once: together.len(),
+            networks: session.networks.len(),
         };
         (session.by, session.evidence) = judge(&signs);
         session.verdict = match session.counts.requests {

@@ -87,6 +87,7 @@ impl Scene {
         let privacy = ClientPrivacy {
             detail: AddressDetail::Network,
             now: 0,
+            since: i64::MIN,
         };
         let mut joiner = Joiner::new(&known, &[], privacy, &mut book);
         let mut parser = LogParser::new();
@@ -150,7 +151,15 @@ fn a_scanner_and_a_person_are_told_apart() {
     scene.request(3, "11:04:00", None, ("GET", "206 -", 40_000), home);
     scene.request(5, "11:05:00", None, ("HEAD", "200 -", 0), home);
     scene.request(6, "12:30:00", None, ("GET", "403 AccessDenied", 300), home);
-    insta::assert_snapshot!(rows(&scene.job(true)), @"");
+    insta::assert_snapshot!(rows(&scene.job(true)), @r"
+    ann f1.pdf: complete by likely person (60 min after the mail, by a browser, from one network), 1 downloads, 1 machines
+    ann f2.pdf: probably complete by likely person (62 min after the mail, by a browser, from one network), 1 downloads, 1 machines
+    ann f3.pdf: partly, at most 40 % by likely person (64 min after the mail, by a browser, from one network), 1 downloads, 1 machines
+    ann f4.pdf: complete by likely machine (22 s after the mail was delivered; 4 links of the mail within 5 s), 0 downloads, 1 machines
+    ann f5.pdf: looked at by machine (only headers were asked for), 0 downloads, 1 machines
+    ann f6.pdf: refused: the link had ended by nobody (), 0 downloads, 0 machines
+    ann f7.pdf: not opened by nobody (), 0 downloads, 0 machines
+    ");
     let coverage = scene.job(false).coverage;
     assert_eq!((coverage.links, coverage.opened), (7, 5));
 }
@@ -203,7 +212,12 @@ fn the_portal_proves_what_it_handed_out_and_logs_show_what_arrived() {
         &format!(r#","purpose":"prefetch","ua":"{CHROME}""#),
     );
     let report = scene.job(true);
-    insta::assert_snapshot!(rows(&report), @"");
+    insta::assert_snapshot!(rows(&report), @r#"
+    bob f1.pdf: complete by person (signed in by code), 1 downloads, 0 machines
+    bob f2.pdf: probably complete by likely person (the button was pressed 4 s after its page), 1 downloads, 0 machines
+    bob f3.pdf: handed out by machine (the client calls itself "barracuda"), 0 downloads, 1 machines
+    bob f4.pdf: handed out by machine (the browser fetched it in advance), 0 downloads, 1 machines
+    "#);
     assert_eq!(
         (report.coverage.handed_out, report.coverage.handed_out_seen),
         (4, 2)

@@ -29,6 +29,7 @@ fn read(path: &Path, book: &mut AccessBook) -> (FileOutcome, ReadCounts) {
     let privacy = ClientPrivacy {
         detail: AddressDetail::None,
         now: 1_795_428_007,
+        since: i64::MIN,
     };
     let mut joiner = Joiner::new(&known, &[], privacy, book);
     let outcome = read_file(path, &mut joiner).unwrap();
@@ -83,6 +84,7 @@ fn a_gzip_that_was_cut_keeps_nothing_of_its_mark() {
     let privacy = ClientPrivacy {
         detail: AddressDetail::None,
         now: 0,
+        since: i64::MIN,
     };
     let mut joiner = Joiner::new(&known, &[], privacy, &mut book);
     let error = read_file(&path, &mut joiner).unwrap_err().to_string();

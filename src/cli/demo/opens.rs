@@ -43,6 +43,7 @@ pub(super) async fn show(
     let privacy = ClientPrivacy {
         detail: config.access.addresses,
         now: clock::system().as_second(),
+        since: 0,
     };
     let mut joined = 0;
     for _ in 0..LOOKS {
