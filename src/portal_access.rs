@@ -218,7 +218,7 @@ impl PortalAccess {
                 }
                 let slot = token.object;
                 Some(Arc::new(match job.zip_of(slot) {
-                    Some(zip) => linked_zip(slot, zip, facts.link_id),
+                    Some(zip) => linked_zip(slot, &job, zip, facts.link_id),
                     None => {
                         let shown = presentation(&job, person.as_ref(), None);
                         linked(&job, slot.0, meta, facts.link_id, &shown)?
