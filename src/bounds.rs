@@ -319,7 +319,7 @@ pub const MAX_ZIPS: usize = 20;
 /// How many MiB of files are in memory at once for the ZIPs of one connection.
 ///
 /// They are parts of uploads, which have up to 26 MiB, and pieces of files. All jobs of the connection share them.
-pub const MAX_ZIP_MEMORY_MIB: u32 = 40;
+pub const MAX_ZIP_MEMORY_MIB: u32 = 32;
 
 /// The length of the text in a ZIP from which on files that are left out are only counted, in bytes.
 pub const MAX_ZIP_NOTE_BYTES: usize = 256 * 1024;

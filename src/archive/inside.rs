@@ -359,7 +359,9 @@ impl Making<'_> {
         let pieces = pieces.clone();
         let (entries, measure) = (&self.volume.entries, self.volume.measure);
         let length = layout::part_bytes(&self.parts[at], entries, measure);
-        let _room = self.work.room(length).await?;
+        // A piece is freed once it is copied into the part.
+        let largest = pieces.iter().map(Piece::read_bytes).max();
+        let _room = self.work.room(length + largest.unwrap_or(0)).await?;
         let read = stream::iter(pieces.clone())
             .map(|piece: Piece| self.read(piece))
             .buffered(READS_AT_ONCE);
