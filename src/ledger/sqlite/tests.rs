@@ -1,3 +1,5 @@
+//! What the SQLite ledger forgets, and what it keeps.
+
 use jiff::Timestamp;
 
 use super::*;
