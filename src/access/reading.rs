@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 12;
 
 /// Why a file was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum LogReadError {
     /// The file could not be read.
     #[error("could not read {}", path.display())]
     File {
@@ -71,8 +71,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<
 }
 
 /// Reads what is new in a file of this machine. A plain file may still be written.
-pub fn read_file(path: &Path, joiner: &mut Joiner<'_>) -> Result<FileOutcome, ReadError> {
-    let refused = |source| ReadError::File {
+pub fn read_file(path: &Path, joiner: &mut Joiner<'_>) -> Result<FileOutcome, LogReadError> {
+    let refused = |source| LogReadError::File {
         path: path.to_owned(),
         source,
     };
@@ -157,11 +157,11 @@ pub fn read_whole(
     name: &str,
     mark: FileMark,
     joiner: &mut Joiner<'_>,
-) -> Result<(), ReadError> {
+) -> Result<(), LogReadError> {
     let mut parser = LogParser::new();
     let marked = |consumed| (name.to_owned(), FileMark { consumed, ..mark });
     read_lines(source, 0, true, &mut parser, joiner, marked).map_err(|error| match error {
-        LinesError::Io(source) => ReadError::File {
+        LinesError::Io(source) => LogReadError::File {
             path: name.into(),
             source,
         },

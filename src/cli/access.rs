@@ -326,7 +326,7 @@ impl AccessReader<'_> {
             match outcome {
                 Ok(FileOutcome::Read) => self.counts.files += 1,
                 Ok(FileOutcome::Known) => self.counts.known_files += 1,
-                Err(error @ handout::access::reading::ReadError::File { .. }) => {
+                Err(error @ handout::access::reading::LogReadError::File { .. }) => {
                     self.counts.unreadable_files += 1;
                     complain(handout::text::chain(&error));
                 }
@@ -435,7 +435,7 @@ impl AccessReader<'_> {
         let read = self.joined(|joiner| read_whole(&copy, &name, mark, joiner))?;
         match read {
             Ok(()) => self.counts.files += 1,
-            Err(error @ handout::access::reading::ReadError::File { .. }) => {
+            Err(error @ handout::access::reading::LogReadError::File { .. }) => {
                 self.counts.unreadable_files += 1;
                 complain(handout::text::chain(&error));
             }

@@ -1,7 +1,7 @@
 //! The text of S3: fields between spaces, of which three are between quotation marks that are not escaped.
 //!
 //! A line is read from the left to the end of the request's target, which has no space, and from the right from the last quotation
-//! mark. What is between is the Referer and the User-Agent, however many quotation marks they have. Fields may be missing at the end
+//! mark. What is between is the Referer and the User-Agent, however many quotation marks they have. LineFields may be missing at the end
 //! and may be added there.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use super::{Asked, LogRequest, Signing, time};
 
 /// The request of a line; `None` for a line that does not fit the format.
 pub(super) fn request(line: &str) -> Option<LogRequest<'_>> {
-    let mut left = Fields(line);
+    let mut left = LineFields(line);
     left.next()?; // The owner.
     let bucket = left.next()?;
     let at = time::of_s3(left.bracketed()?)?;
@@ -29,7 +29,7 @@ pub(super) fn request(line: &str) -> Option<LogRequest<'_>> {
     left.next()?; // The whole time.
     left.next()?; // The time to the first byte.
     let (user_agent, tail) = user_agent(left.0)?;
-    let mut right = Fields(tail);
+    let mut right = LineFields(tail);
     right.next(); // The version.
     let host_id = right.next().unwrap_or_default();
     let (_, _) = (right.next(), right.next()); // The version of the signature, and the cipher.
@@ -99,7 +99,7 @@ fn number(field: &str) -> Option<Option<u64>> {
 fn user_agent(rest: &str) -> Option<(&str, &str)> {
     let Some(end) = memrchr(b'"', rest.as_bytes()) else {
         // Both are unknown.
-        let mut fields = Fields(rest);
+        let mut fields = LineFields(rest);
         let unknown = (fields.next()?, fields.next()?);
         return (unknown == ("-", "-")).then_some(("-", fields.0));
     };
@@ -119,10 +119,10 @@ fn user_agent(rest: &str) -> Option<(&str, &str)> {
     Some((quoted, tail))
 }
 
-/// Fields between spaces.
-struct Fields<'a>(&'a str);
+/// LineFields between spaces.
+struct LineFields<'a>(&'a str);
 
-impl<'a> Fields<'a> {
+impl<'a> LineFields<'a> {
     fn next(&mut self) -> Option<&'a str> {
         if self.0.is_empty() {
             return None;

@@ -21,8 +21,8 @@ use crate::render::paragraphs::MessageView;
 use crate::render::portal::{FilesPage, PortalPage};
 use crate::render::strings::Language;
 use crate::render::templates::{Templates, gallery_file};
-use crate::render::zips::ZipsView;
 use crate::render::view::{self, InstantView, LanguageView, Missed};
+use crate::render::zips::ZipsView;
 
 /// Who shows the page, and in which language.
 pub(in crate::render) struct PageAuthor<'a> {
