@@ -14,7 +14,9 @@ use handout::access::events::objects_in;
 use handout::access::join::{ClientPrivacy, Joiner, ReadCounts};
 use handout::access::known::KnownLinks;
 use handout::access::reading::{FileOutcome, files_in, read_file, read_whole};
-use handout::assemble::{self, Serving};
+use handout::assemble;
+#[cfg(feature = "embedded")]
+use handout::assemble::Serving;
 use handout::clock;
 use handout::config::{Config, QueueConfig, QueueKind};
 use handout::edge::ErrorKind;
