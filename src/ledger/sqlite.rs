@@ -301,14 +301,11 @@ impl PortalRecords for SqliteLedger {
     async fn delete(&self, names: Vec<String>) -> Result<(), LedgerError> {
         self.database
             .call(move |connection| {
-                let transaction = connection.unchecked_transaction()?;
-                let mut delete =
-                    transaction.prepare_cached("DELETE FROM portal WHERE name = ?1")?;
+                let mut delete = connection.prepare_cached("DELETE FROM portal WHERE name = ?1")?;
                 for name in &names {
                     delete.execute(params![name])?;
                 }
-                drop(delete);
-                transaction.commit()
+                Ok(())
             })
             .await
             .map_err(not_written)
