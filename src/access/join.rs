@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::book::{AccessBook, Batch, BookError, FileMark, RowKey, slot_of};
 use super::client::kept_address;
 use super::identity::{TargetIds, mix};
-use super::known::{KnownLinks};
+use super::known::KnownLinks;
 use super::parse::{AccessLine, LogRequest, RequestSigning};
 use super::row::AccessCounts;
 use crate::bounds::{
@@ -183,12 +183,12 @@ impl<'a> Joiner<'a> {
             return Ok(());
         };
         match self.known.link(link, &request.key, self.origin_paths) {
-            KnownLinks::Issued => {}
-            KnownLinks::OfAnotherKey => {
+            IssuedIds::Issued => {}
+            IssuedIds::OfAnotherKey => {
                 self.counts.forged += 1;
                 return Ok(());
             }
-            KnownLinks::Unknown => {
+            IssuedIds::Unknown => {
                 self.counts.unknown += 1;
                 return Ok(());
             }
@@ -208,7 +208,7 @@ impl<'a> Joiner<'a> {
         }
         self.counts.joined += 1;
         let open = ids.open.filter(|open| {
-            self.known.open(*open, &request.key, self.origin_paths) == KnownLinks::Issued
+            self.known.open(*open, &request.key, self.origin_paths) == IssuedIds::Issued
         });
         let key = RowKey {
             slot,

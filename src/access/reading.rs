@@ -39,7 +39,7 @@ pub enum FileOutcome {
     /// It was read, from its beginning or from where the last read ended.
     Read,
     /// Nothing was added to it since.
-    KnownLinks,
+    Known,
 }
 
 /// All files of a place, in the order of their names: the file itself, or those in a directory and below. Symbolic links and names that
@@ -82,7 +82,7 @@ pub fn read_file(path: &Path, joiner: &mut Joiner<'_>) -> Result<FileOutcome, Lo
     let about = file.metadata().map_err(refused)?;
     let known = joiner.book().mark(&name)?;
     if known.is_some_and(|mark| mark.size == about.len() && mark.modified == about.mtime()) {
-        return Ok(FileOutcome::KnownLinks);
+        return Ok(FileOutcome::Known);
     }
     let head = head_of(&mut file).map_err(refused)?;
     let mark = FileMark {

@@ -327,7 +327,7 @@ impl AccessReader<'_> {
         for outcome in outcomes {
             match outcome {
                 Ok(FileOutcome::Read) => self.counts.files += 1,
-                Ok(FileOutcome::KnownLinks) => self.counts.known_files += 1,
+                Ok(FileOutcome::Known) => self.counts.known_files += 1,
                 Err(error @ handout::access::reading::LogReadError::File { .. }) => {
                     self.counts.unreadable_files += 1;
                     complain(handout::text::chain(&error));

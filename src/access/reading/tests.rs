@@ -49,7 +49,7 @@ fn what_is_added_to_a_file_is_read_and_the_rest_is_not_read_again() {
         (outcome, counts.lines, counts.joined),
         (FileOutcome::Read, 2, 2)
     );
-    assert_eq!(read(&path, &mut book).0, FileOutcome::KnownLinks);
+    assert_eq!(read(&path, &mut book).0, FileOutcome::Known);
     let mut file = std::fs::OpenOptions::new()
         .append(true)
         .open(&path)
