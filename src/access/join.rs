@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::book::{AccessBook, Batch, BookError, FileMark, RowKey, slot_of};
 use super::client::kept_address;
 use super::identity::{TargetIds, mix};
-use super::known::KnownLinks;
+use super::known::{IssuedIds, KnownLinks};
 use super::parse::{AccessLine, LogRequest, RequestSigning};
 use super::row::AccessCounts;
 use crate::bounds::{

@@ -197,7 +197,7 @@ impl KnownReader {
     }
 
     /// All that was added.
-    pub fn finish(self) -> IssuedIds {
+    pub fn finish(self) -> KnownLinks {
         KnownLinks {
             links: IdTable::new(self.links),
             opens: IdTable::new(self.opens),
