@@ -1,5 +1,7 @@
 //! The ZIPs of a job as the portal's records have them, and the links to them.
 
+use std::sync::Arc;
+
 use super::{PortalLinks, record};
 use crate::archive::{Archive, FinishedZip, ZipOutput};
 use crate::assemble::Services;
