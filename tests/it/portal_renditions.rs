@@ -40,7 +40,7 @@ async fn mailed(deliver: PortalDelivery) -> (World, SeenMail) {
 
 /// The source of the only image of a page.
 fn image(page: &str) -> String {
-    let (_, rest) = page.split_once("<img class=\"small\" src=\"").unwrap();
+    let (_, rest) = page.split_once("<img class=\"view whole\" src=\"").unwrap();
     let source = rest.split('"').next().unwrap();
     source.replace("&amp;", "&")
 }
