@@ -333,7 +333,12 @@ async fn clients_and_scanners_are_told_apart_and_what_arrived_is_told() {
         is(&report, "bob", 3, "looked-at", "machine");
     }
     if has_aria {
-        arrived(&report, "bob", 4, "probably-complete");
+        // One of its connections may be sent the whole file before the others begin.
+        let verdict = row(&report, "bob", 4)["verdict"].as_str().unwrap();
+        assert!(
+            ["complete", "probably-complete"].contains(&verdict),
+            "{verdict}"
+        );
     }
     if has_browser {
         is(&report, "cleo", 1, "complete", "likely-person");
