@@ -26,6 +26,7 @@ use crate::audit::log::Watch;
 use crate::edge::health::Edges;
 use crate::portal::PortalCounts;
 use crate::progress::Progress;
+use crate::scheduler::ScheduleCounts;
 
 /// The maximum duration of a connection: request, answer, and the client's reading of it. The answer is made from memory.
 const CONNECTION_TIME: Duration = Duration::from_secs(5);
@@ -72,6 +73,8 @@ pub struct Vitals {
     pub edges: Edges,
     /// The portal, if it is served.
     pub portal: Option<PortalCounts>,
+    /// The schedules, where a worker starts their jobs.
+    pub schedules: Option<ScheduleCounts>,
 }
 
 impl Health {
@@ -103,6 +106,7 @@ impl Health {
                     &vitals.progress.snapshot(),
                     &vitals.edges,
                     vitals.portal.as_ref(),
+                    vitals.schedules.as_ref(),
                 )
             }
         }
