@@ -10,6 +10,7 @@ mod mail;
 mod people;
 mod queues;
 mod reload;
+mod schedules;
 mod services;
 mod state_dir;
 
@@ -52,6 +53,7 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::render::{TemplateError, Templates};
 use crate::run::delivery::Deliveries;
 use crate::run::{Payloads, Presenting, Sending, Signing};
+use crate::schedule::ScheduledJob;
 #[cfg(feature = "embedded")]
 use presign::ServerUrl;
 
@@ -165,6 +167,8 @@ pub struct Opened {
     pub queue: Arc<dyn Queue>,
     /// The rules that turn events into jobs.
     pub rules: Vec<EventRule>,
+    /// The schedules with their jobs.
+    pub schedules: Vec<ScheduledJob>,
     audit_writer: Writer,
     /// The configuration in use, for comparison on reload.
     config: Config,
@@ -230,6 +234,7 @@ pub async fn open(
     };
     // On the heap: the SDK's credential futures are large, and every command's future would include their size.
     let changeable = Box::pin(Changeable::open(config, environment, &fixed, None)).await?;
+    let schedules = config.scheduled_jobs()?;
     #[cfg(feature = "embedded")]
     if let Some(embedded) = &embedded {
         embedded.tell_people_by(Arc::new(people::LinkTroublePages::of(
@@ -300,6 +305,7 @@ pub async fn open(
     };
     Ok(Opened {
         rules: services.signing.policy.triggers.clone(),
+        schedules,
         services,
         queue,
         audit_writer,

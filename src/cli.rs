@@ -20,6 +20,7 @@ mod reference;
 mod reload;
 mod revoke;
 mod run;
+mod schedule;
 mod supervision;
 mod templates;
 mod terminal;
@@ -71,6 +72,9 @@ enum Command {
     /// Runs, submits, previews or resends a job; lists parked jobs.
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Lists schedules, shows what comes next, or starts a job of one by hand.
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Prints a presigned URL for each named object, one per line; needs no configuration.
     #[command(after_help = presign::EXAMPLES)]
     Presign(Box<presign::PresignArgs>),
@@ -169,6 +173,7 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Portal(arguments) => Box::pin(portal::portal(&arguments, environment)).await,
         Command::Check(arguments) => check::check(&arguments, environment).await,
         Command::Job(command) => Box::pin(job::job(command, environment)).await,
+        Command::Schedule(command) => Box::pin(schedule::schedule(command, environment)).await,
         Command::Presign(arguments) => Box::pin(presign::presign(*arguments, environment)).await,
         Command::Explain(arguments) => explain::explain(&arguments, environment).await,
         Command::Revoke(target) => Box::pin(revoke::revoke(target, environment)).await,

@@ -18,6 +18,18 @@ pub fn system() -> Timestamp {
     Timestamp::now()
 }
 
+/// Finds a time zone by its IANA name in the bundled database alone.
+///
+/// Schedules use it: the database of the system may differ between machines, and two workers would then compute two instants, and two
+/// jobs, for one occurrence.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this file is the place the lint points to"
+)]
+pub fn bundled_time_zone(name: &str) -> Option<TimeZone> {
+    TimeZoneDatabase::bundled().get(name).ok()
+}
+
 /// Finds a time zone by its IANA name: in the system's database, since it may be newer, or else in the bundled one.
 ///
 /// Small containers have no `/usr/share/zoneinfo`, or only a few zones in it.

@@ -20,6 +20,7 @@ mod portal;
 pub mod queue_address;
 mod relay;
 mod rules;
+mod schedule;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub use encryption::Encryption;
 pub(crate) use helo::helo_name;
 pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
+pub use schedule::ScheduleConfig;
+
 pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery, parse_network};
 pub(crate) use relay::LoginSource;
 
@@ -92,6 +95,8 @@ pub struct Config {
     pub allow: Vec<AllowConfig>,
     /// The rules that turn events into jobs.
     pub on_event: Vec<OnEventConfig>,
+    /// The schedules.
+    pub schedule: Vec<ScheduleConfig>,
 }
 
 impl Default for Config {
@@ -119,6 +124,7 @@ impl Default for Config {
             portal: PortalConfig::default(),
             allow: Vec::new(),
             on_event: Vec::new(),
+            schedule: Vec::new(),
         }
     }
 }

@@ -73,6 +73,8 @@ pub enum Failpoint {
     CodeUsed,
     /// A change to links, such as a revocation, is in the ledger; its audit line is not written yet.
     ChangeCreated,
+    /// The message of a schedule's job is on the queue, and its record does not exist yet.
+    ScheduleSent,
 }
 
 #[cfg(debug_assertions)]
@@ -171,6 +173,7 @@ impl Failpoint {
         Self::TryTaken,
         Self::CodeUsed,
         Self::ChangeCreated,
+        Self::ScheduleSent,
     ];
 
     /// The name by which a test asks for it.
@@ -209,6 +212,7 @@ impl Failpoint {
             Self::TryTaken => "try-taken",
             Self::CodeUsed => "code-used",
             Self::ChangeCreated => "change-created",
+            Self::ScheduleSent => "schedule-sent",
         }
     }
 }

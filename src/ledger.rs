@@ -50,6 +50,7 @@ pub mod portal;
 pub mod resolve;
 pub mod resolver;
 pub mod s3;
+pub mod schedules;
 pub mod sqlite;
 pub mod status;
 
@@ -340,6 +341,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// The records of the portal, which are kept beside those of deliveries and do not expire with them.
     fn portal_records(&self) -> Arc<dyn PortalRecords>;
+
+    /// The records of schedules. They may expire with those of deliveries.
+    fn schedule_records(&self) -> Arc<dyn PortalRecords> {
+        self.portal_records()
+    }
 
     /// The cache for what can be computed again, if there is one.
     fn picture_cache(&self) -> Option<&dyn PictureCache> {

@@ -55,6 +55,8 @@ pub mod quantity;
 pub mod rate_limit;
 pub mod redact;
 pub mod results;
+pub mod schedule;
+pub mod scheduler;
 pub(crate) mod stamp;
 pub mod telemetry;
 pub mod text;

@@ -162,6 +162,17 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Puts a message on the queue and returns its id.
     async fn submit(&self, body: &str) -> Result<String, QueueError>;
 
+    /// Puts a message on the queue that is worked after the others of its group, where the queue has groups. A second message with
+    /// the same id, soon after the first, is dropped there.
+    async fn submit_in_group(
+        &self,
+        body: &str,
+        _group: &str,
+        _id: &str,
+    ) -> Result<String, QueueError> {
+        self.submit(body).await
+    }
+
     /// About how many messages wait; also a check that the queue is there.
     async fn waiting(&self) -> Result<u64, QueueError>;
 }

@@ -39,6 +39,7 @@ use crate::report::JobReport;
 use crate::results::JobResult;
 use crate::run::JobRun;
 use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
+use crate::schedule::ScheduledJob;
 use crate::text::chain;
 use crate::worker::backlog::Backlog;
 use crate::worker::groups::MessageGroup;
@@ -138,6 +139,8 @@ pub struct Renewed {
     pub services: Services,
     /// Which events become jobs.
     pub rules: Arc<[EventRule]>,
+    /// The schedules with their jobs.
+    pub schedules: Arc<[ScheduledJob]>,
 }
 
 /// Works a queue.
@@ -239,7 +242,9 @@ impl Worker {
     fn now(&self) -> Self {
         let worker = self.clone();
         match self.renewed.borrow().clone() {
-            Some(Renewed { services, rules }) => Self {
+            Some(Renewed {
+                services, rules, ..
+            }) => Self {
                 services,
                 rules,
                 ..worker

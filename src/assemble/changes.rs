@@ -25,7 +25,7 @@ const OF_THE_START: [&str; 11] = [
 ];
 
 /// Lists of tables, which are reported as a whole.
-const LISTS: [&str; 4] = ["allow", "on_event", "mail.dkim", "portal.oidc"];
+const LISTS: [&str; 5] = ["allow", "on_event", "schedule", "mail.dkim", "portal.oidc"];
 
 /// How many files are read at once.
 const READ_AT_ONCE: usize = 8;

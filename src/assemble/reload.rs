@@ -49,7 +49,9 @@ impl Opened {
         };
         let old = Some((&self.services, &changes));
         let changeable = Box::pin(Changeable::open(&mixed, environment, &fixed, old)).await?;
+        let schedules = mixed.scheduled_jobs()?;
         let queue = self.services.edges.of(EdgeKind::Queue);
+        self.schedules = schedules;
         self.rules = changeable.signing.policy.triggers.clone();
         let mailer = self.services.sending.mailer.clone();
         self.services = changeable.with(&self.services);

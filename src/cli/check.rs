@@ -13,6 +13,7 @@ mod publishing;
 mod queues;
 mod relays;
 mod report;
+mod schedules;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ pub(super) async fn check(
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;
     Box::pin(events::check(&config, environment, &report)).await?;
+    Box::pin(schedules::check(&config, environment, &report)).await?;
     queues::check(&config, environment, &report).await?;
     relays::check(&config, environment, &report).await?;
     portal::issuers(&config, environment, &report).await?;

@@ -139,6 +139,7 @@ pub(super) async fn portal(
         audit: audit.clone(),
         edges: opened.services.edges.clone(),
         portal: Some(bound.counts()),
+        schedules: None,
     });
     let stop = CancellationToken::new();
     let (renew, mut renewed) = watch::channel(None);

@@ -41,6 +41,7 @@ pub(super) async fn reload_when_told(
                 renew.send_replace(Some(Renewed {
                     services: opened.services.clone(),
                     rules: Arc::from(opened.rules.clone()),
+                    schedules: Arc::from(opened.schedules.clone()),
                 }));
             }
             Err(error) => tracing::error!(

@@ -12,6 +12,7 @@ use handout::config::{Config, QueueKind};
 use handout::environment::Environment;
 use handout::error::RetryLimits;
 use handout::queue::Queue;
+use handout::scheduler::{ScheduleCounts, Scheduler};
 use handout::telemetry;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
@@ -85,12 +86,20 @@ pub(super) async fn run(
         }
     };
     let portal_reloads = portal.as_ref().map(BoundPortal::reloads);
+    let schedule_counts = ScheduleCounts::default();
+    let scheduler = Scheduler::new(
+        &opened.schedules,
+        Arc::clone(&opened.queue),
+        &services,
+        schedule_counts.clone(),
+    );
     health.runs(Vitals {
         progress: services.progress.clone(),
         pulse: Some(pulse.clone()),
         audit: audit.clone(),
         edges: services.edges.clone(),
         portal: portal.as_ref().map(BoundPortal::counts),
+        schedules: Some(schedule_counts.clone()),
     });
     let worker = Worker::new(
         Arc::clone(&opened.queue),
@@ -148,7 +157,8 @@ pub(super) async fn run(
                     &renew,
                     portal_reloads.as_ref()
                 ),
-                probe_current(&services, renewed),
+                probe_current(&services, renewed.clone()),
+                scheduler.run(renewed),
                 tell_in_flight(&*queue, config),
                 notify::ready_when_polled(&services.progress),
                 notify::feed_watchdog(pulse)

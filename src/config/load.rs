@@ -367,6 +367,7 @@ impl Config {
         let locale = self.mail.locale.parse::<Locale>();
         locale.map_err(|error| ConfigError::value("mail.locale", error))?;
         self.time_zone()?;
+        self.schedules()?;
         self.mailing_list()?;
         self.check_dkim()?;
         self.notify()?;

@@ -103,6 +103,10 @@ impl Config {
             let key = format!("on_event[{index}].job");
             all.push(plain(key, &mut rule.job));
         }
+        for (index, schedule) in self.schedule.iter_mut().enumerate() {
+            let key = format!("schedule[{index}].job_file");
+            all.push(plain(key, &mut schedule.job_file));
+        }
         all.extend([
             plain("queue.ca_file", &mut self.queue.ca_file),
             plain("results.ca_file", &mut self.results.ca_file),

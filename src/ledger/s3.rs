@@ -7,6 +7,7 @@
 //! <prefix>objects/<job>/<listing>/<page>  the objects that the job hands out
 //! <prefix>latest/<time>-<job>             the jobs, the latest first
 //! <prefix>shelf/<bundle>                  what is known of pictures, some together
+//! <prefix>schedule/<name>/…               the rules of schedules, and which occurrences were started
 //! ```
 //!
 //! A record is created by a PUT with `If-None-Match: *`. Any response but success leaves open whether the PUT was
@@ -604,6 +605,10 @@ impl Ledger for S3Ledger {
 
     fn portal_records(&self) -> Arc<dyn PortalRecords> {
         Arc::new(S3PortalRecords::beside(self))
+    }
+
+    fn schedule_records(&self) -> Arc<dyn PortalRecords> {
+        Arc::new(S3PortalRecords::within(self))
     }
 }
 

@@ -73,6 +73,23 @@ impl SqsQueue {
             ..self
         }
     }
+
+    async fn send(&self, body: &str, fifo: Option<Fifo>) -> Result<String, QueueError> {
+        let (group, id) = fifo.as_ref().map(Fifo::parts).unzip();
+        let answer = self
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(body)
+            .set_message_group_id(group)
+            .set_message_deduplication_id(id)
+            .send()
+            .await;
+        let answer = answer.map_err(|error| {
+            EdgeError::from_sdk(format!("submit a message to {}", self.url), &error)
+        })?;
+        Ok(answer.message_id.unwrap_or_default())
+    }
 }
 
 /// About how many messages a queue reports in a state.
@@ -228,21 +245,20 @@ impl Queue for SqsQueue {
     }
 
     async fn submit(&self, body: &str) -> Result<String, QueueError> {
-        let fifo = Fifo::of(&self.url, None);
-        let (group, id) = fifo.as_ref().map(Fifo::parts).unzip();
-        let answer = self
-            .client
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(body)
-            .set_message_group_id(group)
-            .set_message_deduplication_id(id)
-            .send()
-            .await;
-        let answer = answer.map_err(|error| {
-            EdgeError::from_sdk(format!("submit a message to {}", self.url), &error)
-        })?;
-        Ok(answer.message_id.unwrap_or_default())
+        self.send(body, Fifo::of(&self.url, None)).await
+    }
+
+    async fn submit_in_group(
+        &self,
+        body: &str,
+        group: &str,
+        id: &str,
+    ) -> Result<String, QueueError> {
+        let fifo = Fifo::of(&self.url, Some(group)).map(|fifo| Fifo {
+            deduplication_id: id.to_owned(),
+            ..fifo
+        });
+        self.send(body, fifo).await
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {

@@ -27,6 +27,7 @@ use crate::edge::health::Edges;
 use crate::mounted;
 use crate::portal::PortalCounts;
 use crate::progress::Progress;
+use crate::scheduler::ScheduleCounts;
 
 /// The maximum duration of a connection: request, answer, and the client's reading of it. The answer is made from memory.
 const CONNECTION_TIME: Duration = Duration::from_secs(5);
@@ -73,6 +74,8 @@ pub struct Vitals {
     pub edges: Edges,
     /// The portal, if it is served.
     pub portal: Option<PortalCounts>,
+    /// The schedules, where a worker starts their jobs.
+    pub schedules: Option<ScheduleCounts>,
 }
 
 impl Health {
@@ -104,6 +107,7 @@ impl Health {
                     &vitals.progress.snapshot(),
                     &vitals.edges,
                     vitals.portal.as_ref(),
+                    vitals.schedules.as_ref(),
                 )
             }
         }

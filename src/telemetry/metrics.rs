@@ -5,12 +5,18 @@ use std::fmt::Write;
 use crate::edge::health::{Edge, Edges, FailureKind};
 use crate::portal::PortalCounts;
 use crate::progress::Snapshot;
+use crate::scheduler::{LATENESS_BUCKETS, ScheduleCounts};
 
 /// A counter's name, its help text, and its samples by label.
 type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
 /// Writes the counters in Prometheus's text format. The number of label values is bounded: results, never names.
-pub fn text(counts: &Snapshot, edges: &Edges, portal: Option<&PortalCounts>) -> String {
+pub fn text(
+    counts: &Snapshot,
+    edges: &Edges,
+    portal: Option<&PortalCounts>,
+    schedules: Option<&ScheduleCounts>,
+) -> String {
     let families: [Family<'_>; 9] = [
         (
             "handout_jobs_total",
@@ -85,6 +91,9 @@ pub fn text(counts: &Snapshot, edges: &Edges, portal: Option<&PortalCounts>) -> 
     if let Some(portal) = portal {
         of_portal(&mut text, portal);
     }
+    if let Some(schedules) = schedules {
+        of_schedules(&mut text, schedules);
+    }
     of_edges(&mut text, edges);
     text
 }
@@ -128,6 +137,44 @@ fn of_portal(text: &mut String, portal: &PortalCounts) {
     .expect("writing to a string does not fail");
 }
 
+/// What schedules have done. Their labels are names from the configuration.
+fn of_schedules(text: &mut String, schedules: &ScheduleCounts) {
+    let schedules = schedules.snapshot();
+    if schedules.is_empty() {
+        return;
+    }
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        writeln!(text, "{line}").expect("writing to a string does not fail");
+    };
+    let last = "handout_schedule_last_fired_timestamp_seconds";
+    line(format_args!(
+        "# HELP {last} The last occurrence of a schedule whose job was put on the queue.\n# TYPE {last} gauge"
+    ));
+    for (name, count) in &schedules {
+        if let Some(at) = count.last {
+            line(format_args!("{last}{{name=\"{name}\"}} {}", at.as_second()));
+        }
+    }
+    let lateness = "handout_schedule_lateness_seconds";
+    line(format_args!(
+        "# HELP {lateness} How long after its time this process put the job of an occurrence on the queue.\n# TYPE {lateness} histogram"
+    ));
+    for (name, count) in &schedules {
+        let mut sum = 0;
+        for (bound, more) in LATENESS_BUCKETS.iter().zip(count.by_lateness) {
+            sum += more;
+            line(format_args!(
+                "{lateness}_bucket{{name=\"{name}\",le=\"{bound}\"}} {sum}"
+            ));
+        }
+        let all: u64 = count.by_lateness.iter().sum();
+        let late = count.late.as_secs_f64();
+        line(format_args!(
+            "{lateness}_bucket{{name=\"{name}\",le=\"+Inf\"}} {all}\n{lateness}_sum{{name=\"{name}\"}} {late}\n{lateness}_count{{name=\"{name}\"}} {all}"
+        ));
+    }
+}
+
 /// The health of the edges. Their labels are names from the configuration, so they are few.
 fn of_edges(text: &mut String, edges: &Edges) {
     let write = |text: &mut String, name: &str, labels: &str, value: u64| {
@@ -167,7 +214,7 @@ mod tests {
         let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
         edge.failed(FailureKind::Timeout, "");
         edge.failed(FailureKind::Timeout, "");
-        let text = text(&counts, &Edges::from_iter([edge]), None);
+        let text = text(&counts, &Edges::from_iter([edge]), None, None);
         assert!(
             text.contains("\nhandout_edge_up{edge=\"relay:default\"} 0\n"),
             "{text}"

@@ -41,6 +41,8 @@ FAILPOINTS = (
     " refused draining rotating rotated"
     # The portal's: see `portals.py`.
     " open-admitted open-signed open-recorded view-recorded try-taken code-used change-created"
+    # That of schedules: see `tests/it/schedules.rs`.
+    " schedule-sent"
 ).split()
 #: Where a worker ends itself.
 WORKING = FAILPOINTS[: FAILPOINTS.index("open-admitted")]

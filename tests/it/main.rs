@@ -78,6 +78,7 @@ mod renditions;
 mod restart;
 mod s3_answers;
 mod saved;
+mod schedules;
 mod schema;
 mod signer;
 mod store_demands;

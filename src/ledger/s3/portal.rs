@@ -25,6 +25,14 @@ impl S3PortalRecords {
             prefix: prefix_beside(&ledger.prefix),
         }
     }
+
+    /// Records in the ledger itself, which may expire with its others.
+    pub(super) fn within(ledger: &S3Ledger) -> Self {
+        Self {
+            ledger: ledger.clone(),
+            prefix: ledger.prefix.clone(),
+        }
+    }
 }
 
 /// The prefix of the portal's records beside a ledger's prefix.

@@ -1,0 +1,221 @@
+//! `handout schedule`: lists schedules, shows what comes next, and starts a job by hand.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use handout::assemble;
+use handout::clock;
+use handout::config::Config;
+use handout::environment::Environment;
+use handout::ledger::schedules::ScheduleRecords;
+use handout::schedule::{ScheduleName, ScheduledJob};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::{ConfigArgs, say, say_json};
+
+/// How many occurrences are shown at most.
+const MAX_SHOWN: u16 = 1000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleCommand {
+    /// Lists the schedules: the rule, the last occurrence that was started, and the next one.
+    #[command(after_help = "Example:\n  handout schedule list")]
+    List {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Prints the next occurrences of a schedule, in its time zone and in UTC.
+    #[command(after_help = "Example:\n  handout schedule next acme-daily -n 5")]
+    Next {
+        /// The schedule's name.
+        name: ScheduleName,
+        /// How many.
+        #[arg(
+            short = 'n',
+            long,
+            default_value_t = 5,
+            value_name = "COUNT",
+            value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SHOWN))
+        )]
+        count: u16,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Puts the job of a schedule on the queue now, or that of an occurrence which was missed.
+    #[command(after_help = "\
+With --at, the job has the id of that occurrence: a job that was done already is not done again. Without it, the job is about this
+second, and has an id of its own.
+
+Examples:
+  handout schedule run acme-daily
+  handout schedule run acme-daily --at 2026-11-27T06:00:00Z")]
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The schedule's name.
+    name: ScheduleName,
+    /// The instant of the occurrence (RFC 3339).
+    #[arg(long, value_name = "INSTANT")]
+    at: Option<Timestamp>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs the command.
+pub(super) async fn schedule(
+    command: ScheduleCommand,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        ScheduleCommand::List { json, config } => {
+            list(&config.load(environment)?, environment, json).await
+        }
+        ScheduleCommand::Next {
+            name,
+            count,
+            json,
+            config,
+        } => next(&config.load(environment)?, &name, count, json),
+        ScheduleCommand::Run(arguments) => {
+            let config = arguments.config.load(environment)?;
+            run(&config, environment, &arguments).await
+        }
+    }
+}
+
+async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow::Result<ExitCode> {
+    let jobs = config.scheduled_jobs()?;
+    if jobs.is_empty() && !json {
+        say("The configuration has no [[schedule]].")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = clock::system();
+    let opened = assemble::open_ledger(config, environment, clock::system).await?;
+    let records = ScheduleRecords::of(&*opened.ledger);
+    let mut rows = Vec::new();
+    for job in &jobs {
+        let schedule = &job.schedule;
+        // The beginning of the records: the last of all is wanted.
+        let last = records
+            .last_started(&schedule.name, Timestamp::UNIX_EPOCH)
+            .await?;
+        let next = schedule.next_after(schedule.looked_until(now));
+        rows.push((job, last, next));
+    }
+    opened.close().await;
+    if json {
+        let rows = rows.iter().map(|(job, last, next)| {
+            json!({
+                "name": job.schedule.name,
+                "rule": job.schedule.timing.to_string(),
+                "words": job.schedule.timing.words(),
+                "time_zone": job.schedule.zone_name,
+                "last": last,
+                "next": next,
+                "starts_at": next.map(|next| job.schedule.starts_at(next)),
+            })
+        });
+        say_json(&json!({ "schedules": rows.collect::<Vec<_>>() }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (job, last, next) in rows {
+        let schedule = &job.schedule;
+        let instant = |at: Option<Timestamp>, none: &str| {
+            at.map_or_else(|| none.to_owned(), |at| at.to_string())
+        };
+        say(format_args!(
+            "{}\t{} ({})\tlast {}\tnext {}",
+            schedule.name,
+            schedule.timing,
+            schedule.zone_name,
+            instant(last, "never"),
+            instant(next, "never"),
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn next(config: &Config, name: &ScheduleName, count: u16, json: bool) -> anyhow::Result<ExitCode> {
+    let job = named(config, name)?;
+    let schedule = &job.schedule;
+    let mut after = schedule.looked_until(clock::system());
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let Some(next) = schedule.next_after(after) else {
+            break;
+        };
+        all.push(next);
+        after = next;
+    }
+    if json {
+        let all = all.iter().map(|occurrence| {
+            json!({
+                "occurrence": occurrence,
+                "local": local(*occurrence, &schedule.zone),
+                "starts_at": schedule.starts_at(*occurrence),
+                "job": job.job_id(*occurrence),
+            })
+        });
+        say_json(&json!({ "name": name, "next": all.collect::<Vec<_>>() }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for occurrence in all {
+        say(format_args!(
+            "{}\t{}\t{}",
+            local(occurrence, &schedule.zone),
+            schedule.starts_at(occurrence),
+            job.job_id(occurrence)
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(
+    config: &Config,
+    environment: &Environment,
+    arguments: &RunArgs,
+) -> anyhow::Result<ExitCode> {
+    let job = named(config, &arguments.name)?;
+    let at = arguments.at.unwrap_or_else(clock::system);
+    let at = Timestamp::from_second(at.as_second()).context("--at is out of range")?;
+    let queue = assemble::open_queue(config, environment, clock::system).await?;
+    let id = job.job_id(at);
+    let name = arguments.name.as_str();
+    let message = queue.submit_in_group(&job.body(at), name, &id).await?;
+    say(format_args!("submitted {id} as message {message}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The schedule of a name.
+fn named(config: &Config, name: &ScheduleName) -> anyhow::Result<ScheduledJob> {
+    let jobs = config.scheduled_jobs()?;
+    let names: Vec<_> = jobs
+        .iter()
+        .map(|job| job.schedule.name.to_string())
+        .collect();
+    let found = jobs.into_iter().find(|job| job.schedule.name == *name);
+    found.with_context(|| match names.is_empty() {
+        true => format!("unknown schedule \"{name}\": the configuration has no [[schedule]]"),
+        false => format!(
+            "unknown schedule \"{name}\"; configured: {}",
+            names.join(", ")
+        ),
+    })
+}
+
+/// An instant as a clock on the wall shows it, with the weekday and the offset.
+pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
+    let local = at.to_zoned_datetime(zone.clone());
+    local.strftime("%a %Y-%m-%d %H:%M%:z").to_string()
+}
