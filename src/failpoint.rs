@@ -139,7 +139,7 @@ mod armed {
 
 impl Failpoint {
     /// All places.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Received,
         Self::Leased,
         Self::Listed,
