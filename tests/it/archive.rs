@@ -1,7 +1,7 @@
 //! One ZIP of a job's files: made inside real stores or as a file, opened by the programs that people have, linked and recorded
 //! for each recipient, and continued after a kill.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use aws_sdk_s3::Client;

@@ -559,7 +559,7 @@ async fn opened_by_portal(change: impl FnOnce(&mut handout::config::Config)) -> 
     };
     assert_eq!(lines[0]["access_key_id"], expected);
     assert_eq!(world.audit_of("view")[0]["signed"], 1);
-    let origin = access.origin(&visit, now).await.unwrap();
+    let origin = access.origins(&visit, now).await.unwrap().remove(0);
     assert!(
         file.url.expose().starts_with(&format!("{origin}/")),
         "{origin}"

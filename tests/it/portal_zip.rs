@@ -6,6 +6,7 @@ use handout::config::PortalDelivery;
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::support::files::files_below;
 use crate::support::portal::{OpenPortal, Visitor, portal_job, portal_world};
 use crate::support::servers::Parts;
 use crate::support::world::{SeenMail, World};
@@ -139,7 +140,8 @@ async fn a_zip_that_is_stored_nowhere_is_made_as_it_is_read_and_can_be_resumed()
         portal.revocation_check = handout::quantity::Span::seconds(0);
     });
     let (world, mails) = mailed(world, json!({ "open": "direct" }), json!({})).await;
-    assert!(!world.bucket("published").exists(), "nothing is stored");
+    let stored = files_below(&world.bucket("published"), "");
+    assert!(stored.is_empty(), "{stored:?}");
     let lines = world.audit_of("zip");
     assert_eq!(lines.len(), 2);
     let portal = OpenPortal::serve(&world).await;
