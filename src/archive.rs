@@ -39,6 +39,7 @@ use crate::links::SignError;
 use crate::links::listing::{GatherError, Listing};
 use crate::plan::{Audience, Plan, ZipPlan};
 use crate::store::multipart::PartsWay;
+use crate::store::zip_memory::{ZipMemory, ZipRoom};
 use crate::store::{ErrorKind, ObjectMeta, ObjectStore, StoreError};
 
 /// How often the ZIPs are drawn again because files were changed meanwhile.
@@ -147,6 +148,8 @@ pub(crate) struct ArchiveWork<'a> {
     pub(crate) listing: &'a Listing,
     /// The store of its objects.
     pub(crate) store: &'a Arc<dyn ObjectStore>,
+    /// The memory for bytes of files.
+    pub(crate) memory: &'a ZipMemory,
     /// Derives the names of what is published.
     pub(crate) keyring: &'a Keyring,
     /// Remembers uploads.
@@ -157,6 +160,13 @@ pub(crate) struct ArchiveWork<'a> {
     pub(crate) stop: &'a Cancellation,
     /// Is told of each part that is done.
     pub(crate) got_on: &'a (dyn Fn() + Send + Sync),
+}
+
+impl ArchiveWork<'_> {
+    /// Waits for memory for `bytes` of files.
+    async fn room(&self, bytes: u64) -> Result<ZipRoom, ArchiveError> {
+        Ok(self.stop.or(self.memory.room(bytes)).await?)
+    }
 }
 
 /// The ZIPs of a job.

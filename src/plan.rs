@@ -114,6 +114,8 @@ pub struct PortalPlan {
     pub title: Option<String>,
     /// What the job says to the readers of that page.
     pub message: Option<FilledMessage>,
+    /// Whether that page is a gallery, and no plain list.
+    pub is_gallery: bool,
     /// The template of that page.
     pub template: TemplateName,
     /// How many files that page shows at once.
@@ -431,6 +433,7 @@ pub fn build_with(
                 contact: portal.contact.clone(),
                 title: page_title(gallery)?,
                 message: page_message(gallery, &scope)?,
+                is_gallery: gallery.is_some(),
                 template: gallery.map_or_else(
                     || "gallery".parse().expect("the name is one"),
                     |order| order.template.clone(),

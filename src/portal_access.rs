@@ -190,7 +190,10 @@ impl PortalAccess {
         token: PortalToken,
         now: Timestamp,
     ) -> Result<Visit, AccessRefusal> {
-        let facts = self.index.facts(token).await?;
+        let facts = match self.index.facts(token).await {
+            Err(AccessRefusal::Forged) => return Err(self.forged_or_ended(token, now).await?),
+            facts => facts?,
+        };
         let (ends_at, revoked_at) = self.revocations.ask(|links| facts.state(links)).await?;
         let job = facts.job;
         if now >= ends_at {
@@ -215,7 +218,7 @@ impl PortalAccess {
                 }
                 let slot = token.object;
                 Some(Arc::new(match job.zip_of(slot) {
-                    Some(zip) => linked_zip(slot, zip, facts.link_id),
+                    Some(zip) => linked_zip(slot, &job, zip, facts.link_id),
                     None => {
                         let shown = presentation(&job, person.as_ref(), None);
                         linked(&job, slot.0, meta, facts.link_id, &shown)?
@@ -231,6 +234,24 @@ impl PortalAccess {
             object,
             ends_at,
             job,
+        })
+    }
+
+    /// Why a token of ours is for nothing that the records have. `handout ledger prune` forgets what ended long ago, and leaves when.
+    async fn forged_or_ended(
+        &self,
+        token: PortalToken,
+        now: Timestamp,
+    ) -> Result<AccessRefusal, AccessRefusal> {
+        let job = self.index.cache.job(token.job).await?;
+        let moved = self
+            .revocations
+            .ask(|links| links.end_of(&job.job, token.job))
+            .await?;
+        let at = moved.unwrap_or(job.ends_at);
+        Ok(match now >= at {
+            true => AccessRefusal::Ended { at, job },
+            false => AccessRefusal::Forged,
         })
     }
 
@@ -547,6 +568,7 @@ fn linked(
         media_type: passive_type(&file.name),
         name: file.name,
         size_bytes: object.size_bytes,
+        modified: object.modified,
         is_inline: file.disposition == ContentDisposition::Inline,
         link_id,
     })

@@ -230,6 +230,8 @@ impl<'a> RenditionMaker<'a> {
         let role = self.signing.role(&run.job.from.connection);
         let recording = self.recording;
         let context = run.context(LinkKind::Renditions, role, &recording.names);
+        // Lines that were written and not noted as issued would be written again by the next attempt.
+        let _writing = run.stop.commit()?;
         let recorded = recording.issued.record(links, &context, &recording.audit);
         Ok(PageRenditions::linked(renditions, &recorded.await?))
     }

@@ -26,7 +26,7 @@ use crate::store::{Content, ErrorKind, StoreError};
 /// How many parts are copied at a time: the store works, and nothing of it passes through here.
 const COPIES_AT_ONCE: usize = 32;
 
-/// How many parts are uploaded at a time, and how many files are read for each: together they bound the memory.
+/// How many parts are uploaded at a time, and how many files are read for each.
 const UPLOADS_AT_ONCE: usize = 2;
 const READS_AT_ONCE: usize = 16;
 
@@ -357,6 +357,11 @@ impl Making<'_> {
             return Err(ZipError::Contradiction.into());
         };
         let pieces = pieces.clone();
+        let (entries, measure) = (&self.volume.entries, self.volume.measure);
+        let length = layout::part_bytes(&self.parts[at], entries, measure);
+        // A piece is freed once it is copied into the part.
+        let largest = pieces.iter().map(Piece::read_bytes).max();
+        let _room = self.work.room(length + largest.unwrap_or(0)).await?;
         let read = stream::iter(pieces.clone())
             .map(|piece: Piece| self.read(piece))
             .buffered(READS_AT_ONCE);
@@ -367,8 +372,7 @@ impl Making<'_> {
             fill(&volume, &pieces, read, &known, all.as_deref())
         });
         let filled = filled.await.map_err(|_| ZipError::Contradiction)??;
-        let (entries, measure) = (&self.volume.entries, self.volume.measure);
-        if filled.bytes.len() as u64 != layout::part_bytes(&self.parts[at], entries, measure) {
+        if filled.bytes.len() as u64 != length {
             return Err(ZipError::Contradiction.into());
         }
         let number = u32::try_from(at + 1).unwrap_or(u32::MAX);

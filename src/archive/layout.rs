@@ -389,6 +389,16 @@ pub(crate) enum Piece {
     Directory,
 }
 
+impl Piece {
+    /// How many bytes of a file are read for it.
+    pub(crate) const fn read_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes { from, to, .. } => *to - *from,
+            Self::Header(_) | Self::Directory => 0,
+        }
+    }
+}
+
 /// The parts of an upload, in order. Each except the last has at least [`SMALLEST_PART`] bytes, and the last has the directory.
 ///
 /// The first bytes of a large file are uploaded: they fill the part with its header up to the least size.

@@ -290,7 +290,7 @@ mod tests {
         fn every_part_of_a_zip_is_that_of_the_whole(
             sizes in proptest::collection::vec(0_u64..3_000, 0..8),
             most in 1_u64..900,
-            ends in (0.0..1.0, 0.0..1.0),
+            ends in (0.0..1.0_f64, 0.0..1.0_f64),
         ) {
             let zip = StreamedZip::new(files(&sizes));
             let length = zip.size_bytes();

@@ -16,6 +16,7 @@ pub(super) async fn read_sum(
     while at < object.size_bytes {
         work.stop.check()?;
         let end = (at + SUMMED_AT_ONCE).min(object.size_bytes);
+        let _room = work.room(end - at).await?;
         let bytes = work.store.range(&work.plan.bucket, object, at..end).await?;
         let length = end - at;
         let of_bytes = tokio::task::spawn_blocking(move || layout::crc32(&bytes));

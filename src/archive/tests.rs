@@ -106,6 +106,7 @@ async fn names_after(keys: Vec<&'static str>) -> Result<Vec<String>, ArchiveErro
         plan: &plan,
         listing: &listing,
         store: &store,
+        memory: &ZipMemory::default(),
         keyring: &Keyring::new([7; 32]),
         ledger: &MemoryLedger::default(),
         spool_dir: &spool,

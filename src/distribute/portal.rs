@@ -149,6 +149,7 @@ async fn store(
         text_charset: plan.text_charset,
         title: plan.title().map(ToOwned::to_owned),
         message: portal.message.clone(),
+        is_gallery: portal.is_gallery,
         template: portal.template.clone(),
         contact: portal.contact.clone(),
         prefix: plan.prefix().to_owned(),

@@ -24,6 +24,7 @@
 
 mod changes;
 mod codes;
+mod prune;
 mod zips;
 
 use std::fmt;
@@ -107,6 +108,11 @@ pub trait PortalRecords: Send + Sync + fmt::Debug {
     async fn forget(&self, _below: &str, _before: Timestamp) -> Result<(), LedgerError> {
         Ok(())
     }
+
+    /// Deletes records by name; one that is not there is no error. In a bucket, nothing is deleted, as above.
+    async fn delete(&self, _names: Vec<String>) -> Result<(), LedgerError> {
+        Ok(())
+    }
 }
 
 /// The record of a job behind its portal links.
@@ -147,6 +153,9 @@ pub struct PortalJob {
     /// What the job says to the readers of the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<FilledMessage>,
+    /// Whether the page is a gallery, and no plain list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_gallery: bool,
     /// The template of the page.
     pub template: TemplateName,
     /// The address for questions, if there is one.
@@ -409,7 +418,7 @@ impl PortalLedger {
         reference: JobRef,
         ends_at: Timestamp,
     ) -> Result<(), LedgerError> {
-        let name = format!("mine/{rid}/{:012}-{reference}", ends_at.as_second().max(0));
+        let name = mine_name(rid, reference, ends_at);
         self.records.create(&name, Vec::new()).await.map(drop)
     }
 
@@ -458,6 +467,10 @@ fn job_name(reference: JobRef) -> String {
 
 fn people_name(reference: JobRef, page: u32) -> String {
     format!("job/{reference}/people/{page:05}")
+}
+
+fn mine_name(rid: &str, reference: JobRef, ends_at: Timestamp) -> String {
+    format!("mine/{rid}/{:012}-{reference}", ends_at.as_second().max(0))
 }
 
 fn objects_name(reference: JobRef, page: u32) -> String {

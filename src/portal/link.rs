@@ -222,7 +222,9 @@ async fn file_page(
         writer.file(&FilePage {
             file: ShownFile {
                 name: &object.name,
+                path: &object.path,
                 size: object.size_bytes,
+                modified: object.modified,
                 href: &action,
                 preview: preview.map(|media| ShownPreview {
                     media,

@@ -15,7 +15,10 @@ use super::link::shown_media;
 use super::visitor::{Denial, Visitor};
 use crate::config::PortalDelivery;
 use crate::portal_access::{AccessRefusal, ClosedBecause, SignedEntry, SignedPage, Visit};
-use crate::render::portal::{FilesPage, ShownFile, ShownPreview, ShownZip};
+use crate::render::portal::{
+    FilesPage, PortalPage, PortalWriter, ShownFile, ShownPreview, ShownZip,
+};
+use crate::text::chain;
 
 /// GET and HEAD of `/j/<token>`.
 pub(super) async fn first_page(
@@ -136,8 +139,10 @@ async fn as_page(
         .iter()
         .zip(&places)
         .map(|(entry, places)| ShownFile {
-            name: &entry.object.path,
+            name: &entry.object.name,
+            path: &entry.object.path,
             size: entry.object.size_bytes,
+            modified: entry.object.modified,
             href: &places.href,
             preview: shown_media(&entry.object)
                 .zip(entry.embed.as_ref())
@@ -170,6 +175,9 @@ async fn as_page(
     };
     let sender = &visitor.services.presenting.mail.sender_name;
     let page = FilesPage {
+        job: visit.job.job.as_str(),
+        now: visitor.now,
+        page_size: u64::from(visit.job.page_size),
         title: visit.job.title.as_deref().unwrap_or(sender),
         message: visit.job.message.as_ref().filter(|_| signed.page == 0),
         recipient: visit
@@ -208,10 +216,25 @@ async fn as_page(
         ends_at: visit.ends_at,
         signed_in: visitor.session.is_some().then_some(token),
     };
-    let page = visitor.page_of(Some(visit), None, |writer| writer.files(&page));
+    let page = visitor.page_of(Some(visit), None, |writer| match visit.job.is_gallery {
+        false => writer.files(&page),
+        true => gallery(writer, visit.job.template.as_str(), &page),
+    });
     let sources = PageSources {
         stores: visitor.stores(visit).await,
     };
     let response = visitor.answers().page(StatusCode::OK, page, &sources);
     visitor.with_nonce(response, &browser)
+}
+
+/// The page as a gallery. A template of the operator's that cannot be filled in does not keep the files from their reader: they are
+/// listed.
+fn gallery(writer: &PortalWriter<'_>, template: &str, page: &FilesPage<'_>) -> PortalPage {
+    writer.gallery(template, page).unwrap_or_else(|error| {
+        tracing::warn!(
+            error = chain(&error),
+            "a page of the portal could not be made with its template: its files are listed"
+        );
+        writer.files(page)
+    })
 }

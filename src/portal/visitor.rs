@@ -201,11 +201,16 @@ impl Visitor {
         self.count(told.count);
         match denial {
             Denial::Refused(AccessRefusal::Unavailable { source, .. }) => {
-                let error = chain(&**source);
-                tracing::warn!(error, "a portal link could not be opened");
+                if let Some(not_logged) = self.portal.lines.opens.due() {
+                    let error = chain(&**source);
+                    tracing::warn!(error, not_logged, "a portal link could not be opened");
+                }
             }
             Denial::Store(_, error) => {
-                tracing::warn!(error = chain(error), "a file could not be streamed");
+                if let Some(not_logged) = self.portal.lines.streams.due() {
+                    let error = chain(error);
+                    tracing::warn!(error, not_logged, "a file could not be streamed");
+                }
             }
             Denial::Refused(_) | Denial::TooMany(_) | Denial::NotOurs(_) => {}
         }

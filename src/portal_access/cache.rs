@@ -1,5 +1,6 @@
 //! Jobs, people and objects that links were opened for, within a bound on memory.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -16,6 +17,12 @@ use crate::portal_token::JobRef;
 
 /// What a thing in the cache costs besides its texts, in bytes.
 const OVERHEAD: usize = 256;
+
+/// How many places of readers among the people of jobs are remembered: some 100 bytes each.
+const MAX_PLACES: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
+
+/// The places of recipients among the people of jobs, by the id; `None` for a job that they are no recipients of.
+type KnownPlaces = Mutex<LruCache<(JobRef, String), Option<u32>>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum CacheKey {
@@ -39,6 +46,7 @@ enum Cached {
 #[derive(Debug)]
 pub(super) struct RecordCache {
     records: PortalLedger,
+    places: KnownPlaces,
     kept: Mutex<CacheContents>,
 }
 
@@ -67,6 +75,7 @@ impl RecordCache {
     pub(super) fn new(records: PortalLedger) -> Self {
         Self {
             records,
+            places: Mutex::new(LruCache::new(MAX_PLACES)),
             kept: Mutex::new(CacheContents {
                 things: LruCache::unbounded(),
                 bytes: 0,
@@ -139,6 +148,25 @@ impl RecordCache {
 
     /// The place of a recipient in the job's people, by the id.
     pub(super) async fn place_of(
+        &self,
+        reference: JobRef,
+        job: &PortalJob,
+        rid: &str,
+    ) -> Result<Option<u32>, LedgerError> {
+        let lock = || self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (reference, rid.to_owned());
+        let known = lock().get(&key).copied();
+        if let Some(place) = known {
+            return Ok(place);
+        }
+        // The people of a job are never changed.
+        let place = self.found_place(reference, job, rid).await?;
+        lock().put(key, place);
+        Ok(place)
+    }
+
+    /// Looks through the pages of a job's people.
+    async fn found_place(
         &self,
         reference: JobRef,
         job: &PortalJob,

@@ -118,6 +118,8 @@ pub struct LinkedObject {
     pub name: String,
     /// Its size in bytes.
     pub size_bytes: u64,
+    /// When it was last modified, as the job listed it.
+    pub modified: Timestamp,
     /// The media type by its name, if it is one that a browser shows safely.
     pub media_type: Option<&'static str>,
     /// Whether a browser shows it, rather than saving it.

@@ -42,12 +42,18 @@ impl PortalJob {
 }
 
 /// A ZIP as its link shows it.
-pub(super) fn linked_zip(slot: ObjectSlot, zip: &PortalZip, link_id: String) -> LinkedObject {
+pub(super) fn linked_zip(
+    slot: ObjectSlot,
+    job: &PortalJob,
+    zip: &PortalZip,
+    link_id: String,
+) -> LinkedObject {
     LinkedObject {
         index: slot.0,
         path: zip.file_name.clone(),
         name: zip.file_name.clone(),
         size_bytes: zip.size_bytes,
+        modified: job.begun_at,
         media_type: None,
         is_inline: false,
         link_id,
@@ -177,7 +183,7 @@ impl PortalAccess {
         let closed = closed.await?;
         let open = of_job.into_iter().zip(closed).filter(|(_, closed)| !closed);
         let signed = open.map(|((slot, zip, _, id), _)| SignedZip {
-            object: linked_zip(slot, zip, id),
+            object: linked_zip(slot, &visit.job, zip, id),
             files: zip.files,
             token: self.index.keys.seal(&PortalToken {
                 object: slot,

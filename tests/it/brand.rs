@@ -301,7 +301,10 @@ async fn a_portal_page_without_a_title_is_named_after_the_folder() {
     let mut links = mails[0].hrefs.iter();
     let link = links.find(|url| url.contains("/j/")).unwrap();
     let page = Visitor::default().open(link).await;
-    assert!(page.body.contains("<h1>Ann &amp; Bo</h1>"), "{page:?}");
+    assert!(
+        page.body.contains("<h1><bdi>Ann &amp; Bo</bdi></h1>"),
+        "{page:?}"
+    );
     portal.close().await;
 }
 

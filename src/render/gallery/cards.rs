@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::super::RenderError;
-use super::super::helpers::{is_rendition_beside, is_safe_url};
+use super::super::helpers::{is_portal_link, is_rendition_beside, is_safe_url};
 use super::super::strings::Language;
 use super::super::templates::CARDS;
 use super::page::{self, Crumb, GalleryFolder, GalleryPage, Item, Neighbours};
@@ -79,7 +79,7 @@ fn unsafe_link() -> RenderError {
 
 /// Rejects a link to a rendition that a page may not contain.
 fn checked_rendition(url: &str) -> Result<(), RenderError> {
-    match is_safe_url(url) || is_rendition_beside(url) {
+    match is_safe_url(url) || is_rendition_beside(url) || is_portal_link(url) {
         true => Ok(()),
         false => Err(unsafe_link()),
     }
@@ -191,7 +191,7 @@ impl<'a> Cards<'a> {
         }
         let small = page.small(item);
         match small {
-            Some(small) => self.renditions(small, page.large(item), html)?,
+            Some(small) => self.renditions(small, page.large(item), item.is_whole, html)?,
             None => put!(html: r#"<img src=""#, &self.url),
         }
         put!(html: r#"" alt=""#, &self.name);
@@ -222,12 +222,16 @@ impl<'a> Cards<'a> {
         &self,
         small: (&str, u32),
         large: Option<(&str, u32)>,
+        is_whole: bool,
         html: &mut String,
     ) -> Result<(), RenderError> {
         for (url, _) in std::iter::once(small).chain(large) {
             checked_rendition(url)?;
         }
-        html.push_str(r#"<img class="view" src=""#);
+        html.push_str(match is_whole {
+            true => r#"<img class="view whole" src=""#,
+            false => r#"<img class="view" src=""#,
+        });
         escape_into(small.0, html);
         if let Some(large) = large {
             html.push_str(r#"" srcset=""#);
@@ -313,7 +317,7 @@ impl<'a> Cards<'a> {
     /// Escapes the name and the link of a card.
     fn take(&mut self, page: &GalleryPage, item: &Item) -> Result<(), RenderError> {
         let url = page.url(item);
-        if !is_safe_url(url) {
+        if !is_safe_url(url) && !is_portal_link(url) {
             return Err(unsafe_link());
         }
         self.name.clear();

@@ -8,6 +8,8 @@ use super::super::paragraphs::MessageView;
 use super::{PortalPage, PortalWriter, push_hidden};
 use crate::job::FilledMessage;
 use crate::links::Unlinkable;
+use crate::render::RenderError;
+use crate::render::gallery::{PageAuthor, portal_gallery};
 use crate::render::view::{reason, shown};
 use crate::text::html::escape;
 
@@ -25,10 +27,14 @@ pub enum PortalMedia {
 /// A file as pages show it.
 #[derive(Debug, Clone, Copy)]
 pub struct ShownFile<'a> {
-    /// Its name, below the folder that all files of the job share.
+    /// The name under which it is saved.
     pub name: &'a str,
+    /// Its path below the folder that all files of the job share.
+    pub path: &'a str,
     /// Its size in bytes.
     pub size: u64,
+    /// When it was last modified.
+    pub modified: Timestamp,
     /// Where a click leads. The page of one file has a form instead.
     pub href: &'a str,
     /// What the page shows of the file.
@@ -73,6 +79,12 @@ pub struct FilePage<'a> {
 /// A page of the files of a job.
 #[derive(Debug)]
 pub struct FilesPage<'a> {
+    /// The id of the job.
+    pub job: &'a str,
+    /// When the page is shown.
+    pub now: Timestamp,
+    /// How many files a page has.
+    pub page_size: u64,
     /// The title of the job.
     pub title: &'a str,
     /// What the job says to the readers; on the first page.
@@ -172,6 +184,23 @@ impl PortalWriter<'_> {
         self.page(file.name, &content, has_script)
     }
 
+    /// A page of the files of a job in the gallery's template of this name.
+    ///
+    /// # Errors
+    /// A template of the operator's cannot be filled in.
+    pub fn gallery(&self, template: &str, page: &FilesPage<'_>) -> Result<PortalPage, RenderError> {
+        let author = PageAuthor {
+            templates: self.templates,
+            language: self.language,
+            locales: (&self.locales.0, self.locales.1),
+            brand: self.brand,
+            sender: self.sender,
+            contact: self.contact,
+            zone: &self.zone,
+        };
+        portal_gallery(&author, template, page)
+    }
+
     /// A page of the files of a job.
     pub fn files(&self, page: &FilesPage<'_>) -> PortalPage {
         let count = self.language.number(page.total);
@@ -205,7 +234,7 @@ impl PortalWriter<'_> {
                 content,
                 "<span class=\"name\" id=\"f{number}\"><bdi>{}</bdi></span><span class=\"size\">{}</span>\
                  <a class=\"button\" id=\"g{number}\" href=\"{}\" aria-labelledby=\"g{number} f{number}\">{verb}</a></li>",
-                escape(&shown(file.name)),
+                escape(&shown(file.path)),
                 escape(&self.language.size(file.size)),
                 escape(file.href),
             );
