@@ -24,7 +24,7 @@ use handout::access::known::KnownLinks;
 use handout::access::opens::{OpensQuestion, answer};
 use handout::access::person::OpenedBy;
 use handout::access::reading::read_file;
-use handout::access::verdict::Verdict;
+use handout::access::verdict::OpenVerdict;
 use handout::audit::find::LinkQuery;
 use handout::config::AddressDetail;
 use rustix::time::{ClockId, clock_gettime};
@@ -397,7 +397,7 @@ fn judge(places: &[Location], book: &AccessBook, truth: &HashMap<u64, (Arrival, 
             OpenedBy::Unknown => "unknown",
             OpenedBy::LikelyMachine | OpenedBy::Machine => "a machine",
         });
-        if row.verdict != Verdict::Refused {
+        if row.verdict != OpenVerdict::Refused {
             count(
                 &mut verdicts,
                 if is_person { "a person" } else { "a machine" },

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use handout::access::identity::TargetIds;
 use handout::access::lines::{LogLines, RawLine};
-use handout::access::parse::{LogLine, LogParser};
+use handout::access::parse::{AccessLine, LogParser};
 use handout::audit::chain::{ChainHead, LineHead};
 use handout::audit::checkpoint::Checkpoint;
 use handout::audit::find::{LinkQuery, find};
@@ -80,7 +80,7 @@ pub fn access_log(data: &[u8]) {
     // A gzip may be broken at any byte.
     while let Ok(Some(line)) = lines.next(true) {
         let RawLine::Whole(line) = line else { continue };
-        let LogLine::Request(request) = parser.read(line) else {
+        let AccessLine::Request(request) = parser.read(line) else {
             continue;
         };
         assert!(request.query.contains("x-handout"));
@@ -88,7 +88,7 @@ pub fn access_log(data: &[u8]) {
         let ids = TargetIds::of_query(&request.query);
         assert!(ids.mangling.0 < 16);
         let mut again = parser.clone();
-        assert_eq!(again.read(line), LogLine::Request(request));
+        assert_eq!(again.read(line), AccessLine::Request(request));
     }
 }
 

@@ -6,8 +6,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::book::{AccessBook, Batch, BookError, FileMark, RowKey, slot_of};
 use super::client::kept_address;
 use super::identity::{TargetIds, mix};
-use super::known::{Known, KnownLinks};
-use super::parse::{LogLine, LogRequest, Signing};
+use super::known::{IssuedIds, KnownLinks};
+use super::parse::{AccessLine, LogRequest, RequestSigning};
 use super::row::AccessCounts;
 use crate::bounds::{
     MAX_HELD_ACCESS_ROWS, MAX_HELD_CLIENTS, MAX_HELD_REQUEST_IDS, MAX_LOGGED_AGENT_BYTES,
@@ -165,15 +165,15 @@ impl<'a> Joiner<'a> {
     }
 
     /// Takes a line.
-    pub fn take(&mut self, line: LogLine<'_>) -> Result<(), BookError> {
+    pub fn take(&mut self, line: AccessLine<'_>) -> Result<(), BookError> {
         self.counts.lines += 1;
         match line {
-            LogLine::Other => Ok(()),
-            LogLine::Malformed => {
+            AccessLine::Other => Ok(()),
+            AccessLine::Malformed => {
                 self.counts.malformed += 1;
                 Ok(())
             }
-            LogLine::Request(request) => self.join(&request),
+            AccessLine::Request(request) => self.join(&request),
         }
     }
 
@@ -183,17 +183,17 @@ impl<'a> Joiner<'a> {
             return Ok(());
         };
         match self.known.link(link, &request.key, self.origin_paths) {
-            Known::Issued => {}
-            Known::OfAnotherKey => {
+            IssuedIds::Issued => {}
+            IssuedIds::OfAnotherKey => {
                 self.counts.forged += 1;
                 return Ok(());
             }
-            Known::Unknown => {
+            IssuedIds::Unknown => {
                 self.counts.unknown += 1;
                 return Ok(());
             }
         }
-        if request.signed == Signing::NoLink || !ids.is_signed {
+        if request.signed == RequestSigning::NoLink || !ids.is_signed {
             self.counts.unsigned += 1;
             return Ok(());
         }
@@ -208,7 +208,7 @@ impl<'a> Joiner<'a> {
         }
         self.counts.joined += 1;
         let open = ids.open.filter(|open| {
-            self.known.open(*open, &request.key, self.origin_paths) == Known::Issued
+            self.known.open(*open, &request.key, self.origin_paths) == IssuedIds::Issued
         });
         let key = RowKey {
             slot,

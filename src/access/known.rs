@@ -77,7 +77,7 @@ pub struct KnownLinks {
 
 /// What is known of the ids of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum IssuedIds {
     /// They were issued for the key of the request.
     Issued,
     /// They were issued for another key: the request is forged.
@@ -110,19 +110,19 @@ impl KnownLinks {
 
     /// Whether a link was issued for the key of a request, as its log spells the key. `origin_paths` are what distributions put in
     /// front of the path of a request.
-    pub fn link(&self, link: LinkKey, key: &str, origin_paths: &[String]) -> Known {
+    pub fn link(&self, link: LinkKey, key: &str, origin_paths: &[String]) -> IssuedIds {
         known_in(self.links.keys_of(link.0), key, origin_paths)
     }
 
     /// The same for an open.
-    pub fn open(&self, open: LinkKey, key: &str, origin_paths: &[String]) -> Known {
+    pub fn open(&self, open: LinkKey, key: &str, origin_paths: &[String]) -> IssuedIds {
         known_in(self.opens.keys_of(open.0), key, origin_paths)
     }
 }
 
-fn known_in(hashes: &[u32], key: &str, origin_paths: &[String]) -> Known {
+fn known_in(hashes: &[u32], key: &str, origin_paths: &[String]) -> IssuedIds {
     if hashes.is_empty() {
-        return Known::Unknown;
+        return IssuedIds::Unknown;
     }
     let is_it = |key: &str| {
         hashes
@@ -139,8 +139,8 @@ fn known_in(hashes: &[u32], key: &str, origin_paths: &[String]) -> Known {
                 })
         });
     match fits {
-        true => Known::Issued,
-        false => Known::OfAnotherKey,
+        true => IssuedIds::Issued,
+        false => IssuedIds::OfAnotherKey,
     }
 }
 
@@ -261,14 +261,14 @@ mod tests {
         let known = reader.finish();
         let link =
             |id: &str, key: &str| known.link(LinkKey::of_link(id), key, &["/site".to_owned()]);
-        assert_eq!(link(ID, "a%2520%2522b%2522.pdf"), Known::Issued);
-        assert_eq!(link(ID, "/a%20%22b%22.pdf"), Known::Issued);
-        assert_eq!(link(ID, "other.pdf"), Known::OfAnotherKey);
-        assert_eq!(link(&ID.replace('0', "2"), "p/x.jpg"), Known::Issued);
-        assert_eq!(link(&ID.replace('0', "3"), "p/x.jpg"), Known::Unknown);
-        assert_eq!(link(&ID.replace('0', "4"), "p/x.jpg"), Known::Unknown);
-        assert_eq!(known.open(LinkKey(1), "c.pdf", &[]), Known::Issued);
-        assert_eq!(known.open(LinkKey(2), "c.pdf", &[]), Known::Unknown);
+        assert_eq!(link(ID, "a%2520%2522b%2522.pdf"), IssuedIds::Issued);
+        assert_eq!(link(ID, "/a%20%22b%22.pdf"), IssuedIds::Issued);
+        assert_eq!(link(ID, "other.pdf"), IssuedIds::OfAnotherKey);
+        assert_eq!(link(&ID.replace('0', "2"), "p/x.jpg"), IssuedIds::Issued);
+        assert_eq!(link(&ID.replace('0', "3"), "p/x.jpg"), IssuedIds::Unknown);
+        assert_eq!(link(&ID.replace('0', "4"), "p/x.jpg"), IssuedIds::Unknown);
+        assert_eq!(known.open(LinkKey(1), "c.pdf", &[]), IssuedIds::Issued);
+        assert_eq!(known.open(LinkKey(2), "c.pdf", &[]), IssuedIds::Unknown);
     }
 
     #[test]

@@ -10,12 +10,12 @@ use directory::Location;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use self::facts::{AuditFacts, LinkFacts};
+use self::facts::{AuditFacts, OpenedLinkFacts};
 use self::sessions::{Session, sessions_of};
 use super::book::{AccessBook, BookError};
 use super::person::OpenedBy;
 use super::row::AccessCounts;
-use super::verdict::{RefusedBecause, Verdict, percent};
+use super::verdict::{OpenVerdict, RefusedBecause, percent};
 use crate::audit::find::LinkQuery;
 
 /// What is asked.
@@ -60,7 +60,7 @@ pub struct OpensRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// What arrived, by the surest person's best download.
-    pub verdict: Verdict,
+    pub verdict: OpenVerdict,
     /// How much of it arrived at most, in percent, where it is partly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u64>,
@@ -221,7 +221,7 @@ type FileOf<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 /// A row for each recipient and file.
 fn table(facts: &AuditFacts, sessions: &[Session], all: bool) -> Vec<OpensRow> {
-    let mut by_file: BTreeMap<FileOf<'_>, (Vec<&Session>, &LinkFacts, u64)> = BTreeMap::new();
+    let mut by_file: BTreeMap<FileOf<'_>, (Vec<&Session>, &OpenedLinkFacts, u64)> = BTreeMap::new();
     for link in facts.links.values() {
         let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
         by_file
@@ -243,12 +243,12 @@ fn table(facts: &AuditFacts, sessions: &[Session], all: bool) -> Vec<OpensRow> {
         .collect()
 }
 
-fn row(link: &LinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
+fn row(link: &OpenedLinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
     // The surest person comes first, and of those the best download. A refused request is no open.
     let opens = || {
         sessions
             .iter()
-            .filter(|session| session.verdict < Verdict::Refused)
+            .filter(|session| session.verdict < OpenVerdict::Refused)
     };
     let best = opens().min_by_key(|session| (session.by, session.verdict, session.counts.first));
     let mut all = AccessCounts::default();
@@ -258,8 +258,8 @@ fn row(link: &LinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
     let refused = RefusedBecause::of(&all);
     let verdict = match best {
         Some(best) => best.verdict,
-        None if refused.is_some() => Verdict::Refused,
-        None => Verdict::NotOpened,
+        None if refused.is_some() => OpenVerdict::Refused,
+        None => OpenVerdict::NotOpened,
     };
     let mut evidence = best.map(|best| best.evidence.clone()).unwrap_or_default();
     if let Some(words) = all.mangling.words() {
@@ -286,14 +286,14 @@ fn row(link: &LinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
         size,
         verdict,
         percent: best
-            .filter(|best| matches!(best.verdict, Verdict::Partly | Verdict::BrokenOff))
+            .filter(|best| matches!(best.verdict, OpenVerdict::Partly | OpenVerdict::BrokenOff))
             .and_then(|best| percent(&best.counts, size)),
         by: best.map(|best| best.by),
         evidence,
         refused,
         refusals: all.late + all.died + all.mangled + all.denied + all.gone,
         downloads: people()
-            .filter(|session| session.verdict < Verdict::LookedAt)
+            .filter(|session| session.verdict < OpenVerdict::LookedAt)
             .count() as u64,
         machine_opens: opens().filter(|session| session.by.is_machine()).count() as u64,
         requests: all.requests,

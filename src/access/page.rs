@@ -6,14 +6,14 @@ use jiff::Timestamp;
 
 use super::opens::{OpensReport, OpensRow};
 use super::person::OpenedBy;
-use super::verdict::Verdict;
+use super::verdict::OpenVerdict;
 use crate::text::csv::{heading, push_text};
 use crate::text::html::escape;
 use crate::text::printable;
 
 /// What stands above the table.
 #[derive(Debug, Clone)]
-pub struct PageHead<'a> {
+pub struct ReportHead<'a> {
     /// What was asked, in words.
     pub question: &'a str,
     /// When.
@@ -32,7 +32,7 @@ td.key{overflow-wrap:anywhere}dt{font-weight:600}dd{margin:0 0 .5rem}@media prin
 const MAX_SHOWN: usize = 8 * 1024;
 
 /// Writes the page.
-pub fn html(report: &OpensReport, head: &PageHead<'_>) -> String {
+pub fn html(report: &OpensReport, head: &ReportHead<'_>) -> String {
     let mut page = String::new();
     page.push_str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n");
     write_to(
@@ -213,7 +213,7 @@ pub fn arrived(row: &OpensRow) -> String {
         words.push_str(&format!(", at most {percent} %"));
     }
     match (row.verdict, row.refused) {
-        (Verdict::Refused, Some(reason)) => words.push_str(&format!(": {}", reason.words())),
+        (OpenVerdict::Refused, Some(reason)) => words.push_str(&format!(": {}", reason.words())),
         (_, Some(reason)) => words.push_str(&format!(
             "; {} times refused: {}",
             row.refusals,

@@ -49,7 +49,7 @@ pub struct LogRequest<'a> {
     /// What the client calls itself.
     pub user_agent: Cow<'a, str>,
     /// How the request was signed.
-    pub signed: Signing,
+    pub signed: RequestSigning,
 }
 
 /// What a request asked for.
@@ -66,7 +66,7 @@ pub enum Asked {
 
 /// How a request was signed, as far as the log says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Signing {
+pub enum RequestSigning {
     /// In its query, as links are.
     Query,
     /// Nothing is logged about it.
@@ -78,7 +78,7 @@ pub enum Signing {
 
 /// What a line is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum LogLine<'a> {
+pub enum AccessLine<'a> {
     /// A request that names an id of a link.
     Request(Box<LogRequest<'a>>),
     /// A request without an id, a comment, or an empty line.
@@ -132,17 +132,17 @@ impl LogParser {
     }
 
     /// Reads a line without its end.
-    pub fn read<'a>(&mut self, line: &'a [u8]) -> LogLine<'a> {
+    pub fn read<'a>(&mut self, line: &'a [u8]) -> AccessLine<'a> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(first) = line.first() else {
-            return LogLine::Other;
+            return AccessLine::Other;
         };
         let is_open = matches!(self.format, LogFormat::Unknown | LogFormat::CloudFront(_));
         if *first == b'#' && is_open {
             if let Some(columns) = Columns::of_heading(line) {
                 self.format = LogFormat::CloudFront(columns);
             }
-            return LogLine::Other;
+            return AccessLine::Other;
         }
         if *first == b'{' && self.format == LogFormat::Unknown {
             self.format = LogFormat::Json;
@@ -154,20 +154,20 @@ impl LogParser {
             };
         }
         if self.finder.find(line).is_none() {
-            return LogLine::Other;
+            return AccessLine::Other;
         }
         // What is no UTF-8 is in a field that a client chose; the fields that count are ASCII.
         match std::str::from_utf8(line) {
             Ok(text) => self.read_text(text),
             Err(_) => match self.read_text(&String::from_utf8_lossy(line)) {
-                LogLine::Request(request) => LogLine::Request(Box::new(request.into_owned())),
-                LogLine::Other => LogLine::Other,
-                LogLine::Malformed => LogLine::Malformed,
+                AccessLine::Request(request) => AccessLine::Request(Box::new(request.into_owned())),
+                AccessLine::Other => AccessLine::Other,
+                AccessLine::Malformed => AccessLine::Malformed,
             },
         }
     }
 
-    fn read_text<'a>(&self, line: &'a str) -> LogLine<'a> {
+    fn read_text<'a>(&self, line: &'a str) -> AccessLine<'a> {
         let found = match &self.format {
             LogFormat::S3 => s3::request(line),
             LogFormat::CloudFront(columns) => columns.request(line),
@@ -178,12 +178,12 @@ impl LogParser {
 }
 
 /// A request whose target has an id, and no other.
-fn of_links(found: Option<LogRequest<'_>>) -> LogLine<'_> {
+fn of_links(found: Option<LogRequest<'_>>) -> AccessLine<'_> {
     match found {
-        None => LogLine::Malformed,
-        Some(request) if request.asked == Asked::Other => LogLine::Other,
-        Some(request) if !request.query.contains("x-handout") => LogLine::Other,
-        Some(request) => LogLine::Request(Box::new(request)),
+        None => AccessLine::Malformed,
+        Some(request) if request.asked == Asked::Other => AccessLine::Other,
+        Some(request) if !request.query.contains("x-handout") => AccessLine::Other,
+        Some(request) => AccessLine::Request(Box::new(request)),
     }
 }
 

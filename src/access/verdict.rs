@@ -7,7 +7,7 @@ use super::row::AccessCounts;
 /// What arrived, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum OpenVerdict {
     /// One answer had all bytes of the file, or the ranges that were sent cover it.
     Complete,
     /// The answers together had as many bytes as the file; S3 does not log which.
@@ -42,7 +42,7 @@ pub enum RefusedBecause {
     Gone,
 }
 
-impl Verdict {
+impl OpenVerdict {
     /// The word of a report.
     pub const fn word(self) -> &'static str {
         match self {
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_verdict_says_no_more_than_the_log() {
-        let of = |counts: AccessCounts| Verdict::of(&counts, Some(100_000));
+        let of = |counts: AccessCounts| OpenVerdict::of(&counts, Some(100_000));
         let base = AccessCounts {
             requests: 1,
             ..AccessCounts::default()
@@ -150,35 +150,38 @@ mod tests {
             change(&mut counts);
             of(counts)
         };
-        assert_eq!(counts(&|c| c.whole = 1), Verdict::Complete);
+        assert_eq!(counts(&|c| c.whole = 1), OpenVerdict::Complete);
         assert_eq!(
             counts(&|c| (c.parts, c.bytes) = (3, 100_000)),
-            Verdict::ProbablyComplete
+            OpenVerdict::ProbablyComplete
         );
         assert_eq!(
             counts(&|c| (c.parts, c.bytes) = (3, 99_999)),
-            Verdict::Partly
+            OpenVerdict::Partly
         );
         assert_eq!(
             counts(&|c| (c.parts, c.bytes, c.ranges) = (2, 100_000, vec![(0, 99_999)])),
-            Verdict::Complete
+            OpenVerdict::Complete
         );
         assert_eq!(
             counts(&|c| (c.parts, c.bytes, c.ranges) = (2, 120_000, vec![(0, 50_000)])),
-            Verdict::ProbablyComplete
+            OpenVerdict::ProbablyComplete
         );
         assert_eq!(
             counts(&|c| (c.short, c.bytes, c.longest) = (1, 700, 700)),
-            Verdict::BrokenOff
+            OpenVerdict::BrokenOff
         );
         assert_eq!(
             counts(&|c| (c.parts, c.peeks, c.bytes) = (2, 2, 1_025)),
-            Verdict::LookedAt
+            OpenVerdict::LookedAt
         );
-        assert_eq!(counts(&|c| c.heads = 1), Verdict::LookedAt);
-        assert_eq!(counts(&|c| c.unchanged = 1), Verdict::LookedAt);
-        assert_eq!(counts(&|c| (c.late, c.mangled) = (1, 2)), Verdict::Refused);
-        assert_eq!(counts(&|c| c.failed = 1), Verdict::NotOpened);
+        assert_eq!(counts(&|c| c.heads = 1), OpenVerdict::LookedAt);
+        assert_eq!(counts(&|c| c.unchanged = 1), OpenVerdict::LookedAt);
+        assert_eq!(
+            counts(&|c| (c.late, c.mangled) = (1, 2)),
+            OpenVerdict::Refused
+        );
+        assert_eq!(counts(&|c| c.failed = 1), OpenVerdict::NotOpened);
         let refused = AccessCounts {
             late: 1,
             mangled: 2,
@@ -189,6 +192,6 @@ mod tests {
             short: 1,
             ..AccessCounts::default()
         };
-        assert_eq!(Verdict::of(&empty, Some(0)), Verdict::Complete);
+        assert_eq!(OpenVerdict::of(&empty, Some(0)), OpenVerdict::Complete);
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use handout::access::book::AccessBook;
 use handout::access::opens::{OpensQuestion, OpensReport, OpensRow, answer};
-use handout::access::page::{self, PageHead};
+use handout::access::page::{self, ReportHead};
 use handout::assemble::PROGRAM;
 use handout::audit::find::LinkQuery;
 use handout::audit::record::Pseudonyms;
@@ -152,7 +152,7 @@ impl OpensArgs {
             out.flush()?;
         } else if self.html {
             let question = self.in_words();
-            let head = PageHead {
+            let head = ReportHead {
                 question: &question,
                 at: clock::system(),
                 program: PROGRAM,

@@ -1,7 +1,7 @@
 //! The cover that a video of the MP4 family carries. No frame of the video is decoded.
 //!
 //! Programs that cut and publish videos store a JPEG or PNG in the metadata: `moov/udta/meta/ilst/covr`. Cameras and phones store none.
-//! Boxes: ISO/IEC 14496-12, 4.2; the list of metadata: QuickTime File Format, "User data".
+//! Boxes: ISO/IEC 14496-12, 4.2; the list of metadata: the file format of `QuickTime`, "User data".
 
 use std::ops::Range;
 

@@ -15,7 +15,7 @@ use crate::bounds::MAX_REPORTED_LINKS;
 
 /// A link.
 #[derive(Debug, Clone)]
-pub(super) struct LinkFacts {
+pub(super) struct OpenedLinkFacts {
     pub(super) job: Arc<str>,
     pub(super) rid: Arc<str>,
     pub(super) to: Option<String>,
@@ -41,7 +41,7 @@ pub(super) struct OpenFacts {
 /// All that is known.
 #[derive(Debug, Default)]
 pub(super) struct AuditFacts {
-    pub(super) links: HashMap<u64, LinkFacts>,
+    pub(super) links: HashMap<u64, OpenedLinkFacts>,
     pub(super) opens: HashMap<u64, OpenFacts>,
     /// When the mail of a job to a recipient was accepted, in seconds since 1970.
     pub(super) accepted: HashMap<(Arc<str>, Arc<str>), i64>,
@@ -202,7 +202,7 @@ impl AuditFacts {
             true => self.shared(&format!("{} (renditions)", line.prefix)),
             false => self.shared(&line.key),
         };
-        let facts = LinkFacts {
+        let facts = OpenedLinkFacts {
             job: self.shared(&line.job),
             rid: self.shared(&line.rid),
             to: line.to.clone(),

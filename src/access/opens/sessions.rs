@@ -8,7 +8,7 @@ use crate::access::book::{AccessBook, BookError, RowKey};
 use crate::access::client::network_kept;
 use crate::access::person::{OpenedBy, Signs, judge};
 use crate::access::row::AccessCounts;
-use crate::access::verdict::Verdict;
+use crate::access::verdict::OpenVerdict;
 
 /// The longest pause within a use, in seconds: the same as COUNTER's and the IAB's.
 const PAUSE: i64 = 30 * 60;
@@ -29,7 +29,7 @@ pub(super) struct Session {
     pub(super) last: i64,
     pub(super) networks: Vec<String>,
     pub(super) agents: Vec<String>,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: OpenVerdict,
     pub(super) by: OpenedBy,
     pub(super) evidence: Vec<String>,
 }
@@ -103,7 +103,7 @@ fn session(
         last,
         networks: networks.into_iter().collect(),
         agents: agents.into_iter().collect(),
-        verdict: Verdict::NotOpened,
+        verdict: OpenVerdict::NotOpened,
         by: OpenedBy::Unknown,
         evidence: Vec::new(),
     }
@@ -202,8 +202,8 @@ fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
         };
         (session.by, session.evidence) = judge(&signs);
         session.verdict = match session.counts.requests {
-            0 => Verdict::HandedOut,
-            _ => Verdict::of(&session.counts, link.size),
+            0 => OpenVerdict::HandedOut,
+            _ => OpenVerdict::of(&session.counts, link.size),
         };
     }
 }

@@ -272,7 +272,7 @@ fn a_page_escapes_what_strangers_wrote() {
         ("198.51.100.7", "<script>alert(1)</script> =HYPERLINK(1)"),
     );
     let report = scene.job(true);
-    let head = crate::access::page::PageHead {
+    let head = crate::access::page::ReportHead {
         question: "job <j>",
         at: Timestamp::UNIX_EPOCH,
         program: "handout",

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Asked, LogRequest, Signing, time};
+use super::{Asked, LogRequest, RequestSigning, time};
 use crate::text::percent::decode;
 
 /// The fewest tabs of a line without `#Fields` that is taken for CloudFront's.
@@ -140,6 +140,6 @@ pub(super) fn of_fields<'a>(
             Some(agent) if agent.contains('%') => Cow::Owned(decode(&decode(&agent)).into_owned()),
             agent => agent.unwrap_or_default(),
         },
-        signed: Signing::Unknown,
+        signed: RequestSigning::Unknown,
     })
 }

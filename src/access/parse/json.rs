@@ -4,12 +4,14 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::{LogLine, LogRequest, Signing, TrailEvidence, cloudfront, of_links, s3, time};
+use super::{
+    AccessLine, LogRequest, RequestSigning, TrailEvidence, cloudfront, of_links, s3, time,
+};
 
 /// The request of a line.
-pub(super) fn read(line: &str) -> LogLine<'_> {
+pub(super) fn read(line: &str) -> AccessLine<'_> {
     let Ok(Value::Object(fields)) = serde_json::from_str(line) else {
-        return LogLine::Malformed;
+        return AccessLine::Malformed;
     };
     // An event of CloudWatch that has the record as its text.
     for name in ["message", "@message"] {
@@ -17,15 +19,17 @@ pub(super) fn read(line: &str) -> LogLine<'_> {
             Some(Value::String(text)) if text.starts_with('{') => {
                 return match serde_json::from_str(text) {
                     Ok(Value::Object(inner)) => of_fields(&inner),
-                    _ => LogLine::Malformed,
+                    _ => AccessLine::Malformed,
                 };
             }
             Some(Value::Object(inner)) => return of_fields(inner),
             Some(Value::String(text)) => {
                 return match of_links(s3::request(text)) {
-                    LogLine::Request(request) => LogLine::Request(Box::new(request.into_owned())),
-                    LogLine::Other => LogLine::Other,
-                    LogLine::Malformed => LogLine::Malformed,
+                    AccessLine::Request(request) => {
+                        AccessLine::Request(Box::new(request.into_owned()))
+                    }
+                    AccessLine::Other => AccessLine::Other,
+                    AccessLine::Malformed => AccessLine::Malformed,
                 };
             }
             _ => {}
@@ -34,10 +38,10 @@ pub(super) fn read(line: &str) -> LogLine<'_> {
     of_fields(&fields)
 }
 
-fn of_fields(fields: &Map<String, Value>) -> LogLine<'static> {
+fn of_fields(fields: &Map<String, Value>) -> AccessLine<'static> {
     if fields.contains_key("eventVersion") || fields.contains_key("Records") {
         // CloudTrail is evidence of another kind.
-        return LogLine::Other;
+        return AccessLine::Other;
     }
     let is_cloudfront =
         fields.contains_key("x-edge-request-id") || fields.contains_key("cs-method");
@@ -68,10 +72,12 @@ fn of_s3(fields: &Map<String, Value>) -> Option<LogRequest<'static>> {
     let status = number(&["http_status", "httpstatus", "status"])?;
     let operation = text(&["operation"])?;
     let signed = match text(&["authentication_type", "auth_type", "authtype"]).as_deref() {
-        Some("QueryString") => Signing::Query,
-        Some("AuthHeader") => Signing::NoLink,
-        _ if text(&["requester"]).is_none() && (200..300).contains(&status) => Signing::NoLink,
-        _ => Signing::Unknown,
+        Some("QueryString") => RequestSigning::Query,
+        Some("AuthHeader") => RequestSigning::NoLink,
+        _ if text(&["requester"]).is_none() && (200..300).contains(&status) => {
+            RequestSigning::NoLink
+        }
+        _ => RequestSigning::Unknown,
     };
     let owned = |text: Option<String>| Cow::<'static, str>::Owned(text.unwrap_or_default());
     Some(LogRequest {

@@ -1,14 +1,14 @@
 //! The text of S3: fields between spaces, of which three are between quotation marks that are not escaped.
 //!
 //! A line is read from the left to the end of the request's target, which has no space, and from the right from the last quotation
-//! mark. What is between is the Referer and the User-Agent, however many quotation marks they have. LineFields may be missing at the end
+//! mark. What is between is the Referer and the User-Agent, however many quotation marks they have. Fields may be missing at the end
 //! and may be added there.
 
 use std::borrow::Cow;
 
 use memchr::{memchr, memrchr};
 
-use super::{Asked, LogRequest, Signing, time};
+use super::{Asked, LogRequest, RequestSigning, time};
 
 /// The request of a line; `None` for a line that does not fit the format.
 pub(super) fn request(line: &str) -> Option<LogRequest<'_>> {
@@ -34,11 +34,11 @@ pub(super) fn request(line: &str) -> Option<LogRequest<'_>> {
     let host_id = right.next().unwrap_or_default();
     let (_, _) = (right.next(), right.next()); // The version of the signature, and the cipher.
     let signed = match right.next() {
-        Some("QueryString") => Signing::Query,
-        Some("AuthHeader") => Signing::NoLink,
+        Some("QueryString") => RequestSigning::Query,
+        Some("AuthHeader") => RequestSigning::NoLink,
         // A request without a signature has no requester.
-        _ if requester == "-" && (200..300).contains(&status) => Signing::NoLink,
-        _ => Signing::Unknown,
+        _ if requester == "-" && (200..300).contains(&status) => RequestSigning::NoLink,
+        _ => RequestSigning::Unknown,
     };
     Some(LogRequest {
         at,
@@ -119,7 +119,7 @@ fn user_agent(rest: &str) -> Option<(&str, &str)> {
     Some((quoted, tail))
 }
 
-/// LineFields between spaces.
+/// Fields between spaces.
 struct LineFields<'a>(&'a str);
 
 impl<'a> LineFields<'a> {

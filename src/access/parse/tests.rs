@@ -17,9 +17,9 @@ fn told(name: &str) -> Vec<String> {
     let mut parser = LogParser::new();
     let text = fixture(name);
     let line = |line: &str| match parser.read(line.as_bytes()) {
-        LogLine::Other => "other".to_owned(),
-        LogLine::Malformed => "malformed".to_owned(),
-        LogLine::Request(request) => {
+        AccessLine::Other => "other".to_owned(),
+        AccessLine::Malformed => "malformed".to_owned(),
+        AccessLine::Request(request) => {
             let ids = super::super::identity::TargetIds::of_query(&request.query);
             format!(
                 "{:?} {} {} {} of {:?} {:?} link {} at {} by {} {:?} key {} {:?}{}{}",
@@ -121,13 +121,13 @@ proptest! {
     ) {
         let line = line("/k?x-handout=1", &referer, &agent);
         let mut parser = LogParser::new();
-        let LogLine::Request(request) = parser.read(line.as_bytes()) else {
+        let AccessLine::Request(request) = parser.read(line.as_bytes()) else {
             panic!("{line}");
         };
         prop_assert_eq!((request.status, request.bytes, request.size), (200, 5, Some(9)));
         prop_assert_eq!(&*request.query, "x-handout=1");
         prop_assert_eq!((&*request.ids.0, &*request.ids.1), ("ID", "H"));
-        prop_assert_eq!(request.signed, Signing::Query);
+        prop_assert_eq!(request.signed, RequestSigning::Query);
     }
 
     #[test]

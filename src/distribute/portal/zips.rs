@@ -1,5 +1,7 @@
 //! The ZIPs of a job as the portal's records have them, and the links to them.
 
+use std::sync::Arc;
+
 use super::{PortalLinks, record};
 use crate::archive::{Archive, FinishedZip, ZipOutput};
 use crate::assemble::Services;
@@ -78,7 +80,7 @@ impl PortalLinks {
         };
         for (number, zip) in (0..).zip(&self.record.zips.zips) {
             let signer = self.signer(audience, services);
-            let (url, rid) = (signer.zip_url(number), signer.rid.clone());
+            let (url, rid) = (signer.zip_url(number), Arc::clone(&signer.rid));
             let signer = services.signing.portal_signer(signer);
             let (bucket, object) = zip.object(self.reference, &self.record);
             let ids = link_ids(&signer.link_ids, &plan.job.id, &rid, &bucket);
