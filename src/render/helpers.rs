@@ -198,7 +198,11 @@ pub(in crate::render) fn is_portal_link(url: &str) -> bool {
         .find_map(|kind| url.strip_prefix(kind));
     let is_plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
     parts.is_some_and(|rest| match rest.split_once("?t=") {
-        Some((token, ticket)) => is_plain(token) && is_plain(ticket),
+        Some((token, ticket)) => {
+            // Of a picture, the size may be named.
+            let (ticket, size) = ticket.split_once("&s=").unwrap_or((ticket, "small"));
+            is_plain(token) && is_plain(ticket) && matches!(size, "small" | "large")
+        }
         None => rest.split('/').count() <= 2 && rest.split('/').all(is_plain),
     })
 }
