@@ -52,7 +52,8 @@ faults: ## lets each dependency of a real daemon fail, RUNS times (3), and measu
 
 .PHONY: peers
 peers: ## proves links, jobs, queues and mails against servers that people run; ONLY= some, QUICK=1 two of them, STRICT=1 nothing may be skipped
-	@tests/setup.sh venv nginx
+	@tests/setup.sh venv nginx chromium node
+	$(with_test_parts)
 	# With a test, as in `check`.
 	cargo build --bin handout --test it --locked
 	.test/venv/bin/python tests/peers/peers.py --program "$(target)/debug/handout" \

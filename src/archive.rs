@@ -2,7 +2,8 @@
 //!
 //! It is made once for all recipients, and each gets a link of their own to it. In a store, large files are copied inside it
 //! ([`inside`]); in a directory and in a store without uploads in parts it is written as a file ([`mod@file`]). Both follow the same
-//! layout, which is known before the first byte ([`layout`]). A ZIP has a name that is derived from its layout: another attempt at
+//! layout, which is known before the first byte ([`layout`]). The portal can make the bytes by the same layout as they are read
+//! ([`streamed`]). A ZIP has a name that is derived from its layout: another attempt at
 //! the job finds it, and takes it if its directory is the expected one.
 
 mod contents;
@@ -13,6 +14,8 @@ mod names;
 mod record;
 #[cfg(any(test, feature = "test-support"))]
 pub mod sparse;
+pub(crate) mod streamed;
+mod sums;
 mod underway;
 
 use std::collections::HashSet;
@@ -25,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 use self::contents::{ZipContents, ZipSource, ZipVolume};
 use self::inside::UploadEnd;
+use self::streamed::StreamedFile;
 use crate::cancellation::{Cancellation, Stopped};
 use crate::deliver::DeliverError;
 use crate::deliver::publish::Publisher;
@@ -35,6 +39,7 @@ use crate::links::SignError;
 use crate::links::listing::{GatherError, Listing};
 use crate::plan::{Audience, Plan, ZipPlan};
 use crate::store::multipart::PartsWay;
+use crate::store::zip_memory::{ZipMemory, ZipRoom};
 use crate::store::{ErrorKind, ObjectMeta, ObjectStore, StoreError};
 
 /// How often the ZIPs are drawn again because files were changed meanwhile.
@@ -143,6 +148,8 @@ pub(crate) struct ArchiveWork<'a> {
     pub(crate) listing: &'a Listing,
     /// The store of its objects.
     pub(crate) store: &'a Arc<dyn ObjectStore>,
+    /// The memory for bytes of files.
+    pub(crate) memory: &'a ZipMemory,
     /// Derives the names of what is published.
     pub(crate) keyring: &'a Keyring,
     /// Remembers uploads.
@@ -153,6 +160,13 @@ pub(crate) struct ArchiveWork<'a> {
     pub(crate) stop: &'a Cancellation,
     /// Is told of each part that is done.
     pub(crate) got_on: &'a (dyn Fn() + Send + Sync),
+}
+
+impl ArchiveWork<'_> {
+    /// Waits for memory for `bytes` of files.
+    async fn room(&self, bytes: u64) -> Result<ZipRoom, ArchiveError> {
+        Ok(self.stop.or(self.memory.room(bytes)).await?)
+    }
 }
 
 /// The ZIPs of a job.
@@ -167,18 +181,35 @@ pub(crate) struct Archive {
 /// A complete ZIP.
 #[derive(Debug)]
 pub(crate) struct FinishedZip {
-    /// Where it is.
-    pub(crate) publisher: Publisher,
+    /// Where its bytes are.
+    pub(crate) output: ZipOutput,
     /// Its name.
     pub(crate) file_name: String,
     /// What it is.
     pub(crate) made: ZipIdentity,
 }
 
+/// Where the bytes of a complete ZIP are.
+#[derive(Debug)]
+pub(crate) enum ZipOutput {
+    /// In a bucket or a directory.
+    Stored(Publisher),
+    /// Nowhere: the portal makes them as they are read, from these files.
+    Streamed(Vec<StreamedFile>),
+}
+
 impl FinishedZip {
-    /// Where it is, for display.
-    pub(crate) fn place(&self) -> String {
-        self.publisher.describe(&self.file_name)
+    /// What stores it, unless it is stored nowhere.
+    pub(crate) const fn publisher(&self) -> Option<&Publisher> {
+        match &self.output {
+            ZipOutput::Stored(publisher) => Some(publisher),
+            ZipOutput::Streamed(_) => None,
+        }
+    }
+
+    /// Where it is stored, for display.
+    pub(crate) fn place(&self) -> Option<String> {
+        Some(self.publisher()?.describe(&self.file_name))
     }
 }
 
@@ -194,6 +225,11 @@ pub(crate) struct ZipIdentity {
 }
 
 impl ZipIdentity {
+    /// The digest of its directory, in hexadecimal.
+    pub(crate) fn directory_sha256(&self) -> String {
+        hex(&self.directory)
+    }
+
     /// A ZIP of this layout; `tail` begins with the directory.
     fn of(volume: &ZipVolume, tail: &[u8]) -> Self {
         let entries = usize::try_from(volume.measure.directory).unwrap_or(usize::MAX);
@@ -325,10 +361,19 @@ async fn make_one(
     wanted: &ZipPlan,
     volume: &Arc<ZipVolume>,
 ) -> Result<FinishedZip, ArchiveError> {
+    let file_name = volume.file_name.clone();
+    let Some(place) = wanted.place.clone() else {
+        let (files, made) = streamed::sum(work, volume).await?;
+        return Ok(FinishedZip {
+            output: ZipOutput::Streamed(files),
+            file_name,
+            made,
+        });
+    };
     let what = format!("zip {}", hex(&volume.layout));
     let publisher = Publisher::new(
         Arc::clone(work.store),
-        wanted.place.clone(),
+        place,
         work.keyring,
         &work.plan.job.id,
         &Audience::Everyone,
@@ -341,9 +386,8 @@ async fn make_one(
             None => file::write(work, &publisher, volume).await?,
         },
     };
-    let file_name = volume.file_name.clone();
     Ok(FinishedZip {
-        publisher,
+        output: ZipOutput::Stored(publisher),
         file_name,
         made,
     })

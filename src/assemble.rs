@@ -461,7 +461,10 @@ pub async fn start_embedded(
     }
     let public = ServerUrl::parse(&config.embedded.public_url);
     let public = public.map_err(|error| ConfigError::value("embedded.public_url", error))?;
-    let endpoint = localstore::Endpoint::start_behind(listen, sites, &public).await?;
+    // A command's own listings are not what others open.
+    let log = config.embedded.access_log.as_deref();
+    let log = log.filter(|_| serving == Serving::Links);
+    let endpoint = localstore::Endpoint::start_logged(listen, sites, &public, log).await?;
     Ok(Some(endpoint))
 }
 

@@ -100,6 +100,32 @@ pub const MAX_MINE: usize = 100;
 /// The most requests for a code that wait for the relay.
 pub const MAX_WAITING_CODES: usize = 256;
 
+// Access logs of stores, in which strangers choose most of the text.
+
+/// The longest line of an access log, in bytes: S3 and CloudFront log URLs of 8 KiB, a Referer and a User-Agent.
+pub const MAX_LOG_LINE_BYTES: usize = 64 * 1024;
+
+/// The most links and opens of the audit log that access logs are joined with at once; 16 bytes each.
+pub const MAX_KNOWN_LINKS: usize = 20_000_000;
+
+/// The most rows that are held in memory before they are written, about 200 bytes each.
+pub const MAX_HELD_ACCESS_ROWS: usize = 100_000;
+
+/// The most ids of requests that are held in memory before they are written, about 18 bytes each.
+pub const MAX_HELD_REQUEST_IDS: usize = 500_000;
+
+/// The most clients that are held in memory, about 300 bytes each.
+pub const MAX_HELD_CLIENTS: usize = 50_000;
+
+/// The longest User-Agent that an access report keeps, in bytes.
+pub const MAX_LOGGED_AGENT_BYTES: usize = 200;
+
+/// The most ranges of one download that are kept apart, of logs that name ranges.
+pub const MAX_LOGGED_RANGES: usize = 64;
+
+/// The most links that one answer of `handout opens` is about.
+pub const MAX_REPORTED_LINKS: usize = 1_000_000;
+
 // Files that an operator names.
 
 /// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
@@ -289,6 +315,11 @@ pub const MAX_ZIP_FILES: usize = 100_000;
 
 /// How many ZIPs a job may make: a mail links each of them.
 pub const MAX_ZIPS: usize = 20;
+
+/// How many MiB of files are in memory at once for the ZIPs of one connection.
+///
+/// They are parts of uploads, which have up to 26 MiB, and pieces of files. All jobs of the connection share them.
+pub const MAX_ZIP_MEMORY_MIB: u32 = 32;
 
 /// The length of the text in a ZIP from which on files that are left out are only counted, in bytes.
 pub const MAX_ZIP_NOTE_BYTES: usize = 256 * 1024;

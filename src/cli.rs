@@ -1,5 +1,6 @@
 //! The command line: one file for each command, and their common parts.
 
+mod access;
 mod audit;
 mod check;
 #[cfg(feature = "embedded")]
@@ -10,6 +11,7 @@ mod explain;
 mod guides;
 mod job;
 mod ledger;
+mod opens;
 mod portal;
 mod presign;
 #[cfg(feature = "embedded")]
@@ -89,6 +91,12 @@ enum Command {
         after_help = "Examples:\n  handout extend acme-daily-2026-11-23 --by 30d\n  handout extend acme-daily-2026-11-23 --until 2026-12-31T18:00:00Z"
     )]
     Extend(revoke::ExtendArgs),
+    /// Says who opened what: what arrived of each file, and whether a person asked for it.
+    #[command(after_help = opens::HELP)]
+    Opens(Box<opens::OpensArgs>),
+    /// Reads the access logs of stores, for `handout opens`.
+    #[command(subcommand)]
+    Access(access::AccessCommand),
     /// Verifies and searches the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -166,6 +174,8 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Revoke(target) => Box::pin(revoke::revoke(target, environment)).await,
         Command::Restore(target) => Box::pin(revoke::restore(target, environment)).await,
         Command::Extend(arguments) => Box::pin(revoke::extend(arguments, environment)).await,
+        Command::Opens(arguments) => Box::pin(opens::opens(&arguments, environment)).await,
+        Command::Access(command) => Box::pin(access::access(command, environment)).await,
         Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
         Command::Templates(command) => templates::templates(&command),

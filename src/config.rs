@@ -3,6 +3,7 @@
 //! `config.toml` at the top of the project is the annotated default, and a test compares it with [`Config::default`]. An unknown
 //! key is an error, because a misspelt limit would have no effect.
 
+mod access;
 mod audit;
 mod brand;
 pub mod colour;
@@ -28,6 +29,7 @@ use directory::Location;
 use presign::cloudfront::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 
+pub use access::AccessConfig;
 pub use brand::BrandConfig;
 pub use deadlines::Deadlines;
 pub use encryption::Encryption;
@@ -72,6 +74,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// Reports from access logs.
+    pub access: AccessConfig,
     /// Where results of jobs are sent.
     pub results: ResultsConfig,
     /// The pages.
@@ -106,6 +110,7 @@ impl Default for Config {
             brand: BrandConfig::default(),
             ledger: LedgerConfig::default(),
             audit: AuditConfig::default(),
+            access: AccessConfig::default(),
             results: ResultsConfig::default(),
             gallery: GalleryConfig::default(),
             publish: PublishConfig::default(),
@@ -313,6 +318,8 @@ pub struct EmbeddedConfig {
     pub listen: SocketAddr,
     /// The URL that links contain; the address of a TLS proxy if others use them.
     pub public_url: String,
+    /// The directory of an access log in the format of S3, for reports of downloads.
+    pub access_log: Option<PathBuf>,
 }
 
 impl Default for EmbeddedConfig {
@@ -320,6 +327,7 @@ impl Default for EmbeddedConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9470)),
             public_url: "http://127.0.0.1:9470".to_owned(),
+            access_log: None,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::assemble::Services;
 use crate::edge::health::{JobAtEdge, Mailing};
 use crate::error::JobError;
 use crate::job::WhenEmpty;
+use crate::ledger::portal::{PortalJob, PortalZip};
 use crate::ledger::status::{is_done, reopenings};
 use crate::ledger::{Kind, Record};
 use crate::report::{JobReport, MAX_REPORTED};
@@ -93,8 +94,13 @@ async fn run_if_relay_answers(
     if is_done(state.job_records.of("")) {
         return Ok(JobReport::before(state.job_records.of("")));
     }
-    state.archive = services.archive(run, &state.plan, &state.listing).await?;
-    portal::prepare(run, &mut state, services).await?;
+    let kept = portal::find(run, &state, services).await?;
+    let is_kept = |job: &PortalJob| job.zips.zips.iter().any(PortalZip::is_streamed);
+    // A ZIP that is stored nowhere is in the portal's records, and its files are not read again.
+    if !kept.as_ref().is_some_and(is_kept) {
+        state.archive = services.archive(run, &state.plan, &state.listing).await?;
+    }
+    portal::prepare(run, &mut state, kept, services).await?;
     state.expect(&services.progress);
     hand_out(run, &state, at, services).await
 }
@@ -123,7 +129,7 @@ async fn hand_out(
             report.manifests.extend(places.manifest);
         }
         let zips = state.archive.iter().flat_map(|archive| &archive.zips);
-        report.zips = zips.map(FinishedZip::place).collect();
+        report.zips = zips.filter_map(FinishedZip::place).collect();
     }
     finish(run, &report, services).await?;
     Ok(report)

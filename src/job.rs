@@ -345,6 +345,8 @@ pub struct GalleryOrder {
     pub template: TemplateName,
     /// Where the page goes; `None` with links of the portal, which serves the page itself.
     pub publish: Option<PublishTo>,
+    /// The bucket of the renditions that the portal's page shows.
+    pub renditions: Option<PublishTo>,
 }
 
 /// The list of a job.
@@ -361,8 +363,8 @@ pub struct ManifestOrder {
 pub struct ZipOrder {
     /// Its name.
     pub name: Option<Phrase>,
-    /// Where it goes.
-    pub publish: PublishTo,
+    /// Where it goes; `None` with links of the portal, which makes it as it is downloaded.
+    pub publish: Option<PublishTo>,
     /// The most bytes of one ZIP.
     pub split: Option<Size>,
 }
@@ -417,6 +419,7 @@ impl Job {
             return Err(ParseJobError::field("email", reason));
         }
         let links = link_wishes(&wire.links)?;
+        let via = links.via;
         let gallery = wire
             .gallery
             .map(|gallery| gallery_order(gallery, links.via));
@@ -429,7 +432,7 @@ impl Job {
             email: wire.email.map(email::order).transpose()?,
             gallery: gallery.transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
-            zip: wire.zip.map(zip_order).transpose()?,
+            zip: wire.zip.map(|zip| zip_order(zip, via)).transpose()?,
             on_doubt: wire.on_doubt,
             vars: vars::checked("vars", wire.vars)?,
             event,
@@ -580,6 +583,7 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
 
 fn gallery_order(gallery: wire::GalleryFields, via: Via) -> Result<GalleryOrder, ParseJobError> {
     const FIELD: &str = "gallery.publish";
+    const RENDITIONS: &str = "gallery.renditions";
     let wrong = |reason: &str| Err(ParseJobError::field(FIELD, reason));
     match (&gallery.publish, via) {
         (Some(_), Via::Portal) => {
@@ -594,6 +598,21 @@ fn gallery_order(gallery: wire::GalleryFields, via: Via) -> Result<GalleryOrder,
         }
         _ => {}
     }
+    let renditions = gallery.renditions;
+    let renditions = renditions.map(|place| publish_to(RENDITIONS, place));
+    let renditions = renditions.transpose()?;
+    match (&renditions, via) {
+        (Some(_), Via::S3 | Via::Cloudfront) => {
+            let reason = "is for links of the portal: a published page has its renditions beside it; leave it out";
+            return Err(ParseJobError::field(RENDITIONS, reason));
+        }
+        (Some(PublishTo::Dir(_)), Via::Portal) => {
+            let reason =
+                "names a directory, and the portal reads renditions from a bucket: name a bucket";
+            return Err(ParseJobError::field(RENDITIONS, reason));
+        }
+        _ => {}
+    }
     Ok(GalleryOrder {
         title: parse_optional("gallery.title", gallery.title.as_deref())?,
         message: message::parse("gallery.message", gallery.message)?,
@@ -602,6 +621,7 @@ fn gallery_order(gallery: wire::GalleryFields, via: Via) -> Result<GalleryOrder,
             .publish
             .map(|publish| publish_to(FIELD, publish))
             .transpose()?,
+        renditions,
     })
 }
 
@@ -615,7 +635,12 @@ fn manifest_order(manifest: wire::ManifestFields) -> Result<ManifestOrder, Parse
 /// The smallest size at which ZIPs are split.
 const MIN_SPLIT: Size = Size::mebibytes(1);
 
-fn zip_order(zip: wire::ZipFields) -> Result<ZipOrder, ParseJobError> {
+fn zip_order(zip: wire::ZipFields, via: Via) -> Result<ZipOrder, ParseJobError> {
+    const FIELD: &str = "zip.publish";
+    if zip.publish.is_none() && via != Via::Portal {
+        let reason = "is missing: write \"publish\": { \"bucket\": \"acme-out\", \"prefix\": \"zips/\" }, or let the portal make the ZIP as it is downloaded (links.via)";
+        return Err(ParseJobError::field(FIELD, reason));
+    }
     if let Some(split) = zip.split
         && split < MIN_SPLIT
     {
@@ -624,7 +649,10 @@ fn zip_order(zip: wire::ZipFields) -> Result<ZipOrder, ParseJobError> {
     }
     Ok(ZipOrder {
         name: parse_optional("zip.name", zip.name.as_deref())?,
-        publish: publish_to("zip.publish", zip.publish)?,
+        publish: zip
+            .publish
+            .map(|publish| publish_to(FIELD, publish))
+            .transpose()?,
         split: zip.split,
     })
 }

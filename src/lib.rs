@@ -16,6 +16,7 @@
 //! Start with [`distribute`]: it has the story, step by step.
 
 // The story, in the order in which it happens.
+pub mod access;
 pub mod archive;
 pub mod audit;
 pub mod deliver;

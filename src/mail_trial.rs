@@ -22,7 +22,7 @@ use crate::links::connection::Connections;
 use crate::links::listing::{Entry, Listing};
 use crate::links::{self, LinkSigner};
 use crate::plan::Audience;
-use crate::plan::{Bound, Plan, Policy, PublishTarget, Shortage};
+use crate::plan::{Bound, Plan, Policy, PublishTarget, Shortage, ZipPlan};
 use crate::render::email::{self, Digest, MAX_ROWS, RenderedDigest};
 use crate::render::{MailSettings, Templates, ZipLink, ZipLinks};
 use crate::run::{Presenting, Signing};
@@ -163,9 +163,7 @@ impl<'a> MailTrial<'a> {
         presenting: &'a Presenting,
     ) -> Result<Self, JobError> {
         let zips = match plan.zip.as_ref().filter(|_| !listing.is_empty()) {
-            Some(wanted) if wanted.place.is_linked() => {
-                archive::foresee(plan, wanted, listing).await?
-            }
+            Some(wanted) if is_linked(wanted) => archive::foresee(plan, wanted, listing).await?,
             Some(_) | None => <(Vec<ForeseenZip>, u64)>::default(),
         };
         Ok(Self {
@@ -262,9 +260,15 @@ impl MailTrial<'_> {
     pub(crate) fn zip_links(&self, first: Option<&PresignedUrl>) -> ZipLinks {
         let (foreseen, left_out) = &self.zips;
         let link = |zip: &ForeseenZip| {
-            let place = &self.plan.zip.as_ref()?.place;
+            let wanted = self.plan.zip.as_ref()?;
+            let url = match &wanted.place {
+                // As long as any link of the portal.
+                _ if self.plan.portal.is_some() && wanted.is_opened_by_portal() => first?.clone(),
+                Some(place) => example_place(place, &zip.file_name, first)?,
+                None => return None,
+            };
             Some(ZipLink {
-                url: example_place(place, &zip.file_name, first)?,
+                url,
                 file_name: zip.file_name.clone(),
                 files: zip.files,
                 size_bytes: zip.size_bytes,
@@ -275,6 +279,11 @@ impl MailTrial<'_> {
             left_out: *left_out,
         }
     }
+}
+
+/// Whether mails link a ZIP.
+fn is_linked(wanted: &ZipPlan) -> bool {
+    wanted.place.as_ref().is_none_or(PublishTarget::is_linked)
 }
 
 /// A link that opens nothing, of the length of a real one to what is published at a place.

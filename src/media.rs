@@ -11,6 +11,7 @@ mod head;
 mod jpeg;
 mod loader;
 mod png;
+pub mod poster;
 pub mod rendition;
 mod renditions;
 mod size;
@@ -25,8 +26,8 @@ use serde::{Deserialize, Serialize};
 pub use format::PictureFormat;
 pub use loader::{PictureLoader, PictureSettings};
 pub use renditions::{
-    PageRenditions, RenditionSettings, RenditionUrls, Renditions, StoredImage, StoredRenditions,
-    may_have_renditions,
+    PageRenditions, RenditionRow, RenditionSettings, RenditionUrls, Renditions, StoredImage,
+    StoredRenditions, may_have_renditions,
 };
 
 use self::size::PictureSize;

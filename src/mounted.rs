@@ -1,16 +1,17 @@
 //! Files that the operator names: secrets, keys, certificates, templates, jobs of rules. They may be on a mount whose server
 //! is gone, and the kernel has no way to cancel a read of a file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use directory::read_mounted;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use crate::bounds::{MAX_OPERATOR_FILE_BYTES, MAX_OPERATOR_FILES, MAX_OPERATOR_FOLDERS_DEPTH};
 use crate::stamp::Stamps;
@@ -19,8 +20,31 @@ use crate::text::decode;
 /// How long reading such a file may take.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The files whose last read has not ended, and the places whose last step has not.
+/// The files whose last read has not ended.
 static STUCK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// The places at which work is under way.
+static PLACES: Mutex<BTreeMap<PathBuf, PlaceAtWork>> = Mutex::new(BTreeMap::new());
+
+/// How many steps of work one place has at once. Those beyond wait for a turn, but not behind work that hangs: a place that hangs
+/// leaves slots to the jobs of others.
+const STEPS_AT_ONCE: usize = 4;
+
+/// From when on a step of work may hang.
+const MAY_HANG: Duration = Duration::from_millis(3500);
+
+/// How often a step that waits for its turn looks whether it has come.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The work at a place.
+#[derive(Debug, Default)]
+struct PlaceAtWork {
+    next: u64,
+    /// When each step began, the oldest first.
+    steps: BTreeMap<u64, Instant>,
+    /// Since when the place has not responded, once a step took too long.
+    hangs_since: Option<Timestamp>,
+}
 
 /// Reads a text file of at most [`MAX_OPERATOR_FILE_BYTES`], without its byte order mark.
 ///
@@ -115,49 +139,127 @@ async fn work_within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let late = || {
+    let late = |waited: Duration| {
         let sentence = format!(
             "{} did not respond within {} s: check its file system",
             place.display(),
-            patience.as_secs()
+            waited.as_secs()
         );
         io::Error::new(io::ErrorKind::TimedOut, sentence)
     };
-    if stuck().contains(place) {
-        return Err(late());
-    }
-    let working_at = WorkingAt {
-        place: place.to_owned(),
-        has_ended: Arc::default(),
+    let asked = Instant::now();
+    let step = loop {
+        match WorkingAt::begin(place) {
+            StepTurn::Mine(step) => break step,
+            StepTurn::Hangs => return Err(late(patience)),
+            StepTurn::Later if asked.elapsed() >= patience => return Err(late(patience)),
+            StepTurn::Later => tokio::time::sleep(LOOK_EVERY).await,
+        }
     };
-    let has_ended = Arc::clone(&working_at.has_ended);
+    let number = step.number;
     let working = tokio::task::spawn_blocking(move || {
-        let _working_at = working_at;
+        let _step = step;
         work()
     });
     if let Ok(done) = tokio::time::timeout(patience, working).await {
         return done.unwrap_or_else(|error| Err(io::Error::other(error)));
     }
-    let mut stuck = stuck();
-    if !has_ended.load(Ordering::Relaxed) {
-        stuck.insert(place.to_owned());
-    }
-    Err(late())
+    hangs(place, number);
+    Err(late(patience))
 }
 
-/// Work at a place, until this is dropped; also if the work panics.
+/// A sentence for each directory that does not respond.
+pub fn hanging() -> Vec<String> {
+    let places = places();
+    // What is spooled for a bucket is below the state directory, which the audit log watches.
+    let directories = places.iter().filter(|(place, _)| place.is_absolute());
+    let hanging = directories.filter_map(|(place, at_work)| Some((place, at_work.hangs_since?)));
+    hanging
+        .map(|(place, since)| {
+            let place = place.display();
+            format!(
+                "{place} has not responded since {since:.0}: check its file system; what is published there waits"
+            )
+        })
+        .collect()
+}
+
+/// Records that a step of work took too long, unless it has ended in that moment.
+fn hangs(place: &Path, number: u64) {
+    let mut places = places();
+    let Some(at_work) = places.get_mut(place) else {
+        return;
+    };
+    if !at_work.steps.contains_key(&number) || at_work.hangs_since.is_some() {
+        return;
+    }
+    at_work.hangs_since = Some(crate::clock::system());
+    drop(places);
+    tracing::warn!(
+        place = %place.display(),
+        "a file system does not respond; what is published there waits"
+    );
+}
+
+/// Whether a step of work may begin.
+enum StepTurn {
+    Mine(WorkingAt),
+    /// When another step has ended.
+    Later,
+    /// The place does not respond.
+    Hangs,
+}
+
+/// A step of work at a place, until this is dropped; also if the work panics.
 struct WorkingAt {
     place: PathBuf,
-    has_ended: Arc<AtomicBool>,
+    number: u64,
+}
+
+impl WorkingAt {
+    fn begin(place: &Path) -> StepTurn {
+        let mut places = places();
+        let at_work = places.entry(place.to_owned()).or_default();
+        let oldest = at_work.steps.values().next();
+        let is_full = at_work.steps.len() >= STEPS_AT_ONCE;
+        if at_work.hangs_since.is_some()
+            || is_full && oldest.is_some_and(|began| began.elapsed() >= MAY_HANG)
+        {
+            return StepTurn::Hangs;
+        }
+        if is_full {
+            return StepTurn::Later;
+        }
+        let number = at_work.next;
+        at_work.next += 1;
+        at_work.steps.insert(number, Instant::now());
+        StepTurn::Mine(Self {
+            place: place.to_owned(),
+            number,
+        })
+    }
 }
 
 impl Drop for WorkingAt {
     fn drop(&mut self) {
-        // Both under the lock, so that a place whose work has ended is not inserted after it was removed.
-        let mut stuck = stuck();
-        stuck.remove(&self.place);
-        self.has_ended.store(true, Ordering::Relaxed);
+        let mut places = places();
+        let Some(at_work) = places.get_mut(&self.place) else {
+            return;
+        };
+        at_work.steps.remove(&self.number);
+        let hung = at_work.hangs_since.take().is_some();
+        if at_work.steps.is_empty() {
+            places.remove(&self.place);
+        }
+        drop(places);
+        if hung {
+            tracing::info!(place = %self.place.display(), "a file system responds again");
+        }
     }
+}
+
+fn places() -> MutexGuard<'static, BTreeMap<PathBuf, PlaceAtWork>> {
+    PLACES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn stuck() -> MutexGuard<'static, BTreeSet<PathBuf>> {
@@ -279,6 +381,46 @@ mod tests {
         }
         let panics = work_in_time(dir.path(), || panic!("as a bug would"));
         assert_eq!(kind(panics.await), io::ErrorKind::Other);
-        assert!(!stuck().contains(dir.path()));
+        assert!(!places().contains_key(dir.path()));
+    }
+
+    #[tokio::test]
+    async fn a_place_that_hangs_is_told_and_those_that_wait_for_a_turn_leave_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().display().to_string();
+        let is_told = || hanging().iter().any(|said| said.starts_with(&place));
+        let (comes, waits) = mpsc::channel::<()>();
+        let waits = std::sync::Arc::new(Mutex::new(waits));
+        let patience = MAY_HANG + Duration::from_secs(2);
+        let work = || {
+            let waits = std::sync::Arc::clone(&waits);
+            work_within(dir.path(), patience, move || {
+                waits.lock().unwrap().recv().ok();
+                Ok(())
+            })
+        };
+        let crowd = async {
+            let crowd = (0..STEPS_AT_ONCE).map(|_| work());
+            futures_util::future::join_all(crowd).await
+        };
+        let another = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let began = Instant::now();
+            let kind = work().await.unwrap_err().kind();
+            (
+                kind,
+                began.elapsed() < patience - Duration::from_secs(1),
+                is_told(),
+            )
+        };
+        let (crowd, another) = tokio::join!(crowd, another);
+        assert_eq!(another, (io::ErrorKind::TimedOut, true, false));
+        assert!(crowd.iter().all(Result::is_err));
+        assert!(is_told());
+        drop(comes);
+        while is_told() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        work_in_time(dir.path(), || Ok(())).await.unwrap();
     }
 }

@@ -114,12 +114,16 @@ pub struct PortalPlan {
     pub title: Option<String>,
     /// What the job says to the readers of that page.
     pub message: Option<FilledMessage>,
+    /// Whether that page is a gallery, and no plain list.
+    pub is_gallery: bool,
     /// The template of that page.
     pub template: TemplateName,
     /// How many files that page shows at once.
     pub page_size: usize,
     /// Whether mails link that page.
     pub is_page_linked: bool,
+    /// The bucket of the renditions that it shows, if it shows some.
+    pub renditions: Option<PublishTarget>,
     /// Whether a recipient who signed in finds the job among the files of all jobs.
     pub lists_files: bool,
 }
@@ -388,10 +392,18 @@ pub fn build_with(
         manifest.map(|order| &order.publish),
     )?;
     let zip = job.zip.as_ref();
-    let zip_place = place("zip.publish.prefix", zip.map(|order| &order.publish))?;
+    let zip_place = place(
+        "zip.publish.prefix",
+        zip.and_then(|order| order.publish.as_ref()),
+    )?;
+    let renditions = place(
+        "gallery.renditions.prefix",
+        gallery.and_then(|order| order.renditions.as_ref()),
+    )?;
     let places = || {
         gallery_place
             .iter()
+            .chain(&renditions)
             .chain(&manifest_place)
             .chain(&zip_place)
     };
@@ -421,12 +433,14 @@ pub fn build_with(
                 contact: portal.contact.clone(),
                 title: page_title(gallery)?,
                 message: page_message(gallery, &scope)?,
+                is_gallery: gallery.is_some(),
                 template: gallery.map_or_else(
                     || "gallery".parse().expect("the name is one"),
                     |order| order.template.clone(),
                 ),
                 page_size: policy.page_size,
                 is_page_linked: gallery.is_some() || shortage.is_some(),
+                renditions: renditions.map(|place| rule.confine(place)),
                 lists_files: portal.my_files,
             })
         }
@@ -447,9 +461,14 @@ pub fn build_with(
             format: order.format,
             place: policy.addressed(rule.confine(place)),
         });
-    let zip = zip.zip(zip_place).map(|(order, place)| {
-        let named = (&**job, gallery.as_ref(), objects.topic());
-        let place = policy.addressed(rule.confine(place));
+    let zip = zip.map(|order| {
+        let of_page = gallery.as_ref().and_then(|page| page.title.as_deref());
+        let of_portal = portal.as_ref().and_then(|page| page.title.as_deref());
+        let named = (&**job, of_page.or(of_portal), objects.topic());
+        let place = zip_place.map(|place| policy.addressed(rule.confine(place)));
+        if place.is_none() {
+            policy.check_streams()?;
+        }
         ZipPlan::new(order, place, &scope, named, policy)
     });
     let zip = zip.transpose()?;
@@ -475,7 +494,7 @@ pub fn build_with(
         Ok::<_, Shortfall>(life.here(skew))
     };
     let s3 = Issuer::S3(signer.credentials_end);
-    let publishes_in_bucket = published.is_in_bucket();
+    let publishes_in_bucket = published.is_in_bucket(portal.is_some());
     let lifetime = match job.links.via {
         Via::S3 => lifetime(s3)?,
         // The mail states a single end for all links, so it must hold for all of them.

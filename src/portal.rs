@@ -21,6 +21,7 @@ mod list;
 mod mine;
 pub mod oidc;
 mod reach;
+mod repeated;
 mod room;
 mod routes;
 mod server;
@@ -32,6 +33,7 @@ mod stream_places;
 mod ticket;
 mod tls;
 mod visitor;
+mod zip_stream;
 
 use std::io;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ use self::desk::CodeRequest;
 use self::limits::PortalLimits;
 use self::oidc::OidcIssuers;
 pub use self::reach::is_portal_at;
+use self::repeated::PortalLines;
 use self::server::ServedRoutes;
 pub use self::server::bind;
 use self::session::SessionCookies;
@@ -123,6 +126,7 @@ pub struct Portal {
     services: watch::Sender<Arc<PortalServices>>,
     limits: Arc<PortalLimits>,
     streams: StreamPlaces,
+    lines: Arc<PortalLines>,
     tickets: Tickets,
     sessions: SessionCookies,
     codes: MailCodes,
@@ -172,6 +176,7 @@ impl PortalReload {
         environment: &Environment,
     ) -> Result<(), ConfigError> {
         let renewed = PortalServices::of(config, services, environment)?;
+        renewed.issuers.know_what(&self.0.borrow().issuers);
         services
             .edges
             .exchange_kind(EdgeKind::Oidc, renewed.issuers.edges());
@@ -204,6 +209,7 @@ impl PortalServer {
                 codes: MailCodes::new(keyring),
                 limits: Arc::new(PortalLimits::new()),
                 streams: StreamPlaces::default(),
+                lines: Arc::default(),
                 counts: PortalCounts::default(),
                 services: watch::Sender::new(Arc::new(now)),
                 desk,

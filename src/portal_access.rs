@@ -11,10 +11,12 @@
 mod cache;
 mod index;
 mod lifetime;
+mod renditions;
 mod revocations;
 mod signing;
 mod visit;
 mod visitor;
+mod zips;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,23 +29,25 @@ use presign::hex::hex;
 use tokio::time::timeout;
 
 pub use index::{LinkFacts, LinkIndex, RecipientLinks};
+pub use renditions::RenditionSize;
 pub use revocations::{Revocations, RevokedLinks};
 pub use visit::{
     AccessRefusal, ClosedBecause, ClosedEntry, LinkReader, LinkedObject, OpenEvidence, OpenKind,
-    OpenMethod, ReaderSession, SignedEntry, SignedInBy, SignedOpen, SignedPage, Visit,
+    OpenMethod, ReaderSession, SignedEntry, SignedInBy, SignedOpen, SignedPage, SignedZip, Visit,
 };
 
 use self::lifetime::SignedLifetimes;
 use self::visitor::VisitorRecorder;
+use self::zips::linked_zip;
 use crate::audit::portal::{LinkRefusedFields, SessionFields};
 use crate::audit::record::{AuditRecord, Pseudonyms};
 use crate::audit::{AuditLog, portal as lines};
 use crate::config::{PortalConfig, PortalDelivery};
 use crate::edge::ErrorKind;
 use crate::job::phrase::PhraseError;
-use crate::job::{ContentDisposition, SignIn};
+use crate::job::{Bucket, ContentDisposition, SignIn};
 use crate::keyring::{Deriver, Keyring, Purpose};
-use crate::ledger::portal::{PortalFileNames, PortalJob, PortalLedger, PortalPerson};
+use crate::ledger::portal::{PortalFileNames, PortalJob, PortalLedger, PortalPerson, PortalZip};
 use crate::links::Unlinkable;
 use crate::links::connection::{Connection, Connections};
 use crate::links::listing::Entry;
@@ -186,7 +190,10 @@ impl PortalAccess {
         token: PortalToken,
         now: Timestamp,
     ) -> Result<Visit, AccessRefusal> {
-        let facts = self.index.facts(token).await?;
+        let facts = match self.index.facts(token).await {
+            Err(AccessRefusal::Forged) => return Err(self.forged_or_ended(token, now).await?),
+            facts => facts?,
+        };
         let (ends_at, revoked_at) = self.revocations.ask(|links| facts.state(links)).await?;
         let job = facts.job;
         if now >= ends_at {
@@ -203,14 +210,20 @@ impl PortalAccess {
             }
             Some(Entry::Unavailable(..)) => return Err(AccessRefusal::ObjectGone),
             Some(Entry::Linkable(meta)) => {
-                match self.presence(&token, &job, meta, now).await {
+                let object = (&facts.bucket, meta);
+                match self.presence(&token, &job, object, now).await {
                     ObjectPresence::There => {}
                     ObjectPresence::Gone => return Err(AccessRefusal::ObjectGone),
                     ObjectPresence::Archived => return Err(AccessRefusal::Archived),
                 }
-                let shown = presentation(&job, person.as_ref(), None);
-                let index = token.object.0;
-                Some(Arc::new(linked(&job, index, meta, facts.link_id, &shown)?))
+                let slot = token.object;
+                Some(Arc::new(match job.zip_of(slot) {
+                    Some(zip) => linked_zip(slot, &job, zip, facts.link_id),
+                    None => {
+                        let shown = presentation(&job, person.as_ref(), None);
+                        linked(&job, slot.0, meta, facts.link_id, &shown)?
+                    }
+                }))
             }
         };
         Ok(Visit {
@@ -221,6 +234,24 @@ impl PortalAccess {
             object,
             ends_at,
             job,
+        })
+    }
+
+    /// Why a token of ours is for nothing that the records have. `handout ledger prune` forgets what ended long ago, and leaves when.
+    async fn forged_or_ended(
+        &self,
+        token: PortalToken,
+        now: Timestamp,
+    ) -> Result<AccessRefusal, AccessRefusal> {
+        let job = self.index.cache.job(token.job).await?;
+        let moved = self
+            .revocations
+            .ask(|links| links.end_of(&job.job, token.job))
+            .await?;
+        let at = moved.unwrap_or(job.ends_at);
+        Ok(match now >= at {
+            true => AccessRefusal::Ended { at, job },
+            false => AccessRefusal::Forged,
         })
     }
 
@@ -238,11 +269,12 @@ impl PortalAccess {
         &self,
         token: &PortalToken,
         job: &PortalJob,
-        object: &ObjectMeta,
+        (bucket, object): (&Bucket, &ObjectMeta),
         now: Timestamp,
     ) -> ObjectPresence {
         // HEAD asks for the latest version; a pinned one may exist without it.
-        if object.version.is_some() {
+        let is_streamed = job.zip_of(token.object).is_some_and(PortalZip::is_streamed);
+        if object.version.is_some() || is_streamed {
             return ObjectPresence::There;
         }
         let Some(connection) = self.connections.get(&job.connection) else {
@@ -257,7 +289,7 @@ impl PortalAccess {
         {
             return presence;
         }
-        let asked = connection.store.head(&job.bucket, &object.key);
+        let asked = connection.store.head(bucket, &object.key);
         let Ok(asked) = timeout(PRESENCE_WITHIN, asked).await else {
             return ObjectPresence::There;
         };
@@ -536,6 +568,7 @@ fn linked(
         media_type: passive_type(&file.name),
         name: file.name,
         size_bytes: object.size_bytes,
+        modified: object.modified,
         is_inline: file.disposition == ContentDisposition::Inline,
         link_id,
     })

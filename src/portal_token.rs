@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use presign::hex::hex;
 
+use crate::bounds::MAX_ZIPS;
 use crate::keyring::{Deriver, Keyring, Purpose};
 
 /// How many letters a token has.
@@ -85,17 +86,38 @@ impl FromStr for JobRef {
     }
 }
 
-/// What a link is for: an object by its index in the job's listing, or the page of all of them.
+/// What a link is for: an object by its index in the job's listing, a ZIP of all of them, or the page of all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectSlot(pub u32);
+
+/// The slots for ZIPs, below that of the page. A listing is far shorter.
+const ZIP_SLOTS: u32 = 64;
+
+const _: () = assert!(MAX_ZIPS <= ZIP_SLOTS as usize);
 
 impl ObjectSlot {
     /// The page of all objects of the job.
     pub const PAGE: Self = Self(u32::MAX);
 
-    /// The index of the object in the job's listing; `None` for the page.
+    /// The ZIP of this number, from 0, among those of the job.
+    pub const fn of_zip(number: u32) -> Self {
+        Self(Self::PAGE.0 - 1 - number)
+    }
+
+    /// The index of the object in the job's listing; `None` for the page and for ZIPs.
     pub fn index(self) -> Option<u32> {
-        Some(self.0).filter(|_| self != Self::PAGE)
+        Some(self.0).filter(|slot| *slot < Self::PAGE.0 - ZIP_SLOTS)
+    }
+
+    /// The number of the ZIP, if it is one's.
+    pub fn zip(self) -> Option<u32> {
+        let is_zip = self != Self::PAGE && self.index().is_none();
+        is_zip.then(|| Self::PAGE.0 - 1 - self.0)
+    }
+
+    /// Whether it is the page of all objects.
+    pub fn is_page(self) -> bool {
+        self == Self::PAGE
     }
 }
 
@@ -106,7 +128,7 @@ pub struct PortalToken {
     pub job: JobRef,
     /// The index of the recipient in the job's people, or [`EVERYBODY`]. At most 24 bits are kept.
     pub recipient: u32,
-    /// The object, or the page.
+    /// The object, a ZIP, or the page.
     pub object: ObjectSlot,
 }
 

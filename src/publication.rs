@@ -213,12 +213,18 @@ impl<'a> Publishing<'a> {
         let Some(archive) = self.archive else {
             return Ok(links);
         };
-        for FinishedZip {
-            publisher,
-            file_name,
-            made,
-        } in &archive.zips
-        {
+        // Links of the portal open those in buckets.
+        let of_portal = self.plan.portal.is_some();
+        for zip in &archive.zips {
+            let FinishedZip {
+                file_name, made, ..
+            } = zip;
+            let Some(publisher) = zip.publisher() else {
+                continue;
+            };
+            if of_portal && publisher.object(file_name).is_some() {
+                continue;
+            }
             let names = std::slice::from_ref(file_name);
             let urls = self.sign_files(audience, publisher, names, ShownAs::Zip(*made));
             let url = urls.await?.into_iter().next();
@@ -376,7 +382,9 @@ impl Publication<'_> {
             ));
         };
         for zip in self.publishing.archive.iter().flat_map(|of| &of.zips) {
-            note(&zip.place(), zip.made.size_bytes);
+            if let Some(place) = zip.place() {
+                note(&place, zip.made.size_bytes);
+            }
         }
         if let Some((gallery, publisher, mut pages)) = self.gallery {
             for page in gallery.finish()? {

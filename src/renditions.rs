@@ -4,6 +4,7 @@
 //! that runs again finds them. Time, bytes, threads and failures are bounded, and a picture without renditions is shown itself: no
 //! picture fails a job.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,14 +21,19 @@ use crate::deliver::publish::Publisher;
 use crate::error::JobError;
 use crate::job::Key;
 use crate::keyring::sha256_hex;
+use crate::ledger::portal::PortalLedger;
 use crate::links;
 use crate::links::listing::Entry;
+use crate::media::poster::{
+    BOX_HEAD_BYTES, FileBox, MAX_FILE_BOXES, cover, file_box, may_have_poster,
+};
 use crate::media::rendition::{self, LARGE_SIDE, MadeRenditions, RenditionError, SMALL_SIDE};
 use crate::media::{
     PageRenditions, PictureFormat, Pictures, RenditionSettings, Renditions, StoredRenditions,
     may_have_renditions,
 };
 use crate::plan::{Audience, Plan};
+use crate::portal_token::JobRef;
 use crate::run::{JobRun, Signing};
 use crate::store::{ObjectMeta, ObjectStore};
 use crate::text::chain;
@@ -56,6 +62,8 @@ pub struct RenditionMaker<'a> {
     store: &'a dyn ObjectStore,
     /// Where the renditions go; `None` if the job has no page or gets none.
     publisher: Option<Publisher>,
+    /// Where the portal learns of them.
+    keeper: Option<(PortalLedger, JobRef)>,
     failures: AtomicU32,
     /// Held while a page is worked on: other callers for it wait for its result.
     state: Mutex<MakerState>,
@@ -81,6 +89,9 @@ impl Drop for EndsDecoding {
     }
 }
 
+/// What decodes a picture, or a video's cover, and encodes its renditions.
+type MakeFn = fn(&[u8], &(dyn Fn() -> bool + Sync)) -> Result<MadeRenditions, RenditionError>;
+
 /// Why a picture got no renditions in this run.
 #[derive(Debug, thiserror::Error)]
 enum NotMade {
@@ -88,6 +99,8 @@ enum NotMade {
     Picture(#[from] RenditionError),
     #[error("it could not be read or its renditions not be stored: {0}")]
     Edge(String),
+    #[error("the video carries no cover")]
+    NoCover,
     #[error("its bytes are not those that were listed")]
     Changed,
     #[error("the time for it is over")]
@@ -108,14 +121,10 @@ impl<'a> RenditionMaker<'a> {
         settings: &'a RenditionSettings,
     ) -> Result<Self, JobError> {
         let store = &signing.connection(&plan.connection)?.store;
-        let gallery = plan.gallery.as_ref().filter(|_| settings.limit > 0);
-        let publisher = gallery.map(|gallery| {
-            let (store, place) = (Arc::clone(store), gallery.place.clone());
-            let (keyring, job) = (&signing.keyring, &plan.job.id);
-            // Of all audiences: a picture is the same for each.
-            let everyone = Audience::Everyone;
-            Publisher::new(store, place, keyring, job, &everyone, "renditions")
-        });
+        let publisher = match settings.limit {
+            0 => None,
+            _ => publisher(plan, signing)?,
+        };
         Ok(Self {
             run,
             plan,
@@ -124,6 +133,7 @@ impl<'a> RenditionMaker<'a> {
             settings,
             store: &**store,
             publisher,
+            keeper: None,
             failures: AtomicU32::new(0),
             state: Mutex::new(MakerState {
                 pages: Vec::new(),
@@ -133,20 +143,31 @@ impl<'a> RenditionMaker<'a> {
         })
     }
 
+    /// Tells the portal of the renditions, in its records of the job.
+    #[must_use]
+    pub fn told_to(mut self, ledger: PortalLedger, reference: JobRef) -> Self {
+        let is_portal = self.plan.portal.is_some() && self.publisher.is_some();
+        self.keeper = is_portal.then_some((ledger, reference));
+        self
+    }
+
     /// The renditions of page `number` of the job's listing, made or found. Pages are requested in order; a repeated request does
     /// not make them again.
+    ///
+    /// # Errors
+    /// The ledger does not answer, in a job whose page the portal shows.
     pub async fn page(
         &self,
         number: usize,
-        page: &[Entry],
+        (first, page): (u32, &[Entry]),
         pictures: &Pictures,
-    ) -> Arc<Renditions> {
+    ) -> Result<Arc<Renditions>, JobError> {
         let Some(publisher) = &self.publisher else {
-            return Arc::default();
+            return Ok(Arc::default());
         };
         let mut state = self.state.lock().await;
         if let Some(made) = state.pages.get(number) {
-            return Arc::clone(made);
+            return Ok(Arc::clone(made));
         }
         let until = *state.until.get_or_insert_with(|| self.deadline());
         let wanted = state.take(page, pictures);
@@ -166,8 +187,14 @@ impl<'a> RenditionMaker<'a> {
             tracing::info!(job.id = %job, pictures = asked, have_renditions = have, "renditions of a page are stored");
         }
         let renditions = Arc::new(Renditions { of_pictures });
+        if let Some((ledger, reference)) = &self.keeper {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let rows = serde_json::to_vec(&renditions.rows(first, page));
+            let rows = rows.expect("renditions are plain data");
+            ledger.keep_renditions(*reference, number, rows).await?;
+        }
         state.pages.push(Arc::clone(&renditions));
-        renditions
+        Ok(renditions)
     }
 
     /// Links a page's renditions for an audience; the links have their audit line when this returns.
@@ -180,7 +207,9 @@ impl<'a> RenditionMaker<'a> {
         renditions: &Renditions,
         audience: &Audience,
     ) -> Result<PageRenditions, JobError> {
-        let Some(publisher) = &self.publisher else {
+        // The portal signs its links when its page is shown.
+        let publisher = self.publisher.as_ref().filter(|_| self.keeper.is_none());
+        let Some(publisher) = publisher else {
             return Ok(PageRenditions::default());
         };
         let objects = renditions
@@ -201,6 +230,8 @@ impl<'a> RenditionMaker<'a> {
         let role = self.signing.role(&run.job.from.connection);
         let recording = self.recording;
         let context = run.context(LinkKind::Renditions, role, &recording.names);
+        // Lines that were written and not noted as issued would be written again by the next attempt.
+        let _writing = run.stop.commit()?;
         let recorded = recording.issued.record(links, &context, &recording.audit);
         Ok(PageRenditions::linked(renditions, &recorded.await?))
     }
@@ -272,14 +303,45 @@ impl<'a> RenditionMaker<'a> {
         Ok((small, has_large.then_some(large)))
     }
 
+    /// The cover that a video carries, from the few parts of it that tell where it is.
+    async fn cover(&self, object: &ObjectMeta) -> Result<Vec<u8>, NotMade> {
+        let size = object.size_bytes;
+        let read = async |range: Range<u64>| {
+            let read = self.store.range(&self.plan.bucket, object, range).await;
+            read.map_err(|error| NotMade::Edge(chain(&error)))
+        };
+        let mut at = 0;
+        for _ in 0..MAX_FILE_BOXES {
+            let head = read(at..size.min(at + BOX_HEAD_BYTES)).await?;
+            match file_box(&head, at, size) {
+                Some(FileBox::Other(next)) => at = next,
+                Some(FileBox::Movie(range)) => {
+                    let movie = read(range).await?;
+                    let cover = cover(&movie).ok_or(NotMade::NoCover)?;
+                    return Ok(cover.to_vec());
+                }
+                None => break,
+            }
+        }
+        Err(NotMade::NoCover)
+    }
+
     /// Fetches a picture, and decodes it on a thread once one is free.
     async fn make(&self, object: &ObjectMeta) -> Result<MadeRenditions, NotMade> {
+        if may_have_poster(object.key.as_str()) {
+            let cover = self.cover(object).await?;
+            return self.decoded(cover, rendition::make_poster).await;
+        }
         let size = usize::try_from(object.size_bytes).unwrap_or(usize::MAX);
         let bytes = self.store.beginning(&self.plan.bucket, object, size);
         let bytes = bytes.await.map_err(|error| NotMade::Edge(chain(&error)))?;
         if bytes.len() != size {
             return Err(NotMade::Changed);
         }
+        self.decoded(bytes, rendition::make).await
+    }
+
+    async fn decoded(&self, bytes: Vec<u8>, make: MakeFn) -> Result<MadeRenditions, NotMade> {
         let niceness = self.settings.niceness;
         let threads = Arc::clone(&self.settings.threads);
         let permit = threads.acquire_owned().await.map_err(|_| NotMade::Late)?;
@@ -288,7 +350,7 @@ impl<'a> RenditionMaker<'a> {
         let made = tokio::task::spawn_blocking(move || {
             // The permit is held as long as the thread works, also if the result is no longer awaited.
             let _permit = permit;
-            decode(&bytes, niceness, &is_over)
+            decode(&bytes, make, niceness, &is_over)
         });
         made.await.map_err(|_| NotMade::Panicked)?
     }
@@ -303,14 +365,34 @@ impl<'a> RenditionMaker<'a> {
     }
 }
 
+/// Where the renditions of a plan's pictures go; `None` if it has no page, or none with renditions.
+pub fn publisher(plan: &Plan, signing: &Signing) -> Result<Option<Publisher>, JobError> {
+    let store = &signing.connection(&plan.connection)?.store;
+    let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);
+    let portal = plan.portal.as_ref();
+    let portal = portal.and_then(|portal| portal.renditions.as_ref());
+    let place = gallery.or(portal).cloned();
+    Ok(place.map(|place| {
+        let (keyring, job) = (&signing.keyring, &plan.job.id);
+        // Of all audiences: a picture is the same for each.
+        let (store, everyone) = (Arc::clone(store), Audience::Everyone);
+        Publisher::new(store, place, keyring, job, &everyone, "renditions")
+    }))
+}
+
 /// Decodes a picture on a thread of its own, whose priority is low: mails of other jobs go first. The priority of a thread of the
 /// runtime could not be raised again.
-fn decode(bytes: &[u8], niceness: i32, is_over: &AtomicBool) -> Result<MadeRenditions, NotMade> {
+fn decode(
+    bytes: &[u8],
+    make: MakeFn,
+    niceness: i32,
+    is_over: &AtomicBool,
+) -> Result<MadeRenditions, NotMade> {
     let made = std::thread::scope(|scope| {
         let decoder = scope.spawn(|| {
             // Where it is not permitted, the priority stays as it is.
             rustix::process::nice(niceness).ok();
-            rendition::make(bytes, &|| is_over.load(Ordering::Relaxed))
+            make(bytes, &|| is_over.load(Ordering::Relaxed))
         });
         decoder.join()
     });
@@ -333,11 +415,12 @@ impl MakerState {
             let is_shown = pictures
                 .of(&object.key)
                 .is_none_or(|picture| picture.format == PictureFormat::Displayed);
+            let name = object.key.as_str();
+            // Of a video, only the parts around its cover are read.
+            let is_bounded = (1..=MAX_PICTURE_BYTES).contains(&object.size_bytes);
+            let is_made = is_bounded && may_have_renditions(name) || may_have_poster(name);
             // Without an ETag, a changed object could not be told from this one.
-            is_shown
-                && may_have_renditions(object.key.as_str())
-                && !object.etag.is_empty()
-                && (1..=MAX_PICTURE_BYTES).contains(&object.size_bytes)
+            is_shown && is_made && !object.etag.is_empty()
         };
         let most = usize::try_from(self.left).unwrap_or(usize::MAX);
         let taken: Vec<&ObjectMeta> = objects.filter(may_have).take(most).collect();

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod multipart;
 pub mod s3;
 pub mod throttled;
+pub mod zip_memory;
 
 use std::collections::HashSet;
 use std::fmt;

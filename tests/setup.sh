@@ -2,9 +2,9 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, nginx, fetchers, zips, tools; and portal-peers, which only make bench needs
+#   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools; and portal-peers, which only make bench needs
 #
-# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
+# As root on Debian it installs the system packages that are missing (python3-venv, chromium, firefox-esr, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
 # libarchive-tools, default-jdk-headless); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
@@ -121,6 +121,18 @@ prepare_chromium() {
         [[ -n $browser ]] || fail "chromium was installed but cannot be found in PATH"
     fi
     echo "$browser" >.test/browser
+}
+
+# --- firefox --------------------------------------------------------------------------------------------------------------------------
+
+# The portal's readers have it, too. Debian keeps the release with long support under this name; that test skips without it.
+prepare_firefox() {
+    if command -v firefox-esr >/dev/null || command -v firefox >/dev/null; then return; fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "no firefox: the test with it will skip (as root on Debian, this installs it)"
+        return
+    fi
+    debian "firefox" firefox-esr
 }
 
 # --- node -----------------------------------------------------------------------------------------------------------------------------
@@ -246,7 +258,9 @@ prepare_portal_peers() {
     rm -rf .test/bench-node .test/bench-venv .test/stamps/portal-peers
     mkdir -p .test/bench-node
     cp $peers/package.json $peers/package-lock.json .test/bench-node/
-    quietly "installing $peers/package-lock.json" npm --prefix .test/bench-node ci --no-audit --no-fund --no-update-notifier
+    # Scripts of packages run for the one that compiles, and is named in package.json; npm 11 runs no others by itself.
+    quietly "installing $peers/package-lock.json" npm --prefix .test/bench-node ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+    quietly "compiling better-sqlite3" env -C .test/bench-node npm rebuild --no-update-notifier better-sqlite3
     quietly "making .test/bench-venv" "$python" -m venv .test/bench-venv
     quietly "installing $peers/requirements.txt" .test/bench-venv/bin/python -m pip install --no-deps -r $peers/requirements.txt
     stamp portal-peers "$wanted"
@@ -255,14 +269,14 @@ prepare_portal_peers() {
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
-    set -- venv chromium node postfix nginx fetchers zips tools
+    set -- venv chromium firefox node postfix nginx fetchers zips tools
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | node | postfix | nginx | fetchers | zips | tools) "prepare_$part" ;;
+    venv | chromium | firefox | node | postfix | nginx | fetchers | zips | tools) "prepare_$part" ;;
     portal-peers) prepare_portal_peers ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [nginx] [fetchers] [zips] [tools] [portal-peers]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [firefox] [node] [postfix] [nginx] [fetchers] [zips] [tools] [portal-peers]" >&2
         exit 64
         ;;
     esac

@@ -7,6 +7,9 @@ use std::fs;
 use std::io::Cursor;
 use std::sync::LazyLock;
 
+use handout::access::identity::TargetIds;
+use handout::access::lines::{LogLines, RawLine};
+use handout::access::parse::{AccessLine, LogParser};
 use handout::audit::chain::{ChainHead, LineHead};
 use handout::audit::checkpoint::Checkpoint;
 use handout::audit::find::{LinkQuery, find};
@@ -36,6 +39,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
+    ("access_log", access_log),
     ("address", address),
     ("audit_line", audit_line),
     ("audit_log", audit_log),
@@ -67,6 +71,25 @@ fn text(data: &[u8]) -> Option<&str> {
 /// Two texts out of one: up to the first NUL, and behind it.
 fn two(text: &str) -> (&str, &str) {
     text.split_once('\0').unwrap_or((text, ""))
+}
+
+/// Access logs: a request has an id in its own target, a status and an instant, and each line is read as it is without the others.
+pub fn access_log(data: &[u8]) {
+    let mut lines = LogLines::new(data).expect("bytes in memory are read");
+    let mut parser = LogParser::new();
+    // A gzip may be broken at any byte.
+    while let Ok(Some(line)) = lines.next(true) {
+        let RawLine::Whole(line) = line else { continue };
+        let AccessLine::Request(request) = parser.read(line) else {
+            continue;
+        };
+        assert!(request.query.contains("x-handout"));
+        assert!(request.at < 253_402_300_800 && request.status < 1_000 || !line.starts_with(b"o "));
+        let ids = TargetIds::of_query(&request.query);
+        assert!(ids.mangling.0 < 16);
+        let mut again = parser.clone();
+        assert_eq!(again.read(line), AccessLine::Request(request));
+    }
 }
 
 /// Recipients and the ids of lists: what is read is one of both spelled canonically, and can end no line of a mail.

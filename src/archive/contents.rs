@@ -32,6 +32,8 @@ pub(crate) struct ZipVolume {
     pub(crate) entries: Vec<ZipEntry>,
     /// The bytes of each.
     pub(crate) sources: Vec<ZipSource>,
+    /// The place of each in the job's listing; the last place for a text.
+    pub(crate) places: Vec<u32>,
     /// Its lengths.
     pub(crate) measure: ZipMeasure,
     /// How many of its files are objects.
@@ -69,8 +71,10 @@ pub(crate) async fn draw(
 ) -> Result<ZipContents, ArchiveError> {
     let mut left_out = LeftOut::default();
     let (mut objects, mut paths) = (Vec::new(), UniquePaths::default());
+    let mut places = 0..u32::MAX;
     for number in 0..listing.pages() {
-        for entry in listing.page(number)?.unwrap_or_default() {
+        let page = listing.page(number)?.unwrap_or_default();
+        for (entry, place) in page.into_iter().zip(places.by_ref()) {
             let object = match entry {
                 Entry::Linkable(object) => object,
                 Entry::Unavailable(key, reason) => {
@@ -90,19 +94,20 @@ pub(crate) async fn draw(
             let folder = below(plan, object.key.folder());
             let path = names::path(folder, &name);
             paths.add_folders(&path);
-            objects.push((path, object));
+            objects.push((path, object, place));
         }
         tokio::task::yield_now().await;
     }
     let mut split = VolumeSplit::new(wanted);
-    for (number, (path, object)) in objects.into_iter().enumerate() {
+    for (number, (path, object, place)) in objects.into_iter().enumerate() {
         let entry = ZipEntry {
             name: paths.unique(path),
             size_bytes: object.size_bytes,
             modified: ZipTime::new(object.modified, &plan.time_zone),
         };
         let stored = None;
-        split.push(entry, ZipSource::Object(ObjectMeta { stored, ..object }));
+        let source = ZipSource::Object(ObjectMeta { stored, ..object });
+        split.push(entry, source, place);
         if number % MAX_PAGE == 0 {
             tokio::task::yield_now().await;
         }
@@ -119,6 +124,7 @@ pub(crate) async fn draw(
                 modified: ZipTime::new(plan.dated(), &plan.time_zone),
             },
             ZipSource::Note(text),
+            u32::MAX,
         );
     }
     if drafts.len() > MAX_ZIPS {
@@ -159,17 +165,17 @@ impl VolumeSplit {
         }
     }
 
-    fn push(&mut self, entry: ZipEntry, source: ZipSource) {
+    fn push(&mut self, entry: ZipEntry, source: ZipSource, place: u32) {
         let fits = |draft: &VolumeDraft| {
             let with = draft.measure.with(&entry);
             // One part is left for the note.
             with.length() <= self.largest && with.parts() < MAX_PARTS
         };
         match self.drafts.last_mut() {
-            Some(last) if last.measure.count == 0 || fits(last) => last.push(entry, source),
+            Some(last) if last.measure.count == 0 || fits(last) => last.push(entry, source, place),
             Some(_) | None => {
                 let mut draft = VolumeDraft::default();
-                draft.push(entry, source);
+                draft.push(entry, source, place);
                 self.drafts.push(draft);
             }
         }
@@ -181,14 +187,16 @@ impl VolumeSplit {
 struct VolumeDraft {
     entries: Vec<ZipEntry>,
     sources: Vec<ZipSource>,
+    places: Vec<u32>,
     measure: ZipMeasure,
 }
 
 impl VolumeDraft {
-    fn push(&mut self, entry: ZipEntry, source: ZipSource) {
+    fn push(&mut self, entry: ZipEntry, source: ZipSource, place: u32) {
         self.measure = self.measure.with(&entry);
         self.entries.push(entry);
         self.sources.push(source);
+        self.places.push(place);
     }
 
     fn named(self, plan: &Plan, wanted: &ZipPlan, number: usize, of: usize) -> ZipVolume {
@@ -218,12 +226,14 @@ impl VolumeDraft {
         let Self {
             entries,
             sources,
+            places,
             measure,
         } = self;
         ZipVolume {
             file_name,
             entries,
             sources,
+            places,
             measure,
             files,
             layout: layout.finalize().into(),

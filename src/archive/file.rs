@@ -13,8 +13,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::contents::{ZipSource, ZipVolume};
 use super::{ArchiveError, ArchiveWork, ZipError, ZipIdentity, layout};
 use crate::deliver::publish::Publisher;
+use crate::store::zip_memory::ZipRoom;
 
-/// How much of a file is read at a time, and how many reads are under way: together they bound the memory.
+/// How much of a file is read at a time, and how many reads are under way.
 const READ_BYTES: u64 = 4 << 20;
 const READS_AT_ONCE: usize = 6;
 
@@ -98,7 +99,7 @@ pub(super) async fn write(
         .buffered(READS_AT_ONCE);
     let mut read = std::pin::pin!(read);
     let (mut sum, mut unsynced) = (0, 0);
-    while let Some((chunk, bytes)) = read.try_next().await? {
+    while let Some((chunk, bytes, _room)) = read.try_next().await? {
         work.stop.check()?;
         let FileRange { entry, range, at } = chunk;
         let (volume, before) = (Arc::clone(volume), sum);
@@ -149,7 +150,8 @@ async fn read(
     work: &ArchiveWork<'_>,
     volume: &ZipVolume,
     chunk: FileRange,
-) -> Result<(FileRange, Bytes), ArchiveError> {
+) -> Result<(FileRange, Bytes, ZipRoom), ArchiveError> {
+    let room = work.room(chunk.range.end - chunk.range.start).await?;
     let bytes = match &volume.sources[chunk.entry] {
         ZipSource::Object(object) => {
             let (store, bucket) = (work.store, &work.plan.bucket);
@@ -160,5 +162,5 @@ async fn read(
             text.slice(at(chunk.range.start)..at(chunk.range.end))
         }
     };
-    Ok((chunk, bytes))
+    Ok((chunk, bytes, room))
 }

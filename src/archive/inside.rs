@@ -14,6 +14,7 @@ use presign::hex::hex;
 use super::contents::{ZipSource, ZipVolume};
 use super::layout::{self, Piece, ZipPart};
 use super::record::UploadRecords;
+use super::sums::read_sum;
 use super::underway::until_failure;
 use super::{ArchiveError, ArchiveWork, ZipError, ZipIdentity};
 use crate::deliver::publish::NO_CACHE;
@@ -25,12 +26,9 @@ use crate::store::{Content, ErrorKind, StoreError};
 /// How many parts are copied at a time: the store works, and nothing of it passes through here.
 const COPIES_AT_ONCE: usize = 32;
 
-/// How many parts are uploaded at a time, and how many files are read for each: together they bound the memory.
+/// How many parts are uploaded at a time, and how many files are read for each.
 const UPLOADS_AT_ONCE: usize = 2;
 const READS_AT_ONCE: usize = 16;
-
-/// How much of a file is read at a time where only its checksum is needed.
-const SUMMED_AT_ONCE: u64 = 8 << 20;
 
 /// How many files are asked for their checksums, or read for them, at a time.
 const SUMS_AT_ONCE: usize = 8;
@@ -341,17 +339,7 @@ impl Making<'_> {
             (None, Some(rest)) => return Ok((entry, KnownSum::Rest(rest))),
             (None, None) => {}
         }
-        let (mut at, mut crc32) = (from, 0);
-        while at < object.size_bytes {
-            self.work.stop.check()?;
-            let end = (at + SUMMED_AT_ONCE).min(object.size_bytes);
-            let bytes = store.range(bucket, object, at..end).await?;
-            let length = end - at;
-            let of_bytes = tokio::task::spawn_blocking(move || layout::crc32(&bytes));
-            let of_bytes = of_bytes.await.map_err(|_| ZipError::Contradiction)?;
-            crc32 = layout::joined(crc32, of_bytes, length);
-            at = end;
-        }
+        let crc32 = read_sum(self.work, object, from).await?;
         let bytes = object.size_bytes - from;
         Ok((entry, KnownSum::Rest(RestSum { crc32, bytes })))
     }
@@ -369,6 +357,11 @@ impl Making<'_> {
             return Err(ZipError::Contradiction.into());
         };
         let pieces = pieces.clone();
+        let (entries, measure) = (&self.volume.entries, self.volume.measure);
+        let length = layout::part_bytes(&self.parts[at], entries, measure);
+        // A piece is freed once it is copied into the part.
+        let largest = pieces.iter().map(Piece::read_bytes).max();
+        let _room = self.work.room(length + largest.unwrap_or(0)).await?;
         let read = stream::iter(pieces.clone())
             .map(|piece: Piece| self.read(piece))
             .buffered(READS_AT_ONCE);
@@ -379,8 +372,7 @@ impl Making<'_> {
             fill(&volume, &pieces, read, &known, all.as_deref())
         });
         let filled = filled.await.map_err(|_| ZipError::Contradiction)??;
-        let (entries, measure) = (&self.volume.entries, self.volume.measure);
-        if filled.bytes.len() as u64 != layout::part_bytes(&self.parts[at], entries, measure) {
+        if filled.bytes.len() as u64 != length {
             return Err(ZipError::Contradiction.into());
         }
         let number = u32::try_from(at + 1).unwrap_or(u32::MAX);

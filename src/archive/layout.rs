@@ -8,6 +8,7 @@
 use crc32fast::Hasher;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 /// The least bytes of a part, except of the last, and the most that are copied into one.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
@@ -49,7 +50,8 @@ const ZIP64_END_BYTES: u64 = 56 + 20;
 const END_BYTES: u64 = 22;
 
 /// A file in a ZIP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "EntryRow", from = "EntryRow")]
 pub(crate) struct ZipEntry {
     /// Its path, with `/` between folders.
     pub(crate) name: String,
@@ -57,6 +59,27 @@ pub(crate) struct ZipEntry {
     pub(crate) size_bytes: u64,
     /// When it was last changed.
     pub(crate) modified: ZipTime,
+}
+
+/// A file as records have it: name, size, DOS time and date, and seconds since 1970.
+type EntryRow = (String, u64, u16, u16, Option<i32>);
+
+impl From<ZipEntry> for EntryRow {
+    fn from(entry: ZipEntry) -> Self {
+        let ZipTime { unix, dos } = entry.modified;
+        (entry.name, entry.size_bytes, dos[0], dos[1], unix)
+    }
+}
+
+impl From<EntryRow> for ZipEntry {
+    fn from((name, size_bytes, time, date, unix): EntryRow) -> Self {
+        let dos = [time, date];
+        Self {
+            name,
+            size_bytes,
+            modified: ZipTime { unix, dos },
+        }
+    }
 }
 
 /// The time of a file in the two forms of the format.
@@ -364,6 +387,16 @@ pub(crate) enum Piece {
     Bytes { entry: usize, from: u64, to: u64 },
     /// The central directory and the records behind it.
     Directory,
+}
+
+impl Piece {
+    /// How many bytes of a file are read for it.
+    pub(crate) const fn read_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes { from, to, .. } => *to - *from,
+            Self::Header(_) | Self::Directory => 0,
+        }
+    }
 }
 
 /// The parts of an upload, in order. Each except the last has at least [`SMALLEST_PART`] bytes, and the last has the directory.

@@ -99,13 +99,14 @@ async fn names_after(keys: Vec<&'static str>) -> Result<Vec<String>, ArchiveErro
     };
     let wanted = ZipPlan {
         stem: "all".to_owned(),
-        place,
+        place: Some(place),
         split_bytes: None,
     };
     let work = ArchiveWork {
         plan: &plan,
         listing: &listing,
         store: &store,
+        memory: &ZipMemory::default(),
         keyring: &Keyring::new([7; 32]),
         ledger: &MemoryLedger::default(),
         spool_dir: &spool,
@@ -113,7 +114,7 @@ async fn names_after(keys: Vec<&'static str>) -> Result<Vec<String>, ArchiveErro
         got_on: &|| {},
     };
     let archive = make(&work, &wanted).await?;
-    let zip = std::fs::read(archive.zips[0].place()).unwrap();
+    let zip = std::fs::read(archive.zips[0].place().unwrap()).unwrap();
     assert_eq!(zip.len() as u64, archive.zips[0].made.size_bytes);
     let signature = 0x0201_4b50_u32.to_le_bytes();
     let begins = zip.windows(4).enumerate();

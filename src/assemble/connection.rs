@@ -48,6 +48,7 @@ use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
 use crate::store::s3::{Demands, Puts, S3Store};
 use crate::store::throttled::Throttled;
+use crate::store::zip_memory::ZipMemory;
 
 pub use crate::links::connection::{Connection, Connections};
 
@@ -177,6 +178,7 @@ pub async fn open_but(
                 distribution,
                 role: wanted.assume_role.as_deref().map(Into::into),
                 link_rate: RateLimiter::new(config.links.rate),
+                zip_memory: ZipMemory::default(),
             },
         );
     }

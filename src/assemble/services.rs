@@ -135,10 +135,12 @@ impl Services {
         let Some(wanted) = plan.zip.as_ref().filter(|_| !listing.is_empty()) else {
             return Ok(None);
         };
+        let connection = self.signing.connection(&plan.connection)?;
         let work = ArchiveWork {
             plan,
             listing,
-            store: &self.signing.connection(&plan.connection)?.store,
+            store: &connection.store,
+            memory: &connection.zip_memory,
             keyring: &self.signing.keyring,
             ledger: &*self.recording.ledger,
             spool_dir: &self.presenting.spool_dir,

@@ -1,7 +1,9 @@
 //! `handout audit`: verifies the log, finds lines, and counts links.
 
 mod find;
-mod whose;
+pub(in crate::cli) mod whose;
+
+pub(in crate::cli) use self::find::object;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -117,7 +119,7 @@ struct TimeArgs {
     until: Option<Timestamp>,
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+pub(in crate::cli) fn instant(text: &str) -> Result<Timestamp, String> {
     let day = |text: &str| {
         let date: Date = text.parse().ok()?;
         TimeZone::UTC.to_timestamp(date.into()).ok()

@@ -3,6 +3,7 @@
 //! It writes what an operator would write (a configuration, jobs, files in buckets), then runs the real daemon on it. Nothing is
 //! simulated: the endpoint verifies signatures, the queue is durable, the audit log is chained.
 
+mod opens;
 mod portal;
 mod probe;
 mod seed;
@@ -111,19 +112,21 @@ pub(super) async fn demo(
                 "  one asks for her address, and mails a code to the outbox; the other was revoked",
             )?;
         }
-        say_lines("\nThe links work until Ctrl-C. Afterwards:")?;
-        say(format_args!(
-            "  handout run --config {}",
-            config_file(&dir).display()
-        ))?;
+        Box::pin(opens::show(&config, &made, &seeded.report, environment)).await?;
         let stop = CancellationToken::new();
         let serving = portal::serve(&config, &opened.services, environment, stop.clone());
         let told = async {
-            signals.next().await;
+            let tried = opens::try_revoked(&made).await;
+            let told = tried.and_then(|()| Ok(tell_how_to_go_on(&dir)?));
+            if told.is_ok() {
+                signals.next().await;
+            }
             stop.cancel();
+            told
         };
-        let (served, ()) = tokio::join!(serving, told);
+        let (served, told) = tokio::join!(serving, told);
         served?;
+        told?;
         ExitCode::SUCCESS
     };
     opened.close().await;
@@ -181,6 +184,12 @@ async fn work(opened: &Opened, config: &Config, count: usize) -> anyhow::Result<
     let shutdown = async { drop(stopped.await) };
     let (settled, _) = tokio::join!(wait, worker.run(shutdown));
     Ok(settled)
+}
+
+fn tell_how_to_go_on(dir: &Path) -> io::Result<()> {
+    say_lines("\nThe links work until Ctrl-C. Afterwards:")?;
+    let config = config_file(dir);
+    say(format_args!("  handout run --config {}", config.display()))
 }
 
 fn config_file(dir: &Path) -> PathBuf {

@@ -12,8 +12,10 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::{JobId, Recipient};
+use handout::keyring::Keyring;
+use handout::ledger::portal::PortalLedger;
 use handout::ledger::resolve::{Resolved, resolve};
-use handout::ledger::{Answer, RecipientStatus};
+use handout::ledger::{Answer, Ledger as _, RecipientStatus};
 use handout::quantity::Span;
 use jiff::SignedDuration;
 
@@ -46,10 +48,13 @@ Examples:
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Deletes the records of old jobs that are done (ledger.kind = "sqlite"; in S3, use a lifecycle rule on the prefix).
+    /// Deletes the records of old jobs that are done, and of links of the portal that ended as long ago (ledger.kind = "sqlite"; in S3, use a lifecycle rule on the prefix).
     #[command(after_help = "\
 If a message of a deleted job arrives again, it counts as a new job and its recipients are mailed again. Keep jobs longer than the
 queue keeps messages (SQS: 14 days at most).
+
+Of links of the portal that ended so long ago, the names of recipients and the lists of objects are deleted, too. The links go on to
+say that they have ended; they can no longer be extended.
 
 Example:
   handout ledger prune --older-than 90d")]
@@ -161,8 +166,16 @@ fn old_enough(text: &str) -> Result<Span, String> {
 async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
     let ledger = assemble::open_sqlite_ledger(config, clock::system)?;
     let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
+    let keyring = Keyring::open(&config.secret_key_file())?;
+    let portal = PortalLedger::new(ledger.portal_records(), &keyring);
     let pruned = ledger.prune(before).await?;
+    let ended = portal.forget_ended(before).await?;
     say(format_args!("pruned {pruned} jobs"))?;
+    if ended > 0 {
+        say(format_args!(
+            "pruned the links of {ended} jobs that had ended"
+        ))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use handout::assemble::{self, OpenedLedger, PROGRAM};
 use handout::audit::AuditLog;
-use handout::audit::find::{LinkQuery, find};
+use handout::audit::find::LinkQuery;
 use handout::audit::portal as lines;
 use handout::audit::portal::ChangedFields;
 use handout::bounds::MAX_WHY_BYTES;
@@ -27,12 +27,15 @@ use handout::text::chain;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use self::residue::Residue;
+use self::residue::{Residue, each_line};
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
 
 /// The maximum length of a link from stdin.
 const MAX_BYTES: u64 = 64 * 1024;
+
+/// By how much the clocks of machines that change links may differ.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) const EXAMPLES: &str = "\
 Every portal of the ledger refuses the links within portal.revocation_check (1 s), and an open that begins after the command
@@ -405,7 +408,7 @@ async fn make(
     let mut ordinal = None;
     if let Some((standing, change)) = standing.filter(|_| unchanged && !how.dry_run) {
         // A command that was killed may have made the change without its line.
-        if !is_recorded(standing, config).unwrap_or_default() {
+        if !is_recorded(standing, &change, config).unwrap_or_default() {
             record(&change, standing, config, opened, environment).await?;
         }
     }
@@ -447,22 +450,19 @@ async fn make(
     })
 }
 
-/// Whether this machine's audit log has the line of a change.
-fn is_recorded(ordinal: u64, config: &Config) -> anyhow::Result<bool> {
-    let (place, mut is_recorded) = (config.audit_place(), false);
+/// Whether this machine's audit log has the line of a change. It was written after the change was asked for, so that earlier lines are
+/// passed over.
+fn is_recorded(ordinal: u64, change: &LinkChange, config: &Config) -> anyhow::Result<bool> {
+    let mut is_recorded = false;
     let number = format!("\"ordinal\":{ordinal},");
-    let found = find(&place, &LinkQuery::default(), |line| {
+    let query = LinkQuery {
+        since: change.at.checked_sub(CLOCKS_DIFFER).ok(),
+        ..LinkQuery::default()
+    };
+    each_line(config, &query, |line| {
         is_recorded |= line.contains(&number);
-        Ok(())
-    });
-    match found {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        found => {
-            found
-                .with_context(|| format!("could not read the audit log in {}", place.display()))?;
-            Ok(is_recorded)
-        }
-    }
+    })?;
+    Ok(is_recorded)
 }
 
 /// The user who asks: the one before sudo, if there is one.

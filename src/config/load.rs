@@ -256,6 +256,7 @@ impl Config {
         self.check_mail()?;
         self.check_brand()?;
         self.check_audit()?;
+        self.check_access()?;
         self.check_ledger()?;
         self.check_results()?;
         self.check_portal()?;

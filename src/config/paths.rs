@@ -110,6 +110,7 @@ impl Config {
             plain("brand.logo_file", &mut self.brand.logo_file),
             plain("ledger.resolve_cmd", &mut self.ledger.resolve_cmd),
             plain("audit.dir", &mut self.audit.dir),
+            plain("embedded.access_log", &mut self.embedded.access_log),
             secret(
                 "audit.checkpoint_key_file",
                 &mut self.audit.checkpoint_key_file,
@@ -183,6 +184,8 @@ mod tests {
         ca_file = "marker-21/ca.pem"
         [brand]
         logo_file = "marker-30/logo.png"
+        [embedded]
+        access_log = "marker-31/access"
         [templates]
         dir = "marker-17/templates"
         [portal]

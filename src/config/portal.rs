@@ -171,6 +171,7 @@ impl Config {
             contact: portal.contact.clone(),
             has_oidc: !portal.oidc.is_empty(),
             my_files: portal.my_files,
+            streams: portal.deliver == PortalDelivery::Stream,
         }))
     }
 

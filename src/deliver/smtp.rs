@@ -11,6 +11,7 @@ mod dialogue;
 mod failures;
 pub(crate) mod hello;
 mod login;
+mod overtaken;
 mod pool;
 mod refusals;
 mod reply;
@@ -20,7 +21,6 @@ mod trouble;
 mod verdict;
 mod wire;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,7 @@ use hello::Hello;
 use lettre::Address;
 use lettre::address::Envelope;
 use login::{Login, Logins};
+use overtaken::{JobHash, OvertakenMails};
 use pool::RelayPool;
 use refusals::{Addressee, Refusals};
 use reply::{Reply, ReplyLine};
@@ -62,9 +63,6 @@ const OVERTAKEN: Duration = Duration::from_secs(18);
 
 /// How often a mail that waits for a reply is checked for that.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How many mails that gave up their connection so are remembered.
-const MAX_OVERTAKEN: usize = 10_000;
 
 /// How recent an answer of the relay must be for a job to begin without a new check.
 const HEARD_LATELY: Duration = Duration::from_secs(1);
@@ -116,8 +114,8 @@ struct RelayInner {
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
     refusals: Refusals,
-    /// The recipients whose mails gave up their connection once while another connection got replies.
-    overtaken: Mutex<HashSet<Addressee>>,
+    /// The mails that gave up their connection once while another connection got replies.
+    overtaken: Mutex<OvertakenMails>,
     /// How many mails the relay has accepted.
     accepted: AtomicU64,
     pool: RelayPool,
@@ -145,6 +143,7 @@ impl fmt::Debug for Relay {
 pub struct RelayPermit<'a> {
     relay: &'a Relay,
     slot: ConnectionSlot,
+    job: JobHash,
 }
 
 /// The right to a connection; given back early if the connection is silent for long.
@@ -378,6 +377,7 @@ impl Relay {
         Ok(RelayPermit {
             relay: self,
             slot: Some(slot),
+            job: JobHash::of(by),
         })
     }
 
@@ -458,7 +458,11 @@ impl<'a> RelayPermit<'a> {
     ///
     /// A kept connection that turns out to be closed, or closing, is replaced by another: no text was sent yet.
     pub(super) async fn open(self, letter: &Letter) -> Result<Transaction<'a>, RelayOpenError> {
-        let Self { relay, mut slot } = self;
+        let Self {
+            relay,
+            mut slot,
+            job,
+        } = self;
         let under_way = relay.inner.edge.asked(DialogueStep::Connect.at_edge());
         let request = under_way.number();
         let addressee = Addressee::of(&letter.envelope);
@@ -470,7 +474,7 @@ impl<'a> RelayPermit<'a> {
                 slot = None;
                 tokio::select! {
                     opened = opening => opened,
-                    () = relay.overtakes(addressee, request) => Err(RelayOpenError::Relay(relay.dead_connection())),
+                    () = relay.overtakes((addressee, job), request) => Err(RelayOpenError::Relay(relay.dead_connection())),
                 }
             }
         };
@@ -487,8 +491,8 @@ impl<'a> RelayPermit<'a> {
 impl Relay {
     /// Waits until another connection gets a reply while the mail has waited long at one step. Never returns if that
     /// has happened to the mail before.
-    async fn overtakes(&self, addressee: Addressee, request: RequestNumber) {
-        if self.overtaken().contains(&addressee) {
+    async fn overtakes(&self, mail: (Addressee, JobHash), request: RequestNumber) {
+        if self.overtaken().has(mail) {
             std::future::pending::<()>().await;
         }
         let edge = &self.inner.edge;
@@ -499,14 +503,10 @@ impl Relay {
         while !is_overtaken() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let mut overtaken = self.overtaken();
-        if overtaken.len() >= MAX_OVERTAKEN {
-            overtaken.clear();
-        }
-        overtaken.insert(addressee);
+        self.overtaken().add(mail);
     }
 
-    fn overtaken(&self) -> MutexGuard<'_, HashSet<Addressee>> {
+    fn overtaken(&self) -> MutexGuard<'_, OvertakenMails> {
         let overtaken = self.inner.overtaken.lock();
         overtaken.unwrap_or_else(PoisonError::into_inner)
     }

@@ -45,7 +45,10 @@ pub(super) async fn deliver_all(
 ) -> Result<(), JobError> {
     let plan = &state.plan;
     let loader = services.loader(plan, &run.stop)?;
-    let renditions = services.renditions(run, plan)?;
+    let mut renditions = services.renditions(run, plan)?;
+    if let Some(portal) = &state.portal {
+        renditions = portal.tell_of(renditions, services);
+    }
     let parts = PictureParts {
         loader: &loader,
         renditions: &renditions,
@@ -154,6 +157,11 @@ async fn serve(
     let mut published = publication.finish().await?;
     if let Some(portal) = portal {
         published.gallery_url = portal.page(run, plan, &audience, services).await?;
+        let zips = portal.zips(run, plan, &audience, services).await?;
+        // Those that a web server serves have their links.
+        if !zips.zips.is_empty() {
+            published.zips = zips;
+        }
     }
     failpoint::pass(Failpoint::Published);
     for (reader, n) in waiting {

@@ -83,7 +83,7 @@ pub(super) fn batches<'a>(
         let PictureParts { loader, renditions } = parts;
         let pictures = loader.page(number, &page).await;
         let next = first + u32::try_from(page.len()).unwrap_or(u32::MAX);
-        let made = renditions.page(number, &page, &pictures).await;
+        let made = renditions.page(number, (first, &page), &pictures).await?;
         let links = sign(run, &state.plan, (first, page), audience, signing, services).await?;
         let recorded = async move {
             let links = record(run, &state.plan, links, services).await?;

@@ -1,5 +1,7 @@
 //! The portal's records of a job, durable before its first mail, and its links.
 
+mod zips;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,12 +16,15 @@ use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::error::JobError;
 use crate::job::phrase::NamePattern;
 use crate::job::{ContentDisposition, EmailOrder, FileName, Phrase, PhraseScope, Recipient};
-use crate::ledger::portal::{PORTAL_PAGE, PortalFileNames, PortalJob, PortalLedger, PortalPerson};
+use crate::ledger::portal::{
+    PORTAL_PAGE, PortalFileNames, PortalJob, PortalLedger, PortalPerson, PortalRenditions,
+};
 use crate::links::listing::{Entry, Listing};
 use crate::links::portal::{PortalSigner, page_link_id};
 use crate::links::{Link, LinkSigner, Links};
 use crate::plan::{Audience, Plan, PlanError, PortalPlan};
 use crate::portal_token::{EVERYBODY, JobRef, PortalKeys};
+use crate::renditions::{self, RenditionMaker};
 use crate::run::JobRun;
 use crate::store::{ObjectMeta, Storage};
 
@@ -31,6 +36,8 @@ pub(super) struct PortalLinks {
     keys: PortalKeys,
     url: Arc<str>,
     reference: JobRef,
+    /// The portal's record of the job.
+    record: PortalJob,
     /// The place of each recipient, by the canonical address.
     places: HashMap<String, u32>,
 }
@@ -41,20 +48,16 @@ pub(super) struct PortalLinks {
 pub(super) async fn prepare(
     run: &JobRun,
     state: &mut JobState,
+    kept: Option<PortalJob>,
     services: &Services,
 ) -> Result<(), JobError> {
     let Some(portal) = state.plan.portal.clone() else {
         return Ok(());
     };
-    let keys = PortalKeys::new(&services.signing.keyring);
-    let reference = keys.job_ref(run.job.id.as_str(), &state.listing_name);
-    let ledger = PortalLedger::new(
-        services.recording.ledger.portal_records(),
-        &services.signing.keyring,
-    );
-    let stored = match ledger.job(reference).await? {
-        Some(stored) => stored,
-        None => store(run, state, &portal, reference, &ledger, services).await?,
+    let (keys, reference) = reference(run, state, services);
+    let stored = match kept {
+        Some(kept) => kept,
+        None => store(run, state, &portal, reference, services).await?,
     };
     let plan = &mut state.plan;
     plan.lifetime = plan.lifetime.ending_at(stored.ends_at, run.now);
@@ -63,11 +66,36 @@ pub(super) async fn prepare(
         keys,
         url: portal.url,
         reference,
+        record: stored,
         places: places
             .map(|(place, recipient)| (recipient.canonical_address(), place))
             .collect(),
     });
     Ok(())
+}
+
+fn reference(run: &JobRun, state: &JobState, services: &Services) -> (PortalKeys, JobRef) {
+    let keys = PortalKeys::new(&services.signing.keyring);
+    let reference = keys.job_ref(run.job.id.as_str(), &state.listing_name);
+    (keys, reference)
+}
+
+fn ledger(services: &Services) -> PortalLedger {
+    let records = services.recording.ledger.portal_records();
+    PortalLedger::new(records, &services.signing.keyring)
+}
+
+/// The portal's record of a job, from an earlier attempt.
+pub(super) async fn find(
+    run: &JobRun,
+    state: &JobState,
+    services: &Services,
+) -> Result<Option<PortalJob>, JobError> {
+    if state.plan.portal.is_none() {
+        return Ok(None);
+    }
+    let (_, reference) = reference(run, state, services);
+    Ok(ledger(services).job(reference).await?)
 }
 
 fn recipients(plan: &Plan) -> impl Iterator<Item = &Recipient> {
@@ -80,11 +108,12 @@ async fn store(
     state: &JobState,
     portal: &PortalPlan,
     reference: JobRef,
-    ledger: &PortalLedger,
     services: &Services,
 ) -> Result<PortalJob, JobError> {
     let (plan, listing) = (&state.plan, &state.listing);
+    let ledger = &ledger(services);
     let objects = store_objects(run, listing, reference, ledger).await?;
+    let zips = zips::store(run, state.archive.as_ref(), reference, ledger).await?;
     let names = FileNames::of(plan)?;
     let people: Vec<PortalPerson> = recipients(plan)
         .map(|recipient| person(recipient, plan, &names, services))
@@ -120,13 +149,34 @@ async fn store(
         text_charset: plan.text_charset,
         title: plan.title().map(ToOwned::to_owned),
         message: portal.message.clone(),
+        is_gallery: portal.is_gallery,
         template: portal.template.clone(),
         contact: portal.contact.clone(),
         prefix: plan.prefix().to_owned(),
         page_size: count(portal.page_size),
         time_zone: plan.time_zone.iana_name().unwrap_or("UTC").to_owned(),
+        renditions: renditions(plan, listing, services)?,
+        zips,
     };
     Ok(ledger.create_job(reference, job).await?)
+}
+
+/// Where the portal finds the renditions of a job.
+fn renditions(
+    plan: &Plan,
+    listing: &Listing,
+    services: &Services,
+) -> Result<Option<PortalRenditions>, JobError> {
+    if services.presenting.renditions.limit == 0 {
+        return Ok(None);
+    }
+    let publisher = renditions::publisher(plan, &services.signing)?;
+    let place = publisher.and_then(|publisher| publisher.object(""));
+    Ok(place.map(|(bucket, folder)| PortalRenditions {
+        bucket,
+        prefix: folder.as_str().to_owned(),
+        pages: u32::try_from(listing.pages()).unwrap_or(u32::MAX),
+    }))
 }
 
 /// Stores the objects in pages of one size, so that an object is found by its place; returns how many there are.
@@ -228,6 +278,15 @@ fn person(
 }
 
 impl PortalLinks {
+    /// Has the portal learn of renditions.
+    pub(super) fn tell_of<'a>(
+        &self,
+        renditions: RenditionMaker<'a>,
+        services: &Services,
+    ) -> RenditionMaker<'a> {
+        renditions.told_to(ledger(services), self.reference)
+    }
+
     fn signer(&self, audience: &Audience, services: &Services) -> PortalSigner {
         let canonical = audience.canonical();
         let place = audience
@@ -280,20 +339,33 @@ impl PortalLinks {
             disposition: ContentDisposition::Inline,
             url,
         };
-        let links = Links {
-            links: vec![link],
-            unavailable: Vec::new(),
-            audience: audience.clone(),
-            lifetime: plan.lifetime,
-            access_key_id: Arc::clone(&signer.access_key_id),
-        };
-        let recording = &services.recording;
-        let role = services.signing.role(&run.job.from.connection);
-        let context = run.context(LinkKind::Gallery, role, &recording.names);
-        // Lines that were written and not noted as issued would be written again by the next attempt.
-        let _writing = run.stop.commit()?;
-        let recorded = recording.issued.record(links, &context, &recording.audit);
-        let audited = recorded.await?;
-        Ok(audited.links().first().map(|link| link.url.clone()))
+        let kind = LinkKind::Gallery;
+        record(run, plan, audience, &signer, (kind, link), services).await
     }
+}
+
+/// Makes the audit line of one link durable, and returns the link.
+async fn record(
+    run: &JobRun,
+    plan: &Plan,
+    audience: &Audience,
+    signer: &LinkSigner,
+    (kind, link): (LinkKind, Link),
+    services: &Services,
+) -> Result<Option<PresignedUrl>, JobError> {
+    let links = Links {
+        links: vec![link],
+        unavailable: Vec::new(),
+        audience: audience.clone(),
+        lifetime: plan.lifetime,
+        access_key_id: Arc::clone(&signer.access_key_id),
+    };
+    let recording = &services.recording;
+    let role = services.signing.role(&run.job.from.connection);
+    let context = run.context(kind, role, &recording.names);
+    // Lines that were written and not noted as issued would be written again by the next attempt.
+    let _writing = run.stop.commit()?;
+    let recorded = recording.issued.record(links, &context, &recording.audit);
+    let audited = recorded.await?;
+    Ok(audited.links().first().map(|link| link.url.clone()))
 }

@@ -89,6 +89,8 @@ struct HealthState {
     answered_at: Option<Instant>,
     /// When a request was answered, or failed, last.
     heard_at: Option<Instant>,
+    /// When a request was not answered last: no answer came in time, or the connection failed.
+    unanswered_at: Option<Instant>,
     /// Which caller tries it then, and until when the others wait for the result.
     trial: Option<(String, Instant)>,
     /// Whether a request failed whose name may be the cause, and no probe has been sent since.
@@ -103,6 +105,7 @@ impl HealthState {
         *self = Self {
             answered_at: Some(Instant::now()),
             heard_at: self.heard_at,
+            unanswered_at: self.unanswered_at,
             denied: self.denied.take(),
             is_probe_allowed: self.is_probe_allowed,
             is_doubted: self.is_doubted,
@@ -250,6 +253,13 @@ impl Edge {
     pub fn answered_since(&self, instant: Instant) -> bool {
         let answered_at = self.state().answered_at;
         answered_at.is_some_and(|answered| answered > instant)
+    }
+
+    /// Whether a request was not answered since an instant, and one after it was.
+    pub fn came_back_since(&self, instant: Instant) -> bool {
+        let state = self.state();
+        let unanswered = state.unanswered_at.filter(|at| *at > instant);
+        state.failures == 0 && unanswered.is_some_and(|at| state.answered_at > Some(at))
     }
 
     /// Why the edge is not healthy, if it is not: it is down, it is silent, or it denies all requests.
@@ -408,6 +418,11 @@ impl Edge {
         self.state().is_doubted = true;
     }
 
+    /// Asks for a probe: a request that may take long has no answer yet.
+    pub fn questioned(&self) {
+        self.state().is_doubted = true;
+    }
+
     /// Whether the edge was doubted since this was last asked.
     pub fn take_doubt(&self) -> bool {
         std::mem::take(&mut self.state().is_doubted)
@@ -426,6 +441,9 @@ impl Edge {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         state.heard_at = Some(now);
+        if matches!(kind, FailureKind::Timeout | FailureKind::Unreachable) {
+            state.unanswered_at = Some(now);
+        }
         let (since, _) = *state
             .failing_since
             .get_or_insert_with(|| (now, crate::clock::system()));

@@ -49,8 +49,11 @@ use crate::bounds::{MAX_ANSWER_BYTES, MAX_CLOCK_SKEW};
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// How long a request that began during an outage may be unanswered, and move nothing, after the outage.
+/// How long a request that began before the end of an outage may be unanswered, and move nothing, after the outage.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);
+
+/// How often a probe is asked for while a request with a long deadline waits.
+const QUESTIONED_EVERY: Duration = Duration::from_secs(4);
 
 /// The minimum rate of a body, in bytes a second. A slower transfer counts as silent.
 const FLOOR_RATE: u64 = 8 * 1024;
@@ -282,23 +285,38 @@ impl EdgeClient {
         }
     }
 
-    /// Waits until a request that began during an outage has no answer although the outage is over: its connection died with the
-    /// outage, and a further attempt makes another.
-    async fn left_behind(&self, began: Instant, moved: &MovedBytes) {
+    /// Waits until an outage is over that began before the request or while it waited, and the request has no answer although
+    /// others have: its connection died with the outage, and a further attempt makes another.
+    async fn left_behind(
+        &self,
+        began: Instant,
+        (began_in_outage, is_usual): (bool, bool),
+        moved: &MovedBytes,
+    ) {
         const LOOK_EVERY: Duration = Duration::from_millis(500);
-        let is_over = || {
-            let edge = self.edge.as_ref();
-            edge.is_some_and(|edge| edge.answered_since(began))
+        let Some(edge) = &self.edge else {
+            return std::future::pending().await;
         };
+        let is_over = || match began_in_outage {
+            true => edge.answered_since(began),
+            false => edge.came_back_since(began),
+        };
+        let mut questioned_at = began;
         while !is_over() {
             tokio::time::sleep(LOOK_EVERY).await;
+            // Of a request with a long deadline, the edge learns nothing for minutes. A probe does.
+            if !is_usual && questioned_at.elapsed() >= QUESTIONED_EVERY {
+                questioned_at = Instant::now();
+                edge.questioned();
+            }
         }
         tokio::time::sleep(LEFT_BEHIND).await;
         moved.stopped_for(LEFT_BEHIND).await;
     }
 
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let (patience, began) = (patience(&request), Instant::now());
+        let (patience, is_first) = (patience(&request), is_first_attempt(&request));
+        let began = Instant::now();
         let asked = AskedRequest::by(&request, self.keys);
         let asker = Asker::of(&request, self.egress.section.clone());
         let moved = MovedBytes::of(self.edge.clone());
@@ -306,26 +324,22 @@ impl EdgeClient {
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
         let under_way = edge.map(|edge| edge.asked(step(request.method())));
-        let request = request.map(|body| {
-            SdkBody::from_body_1_x(SendingBody {
-                body,
-                moved: moved.clone(),
-            })
-        });
+        let request =
+            request.map(|body| SdkBody::from_body_1_x(SendingBody::new(body, moved.clone())));
         let way = self.egress.way(request.uri());
-        let began_in_outage = asked.names_a_key && edge.is_some_and(Edge::is_failing);
+        let began_in_outage = self.edge.as_ref().is_some_and(Edge::is_failing);
         let (connector, generation) = self.connector(way).await?;
         let answer = tokio::select! {
             answer = connector.call(request) => answer,
-            () = self.left_behind(began, &moved), if began_in_outage => {
+            () = self.left_behind(began, (began_in_outage, is_usual), &moved), if asked.names_a_key => {
                 self.drop_pool(generation);
-                let words = "the store answers others again, and not this request, which began while it was silent";
+                let words = "the store was silent and answers other requests again, but not this one";
                 return Err(ConnectorError::timeout(words.into()));
             }
             () = moved.stopped_for(patience) => {
                 let words = format!("no answer within {} s", patience.as_secs());
                 self.failed((generation, began), asked.names_a_key, FailureKind::Timeout, &words);
-                let is_for_the_name = asked.names_a_key && patience > FIRST_ANSWER;
+                let is_for_the_name = asked.names_a_key && !is_first;
                 return Err(match &self.edge {
                     // The connection of the first attempt may have died. Now only the name can be the cause, and a further attempt
                     // would keep the job's slot for nothing.
@@ -439,13 +453,16 @@ fn patience(request: &HttpRequest) -> Duration {
     if let Some(patience) = RequestTerms::of(request).answer_within {
         return patience;
     }
+    match is_first_attempt(request) {
+        true => FIRST_ANSWER,
+        false => ANSWER,
+    }
+}
+
+fn is_first_attempt(request: &HttpRequest) -> bool {
     // `amz-sdk-request: attempt=1; max=3`, which the SDK writes into every request.
     let attempt = request.headers().get("amz-sdk-request").unwrap_or_default();
-    if attempt.contains("attempt=1;") || attempt.is_empty() {
-        FIRST_ANSWER
-    } else {
-        ANSWER
-    }
+    attempt.contains("attempt=1;") || attempt.is_empty()
 }
 
 #[cfg(test)]

@@ -427,6 +427,9 @@ pub struct GalleryFields {
     pub template: String,
     /// Where the page goes; left out with links of the portal, which serves the page itself.
     pub publish: Option<Publish>,
+    /// With links of the portal: the bucket for copies of its pictures in two sizes (`gallery.renditions` in the configuration).
+    /// Without it, the page shows the pictures themselves.
+    pub renditions: Option<Publish>,
 }
 
 impl GalleryFields {
@@ -470,8 +473,8 @@ pub struct ZipFields {
     /// The name of the ZIP; names in braces are filled in. When left out, it is the title of the page, the subject of the mail
     /// or the folder.
     pub name: Option<String>,
-    /// Where the ZIP goes.
-    pub publish: Publish,
+    /// Where the ZIP goes. Left out with links of the portal, the portal makes it as it is downloaded (`portal.deliver = "stream"`).
+    pub publish: Option<Publish>,
     /// The most bytes of one ZIP, such as `"50GB"`: more files make several ZIPs of whole files.
     pub split: Option<Size>,
 }
@@ -512,7 +515,7 @@ pub fn schema() -> Schema {
         json!({ "properties": {
             "gallery": { "if": { "type": "object" }, "then": {
                 "required": ["publish"],
-                "properties": { "publish": { "type": "object" } },
+                "properties": { "publish": { "type": "object" }, "renditions": is_null },
             } },
             "links": { "properties": { "sign_in": is_null, "open": is_null } },
         } }),

@@ -4,6 +4,8 @@
 //! job/<ref>/job                 the record of a job: PortalJob
 //! job/<ref>/people/<page>       its recipients, 1,000 a page; names are sealed
 //! job/<ref>/objects/<page>      its objects, 1,000 a page
+//! job/<ref>/renditions/<page>   the renditions of the pictures of a page of the listing
+//! job/<ref>/zip/<n>/<page>      the files of a ZIP that is stored nowhere, 1,000 a page
 //! of/<job>/<ref>                that the job has this record
 //! gone/<ordinal>                a change to links: revoked, restored, or their end moved; 0, 1, 2 …
 //! bundle/<n>                    a hundred changes in one record, so that a start reads less; made from the records by a reader
@@ -22,6 +24,8 @@
 
 mod changes;
 mod codes;
+mod prune;
+mod zips;
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +41,8 @@ pub use changes::{ChangeKind, ChangeTarget, LinkChange};
 pub use codes::{
     CODES_A_DAY, CODES_A_QUARTER, CodeScope, CodeSlot, TRIES_A_CHALLENGE, TRIES_A_DAY, TrySlot,
 };
+
+pub use zips::{PortalZip, PortalZipPlace, PortalZips, ZIP_FILES_PAGE};
 
 use super::LedgerError;
 use crate::edge::health::Edge;
@@ -102,6 +108,11 @@ pub trait PortalRecords: Send + Sync + fmt::Debug {
     async fn forget(&self, _below: &str, _before: Timestamp) -> Result<(), LedgerError> {
         Ok(())
     }
+
+    /// Deletes records by name; one that is not there is no error. In a bucket, nothing is deleted, as above.
+    async fn delete(&self, _names: Vec<String>) -> Result<(), LedgerError> {
+        Ok(())
+    }
 }
 
 /// The record of a job behind its portal links.
@@ -142,6 +153,9 @@ pub struct PortalJob {
     /// What the job says to the readers of the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<FilledMessage>,
+    /// Whether the page is a gallery, and no plain list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_gallery: bool,
     /// The template of the page.
     pub template: TemplateName,
     /// The address for questions, if there is one.
@@ -152,6 +166,23 @@ pub struct PortalJob {
     pub page_size: u32,
     /// The time zone of instants, by its IANA name.
     pub time_zone: String,
+    /// Where the renditions of its pictures are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renditions: Option<PortalRenditions>,
+    /// The ZIPs of its files.
+    #[serde(default, skip_serializing_if = "PortalZips::is_empty")]
+    pub zips: PortalZips,
+}
+
+/// Where the renditions of a job's pictures are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortalRenditions {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// What their keys begin with, before their names.
+    pub prefix: String,
+    /// How many records list them. They are made before the first mail.
+    pub pages: u32,
 }
 
 /// The names that a job gives to its files, as the record keeps them.
@@ -360,6 +391,26 @@ impl PortalLedger {
         self.records.read(&objects_name(reference, page)).await
     }
 
+    /// Keeps the renditions of a page of a job's listing, as JSON; an existing record of the job stays.
+    pub async fn keep_renditions(
+        &self,
+        reference: JobRef,
+        page: u32,
+        renditions: Vec<u8>,
+    ) -> Result<(), LedgerError> {
+        let name = renditions_name(reference, page);
+        self.records.create(&name, renditions).await.map(drop)
+    }
+
+    /// The renditions of a page of a job's listing, if they are made.
+    pub async fn renditions(
+        &self,
+        reference: JobRef,
+        page: u32,
+    ) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.records.read(&renditions_name(reference, page)).await
+    }
+
     /// Records that a recipient has links of a job, for the list of all files.
     pub async fn keep_mine(
         &self,
@@ -367,7 +418,7 @@ impl PortalLedger {
         reference: JobRef,
         ends_at: Timestamp,
     ) -> Result<(), LedgerError> {
-        let name = format!("mine/{rid}/{:012}-{reference}", ends_at.as_second().max(0));
+        let name = mine_name(rid, reference, ends_at);
         self.records.create(&name, Vec::new()).await.map(drop)
     }
 
@@ -418,8 +469,16 @@ fn people_name(reference: JobRef, page: u32) -> String {
     format!("job/{reference}/people/{page:05}")
 }
 
+fn mine_name(rid: &str, reference: JobRef, ends_at: Timestamp) -> String {
+    format!("mine/{rid}/{:012}-{reference}", ends_at.as_second().max(0))
+}
+
 fn objects_name(reference: JobRef, page: u32) -> String {
     format!("job/{reference}/objects/{page:07}")
+}
+
+fn renditions_name(reference: JobRef, page: u32) -> String {
+    format!("job/{reference}/renditions/{page:07}")
 }
 
 /// The folder of a job's references: an id may have characters that a key cannot.

@@ -297,6 +297,19 @@ impl PortalRecords for SqliteLedger {
             .map_err(not_written)?;
         Ok(())
     }
+
+    async fn delete(&self, names: Vec<String>) -> Result<(), LedgerError> {
+        self.database
+            .call(move |connection| {
+                let mut delete = connection.prepare_cached("DELETE FROM portal WHERE name = ?1")?;
+                for name in &names {
+                    delete.execute(params![name])?;
+                }
+                Ok(())
+            })
+            .await
+            .map_err(not_written)
+    }
 }
 
 /// Names are ASCII, so none that begins with `below` sorts behind this.
@@ -400,101 +413,4 @@ impl StoredRow {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::keyring::Keyring;
-    use crate::ledger::portal::PortalLedger;
-
-    const DAY: i64 = 24 * 60 * 60;
-
-    fn first_day() -> Timestamp {
-        Timestamp::UNIX_EPOCH
-    }
-
-    fn day_29() -> Timestamp {
-        Timestamp::from_second(29 * DAY).unwrap()
-    }
-
-    fn day_31() -> Timestamp {
-        Timestamp::from_second(31 * DAY).unwrap()
-    }
-
-    fn ledger(folder: &tempfile::TempDir) -> SqliteLedger {
-        let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
-        SqliteLedger::new(database, first_day)
-    }
-
-    async fn rows(ledger: &SqliteLedger) -> i64 {
-        let count = |connection: &rusqlite::Connection| {
-            connection.query_row("SELECT count(*) FROM shelf", [], |row| row.get(0))
-        };
-        ledger.database.call(count).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn the_shelf_forgets_what_is_old() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = ledger(&folder);
-        let thing = |name: &str| (name.to_owned(), "known".to_owned());
-        first.keep(&[thing("a")]).await.unwrap();
-        let at = |clock| SqliteLedger::new(first.database.clone(), clock);
-        let name = ["a".to_owned()];
-        assert!(at(day_29).recall(&name).await.unwrap()[0].is_some());
-        assert_eq!(at(day_31).recall(&name).await.unwrap(), [None]);
-        at(day_29).keep(&[thing("b")]).await.unwrap();
-        assert_eq!(rows(&first).await, 2);
-        at(day_31).keep(&[thing("c")]).await.unwrap();
-        assert_eq!(rows(&first).await, 2, "the first is gone");
-    }
-
-    #[tokio::test]
-    async fn codes_and_keys_of_days_are_forgotten_and_revocations_are_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = ledger(&folder);
-        let names = ["code/aa/1/0", "day/1970-01-01", "gone/000000000000"];
-        for name in names {
-            PortalRecords::create(&first, name, vec![0; 32])
-                .await
-                .unwrap();
-        }
-        let kept = PortalLedger::new(first.portal_records(), &Keyring::new([7; 32]));
-        let left = async || {
-            let mut left = Vec::new();
-            for name in names {
-                left.push(PortalRecords::read(&first, name).await.unwrap().is_some());
-            }
-            left
-        };
-        kept.forget_old(day_29(), first_day()).await.unwrap();
-        assert_eq!(left().await, [false, true, true]);
-        kept.forget_old(day_31(), day_29()).await.unwrap();
-        assert_eq!(left().await, [false, false, true]);
-    }
-
-    #[tokio::test]
-    async fn the_shelf_holds_so_many_things_the_latest() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = ledger(&folder);
-        let things = |from: i64, to: i64| -> Vec<(String, String)> {
-            (from..to)
-                .map(|number| (format!("{number:06}"), String::new()))
-                .collect()
-        };
-        first.keep(&things(0, SHELF_ROOM)).await.unwrap();
-        let later = SqliteLedger::new(first.database.clone(), day_29);
-        let new = things(SHELF_ROOM, SHELF_ROOM + 10);
-        later.keep(&new).await.unwrap();
-        assert_eq!(rows(&first).await, SHELF_ROOM);
-        let names: Vec<String> = new.into_iter().map(|(name, _)| name).collect();
-        assert!(
-            later
-                .recall(&names)
-                .await
-                .unwrap()
-                .iter()
-                .all(Option::is_some)
-        );
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use crate::job::ConnectionName;
 use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
+use crate::store::zip_memory::ZipMemory;
 
 /// An open connection.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Connection {
     pub role: Option<Arc<str>>,
     /// The rate limit of its links.
     pub link_rate: RateLimiter,
+    /// The memory for its ZIPs.
+    pub zip_memory: ZipMemory,
 }
 
 /// All connections, by name.

@@ -13,7 +13,7 @@ use super::presentation::{Presentation, PresentationOptions, RequestedName, pres
 use super::{LINK_ID, SignError, UrlSigner};
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::{NamePattern, PhraseError};
-use crate::job::{Bucket, ContentDisposition, JobId};
+use crate::job::{Bucket, ContentDisposition, JobId, Key};
 use crate::keyring::Deriver;
 use crate::portal_token::{EVERYBODY, JobRef, ObjectSlot, PortalKeys, PortalToken};
 use crate::store::ObjectMeta;
@@ -66,6 +66,11 @@ impl PortalSigner {
     /// The link to the page of all objects.
     pub fn page_url(&self) -> PresignedUrl {
         self.link('j', ObjectSlot::PAGE)
+    }
+
+    /// The link to the ZIP of this number, from 0.
+    pub fn zip_url(&self, number: u32) -> PresignedUrl {
+        self.link('d', ObjectSlot::of_zip(number))
     }
 
     fn link(&self, kind: char, object: ObjectSlot) -> PresignedUrl {
@@ -219,6 +224,23 @@ impl PortalPresentation<'_> {
         )?;
         Ok(url)
     }
+}
+
+/// Signs a link to a rendition; it is shown under no name.
+pub fn sign_rendition(
+    key: &Key,
+    link_id: &str,
+    signer: &UrlSigner,
+) -> Result<PresignedUrl, SignError> {
+    let request = PresignRequest {
+        key: key.as_str(),
+        content_disposition: None,
+        content_encoding: None,
+        content_type: None,
+        version_id: None,
+        custom: &[(LINK_ID, link_id)],
+    };
+    Ok(signer.sign(&request, 0)?)
 }
 
 #[cfg(test)]

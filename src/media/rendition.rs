@@ -140,6 +140,24 @@ pub fn make(bytes: &[u8], is_cancelled: IsCancelled<'_>) -> Result<MadeRendition
     Ok(MadeRenditions { small, large })
 }
 
+/// Makes the small rendition of a video's cover. It may have more bytes than the cover, which the page cannot show itself.
+///
+/// # Errors
+/// As of [`make`].
+pub fn make_poster(
+    bytes: &[u8],
+    is_cancelled: IsCancelled<'_>,
+) -> Result<MadeRenditions, RenditionError> {
+    let decoded = decode(bytes, is_cancelled)?;
+    let raster = decoded.raster.within(SMALL_SIDE)?;
+    let raster = raster.turned(decoded.orientation);
+    let small = encode::small(&raster, decoded.profile.as_deref())?;
+    match is_cancelled() {
+        true => Err(RenditionError::Cancelled),
+        false => Ok(MadeRenditions { small, large: None }),
+    }
+}
+
 fn decode(bytes: &[u8], is_cancelled: IsCancelled<'_>) -> Result<DecodedPicture, RenditionError> {
     let head = FileHead::new(bytes);
     match bytes {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use presign::PresignedUrl;
 use presign::disposition::passive_type;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::Picture;
 use super::rendition::{LARGE_SIDE, SMALL_SIDE};
 use crate::audit::AuditedLinks;
 use crate::job::Key;
+use crate::links::listing::Entry;
 
 /// Which of a gallery's pictures get renditions, and with how many threads.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ pub fn may_have_renditions(name: &str) -> bool {
 }
 
 /// A rendition that is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredImage {
     /// The name of its file.
     pub file_name: String,
@@ -45,7 +47,7 @@ pub struct StoredImage {
 }
 
 /// The stored renditions of a picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRenditions {
     /// The small one.
     pub small: StoredImage,
@@ -85,7 +87,25 @@ pub struct Renditions {
     pub of_pictures: Vec<(Key, StoredRenditions)>,
 }
 
+/// The renditions of a picture, by its place in the job's listing.
+pub type RenditionRow = (u32, StoredRenditions);
+
 impl Renditions {
+    /// The renditions by the places of their pictures in the listing, of which `page` has those from `first` on.
+    pub fn rows(&self, first: u32, page: &[Entry]) -> Vec<RenditionRow> {
+        let by_key: HashMap<&Key, &StoredRenditions> = self
+            .of_pictures
+            .iter()
+            .map(|(key, stored)| (key, stored))
+            .collect();
+        let places = (first..).zip(page);
+        let row = |(place, entry): (u32, &Entry)| match entry {
+            Entry::Linkable(object) => Some((place, (*by_key.get(&object.key)?).clone())),
+            Entry::Unavailable(..) => None,
+        };
+        places.filter_map(row).collect()
+    }
+
     /// The names of all files, in an order that is the same for the same renditions.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
         let stored = self.of_pictures.iter();

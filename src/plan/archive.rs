@@ -3,7 +3,7 @@
 use presign::disposition::clean_name;
 
 use super::policy::Policy;
-use super::{GalleryPlan, PlanError, PublishTarget, Refusal, fill, overflow};
+use super::{PlanError, PublishTarget, Refusal, fill, overflow};
 use crate::bounds::MAX_TITLE_BYTES;
 use crate::job::{Job, PhraseScope, ZipOrder};
 
@@ -15,29 +15,33 @@ const UNNAMED: &str = "files";
 pub struct ZipPlan {
     /// Its name without the extension.
     pub stem: String,
-    /// Where it goes.
-    pub place: PublishTarget,
+    /// Where it goes; `None` if it is stored nowhere, and the portal makes it as it is downloaded.
+    pub place: Option<PublishTarget>,
     /// The most bytes of one ZIP.
     pub split_bytes: Option<u64>,
 }
 
 impl ZipPlan {
+    /// Whether links of the portal open it, in a job whose links are the portal's. A web server serves one in a directory.
+    pub const fn is_opened_by_portal(&self) -> bool {
+        matches!(self.place, None | Some(PublishTarget::Bucket(..)))
+    }
+
     /// The ZIP of a job, at an allowed place.
     pub(super) fn new(
         order: &ZipOrder,
-        place: PublishTarget,
+        place: Option<PublishTarget>,
         scope: &PhraseScope<'_>,
-        named: (&Job, Option<&GalleryPlan>, Option<&str>),
+        named: (&Job, Option<&str>, Option<&str>),
         policy: &Policy,
     ) -> Result<Self, PlanError> {
-        let (job, gallery, topic) = named;
+        let (job, page_title, topic) = named;
         let name = order.name.as_ref();
         let name = name.map(|name| fill("zip.name", name, scope, MAX_TITLE_BYTES));
         let name = match name.transpose()? {
             Some(name) => name,
             None => {
-                let title = gallery.and_then(|gallery| gallery.title.clone());
-                let title = match title {
+                let title = match page_title.map(ToOwned::to_owned) {
                     None => overflow::title(job, policy)?,
                     titled => titled,
                 };
@@ -58,7 +62,9 @@ impl ZipPlan {
             true => UNNAMED.to_owned(),
             false => clean_name(stem),
         };
-        if policy.triggers_by(&place, &[&format!("{stem}.zip")]) {
+        if let Some(place) = &place
+            && policy.triggers_by(place, &[&format!("{stem}.zip")])
+        {
             let target = place.to_string();
             return Err(Refusal::Loop { target }.into());
         }

@@ -16,11 +16,13 @@ pub struct Shortage {
 }
 
 impl PublishedPlaces {
-    /// Whether any of it is in a bucket, and so opened by a link to S3.
-    pub(super) fn is_in_bucket(&self) -> bool {
+    /// Whether any of it is in a bucket, and opened by a link to S3 that is signed when the job runs.
+    pub(super) fn is_in_bucket(&self, has_portal: bool) -> bool {
         let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
-        let zip = self.zip.as_ref().map(|zip| &zip.place);
+        let zip = self.zip.as_ref().and_then(|zip| zip.place.as_ref());
+        // The portal signs the link to a ZIP when it is opened.
+        let zip = zip.filter(|_| !has_portal);
         let mut places = gallery.into_iter().chain(manifest).chain(zip);
         places.any(|place| matches!(place, PublishTarget::Bucket(..)))
     }

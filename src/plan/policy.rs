@@ -103,6 +103,8 @@ pub struct PortalRules {
     pub has_oidc: bool,
     /// Whether a visitor who signed in sees the files of all jobs.
     pub my_files: bool,
+    /// Whether files pass through the portal.
+    pub streams: bool,
 }
 
 /// An `[[allow]]` rule; its conditions apply together.
@@ -243,6 +245,11 @@ pub enum Refusal {
     /// The job asks for a sign-in at an OIDC issuer, and the configuration has none.
     #[error("the job's links.sign_in is \"oidc\", and the configuration has no [[portal.oidc]]")]
     NoOidc,
+    /// The job leaves the ZIP to the portal, through which no files pass.
+    #[error(
+        "the job's field zip.publish is missing, and only with portal.deliver = \"stream\" the portal makes ZIPs as they are downloaded: name a bucket in zip.publish"
+    )]
+    NoStreams,
     /// No visitor could sign in to the links.
     #[error(
         "links of this job ask for a sign-in, and the job has no recipients who could sign in: name them in email.to"
@@ -467,6 +474,14 @@ impl Policy {
             return Err(Refusal::SignInOfNobody);
         }
         Ok((portal, sign_in))
+    }
+
+    /// Rejects a ZIP that only the portal could make, unless files pass through it.
+    pub(super) fn check_streams(&self) -> Result<(), Refusal> {
+        match self.portal.as_ref().is_some_and(|portal| portal.streams) {
+            true => Ok(()),
+            false => Err(Refusal::NoStreams),
+        }
     }
 
     /// The requested lifetime of links: the job's, or the default within the rule's limit.

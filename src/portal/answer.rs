@@ -136,10 +136,15 @@ impl AnswerHeaders {
 /// `form-action` too.
 fn content_policy(page: &PortalPage, stores: &[String]) -> HeaderValue {
     let stores = stores.join(" ");
-    let script = page.script.unwrap_or("'none'");
+    let script = page.script.as_deref().unwrap_or("'none'");
+    let frames = if page.has_frames {
+        format!("frame-src 'self' {stores}; ")
+    } else {
+        String::new()
+    };
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {script}; img-src 'self' data: {stores}; media-src 'self' {stores}; \
-         form-action 'self' {stores}; frame-ancestors 'none'; base-uri 'none'",
+         {frames}form-action 'self' {stores}; frame-ancestors 'none'; base-uri 'none'",
         page.style
     );
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))

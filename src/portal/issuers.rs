@@ -1,34 +1,44 @@
 //! `/sign-in/oidc/…`: sign-ins at OpenID providers. The module `oidc` judges them; this one speaks HTTP.
 
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, RawQuery, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, Response, StatusCode};
 
 use super::Portal;
 use super::answer::{retry_after, set_cookie};
 use super::cookies::PortalCookie;
 use super::counts::PortalCount;
-use super::link::TicketQuery;
 use super::oidc::{OidcFailure, OidcNotice, STATE_LIVES_FOR};
 use super::visitor::{Denial, Visitor};
 use crate::job::SignIn;
 use crate::portal_access::{AccessRefusal, SignedInBy};
 use crate::text::chain;
 
-/// GET `/sign-in/oidc/<name>`: sends the browser to the provider.
+/// GET `/sign-in/oidc/<name>/<token>`: sends the browser to the provider. A token is a part of paths alone: queries reach the logs of
+/// proxies, and statistics.
 pub(super) async fn begin(
     State(portal): State<Portal>,
-    name: Result<Path<String>, PathRejection>,
-    query: Result<Query<TicketQuery>, QueryRejection>,
+    place: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response<Body> {
-    let visitor = Visitor::of(&portal, &request.into_parts().0);
+    let (name, token) = place.map(|Path(place)| place).unwrap_or_default();
+    begun(&portal, &name, &token, request).await
+}
+
+/// GET `/sign-in/oidc/<name>`: the same for a reader who comes without a link.
+pub(super) async fn begin_for_mine(
+    State(portal): State<Portal>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response<Body> {
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    let token = query
-        .map(|Query(query)| query.into_text())
-        .unwrap_or_default();
-    match answer_begin(&visitor, &name, &token).await {
+    begun(&portal, &name, "", request).await
+}
+
+async fn begun(portal: &Portal, name: &str, token: &str, request: Request) -> Response<Body> {
+    let visitor = Visitor::of(portal, &request.into_parts().0);
+    match answer_begin(&visitor, name, token).await {
         Ok(response) => response,
         Err(denial) => visitor.denied(&denial),
     }

@@ -1,5 +1,7 @@
 //! `/d/<token>`: one file. Its page, its button, and the redirect to a link that was signed for this open.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
@@ -15,8 +17,12 @@ use super::decision::{LinkDecision, LinkRequest, decide};
 use super::form;
 use super::stream::stream_file;
 use super::visitor::{Denial, Visitor};
+use super::zip_stream::stream_zip;
+use crate::archive::streamed::StreamedZip;
 use crate::config::PortalDelivery;
-use crate::portal_access::{AccessRefusal, LinkedObject, OpenKind, OpenMethod, SignedOpen, Visit};
+use crate::portal_access::{
+    AccessRefusal, LinkedObject, OpenKind, OpenMethod, RenditionSize, SignedOpen, Visit,
+};
 use crate::render::portal::{FilePage, PortalMedia, ShownFile, ShownPreview};
 
 /// The ticket of a picture, a video or a link of a page.
@@ -24,9 +30,21 @@ use crate::render::portal::{FilePage, PortalMedia, ShownFile, ShownPreview};
 pub(super) struct TicketQuery {
     #[serde(default)]
     t: String,
+    /// The size in which an image of a page is asked for.
+    #[serde(default)]
+    s: String,
 }
 
 impl TicketQuery {
+    /// The rendition that an image of a page asks for.
+    fn size(&self) -> Option<RenditionSize> {
+        match self.s.as_str() {
+            "small" => Some(RenditionSize::Small),
+            "large" => Some(RenditionSize::Large),
+            _ => None,
+        }
+    }
+
     pub(super) fn into_text(self) -> String {
         self.t
     }
@@ -50,9 +68,9 @@ pub(super) async fn link(
     let visitor = Visitor::of(&portal, &parts);
     // What is no text is no token and no ticket.
     let token = token.map(|Path(token)| token).unwrap_or_default();
-    let query = query
-        .map(|Query(query)| query.into_text())
-        .unwrap_or_default();
+    let query = query.map(|Query(query)| query).unwrap_or_default();
+    let size = query.size();
+    let query = query.into_text();
     let ticket = if parts.method == Method::POST {
         if !is_own_post(&visitor.headers, &visitor.services.settings.origin) {
             return visitor.denied(&Denial::NotOurs(StatusCode::FORBIDDEN));
@@ -64,7 +82,7 @@ pub(super) async fn link(
     } else {
         query
     };
-    match answer_link(&visitor, &token, &ticket).await {
+    match answer_link(&visitor, &token, (&ticket, size)).await {
         Ok(response) => response,
         Err(denial) => visitor.denied(&denial),
     }
@@ -74,10 +92,10 @@ pub(super) async fn link(
 async fn answer_link(
     visitor: &Visitor,
     token: &str,
-    ticket: &str,
+    (ticket, size): (&str, Option<RenditionSize>),
 ) -> Result<Response<Body>, Denial> {
     let read = visitor.token(token)?;
-    if read.object.index().is_none() {
+    if read.object.is_page() {
         let location = HeaderValue::try_from(format!("/j/{token}"));
         let location = location.map_err(|_| AccessRefusal::Forged)?;
         return Ok(visitor.answers().redirect(StatusCode::SEE_OTHER, location));
@@ -109,11 +127,15 @@ async fn answer_link(
         ticket,
         is_signed_in: session.is_some(),
     });
-    let (how, method) = match decision {
-        LinkDecision::Page => return Ok(file_page(visitor, &visit, &object, token).await),
-        LinkDecision::Open(how, method) => (how, method),
+    let (how, method) = match (decision, size) {
+        (LinkDecision::Page, _) => return Ok(file_page(visitor, &visit, &object, token).await),
+        (LinkDecision::Open(OpenKind::Embed, method), Some(size)) => {
+            (OpenKind::Rendition(size), method)
+        }
+        (LinkDecision::Open(how, method), _) => (how, method),
     };
-    let is_streamed = visitor.services.settings.deliver == PortalDelivery::Stream;
+    let is_zip = visit.streamed_zip().is_some();
+    let is_streamed = is_zip || visitor.services.settings.deliver == PortalDelivery::Stream;
     if is_streamed && visitor.method == Method::POST {
         // A download that began with a form could not be resumed.
         return Ok(to_own_link(visitor, token));
@@ -123,18 +145,34 @@ async fn answer_link(
         .limits
         .open(&visitor.open_key(&visit, &object.link_id))?;
     let evidence = visitor.evidence(ticket);
-    let opening = access.open(&visit, how, method, &evidence, session, visitor.now);
-    let opened = opening.await?;
+    let opened = if is_zip {
+        let opening = access.open_zip(&visit, how, method, &evidence, session, visitor.now);
+        OpenedFile::Zip(opening.await?)
+    } else {
+        let opening = access.open(&visit, how, method, &evidence, session, visitor.now);
+        OpenedFile::Signed(opening.await?)
+    };
     visitor.count(match (how, method) {
         (_, OpenMethod::Head) => PortalCount::Probed,
         (OpenKind::Button, OpenMethod::Get) => PortalCount::OpenedByButton,
         (OpenKind::Direct, OpenMethod::Get) => PortalCount::OpenedDirectly,
-        (OpenKind::Embed, OpenMethod::Get) => PortalCount::OpenedInPage,
+        (OpenKind::Embed | OpenKind::Rendition(_), OpenMethod::Get) => PortalCount::OpenedInPage,
     });
-    if is_streamed {
-        return stream_file(visitor, &visit, &object, opened, method).await;
+    match opened {
+        OpenedFile::Zip(zip) => stream_zip(visitor, &visit, &object, zip, method),
+        OpenedFile::Signed(opened) if is_streamed => {
+            stream_file(visitor, &visit, &object, opened, method).await
+        }
+        OpenedFile::Signed(opened) => Ok(redirect(visitor, &opened)),
     }
-    Ok(redirect(visitor, &opened))
+}
+
+/// A file whose audit line is durable.
+enum OpenedFile {
+    /// By a signed link.
+    Signed(SignedOpen),
+    /// A ZIP that is stored nowhere.
+    Zip(Arc<StreamedZip>),
 }
 
 /// A redirect to the same link with a ticket: the file is got by the request that follows.
@@ -158,7 +196,7 @@ fn redirect(visitor: &Visitor, opened: &SignedOpen) -> Response<Body> {
 async fn visit_file(
     visitor: &Visitor,
     token: &str,
-) -> Result<(Visit, std::sync::Arc<LinkedObject>), AccessRefusal> {
+) -> Result<(Visit, Arc<LinkedObject>), AccessRefusal> {
     let visit = visitor.services.access.visit(token, visitor.now).await?;
     let object = visit.object.clone().ok_or(AccessRefusal::Forged)?;
     Ok((visit, object))
@@ -173,13 +211,20 @@ async fn file_page(
 ) -> Response<Body> {
     let browser = visitor.browser.unwrap_or_else(BrowserNonce::random);
     let ticket = visitor.portal.tickets.issue(token, &browser, visitor.now);
-    let (action, src) = (format!("/d/{token}"), format!("/d/{token}?t={ticket}"));
-    let preview = shown_media(object).filter(|_| object.is_inline);
+    let (action, mut src) = (format!("/d/{token}"), format!("/d/{token}?t={ticket}"));
+    let has_renditions = visit.job.renditions.is_some();
+    let media = shown_media(object);
+    if has_renditions && media == Some(PortalMedia::Picture) {
+        src.push_str("&s=large");
+    }
+    let preview = media.filter(|_| object.is_inline);
     let page = visitor.page_of(Some(visit), None, |writer| {
         writer.file(&FilePage {
             file: ShownFile {
                 name: &object.name,
+                path: &object.path,
                 size: object.size_bytes,
+                modified: object.modified,
                 href: &action,
                 preview: preview.map(|media| ShownPreview {
                     media,

@@ -15,7 +15,10 @@ use super::link::shown_media;
 use super::visitor::{Denial, Visitor};
 use crate::config::PortalDelivery;
 use crate::portal_access::{AccessRefusal, ClosedBecause, SignedEntry, SignedPage, Visit};
-use crate::render::portal::{FilesPage, ShownFile, ShownPreview};
+use crate::render::portal::{
+    FilesPage, PortalPage, PortalWriter, ShownFile, ShownPreview, ShownZip,
+};
+use crate::text::chain;
 
 /// GET and HEAD of `/j/<token>`.
 pub(super) async fn first_page(
@@ -53,7 +56,7 @@ async fn answered(portal: &Portal, token: &str, page: u32, request: Request) -> 
 
 async fn answer_page(visitor: &Visitor, token: &str, page: u32) -> Result<Response<Body>, Denial> {
     let read = visitor.token(token)?;
-    if read.object.index().is_some() {
+    if !read.object.is_page() {
         let location = HeaderValue::try_from(format!("/d/{token}"));
         let location = location.map_err(|_| AccessRefusal::Forged)?;
         return Ok(visitor.answers().redirect(StatusCode::SEE_OTHER, location));
@@ -103,6 +106,8 @@ fn as_list(visitor: &Visitor, signed: &SignedPage) -> Response<Body> {
 /// Where the file of an entry is opened from the page.
 struct EntryPlaces {
     href: String,
+    /// The small rendition, where the portal itself serves it.
+    small: String,
     again: Option<String>,
 }
 
@@ -121,6 +126,7 @@ async fn as_page(
             let ticket = visitor.portal.tickets.issue(token, &browser, visitor.now);
             let href = format!("/d/{token}?t={ticket}");
             EntryPlaces {
+                small: format!("{href}&s=small"),
                 again: entry.embed.as_ref().map(|_| href.clone()),
                 href,
             }
@@ -133,22 +139,35 @@ async fn as_page(
         .iter()
         .zip(&places)
         .map(|(entry, places)| ShownFile {
-            name: &entry.object.path,
+            name: &entry.object.name,
+            path: &entry.object.path,
             size: entry.object.size_bytes,
+            modified: entry.object.modified,
             href: &places.href,
             preview: shown_media(&entry.object)
                 .zip(entry.embed.as_ref())
                 .map(|(media, url)| ShownPreview {
                     media,
                     // A store that readers cannot reach shows them nothing.
-                    src: if is_streamed {
-                        &places.href
-                    } else {
-                        url.expose()
+                    src: match (&entry.renditions, is_streamed) {
+                        (Some(_), true) => &places.small,
+                        (None, true) => &places.href,
+                        (Some(of_picture), false) => of_picture.small.0.expose(),
+                        (None, false) => url.expose(),
                     },
                     again: places.again.as_deref(),
                 }),
         });
+    let zip_places: Vec<String> = signed
+        .zips
+        .iter()
+        .map(|zip| {
+            let token = zip.token.expose();
+            let ticket = visitor.portal.tickets.issue(token, &browser, visitor.now);
+            format!("/d/{token}?t={ticket}")
+        })
+        .collect();
+    let zips = signed.zips.iter().zip(&zip_places);
     let number = signed.page + 1;
     let place = |number: u32| match number {
         1 => format!("/j/{token}"),
@@ -156,6 +175,9 @@ async fn as_page(
     };
     let sender = &visitor.services.presenting.mail.sender_name;
     let page = FilesPage {
+        job: visit.job.job.as_str(),
+        now: visitor.now,
+        page_size: u64::from(visit.job.page_size),
         title: visit.job.title.as_deref().unwrap_or(sender),
         message: visit.job.message.as_ref().filter(|_| signed.page == 0),
         recipient: visit
@@ -164,6 +186,14 @@ async fn as_page(
             .and_then(|reader| reader.name.as_deref()),
         is_shared: visit.reader.is_none(),
         files: files.collect(),
+        zips: zips
+            .map(|(zip, href)| ShownZip {
+                files: zip.files,
+                size: zip.object.size_bytes,
+                href,
+            })
+            .collect(),
+        zip_missing: visit.job.zips.left_out,
         missed: signed
             .entries
             .iter()
@@ -186,10 +216,25 @@ async fn as_page(
         ends_at: visit.ends_at,
         signed_in: visitor.session.is_some().then_some(token),
     };
-    let page = visitor.page_of(Some(visit), None, |writer| writer.files(&page));
+    let page = visitor.page_of(Some(visit), None, |writer| match visit.job.is_gallery {
+        false => writer.files(&page),
+        true => gallery(writer, visit.job.template.as_str(), &page),
+    });
     let sources = PageSources {
         stores: visitor.stores(visit).await,
     };
     let response = visitor.answers().page(StatusCode::OK, page, &sources);
     visitor.with_nonce(response, &browser)
+}
+
+/// The page as a gallery. A template of the operator's that cannot be filled in does not keep the files from their reader: they are
+/// listed.
+fn gallery(writer: &PortalWriter<'_>, template: &str, page: &FilesPage<'_>) -> PortalPage {
+    writer.gallery(template, page).unwrap_or_else(|error| {
+        tracing::warn!(
+            error = chain(&error),
+            "a page of the portal could not be made with its template: its files are listed"
+        );
+        writer.files(page)
+    })
 }

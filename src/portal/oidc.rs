@@ -159,6 +159,17 @@ impl OidcIssuers {
         })
     }
 
+    /// Knows what others have read of the same providers: one that does not answer during a reload goes on to sign readers in.
+    pub fn know_what(&self, others: &Self) {
+        for issuer in &self.issuers {
+            let mut others = others.issuers.iter();
+            let same = others.find(|other| other.provider.issuer() == issuer.provider.issuer());
+            if let Some(other) = same {
+                issuer.provider.know_what(&other.provider);
+            }
+        }
+    }
+
     /// The names of the issuers, in the order of the configuration.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.issuers.iter().map(|issuer| issuer.name.as_str())

@@ -10,10 +10,10 @@ use super::visitor::{Denial, Visitor};
 use super::{Portal, issuers, link, list, mine, sign_in};
 use crate::portal_access::AccessRefusal;
 
-/// Routes requests. axum answers other methods with `Allow`.
 /// What `/robots.txt` says; it is the same for every portal.
 pub(super) const ROBOTS: &str = "User-agent: *\nDisallow: /";
 
+/// Routes requests. axum answers other methods with `Allow`.
 pub(super) fn router(portal: Portal) -> Router {
     Router::new()
         .route("/d/{token}", get(link::link).post(link::link))
@@ -22,7 +22,8 @@ pub(super) fn router(portal: Portal) -> Router {
         .route("/sign-in", post(sign_in::ask_for_code))
         .route("/sign-in/code", post(sign_in::take_code))
         .route("/sign-in/oidc/callback", get(issuers::callback))
-        .route("/sign-in/oidc/{name}", get(issuers::begin))
+        .route("/sign-in/oidc/{name}", get(issuers::begin_for_mine))
+        .route("/sign-in/oidc/{name}/{token}", get(issuers::begin))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/mine", get(mine::mine))
         .route("/robots.txt", get(robots))

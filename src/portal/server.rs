@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer;
 use super::form;
 use super::oidc::OIDC_CALLBACK_PATH;
+use super::repeated::RepeatedLine;
 use super::room::{PortalRoom, RoomPlace};
 use super::tls::PortalTls;
 use crate::bounds::{
@@ -83,7 +84,7 @@ pub(super) async fn serve(
         }
     };
     let mut follows = std::pin::pin!(follows);
-    let mut connections = JoinSet::new();
+    let (mut connections, not_accepted) = (JoinSet::new(), RepeatedLine::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -101,8 +102,8 @@ pub(super) async fn serve(
             }
             Err(error) => {
                 let is_closed = served.room.close_longest_waiting();
-                if !is_closed {
-                    tracing::warn!(%error, "the portal could not accept a connection");
+                if !is_closed && let Some(not_logged) = not_accepted.due() {
+                    tracing::warn!(%error, not_logged, "the portal could not accept a connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

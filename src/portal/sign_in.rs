@@ -226,11 +226,7 @@ pub(super) async fn sign_out(State(portal): State<Portal>, request: Request) -> 
 
 /// Where the link of a token is. The text was read as a token, so it is of letters and digits.
 fn place_of(text: &str, token: PortalToken) -> HeaderValue {
-    let kind = if token.object.index().is_some() {
-        'd'
-    } else {
-        'j'
-    };
+    let kind = if !token.object.is_page() { 'd' } else { 'j' };
     HeaderValue::try_from(format!("/{kind}/{text}")).unwrap_or(HeaderValue::from_static("/mine"))
 }
 

@@ -32,12 +32,12 @@ use crate::portal_access::{
 const FILE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
 /// After how long to try again when all places are taken.
-const NO_PLACE: TooMany = TooMany {
+pub(super) const NO_PLACE: TooMany = TooMany {
     retry_after: Duration::from_secs(10),
 };
 
 /// The pause before a piece is asked for again, times the number of tries.
-const PIECE_PAUSE: Duration = Duration::from_millis(300);
+pub(super) const PIECE_PAUSE: Duration = Duration::from_millis(300);
 
 /// The headers of the store that readers get.
 const PASSED_ON: [HeaderName; 4] = [CONTENT_TYPE, CONTENT_DISPOSITION, ETAG, LAST_MODIFIED];
@@ -79,6 +79,53 @@ impl AskedPart {
             }
             Self::Last(0) => None,
             Self::Last(count) => Some((size.saturating_sub(count), end)),
+        }
+    }
+}
+
+/// The bytes of a file of known bytes that an answer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AnsweredPart {
+    /// The first, and the one behind the last.
+    pub(super) first: u64,
+    pub(super) end: u64,
+    /// The size of the whole file.
+    pub(super) size: u64,
+    /// Whether a part was asked for.
+    pub(super) is_part: bool,
+}
+
+impl AnsweredPart {
+    /// The part that a request asks for of a file with this ETag; `None` if the file has none of it.
+    pub(super) fn of(headers: &HeaderMap, etag: &str, size: u64) -> Option<Self> {
+        let known = headers.get(IF_RANGE);
+        // A reader who has a part of other bytes gets the whole file.
+        let is_same = known.is_none_or(|known| known.as_bytes() == etag.as_bytes());
+        let asked = AskedPart::of(headers).filter(|_| is_same);
+        let (first, end, is_part) = match asked {
+            None => (0, size, false),
+            Some(asked) => {
+                let (first, last) = asked.within(size)?;
+                (first, last + 1, true)
+            }
+        };
+        Some(Self {
+            first,
+            end,
+            size,
+            is_part,
+        })
+    }
+
+    /// Says in `Content-Range` which part it is.
+    pub(super) fn describe(self, response: &mut Response<Body>) {
+        let Self {
+            first, end, size, ..
+        } = self;
+        if self.is_part
+            && let Ok(value) = HeaderValue::try_from(format!("bytes {first}-{}/{size}", end - 1))
+        {
+            response.headers_mut().insert(CONTENT_RANGE, value);
         }
     }
 }
@@ -285,7 +332,7 @@ fn describe(
     }
 }
 
-fn unsatisfiable(visitor: &Visitor, size: u64) -> Response<Body> {
+pub(super) fn unsatisfiable(visitor: &Visitor, size: u64) -> Response<Body> {
     let mut response = visitor
         .answers()
         .file(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());

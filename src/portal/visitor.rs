@@ -152,11 +152,8 @@ impl Visitor {
     /// The origins at which the links of a page open. Without one, the page shows no pictures and its button is for Firefox
     /// alone; the open itself tells why.
     pub(super) async fn stores(&self, visit: &Visit) -> Vec<String> {
-        let origin = self.services.access.origin(visit, self.now).await;
-        origin
-            .into_iter()
-            .filter(|origin| !origin.is_empty())
-            .collect()
+        let origins = self.services.access.origins(visit, self.now).await;
+        origins.unwrap_or_default()
     }
 
     /// Writes pages in the language of the reader, with the contact of the job if it has one.
@@ -204,11 +201,16 @@ impl Visitor {
         self.count(told.count);
         match denial {
             Denial::Refused(AccessRefusal::Unavailable { source, .. }) => {
-                let error = chain(&**source);
-                tracing::warn!(error, "a portal link could not be opened");
+                if let Some(not_logged) = self.portal.lines.opens.due() {
+                    let error = chain(&**source);
+                    tracing::warn!(error, not_logged, "a portal link could not be opened");
+                }
             }
             Denial::Store(_, error) => {
-                tracing::warn!(error = chain(error), "a file could not be streamed");
+                if let Some(not_logged) = self.portal.lines.streams.due() {
+                    let error = chain(error);
+                    tracing::warn!(error, not_logged, "a file could not be streamed");
+                }
             }
             Denial::Refused(_) | Denial::TooMany(_) | Denial::NotOurs(_) => {}
         }

@@ -1,10 +1,13 @@
 //! Jobs, people and objects that links were opened for, within a bound on memory.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
 use super::AccessRefusal;
+use super::renditions::RenditionMap;
+use crate::archive::streamed::StreamedZip;
 use crate::bounds::MAX_PORTAL_CACHE_BYTES;
 use crate::job::FilledMessage;
 use crate::ledger::LedgerError;
@@ -15,11 +18,19 @@ use crate::portal_token::JobRef;
 /// What a thing in the cache costs besides its texts, in bytes.
 const OVERHEAD: usize = 256;
 
+/// How many places of readers among the people of jobs are remembered: some 100 bytes each.
+const MAX_PLACES: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
+
+/// The places of recipients among the people of jobs, by the id; `None` for a job that they are no recipients of.
+type KnownPlaces = Mutex<LruCache<(JobRef, String), Option<u32>>>;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum CacheKey {
     Job(JobRef),
     People(JobRef, u32),
     Objects(JobRef, u32),
+    Zip(JobRef, u32),
+    Renditions(JobRef),
 }
 
 #[derive(Debug, Clone)]
@@ -27,12 +38,15 @@ enum Cached {
     Job(Arc<PortalJob>),
     People(Arc<Vec<PortalPerson>>),
     Objects(Arc<Vec<Entry>>),
+    Zip(Arc<StreamedZip>),
+    Renditions(Arc<RenditionMap>),
 }
 
 /// The records that were read last. They never change, so they never are too old.
 #[derive(Debug)]
 pub(super) struct RecordCache {
     records: PortalLedger,
+    places: KnownPlaces,
     kept: Mutex<CacheContents>,
 }
 
@@ -61,6 +75,7 @@ impl RecordCache {
     pub(super) fn new(records: PortalLedger) -> Self {
         Self {
             records,
+            places: Mutex::new(LruCache::new(MAX_PLACES)),
             kept: Mutex::new(CacheContents {
                 things: LruCache::unbounded(),
                 bytes: 0,
@@ -138,6 +153,25 @@ impl RecordCache {
         job: &PortalJob,
         rid: &str,
     ) -> Result<Option<u32>, LedgerError> {
+        let lock = || self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (reference, rid.to_owned());
+        let known = lock().get(&key).copied();
+        if let Some(place) = known {
+            return Ok(place);
+        }
+        // The people of a job are never changed.
+        let place = self.found_place(reference, job, rid).await?;
+        lock().put(key, place);
+        Ok(place)
+    }
+
+    /// Looks through the pages of a job's people.
+    async fn found_place(
+        &self,
+        reference: JobRef,
+        job: &PortalJob,
+        rid: &str,
+    ) -> Result<Option<u32>, LedgerError> {
         for page in 0..job.people.div_ceil(PORTAL_PAGE) {
             let Some(people) = self.people(reference, page).await? else {
                 continue;
@@ -172,6 +206,38 @@ impl RecordCache {
         self.kept()
             .insert(key, Cached::Objects(Arc::clone(&objects)), bytes);
         Ok(Some(objects))
+    }
+
+    /// A ZIP that was kept.
+    pub(super) fn kept_zip(&self, reference: JobRef, number: u32) -> Option<Arc<StreamedZip>> {
+        match self.get(CacheKey::Zip(reference, number))? {
+            Cached::Zip(zip) => Some(zip),
+            _ => None,
+        }
+    }
+
+    /// The renditions of a job that were kept.
+    pub(super) fn kept_renditions(&self, reference: JobRef) -> Option<Arc<RenditionMap>> {
+        match self.get(CacheKey::Renditions(reference))? {
+            Cached::Renditions(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// Keeps the renditions of a job.
+    pub(super) fn keep_renditions(&self, reference: JobRef, map: &Arc<RenditionMap>, bytes: usize) {
+        let (key, thing) = (
+            CacheKey::Renditions(reference),
+            Cached::Renditions(Arc::clone(map)),
+        );
+        self.kept().insert(key, thing, OVERHEAD + bytes);
+    }
+
+    /// Keeps a ZIP that is stored nowhere: its names, checksums and directory.
+    pub(super) fn keep_zip(&self, reference: JobRef, number: u32, zip: &Arc<StreamedZip>) {
+        let (key, bytes) = (CacheKey::Zip(reference, number), zip.memory_bytes());
+        self.kept()
+            .insert(key, Cached::Zip(Arc::clone(zip)), OVERHEAD + bytes);
     }
 
     /// An object by its place in the job's listing.

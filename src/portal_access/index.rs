@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::cache::RecordCache;
 use super::{AccessRefusal, RevokedLinks};
 use crate::audit::record::Pseudonyms;
-use crate::job::{JobId, SignIn};
+use crate::job::{Bucket, JobId, SignIn};
 use crate::keyring::{Deriver, Keyring, Purpose};
 use crate::ledger::portal::{PortalJob, PortalLedger, PortalPerson};
 use crate::links::listing::Entry;
@@ -48,8 +48,10 @@ pub struct LinkFacts {
     pub person: Option<PortalPerson>,
     /// The recipient's id; everyone's if all share the link.
     pub rid: String,
-    /// Its object; `None` for the page.
+    /// Its object; `None` for the page. A ZIP is one, too.
     pub entry: Option<Entry>,
+    /// The bucket of its object.
+    pub bucket: Bucket,
     /// The link id.
     pub link_id: String,
 }
@@ -76,16 +78,23 @@ impl LinkIndex {
         let person = self.person(&token, &job).await?;
         let rid = person.as_ref().map_or(&self.everyone, |person| &person.rid);
         let rid = rid.clone();
-        let entry = match token.object.index() {
-            None => None,
-            Some(index) => {
+        let mut bucket = job.bucket.clone();
+        let entry = match (token.object.index(), token.object.zip()) {
+            (Some(index), _) => {
                 let entry = self.cache.object(token.job, index).await?;
                 Some(entry.ok_or(AccessRefusal::Forged)?)
             }
+            (None, Some(_)) => {
+                let zip = job.zip_of(token.object).ok_or(AccessRefusal::Forged)?;
+                let (of_zip, object) = zip.object(token.job, &job);
+                bucket = of_zip;
+                Some(Entry::Linkable(object))
+            }
+            (None, None) => None,
         };
         let link_id = match &entry {
             Some(Entry::Linkable(object)) => {
-                let ids = link_ids(&self.link_ids, &job.job, &rid, &job.bucket);
+                let ids = link_ids(&self.link_ids, &job.job, &rid, &bucket);
                 link_id(&ids, object)
             }
             // An object that could not be linked has an id that is its own, so that revoking its link leaves the page.
@@ -101,6 +110,7 @@ impl LinkIndex {
             person,
             rid,
             entry,
+            bucket,
             link_id,
         })
     }
@@ -160,10 +170,14 @@ impl LinkFacts {
         let Self { job, rid, .. } = self;
         let key = self
             .object()
-            .map(|object| (&job.bucket, object.key.as_str()));
+            .map(|object| (&self.bucket, object.key.as_str()));
         let reference = self.token.job;
         let moved = links.end_of(&job.job, reference);
         let revoked = links.link(&job.job, reference, rid, key, &self.link_id);
+        // A ZIP has all files of its job: it does not open when one of them may not.
+        let is_zip = self.token.object.zip().is_some();
+        let of_file = || links.object_below(&job.bucket, &job.prefix);
+        let revoked = revoked.or_else(|| of_file().filter(|_| is_zip));
         (moved.unwrap_or(job.ends_at), revoked)
     }
 }

@@ -21,6 +21,9 @@ use crate::portal_token::JobRef;
 /// How long a check may take before its opens count as failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same for the checks that read what was revoked before the start: an open has nothing to go on with, and has ten seconds.
+const FIRST_CHECKS_TIMEOUT: Duration = Duration::from_secs(9);
+
 /// How long a failed check is shared at least, so that opens in an outage do not each wait for one.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
@@ -33,6 +36,8 @@ pub struct Revocations {
     known: RwLock<RevokedLinks>,
     /// Whether the changes that were made before the first check are known.
     is_read: AtomicBool,
+    /// How many these are, once they were counted.
+    made_before: Mutex<Option<u64>>,
     checks: Mutex<Checks>,
     /// One check at a time.
     checking: tokio::sync::Mutex<()>,
@@ -158,6 +163,16 @@ impl RevokedLinks {
         of_recipient.or_else(|| targets.find_map(|target| self.of_record(target, reference)))
     }
 
+    /// When an object below a prefix was revoked, if one is.
+    pub fn object_below(&self, bucket: &Bucket, prefix: &str) -> Option<Timestamp> {
+        self.revoked.iter().find_map(|(target, mark)| match target {
+            ChangeTarget::Object { bucket: of, key } if of == bucket && key.starts_with(prefix) => {
+                Some(mark.at)
+            }
+            _ => None,
+        })
+    }
+
     /// When a recipient was revoked, in a job or in all.
     pub fn recipient(&self, job: &JobId, reference: JobRef, rid: &str) -> Option<Timestamp> {
         if self.revoked.is_empty() {
@@ -196,6 +211,7 @@ impl Revocations {
             stale_max,
             known: RwLock::default(),
             is_read: AtomicBool::new(false),
+            made_before: Mutex::default(),
             checks: Mutex::default(),
             checking: tokio::sync::Mutex::new(()),
         }
@@ -237,7 +253,11 @@ impl Revocations {
             return self.stale(checks, arrived, silent());
         }
         let began = Instant::now();
-        let checked = timeout(CHECK_TIMEOUT, self.check()).await;
+        let patience = match self.is_read.load(Ordering::Acquire) {
+            true => CHECK_TIMEOUT,
+            false => FIRST_CHECKS_TIMEOUT,
+        };
+        let checked = timeout(patience, self.check()).await;
         match checked.unwrap_or_else(|_| Err(silent())) {
             Ok(()) => {
                 *self.checks() = Checks {
@@ -274,8 +294,12 @@ impl Revocations {
 
     async fn check(&self) -> Result<(), LedgerError> {
         if !self.is_read.load(Ordering::Acquire) {
-            let all = self.records.changes().await?;
-            self.apply(all);
+            // A check whose time is over leaves to the next one what it did not read.
+            let missing = self.count()..self.made_before().await?;
+            let reading = self.records.read_changes(missing, |change| {
+                self.apply(vec![change]);
+            });
+            reading.await?;
             self.is_read.store(true, Ordering::Release);
         }
         // Nearly always there is none, and then one. Where there are two, there may be many.
@@ -289,6 +313,21 @@ impl Revocations {
             }
         }
         Ok(())
+    }
+
+    async fn made_before(&self) -> Result<u64, LedgerError> {
+        let counted = || {
+            self.made_before
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let known = *counted();
+        let made = match known {
+            Some(made) => made,
+            None => self.records.change_count().await?,
+        };
+        *counted() = Some(made);
+        Ok(made)
     }
 
     fn count(&self) -> u64 {

@@ -9,6 +9,7 @@ use presign::disposition::passive_type;
 use sha2::{Digest, Sha256};
 
 use super::lifetime::{LinkUse, is_embedded};
+use super::renditions::RenditionMap;
 use super::{
     AccessRefusal, ClosedBecause, ClosedEntry, OpenEvidence, OpenKind, OpenMethod, PortalAccess,
     ReaderSession, SignedEntry, SignedOpen, SignedPage, Visit, linked, open_id, presentation,
@@ -18,17 +19,22 @@ use crate::audit::portal as lines;
 use crate::audit::portal::{OpenedFields, ViewFields};
 use crate::config::PortalDelivery;
 use crate::failpoint::{self, Failpoint};
-use crate::job::ContentDisposition;
-use crate::keyring::nonce;
-use crate::ledger::portal::{ChangeTarget, PortalJob, PortalPerson};
+use crate::job::{Bucket, ContentDisposition};
+use crate::keyring::{Deriver, nonce};
+use crate::ledger::portal::{
+    ChangeTarget, PortalJob, PortalPerson, PortalRenditions, PortalZipPlace,
+};
 use crate::links::connection::Connection;
 use crate::links::distribution::Distribution;
 use crate::links::listing::Entry;
-use crate::links::portal::{link_id, link_ids, page_link_id};
+use crate::links::portal::{
+    PortalName, PortalPresentation, link_id, link_ids, page_link_id, sign_rendition,
+};
 use crate::links::{SignError, UrlSigner};
+use crate::media::{RenditionUrls, StoredImage};
 use crate::plan::expiry::noticed;
 use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
-use crate::portal_token::{ObjectSlot, PortalToken};
+use crate::portal_token::{JobRef, ObjectSlot, PortalToken};
 use crate::store::ObjectMeta;
 
 /// A signer, the id of its key, and the lifetime of what it signs.
@@ -54,6 +60,42 @@ struct EmbeddedLinks {
     places: Vec<usize>,
 }
 
+/// Where the objects of signed links are.
+#[derive(Clone, Copy)]
+struct SignedPlace<'a> {
+    bucket: &'a Bucket,
+    /// What their keys begin with, if a distribution may answer the links. It is in front of the files of jobs alone.
+    distributed: Option<&'a str>,
+}
+
+impl<'a> SignedPlace<'a> {
+    /// Where the files of a job are.
+    fn of(job: &'a PortalJob) -> Self {
+        Self {
+            bucket: &job.bucket,
+            distributed: Some(&job.prefix),
+        }
+    }
+}
+
+/// What signs the renditions of a page.
+struct ReducedLinks {
+    map: Arc<RenditionMap>,
+    place: PortalRenditions,
+    link_id: String,
+    prepared: Option<Prepared>,
+}
+
+impl SignedEntry {
+    /// The signed links of the entry.
+    fn urls(&self) -> impl Iterator<Item = &PresignedUrl> {
+        let of_picture = self.renditions.iter();
+        let of_picture = of_picture.flat_map(|of| [Some(&of.small), of.large.as_ref()]);
+        let of_picture = of_picture.flatten().map(|(url, _)| url);
+        self.embed.iter().chain(of_picture)
+    }
+}
+
 /// The session of the signing credentials ends in a moment, and their source has not renewed it.
 #[derive(Debug, thiserror::Error)]
 #[error("the signing credentials end in less than a minute and are not renewed yet")]
@@ -76,14 +118,29 @@ impl PortalAccess {
         // The visit may have waited for the store.
         self.is_still_open(visit, session, now).await?;
         failpoint::pass(Failpoint::OpenAdmitted);
-        let (Some(object), Some(meta)) = (&visit.object, self.meta(visit).await?) else {
+        let (Some(object), Some((bucket, meta))) = (&visit.object, self.meta(visit).await?) else {
             return Err(AccessRefusal::Forged);
         };
         let job = &visit.job;
+        let rendition = match how {
+            OpenKind::Rendition(size) => self.rendition(visit, size).await?,
+            OpenKind::Button | OpenKind::Direct | OpenKind::Embed => None,
+        };
+        let is_rendition = rendition.is_some();
+        let (bucket, meta) = rendition.unwrap_or((bucket, meta));
+        let is_zip = visit.token.object.zip().is_some();
         let person = self.index.person(&visit.token, job).await?;
-        let is_shown = object.is_inline || how == OpenKind::Embed;
+        let is_embed = matches!(how, OpenKind::Embed | OpenKind::Rendition(_));
+        let is_shown = object.is_inline || is_embed;
         let of = LinkUse::of(&object.name, object.size_bytes, is_shown);
-        let prepared = self.prepare(job, of, method, now).await?;
+        let place = match is_zip || is_rendition {
+            true => SignedPlace {
+                bucket: &bucket,
+                distributed: None,
+            },
+            false => SignedPlace::of(job),
+        };
+        let prepared = self.prepare(job, place, of, method, now).await?;
         let signed_at = prepared.lifetime.signed_at;
         let sid = sid_of(session);
         // A file that is shown has one URL in its window, so that the browser's cache has it; each save is an open of its own.
@@ -108,7 +165,16 @@ impl PortalAccess {
             let signed = sign_aside(job, person, None, vec![link], &prepared.signer);
             signed.await?.pop().ok_or(AccessRefusal::Forged)?
         } else {
-            let shown = presentation(job, person.as_ref(), None);
+            let published = |disposition| PortalPresentation {
+                disposition,
+                name: PortalName::Own,
+                text_charset: job.text_charset,
+            };
+            let shown = match (is_zip, is_rendition) {
+                (true, _) => published(ContentDisposition::Attachment),
+                (_, true) => published(ContentDisposition::Inline),
+                (false, false) => presentation(job, person.as_ref(), None),
+            };
             shown.sign(&meta, &object.link_id, Some(&open), &prepared.signer)?
         };
         failpoint::pass(Failpoint::OpenSigned);
@@ -123,7 +189,7 @@ impl PortalAccess {
             job: job.job.as_str(),
             rid,
             connection: job.connection.as_str(),
-            bucket: job.bucket.as_str(),
+            bucket: bucket.as_str(),
             key: meta.key.as_str(),
             link_id: &object.link_id,
             open: &open,
@@ -175,6 +241,7 @@ impl PortalAccess {
         let shown = presentation(job, person.as_ref(), Some(ContentDisposition::Inline));
         let closed = self.closed(job, &entries, &ids).await?;
         let (mut still, mut played) = (EmbeddedLinks::default(), EmbeddedLinks::default());
+        let mut reduced = self.reduced(job, reference, &ids, page).await?;
         let mut signed: Vec<Result<SignedEntry, ClosedEntry>> = Vec::with_capacity(entries.len());
         for ((index, entry), is_revoked) in entries.into_iter().zip(closed) {
             let meta = match entry {
@@ -194,6 +261,10 @@ impl PortalAccess {
                 }
             };
             let object = linked(job, index, &meta, link_id(&ids, &meta), &saved)?;
+            let renditions = match &mut reduced {
+                Some(reduced) => self.sign_reduced(job, reduced, index, now).await?,
+                None => None,
+            };
             let mut embed = None;
             if passive_type(&object.name).is_some_and(is_embedded) {
                 let of = LinkUse::of(&object.name, object.size_bytes, true);
@@ -202,7 +273,9 @@ impl PortalAccess {
                     LinkUse::Shown | LinkUse::Saved { .. } => &mut still,
                 };
                 if group.prepared.is_none() {
-                    group.prepared = Some(self.prepare(job, of, OpenMethod::Get, now).await?);
+                    let place = SignedPlace::of(job);
+                    let prepared = self.prepare(job, place, of, OpenMethod::Get, now);
+                    group.prepared = Some(prepared.await?);
                 }
                 match &group.prepared {
                     Some(prepared) if prepared.signer.is_slow() => {
@@ -227,6 +300,7 @@ impl PortalAccess {
             signed.push(Ok(SignedEntry {
                 object,
                 embed,
+                renditions,
                 token,
             }));
         }
@@ -247,15 +321,13 @@ impl PortalAccess {
             }
         }
         let (mut count, mut fingerprints) = (0, Sha256::new());
-        let embedded = signed
-            .iter()
-            .flatten()
-            .filter_map(|entry| entry.embed.as_ref());
-        for url in embedded {
+        for url in signed.iter().flatten().flat_map(SignedEntry::urls) {
             fingerprints.update(self.names.fingerprint(url.signature()));
             count += 1;
         }
-        let prepared = [&still.prepared, &played.prepared].into_iter().flatten();
+        let of_reduced = reduced.and_then(|reduced| reduced.prepared);
+        let prepared = [&still.prepared, &played.prepared, &of_reduced];
+        let prepared = prepared.into_iter().flatten();
         let ends = prepared
             .clone()
             .map(|prepared| prepared.lifetime.expires_at);
@@ -281,22 +353,103 @@ impl PortalAccess {
         });
         self.append(line).await?;
         failpoint::pass(Failpoint::ViewRecorded);
+        let zips = self.zips_of_page(visit, &rid).await?;
         Ok(SignedPage {
             entries: signed,
+            zips,
             page,
             pages,
             expires_at,
         })
     }
 
-    /// The origin at which the signed links of a visit's job open: `https://reports.s3.eu-central-1.amazonaws.com`.
-    pub async fn origin(&self, visit: &Visit, now: Timestamp) -> Result<String, AccessRefusal> {
-        let prepared = self.prepare(&visit.job, LinkUse::Shown, OpenMethod::Get, now);
-        Ok(match prepared.await?.signer {
-            UrlSigner::S3(presigner) => presigner.origin().to_owned(),
-            UrlSigner::CloudFront(signing) => signing.origin().to_owned(),
-            UrlSigner::Portal(_) => String::new(),
-        })
+    /// What signs the renditions of a job's pictures, if it has some.
+    async fn reduced(
+        &self,
+        job: &PortalJob,
+        reference: JobRef,
+        ids: &Deriver,
+        page: u32,
+    ) -> Result<Option<ReducedLinks>, AccessRefusal> {
+        let Some(place) = &job.renditions else {
+            return Ok(None);
+        };
+        let map = self.index.cache.renditions(reference, place).await?;
+        Ok(Some(ReducedLinks {
+            map,
+            place: place.clone(),
+            link_id: ids.id(&[b"renditions", page.to_string().as_bytes()]),
+            prepared: None,
+        }))
+    }
+
+    /// Signs the renditions of one picture.
+    async fn sign_reduced(
+        &self,
+        job: &PortalJob,
+        reduced: &mut ReducedLinks,
+        index: u32,
+        now: Timestamp,
+    ) -> Result<Option<RenditionUrls>, AccessRefusal> {
+        let Some(stored) = reduced.map.get(&index) else {
+            return Ok(None);
+        };
+        if reduced.prepared.is_none() {
+            let place = SignedPlace {
+                bucket: &reduced.place.bucket,
+                distributed: None,
+            };
+            let prepared = self.prepare(job, place, LinkUse::Shown, OpenMethod::Get, now);
+            reduced.prepared = Some(prepared.await?);
+        }
+        let Some(prepared) = &reduced.prepared else {
+            return Ok(None);
+        };
+        let sign = |image: &StoredImage| -> Result<_, AccessRefusal> {
+            let Some(key) = reduced.place.key(&image.file_name) else {
+                return Ok(None);
+            };
+            let url = sign_rendition(&key, &reduced.link_id, &prepared.signer)?;
+            Ok(Some((url, image.width)))
+        };
+        let Some(small) = sign(&stored.small)? else {
+            return Ok(None);
+        };
+        let large = stored.large.as_ref().map(sign).transpose()?.flatten();
+        Ok(Some(RenditionUrls { small, large }))
+    }
+
+    /// The origins at which the signed links of a visit's job open: `https://reports.s3.eu-central-1.amazonaws.com`. Renditions
+    /// and ZIPs may be in other buckets than the files.
+    pub async fn origins(
+        &self,
+        visit: &Visit,
+        now: Timestamp,
+    ) -> Result<Vec<String>, AccessRefusal> {
+        let job = &visit.job;
+        let renditions = job.renditions.iter().map(|place| &place.bucket);
+        let zips = job.zips.zips.iter().filter_map(|zip| match &zip.place {
+            PortalZipPlace::Stored { bucket, .. } => Some(bucket),
+            PortalZipPlace::Streamed { .. } => None,
+        });
+        // All ZIPs of a job are in one bucket.
+        let published = renditions.chain(zips.take(1)).map(|bucket| SignedPlace {
+            bucket,
+            distributed: None,
+        });
+        let mut origins: Vec<String> = Vec::new();
+        for place in std::iter::once(SignedPlace::of(job)).chain(published) {
+            let prepared = self.prepare(job, place, LinkUse::Shown, OpenMethod::Get, now);
+            let origin = match prepared.await?.signer {
+                UrlSigner::S3(presigner) => presigner.origin().to_owned(),
+                UrlSigner::CloudFront(signing) => signing.origin().to_owned(),
+                UrlSigner::Portal(_) => continue,
+            };
+            if !origins.contains(&origin) {
+                origins.push(origin);
+            }
+        }
+        Ok(origins)
     }
 
     /// Whether each of these objects, or its link, was revoked.
@@ -304,7 +457,7 @@ impl PortalAccess {
         &self,
         job: &PortalJob,
         entries: &[(u32, Entry)],
-        ids: &crate::keyring::Deriver,
+        ids: &Deriver,
     ) -> Result<Vec<bool>, AccessRefusal> {
         let closed = self.revocations.ask(|links| {
             if links.is_empty() {
@@ -330,14 +483,20 @@ impl PortalAccess {
         Ok(closed.await?)
     }
 
-    /// The object of a visit, as the records have it.
-    async fn meta(&self, visit: &Visit) -> Result<Option<ObjectMeta>, AccessRefusal> {
-        let Some(index) = visit.token.object.index() else {
+    /// The object of a visit and its bucket, as the records have it.
+    async fn meta(&self, visit: &Visit) -> Result<Option<(Bucket, ObjectMeta)>, AccessRefusal> {
+        let (token, job) = (&visit.token, &visit.job);
+        if let Some(zip) = job.zip_of(token.object) {
+            // One that is stored nowhere has no link.
+            let stored = Some(zip).filter(|zip| !zip.is_streamed());
+            return Ok(stored.map(|zip| zip.object(token.job, job)));
+        }
+        let Some(index) = token.object.index() else {
             return Ok(None);
         };
-        let entry = self.index.cache.object(visit.token.job, index).await?;
+        let entry = self.index.cache.object(token.job, index).await?;
         Ok(entry.and_then(|entry| match entry {
-            Entry::Linkable(object) => Some(object),
+            Entry::Linkable(object) => Some((job.bucket.clone(), object)),
             Entry::Unavailable(..) => None,
         }))
     }
@@ -346,15 +505,24 @@ impl PortalAccess {
     async fn prepare(
         &self,
         job: &PortalJob,
+        SignedPlace {
+            bucket,
+            distributed,
+        }: SignedPlace<'_>,
         of: LinkUse,
         method: OpenMethod,
         now: Timestamp,
     ) -> Result<Prepared, AccessRefusal> {
         let connection = self.connection(job)?;
-        if let Some(distribution) = self.distribution(connection, job) {
+        let distribution = distributed.and_then(|start| {
+            let distribution = self.distribution(connection)?;
+            let serves = distribution.serves_portal(bucket, start);
+            serves.then_some(distribution)
+        });
+        if let Some(distribution) = distribution {
             return self.prepare_distribution(distribution, connection, of, now);
         }
-        let region = connection.store.region(&job.bucket).await;
+        let region = connection.store.region(bucket).await;
         let region = region.map_err(AccessRefusal::unavailable)?;
         let there = clock_of(connection, now);
         let needed_until = self.lifetimes.needed_until(of, there);
@@ -365,12 +533,7 @@ impl PortalAccess {
             .ok_or_else(|| AccessRefusal::unavailable(CredentialsEnding))?;
         let (presigner, access_key_id) = connection
             .signer
-            .presigner(
-                &job.bucket,
-                region.as_deref(),
-                lifetime,
-                ExpiryGuard::Ignore,
-            )
+            .presigner(bucket, region.as_deref(), lifetime, ExpiryGuard::Ignore)
             .await?;
         let presigner = match method {
             OpenMethod::Get => presigner,
@@ -383,15 +546,10 @@ impl PortalAccess {
         })
     }
 
-    /// The distribution that a job's files are opened through, if there is one. Streamed files come from the store itself.
-    fn distribution<'a>(
-        &self,
-        connection: &'a Connection,
-        job: &PortalJob,
-    ) -> Option<&'a Arc<Distribution>> {
-        let distribution = connection.distribution.as_ref()?;
-        let serves = distribution.serves_portal(&job.bucket, &job.prefix);
-        (serves && self.delivery == PortalDelivery::Redirect).then_some(distribution)
+    /// The distribution that files are opened through, if there is one. Streamed files come from the store itself.
+    fn distribution<'a>(&self, connection: &'a Connection) -> Option<&'a Arc<Distribution>> {
+        let distribution = connection.distribution.as_ref();
+        distribution.filter(|_| self.delivery == PortalDelivery::Redirect)
     }
 
     /// Prepares links to a distribution. Each is for its own file, also where mailed links share a signature for a whole
@@ -445,22 +603,22 @@ async fn sign_aside(
 
 impl Visit {
     /// The recipient's id of the link; `None` if all share it.
-    fn reader_id(&self) -> Option<&str> {
+    pub(super) fn reader_id(&self) -> Option<&str> {
         self.reader.as_ref().map(|reader| &*reader.rid)
     }
 
     /// The recipient's id of the link; `everyone`'s if all share it.
-    fn rid<'a>(&'a self, everyone: &'a str) -> &'a str {
+    pub(super) fn rid<'a>(&'a self, everyone: &'a str) -> &'a str {
         self.reader.as_ref().map_or(everyone, |reader| &reader.rid)
     }
 }
 
 impl OpenKind {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Button => "button",
             Self::Direct => "direct",
-            Self::Embed => "embed",
+            Self::Embed | Self::Rendition(_) => "embed",
         }
     }
 }

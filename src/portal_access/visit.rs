@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use presign::PresignedUrl;
 
+use super::RenditionSize;
 use crate::audit::RecordError;
 use crate::job::phrase::PhraseError;
 use crate::job::{OpenMode, SignIn};
@@ -14,6 +15,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::portal::{PortalJob, PortalPerson};
 use crate::links::signer::SignerError;
 use crate::links::{SignError, Unlinkable};
+use crate::media::RenditionUrls;
 use crate::portal_token::{PortalToken, TokenText};
 
 /// Why a link does not open.
@@ -116,6 +118,8 @@ pub struct LinkedObject {
     pub name: String,
     /// Its size in bytes.
     pub size_bytes: u64,
+    /// When it was last modified, as the job listed it.
+    pub modified: Timestamp,
     /// The media type by its name, if it is one that a browser shows safely.
     pub media_type: Option<&'static str>,
     /// Whether a browser shows it, rather than saving it.
@@ -152,6 +156,8 @@ pub enum OpenKind {
     Direct,
     /// By an image or a video of a page.
     Embed,
+    /// By an image of a page that asks for a rendition. Without one, it is the picture itself.
+    Rendition(RenditionSize),
 }
 
 /// The method that a signed link is for.
@@ -198,7 +204,20 @@ pub struct SignedEntry {
     pub object: LinkedObject,
     /// A link that shows the object on the page, for pictures, video and audio.
     pub embed: Option<PresignedUrl>,
+    /// Links to the renditions of a picture that has some.
+    pub renditions: Option<RenditionUrls>,
     /// The token of the object's own link.
+    pub token: TokenText,
+}
+
+/// A ZIP of the job on its page.
+#[derive(Debug)]
+pub struct SignedZip {
+    /// The ZIP.
+    pub object: LinkedObject,
+    /// How many files are in it.
+    pub files: u64,
+    /// The token of its link.
     pub token: TokenText,
 }
 
@@ -225,6 +244,8 @@ pub enum ClosedBecause {
 pub struct SignedPage {
     /// The objects.
     pub entries: Vec<Result<SignedEntry, ClosedEntry>>,
+    /// The ZIPs of all objects.
+    pub zips: Vec<SignedZip>,
     /// The number of the page, from 0.
     pub page: u32,
     /// How many pages the job has.

@@ -10,6 +10,7 @@ use presign::hex::hex;
 use presign::midstate::MacMidstate;
 
 use super::{OpenEvidence, ReaderSession, SignedInBy};
+use crate::access::client::network_of;
 use crate::audit::portal::VisitorFields;
 use crate::bounds::MAX_USER_AGENT_BYTES;
 use crate::config::AddressDetail;
@@ -97,7 +98,7 @@ impl VisitorRecorder {
     async fn net(&self, address: IpAddr, now: Timestamp) -> Option<String> {
         match self.detail {
             AddressDetail::None => None,
-            AddressDetail::Network => Some(network(address)),
+            AddressDetail::Network => Some(network_of(address)),
             AddressDetail::Full => Some(address.to_string()),
             AddressDetail::Keyed => {
                 let day = TimeZone::UTC.to_datetime(now).date();
@@ -132,20 +133,6 @@ impl VisitorRecorder {
                 );
                 None
             }
-        }
-    }
-}
-
-/// The network of an address: its first 24 bits, or 48 of IPv6.
-fn network(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            format!("{a}.{b}.{c}.0/24")
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}::/48")
         }
     }
 }

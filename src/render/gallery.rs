@@ -6,6 +6,7 @@
 mod ask;
 mod cards;
 mod landing;
+mod of_portal;
 mod page;
 mod policy;
 mod views;
@@ -19,8 +20,9 @@ use presign::PresignedUrl;
 use self::ask::RenewalMail;
 use self::cards::{CardWords, Cards};
 use self::landing::Landing;
+pub(super) use self::of_portal::{PageAuthor, portal_gallery};
 use self::page::GalleryPage;
-use self::policy::policy;
+use self::policy::{PageReach, policy};
 use self::views::{IndexView, PageFrame, PageHead, PageView};
 pub(super) use self::views::{index_sample, page_sample};
 use super::brand::PageStyle;
@@ -302,9 +304,9 @@ impl<'a> Gallery<'a> {
             policy: policy(
                 self.templates.inline_hashes(file),
                 self.palette.as_ref().map(|style| style.hash.as_str()),
-                origins,
-                saved,
+                &PageReach::Published { origins, saved },
             ),
+            referrer: "no-referrer",
             palette: self.palette.as_ref().map(|style| style.rules.as_str()),
         }
     }
@@ -356,6 +358,7 @@ fn frame<'a>(
         sooner: view::sooner(plan.lifetime.bound),
         zip: None,
         opens: plan.disposition == ContentDisposition::Inline,
+        signed_in: None,
     })
 }
 

@@ -113,10 +113,11 @@ fn instant(call: &Call<'_>) -> Result<String, String> {
         .map(|(local, zone)| call.language.instant(local, zone))
 }
 
-/// A URL that a page may contain: https, http on this machine, a page in the same folder, or a rendition beside it.
+/// A URL that a page may contain: https, http on this machine, a page in the same folder, a rendition beside it, or a link of the
+/// portal that shows the page.
 fn link(call: &Call<'_>) -> Result<String, String> {
     let url = call.text()?;
-    if is_safe_url(url) || is_page_name(url) || is_rendition_beside(url) {
+    if is_safe_url(url) || is_page_name(url) || is_rendition_beside(url) || is_portal_link(url) {
         return Ok(url.to_owned());
     }
     // The URL is a secret, so the error does not contain it.
@@ -187,6 +188,21 @@ pub(super) fn is_rendition_beside(url: &str) -> bool {
         parts.iter().all(|part| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         })
+    })
+}
+
+/// Whether it is a link of the portal itself: `/d/` or `/j/` with letters and digits, and a ticket, with the size of a picture, or a page.
+pub(in crate::render) fn is_portal_link(url: &str) -> bool {
+    let parts = ["/d/", "/j/"]
+        .into_iter()
+        .find_map(|kind| url.strip_prefix(kind));
+    let is_plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    parts.is_some_and(|rest| match rest.split_once("?t=") {
+        Some((token, ticket)) => {
+            let (ticket, size) = ticket.split_once("&s=").unwrap_or((ticket, "small"));
+            is_plain(token) && is_plain(ticket) && ["small", "large"].contains(&size)
+        }
+        None => rest.split('/').count() <= 2 && rest.split('/').all(is_plain),
     })
 }
 

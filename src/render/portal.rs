@@ -6,6 +6,7 @@ mod files;
 mod sign_in;
 mod trouble;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -27,6 +28,7 @@ use crate::text::percent;
 
 pub use self::files::{
     FilePage, FilesPage, MinePage, PortalMedia, ShownDistribution, ShownFile, ShownPreview,
+    ShownZip,
 };
 pub use self::sign_in::{CodeMail, CodePage, ShownIssuer, SignInPage};
 pub use self::trouble::PortalTrouble;
@@ -51,8 +53,10 @@ pub struct PortalPage {
     pub html: String,
     /// The sources of its styles, separated by spaces.
     pub style: String,
-    /// The source of its script, if it has one.
-    pub script: Option<&'static str>,
+    /// The sources of its scripts, if it has any, separated by spaces.
+    pub script: Option<Cow<'static, str>>,
+    /// Whether it saves files through frames.
+    pub has_frames: bool,
 }
 
 impl std::fmt::Debug for PortalPage {
@@ -64,6 +68,7 @@ impl std::fmt::Debug for PortalPage {
 /// Writes the pages for one reader.
 #[derive(Debug)]
 pub struct PortalWriter<'a> {
+    templates: &'a Templates,
     language: &'a Language,
     /// The languages of messages: the reader's, or else that of mails.
     locales: (Locale, &'a Locale),
@@ -108,6 +113,7 @@ impl<'a> PortalWriter<'a> {
         let locale = reader.locale.cloned();
         let spoken = || language.tag().parse().ok();
         Self {
+            templates,
             language,
             locales: (locale.or_else(spoken).unwrap_or_default(), &settings.locale),
             brand: &settings.brand,
@@ -180,7 +186,8 @@ impl<'a> PortalWriter<'a> {
         PortalPage {
             html,
             style,
-            script: has_script.then_some(SCRIPT_SOURCE.as_str()),
+            script: has_script.then(|| Cow::Borrowed(SCRIPT_SOURCE.as_str())),
+            has_frames: false,
         }
     }
 

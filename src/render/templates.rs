@@ -394,6 +394,11 @@ impl Templates {
             .expect("every page is hashed when it is loaded")
     }
 
+    /// Whether there is a gallery's template of this name.
+    pub(super) fn has_gallery(&self, name: &str) -> bool {
+        self.galleries.contains(name)
+    }
+
     /// Whether the template of a page loops over the folders itself.
     pub(super) fn loops_over_folders(&self, page: &str) -> bool {
         self.loops.contains(page)

@@ -3,6 +3,8 @@
 use presign::PresignedUrl;
 use serde::Serialize;
 
+use super::portal::ShownZip;
+
 /// The links to the ZIPs of a job.
 #[derive(Debug, Clone, Default)]
 pub struct ZipLinks {
@@ -61,6 +63,24 @@ impl ZipsView {
         (total > 0).then(|| Self {
             files: zips.collect(),
             missing: Some(links.left_out).filter(|missing| *missing > 0),
+        })
+    }
+
+    /// The view of the links of a portal's page; `None` if there are none.
+    pub(super) fn of_portal(shown: &[ShownZip<'_>], left_out: u64) -> Option<Self> {
+        let total = shown.len() as u64;
+        let zips = shown.iter().zip(1..).map(|(zip, number)| ZipView {
+            url: zip.href.to_owned(),
+            name: String::new(),
+            count: zip.files,
+            size_bytes: zip.size,
+            split: total > 1,
+            number,
+            total,
+        });
+        (total > 0).then(|| Self {
+            files: zips.collect(),
+            missing: Some(left_out).filter(|missing| *missing > 0),
         })
     }
 

@@ -24,6 +24,7 @@ use super::metrics;
 use super::notify::Pulse;
 use crate::audit::log::Watch;
 use crate::edge::health::Edges;
+use crate::mounted;
 use crate::portal::PortalCounts;
 use crate::progress::Progress;
 
@@ -161,6 +162,7 @@ impl Health {
                     .chain(full)
                     .chain(unheard)
                     .chain(outages.iter().map(ToString::to_string))
+                    .chain(mounted::hanging())
                     .collect()
             }
         }

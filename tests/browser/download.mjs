@@ -9,7 +9,8 @@ import { withPage } from './browser.mjs';
 
 const urls = readFileSync(0, 'utf8').split('\n').filter(Boolean);
 try {
-  await withPage({ acceptDownloads: true }, async (page) => {
+  // USER_AGENT: what a browser of a person calls itself.
+  await withPage({ acceptDownloads: true, userAgent: process.env.USER_AGENT }, async (page) => {
     for (const url of urls) {
       const download = page.waitForEvent('download', { timeout: 20_000 });
       // Going to a download ends with an error in playwright; the event is what counts.

@@ -2,7 +2,7 @@
 //
 //   node tests/browser/portal.mjs PLAN.json
 //
-// PLAN.json has {file, sound, list, signIn, outbox, address, troubles: {name: url}, store}. Prints JSON about what was seen. Exit 0
+// PLAN.json has {file, sound, list, gallery, signIn, outbox, address, troubles: {name: url}, store}. Prints JSON about what was seen. Exit 0
 // unless the browser could not be driven, 70.
 
 import { readFileSync, readdirSync } from 'node:fs';
@@ -77,6 +77,39 @@ try {
     await page.goto(plan.list, { waitUntil: 'load' });
     await page.waitForTimeout(500);
     seen.pictures = { asked: pictures.length, fromDisk: pictures.filter(Boolean).length, fromMemory: cached.length };
+  });
+
+  // A gallery, wide and narrow: its pictures, one of them large, files that are chosen together, and without scripts.
+  for (const [width, locale] of [[1280, 'en-GB'], [390, 'ar']]) {
+    await withPage({ acceptDownloads: true, locale, viewport: { width, height: 844 } }, async (page) => {
+      const where = `gallery at ${width}`;
+      listen(page, where);
+      const opened = [];
+      page.on('request', (request) => {
+        if (new URL(request.url()).pathname.startsWith('/d/')) opened.push(request.resourceType());
+      });
+      await page.goto(plan.gallery, { waitUntil: 'load' });
+      await judge(page, where);
+      const photo = page.locator('.photos img').first();
+      await photo.evaluate((image) => image.decode());
+      await page.locator('.photos td a').first().click();
+      const large = page.locator('dialog img');
+      await large.evaluate((image) => image.decode());
+      (seen.gallery ??= []).push({
+        pictures: await page.locator('.photos img').count(),
+        large: await large.evaluate((image) => image.naturalWidth),
+        opened: opened.length,
+      });
+      await page.keyboard.press('Escape');
+      await page.locator('.files .pick').check();
+      seen.gathered = await downloaded(page, () => page.click('.gather'));
+      if (plan.pictures) await page.screenshot({ path: join(plan.pictures, `gallery-${width}.png`) });
+    });
+  }
+  await withPage({ acceptDownloads: true, locale: 'en-GB', javaScriptEnabled: false }, async (page) => {
+    await page.goto(plan.gallery);
+    const href = await page.locator('.files th a').getAttribute('href');
+    seen.withoutScripts = await downloaded(page, () => page.evaluate(() => {}).catch(() => {}).then(() => page.goto(new URL(href, plan.gallery).href).catch(() => {})));
   });
 
   // Sound whose signature ends while it is played: it is loaded again and goes on.

@@ -1,6 +1,6 @@
-// Opens a portal link with Chromium, signs in at npm's oidc-provider, and presses the button of the file.
+// Opens a portal link with Chromium, signs in at npm's oidc-provider or at Keycloak, and presses the button of the file.
 //
-//   node tests/browser/portal_oidc.mjs LINK LOGIN
+//   node tests/browser/portal_oidc.mjs LINK LOGIN [--keycloak PASSWORD]
 //
 // One JSON object out: the statuses of the navigations, the text of the last page, whether the sign-in's cookie is left, and the name and text of the
 // file. Exit 0, or 70 with what went wrong.
@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { parse, withPage } from './browser.mjs';
 
-const { _: [link, login] } = parse('portal_oidc.mjs LINK LOGIN', 2, [], []);
+const { _: [link, login], keycloak } = parse('portal_oidc.mjs LINK LOGIN [--keycloak PASSWORD]', 2, ['keycloak'], []);
 const wait = { timeout: 20_000 };
 try {
   await withPage({ acceptDownloads: true }, async (page) => {
@@ -18,11 +18,17 @@ try {
     });
     await page.goto(link, wait);
     await page.click('a[href^="/sign-in/oidc/"]');
-    await page.fill('input[name=login]', login, wait);
-    await page.fill('input[name=password]', 'any');
-    await page.click('button[type=submit]');
-    await page.waitForSelector('input[name=prompt][value=consent]', { state: 'attached', ...wait });
-    await page.click('button[type=submit]');
+    if (keycloak) {
+      await page.fill('#username', login, wait);
+      await page.fill('#password', keycloak);
+      await page.click('#kc-login');
+    } else {
+      await page.fill('input[name=login]', login, wait);
+      await page.fill('input[name=password]', 'any');
+      await page.click('button[type=submit]');
+      await page.waitForSelector('input[name=prompt][value=consent]', { state: 'attached', ...wait });
+      await page.click('button[type=submit]');
+    }
     await page.waitForURL((url) => url.origin === new URL(link).origin, wait);
     await page.waitForLoadState('load');
     const text = await page.evaluate(() => document.body.innerText);

@@ -241,14 +241,16 @@ def kept_die(world, numbers, edge, silence):
     is_whole(world, numbers)
 
 
-def swallowed_put(world, numbers, edge, forwarded):
+def swallowed_put(world, numbers, edge, forwarded, zip=False):
     """One PUT is taken, and its answer never comes; the server is well."""
+    if zip:
+        world.put_large_files()
     for in_the_end in (False, True):
         if not in_the_end:
             warmed_up(world)
         world.lines[edge].swallow_put(forwarded)
         asked = time.monotonic()
-        hung = world.submit(gallery=edge == "store")
+        hung = world.submit(gallery=edge == "store", zip=zip)
         numbers.need(world.watch.wait(10, lambda: world.lines[edge].swallowed > in_the_end or None), "no PUT was swallowed")
         if in_the_end:
             stops(world, numbers)
@@ -465,6 +467,7 @@ def scenarios(wanted):
     yield Scenario("store silent {silence} s, kept connections", both, kept_die, {"edge": "store", "silence": 8})
     yield Scenario("store swallows a PUT", both, swallowed_put, {"edge": "store", "forwarded": False}, short={"kinds": "sqlite"})
     yield Scenario("store takes a PUT, answer lost", "cloud", swallowed_put, {"edge": "store", "forwarded": True})
+    yield Scenario("store swallows a part of a ZIP", "cloud", swallowed_put, {"edge": "store", "forwarded": False, "zip": True})
     yield Scenario("two stores, one silent {length} s", both, other_jobs, edge("store", "silent", 60), short={"length": 9, "kinds": "sqlite"})
     yield Scenario("ledger silent {length} s", "cloud", outage, edge("ledger", "silent", 10))
     yield Scenario("ledger silent {length} s", "cloud", outage, edge("ledger", "silent", 40))

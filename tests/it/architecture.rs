@@ -117,6 +117,7 @@ fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner
             "portal/mine.rs",
             "portal/oidc/provider.rs",
             "portal_access.rs",
+            "portal_access/zips.rs",
             "portal_token.rs",
         ];
         if allowed

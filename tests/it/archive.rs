@@ -1,7 +1,7 @@
 //! One ZIP of a job's files: made inside real stores or as a file, opened by the programs that people have, linked and recorded
 //! for each recipient, and continued after a kill.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use aws_sdk_s3::Client;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::conformance::{create_bucket, s3_client_with};
 use crate::support::servers::{Parts, Server, run};
 use crate::support::world::{World, email_job};
+use crate::support::zips::{Judged, only_file};
 use crate::support::{get, hostile, program};
 
 const REGION: &str = "us-east-1";
@@ -21,46 +22,6 @@ const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "secret-of-tests";
 
 const MIB: usize = 1 << 20;
-
-/// What the judges say of a ZIP; they end the test if they find fault with it.
-struct Judged(Value);
-
-impl Judged {
-    fn of(parts: &Parts, zip: &Path, unpacked: Option<&Path>) -> Self {
-        let mut script = parts.script("judge_zip.py");
-        script.arg(zip).args(unpacked);
-        let said = run(&mut script);
-        let said: Value = serde_json::from_slice(&said).unwrap();
-        let missing = said["missing"].as_array().unwrap();
-        if !missing.is_empty() {
-            crate::support::servers::is_missing("judges of a ZIP", &format!("{missing:?}"));
-        }
-        Self(said)
-    }
-
-    fn names(&self) -> Vec<&str> {
-        let names = self.0["names"].as_array().unwrap();
-        names.iter().map(|name| name.as_str().unwrap()).collect()
-    }
-}
-
-/// The file of this extension below a directory.
-fn only_file(dir: &Path, extension: &str) -> PathBuf {
-    let mut found = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|of| of == extension) {
-                found.push(path);
-            }
-        }
-    }
-    assert_eq!(found.len(), 1, "{found:?}");
-    found.remove(0)
-}
 
 fn zip_job(id: &str, zip: Value) -> Value {
     let mut job = email_job(id);
@@ -93,7 +54,7 @@ async fn a_zip_in_a_directory_opens_with_every_program_and_has_the_files() {
     world = world.job(&job);
     world.run().await;
     assert_eq!(world.parked().await, [""; 0]);
-    let zip = only_file(&pages, "zip");
+    let zip = only_file(&pages, ".zip");
     assert_eq!(zip.file_name().unwrap(), "Zürich_ 1_2.zip");
     let unpacked = world.dir.path().join("unpacked");
     let judged = Judged::of(&parts, &zip, Some(&unpacked));
@@ -170,7 +131,7 @@ async fn each_recipient_gets_a_link_of_their_own_and_a_line_that_says_what_it_op
     world = world.job(&job);
     world.run().await;
     assert_eq!(world.parked().await, [""; 0]);
-    let zip = only_file(&world.bucket("published"), "zip");
+    let zip = only_file(&world.bucket("published"), ".zip");
     assert_eq!(zip.file_name().unwrap(), "Quarters.zip");
     let judged = Judged::of(&parts, &zip, None);
     assert_eq!(judged.names(), ["q3.pdf", "q4.pdf"]);

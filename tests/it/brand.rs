@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 
 use crate::check::Checked;
+use crate::support::files::{sample, told_by};
 use crate::support::portal::{OpenPortal, Visitor, portal_job, portal_world};
 use crate::support::program;
 use crate::support::servers::{Parts, browser_or_skip};
@@ -21,12 +21,6 @@ const FOOTER: [&str; 2] = [
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures")
-        .join(name)
-}
-
-fn sample(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("samples")
         .join(name)
 }
 
@@ -307,7 +301,10 @@ async fn a_portal_page_without_a_title_is_named_after_the_folder() {
     let mut links = mails[0].hrefs.iter();
     let link = links.find(|url| url.contains("/j/")).unwrap();
     let page = Visitor::default().open(link).await;
-    assert!(page.body.contains("<h1>Ann &amp; Bo</h1>"), "{page:?}");
+    assert!(
+        page.body.contains("<h1><bdi>Ann &amp; Bo</bdi></h1>"),
+        "{page:?}"
+    );
     portal.close().await;
 }
 
@@ -360,20 +357,10 @@ async fn a_message_that_cannot_be_filled_in_parks_the_job_before_a_link_is_made(
 }
 
 /// Reads pages in a browser; see `tests/browser/gallery.mjs`.
-async fn read(node: Command, pages: &Value) -> Value {
+async fn read(mut node: Command, pages: &Value) -> Value {
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join(".test/screenshots/brand");
-    let mut child = tokio::process::Command::from(node)
-        .arg(pictures)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(pages.to_string().as_bytes()).await.unwrap();
-    drop(input);
-    let output = child.wait_with_output().await.unwrap();
-    assert!(output.status.success(), "the browser came to no end");
-    serde_json::from_slice(&output.stdout).unwrap()
+    node.arg(pictures);
+    told_by(node, pages).await
 }
 
 /// The address of a gallery's first page, as the mail of its job to Ann has it.

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod access;
 mod addresses;
 mod album;
 mod alive;
@@ -56,9 +57,12 @@ mod pictures;
 #[cfg(debug_assertions)]
 mod poison;
 mod portal;
+mod portal_abuse;
 mod portal_access;
 mod portal_oidc;
 mod portal_process;
+mod portal_renditions;
+mod portal_zip;
 mod presign;
 mod privileged;
 mod public_endpoints;

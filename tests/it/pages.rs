@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use handout::assemble::Opened;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 
+use crate::support::files::{sample, told_by};
 use crate::support::servers::browser_or_skip;
 use crate::support::world::{World, email_job};
 use crate::support::{get, hrefs, program, until};
@@ -52,12 +52,6 @@ const TWELVE: [(&str, &str); 12] = [
         "reports/Delivery report 2026-11-23.pdf",
     ),
 ];
-
-fn sample(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("samples")
-        .join(name)
-}
 
 /// Puts real files under `prefix`: the twelve, or photos of ten days.
 fn fill(world: &World, prefix: &str, count: usize) {
@@ -149,20 +143,10 @@ fn empty_page(world: &World) -> String {
 }
 
 /// Reads pages in a browser; see `tests/browser/gallery.mjs`.
-async fn read(node: Command, pages: &Value) -> Value {
+async fn read(mut node: Command, pages: &Value) -> Value {
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join(".test/screenshots/gallery");
-    let mut child = tokio::process::Command::from(node)
-        .arg(pictures)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(pages.to_string().as_bytes()).await.unwrap();
-    drop(input);
-    let output = child.wait_with_output().await.unwrap();
-    assert!(output.status.success(), "the browser came to no end");
-    serde_json::from_slice(&output.stdout).unwrap()
+    node.arg(pictures);
+    told_by(node, pages).await
 }
 
 /// Everything that a browser or axe-core held against a page, wherever it stands in what was seen.

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::support::portal::{NAVIGATES, OpenPortal, SUBMITS, Visitor, portal_job, portal_world};
-use crate::support::servers::{browser_or_skip, skipped_for};
+use crate::support::servers::{Parts, browser_or_skip, is_missing, skipped_for};
 use crate::support::world::{SeenMail, World};
 use crate::support::{answer, program, until};
 
@@ -671,6 +671,8 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
     for (key, bytes) in [
         ("shown/p.png", PIXEL.to_vec()),
         ("shown/s.wav", silence(120)),
+        ("album/day 1/p.png", PIXEL.to_vec()),
+        ("album/notes.csv", FILE.into()),
     ] {
         let path = world.bucket("reports").join(key);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -692,6 +694,9 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
     let mut gone = of("gone", "docs/", json!({}));
     gone["email"]["subject"] = json!("Report gone");
     world = world.job(&gone);
+    let mut album = of("album", "album/", json!({}));
+    album["gallery"] = json!({ "title": "Album" });
+    world = world.job(&album);
     world.run().await;
     let portal = OpenPortal::serve(&world).await;
     let mails = world.mails();
@@ -712,10 +717,13 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.json");
     let list = page_link(&portal, &link("shown", 0));
+    // The mail about a gallery links its page alone.
+    let album = &mail_of("album").hrefs[0];
     let told = json!({
         "file": link("docs", 0),
         "sound": link("shown", 1),
         "list": list,
+        "gallery": album,
         "signIn": link("asked", 0),
         "outbox": world.config.outbox_dir(),
         "address": "ann@acme.example",
@@ -726,6 +734,7 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
             "sign-in": link("asked", 0),
             "file": link("docs", 0),
             "list": list,
+            "gallery": album,
             "mine": portal.url("/mine"),
         },
     });
@@ -752,6 +761,12 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
     let pictures = &seen["pictures"];
     let cached = pictures["fromDisk"].as_u64().unwrap() + pictures["fromMemory"].as_u64().unwrap();
     assert!(cached > 0, "the second view loads no picture: {pictures}");
+    let notes = json!({ "name": "notes.csv", "bytes": FILE.len() });
+    // The pictures of the page are no opens, the large one included.
+    let album = json!({ "pictures": 1, "large": 1, "opened": 0 });
+    assert_eq!(seen["gallery"], json!([album, album]), "{seen:#}");
+    assert_eq!(seen["gathered"], notes);
+    assert_eq!(seen["withoutScripts"], notes);
     let sound = &seen["sound"];
     assert_eq!(sound["error"], json!(null), "{sound}");
     assert!(
@@ -763,6 +778,121 @@ async fn a_person_with_a_browser_and_a_mail_gets_the_files() {
     for (name, told) in seen["languages"].as_object().unwrap() {
         assert_eq!(*told, json!(tags), "{name}");
     }
+    portal.close().await;
+}
+
+/// What Firefox does otherwise than Chromium is in the table of the guide; this is the way of a reader through it.
+#[tokio::test]
+async fn a_person_with_firefox_and_a_mail_gets_the_files() {
+    let test = "a_person_with_firefox_and_a_mail_gets_the_files";
+    let Some(parts) = Parts::or_skip(test) else {
+        return;
+    };
+    let mut world = portal_world(|_| {}).object("docs/a.csv", FILE);
+    let picture = world.bucket("reports").join("docs/p.png");
+    std::fs::write(&picture, PIXEL).unwrap();
+    let mut album = portal_job("album", json!({}));
+    album["from"]["prefix"] = json!("docs/");
+    album["gallery"] = json!({ "title": "Album" });
+    let mut asked = portal_job("asked", json!({ "sign_in": "code" }));
+    asked["from"]["prefix"] = json!("docs/");
+    let mut plain = portal_job("plain", json!({}));
+    plain["from"]["prefix"] = json!("docs/");
+    world = world.job(&album).job(&asked).job(&plain);
+    world.run().await;
+    let portal = OpenPortal::serve(&world).await;
+    let mails = world.mails();
+    let mail_of = |id: &str| {
+        let mut mails = mails.iter();
+        mails.find(|mail| mail.subject.contains(id)).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.json");
+    let told = json!({
+        "file": file_link(mail_of("plain"), 0),
+        "gallery": mail_of("album").hrefs[0],
+        "signIn": file_link(mail_of("asked"), 0),
+        "outbox": world.config.outbox_dir(),
+        "address": "ann@acme.example",
+    });
+    std::fs::write(&plan, told.to_string()).unwrap();
+    let mut script = Command::new(parts.python());
+    script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/firefox.py"));
+    let output = script.arg(&plan).output().await.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(77) {
+        is_missing(test, &errors);
+        portal.close().await;
+        return;
+    }
+    assert!(output.status.success(), "{errors}");
+    let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let file = json!({ "name": "a.csv", "bytes": FILE.len() });
+    assert_eq!(seen["file"], file, "{seen}");
+    assert_eq!(seen["pictures"], json!([1]), "{seen}");
+    assert_eq!(seen["large"], json!(1), "{seen}");
+    // A name that is there gets a number.
+    assert_eq!(seen["gathered"]["bytes"], file["bytes"], "{seen}");
+    assert_eq!(seen["signedInFile"]["bytes"], file["bytes"], "{seen}");
+    let opened = world.audit_of("opened");
+    assert_eq!(opened.len(), 3, "{opened:?}");
+    assert!(
+        opened.iter().all(|line| line["how"] == "button"),
+        "{opened:?}"
+    );
+    portal.close().await;
+}
+
+#[tokio::test]
+async fn a_gallery_is_shown_where_the_job_asks_for_one() {
+    let mut job = portal_job("album", json!({}));
+    job["gallery"] = json!({ "title": "Album" });
+    let mut world = portal_world(|_| {})
+        .object("2026/a.csv", FILE)
+        .object("2026/day 1/p.png", "no picture")
+        .object("2026/day 1/q.png", "no picture")
+        .job(&job);
+    world.run().await;
+    let portal = OpenPortal::serve(&world).await;
+    let mail = world.mails().remove(0);
+    let page = mail.hrefs.iter().find(|url| url.contains("/j/")).unwrap();
+    let reader = Visitor::default();
+    let shown = reader.open(page).await;
+    assert_eq!(shown.status, 200, "{shown:?}");
+    let html = &shown.body;
+    assert_eq!(html.matches("class=\"view whole\"").count(), 2, "{html}");
+    assert!(html.contains("<h1><bdi>Album</bdi></h1>"), "{html}");
+    let policy = shown.header("content-security-policy");
+    let store = &world.config.embedded.public_url;
+    for part in [
+        format!("frame-src 'self' {store}"),
+        format!("img-src 'self' data: {store}"),
+        "script-src 'sha256-".to_owned(),
+    ] {
+        assert!(policy.contains(&part), "{policy}");
+    }
+    let view = world.audit_of("view").remove(0);
+    assert_eq!((&view["objects"], &view["signed"]), (&json!(3), &json!(2)));
+    let (_, href) = html.split_once("<th scope=\"row\"><a href=\"/d/").unwrap();
+    let href = href.split('"').next().unwrap().replace("&#x3D;", "=");
+    let from_page = [("sec-fetch-site", "same-origin"), ("accept", "text/html")];
+    let url = portal.url(&format!("/d/{href}"));
+    assert_eq!(reader.get(&url, &from_page).await.status, 302);
+    assert_eq!(world.audit_of("opened")[0]["how"], "button");
+
+    // A revoked object is named, and the page goes on.
+    let config = world.written();
+    let object = "s3://reports/2026/day 1/q.png";
+    let mut command = Command::new(program());
+    let revoked = command
+        .args(["revoke", "object", object, "--config"])
+        .arg(&config);
+    let revoked = revoked.output().await.unwrap();
+    assert!(revoked.status.success(), "{revoked:?}");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let html = reader.open(page).await.body;
+    assert_eq!(html.matches("class=\"view whole\"").count(), 1, "{html}");
+    assert!(html.contains("q.png"), "{html}");
     portal.close().await;
 }
 

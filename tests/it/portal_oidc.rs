@@ -85,7 +85,7 @@ impl OidcWorld {
     }
 
     fn begins_at(&self) -> String {
-        format!("/sign-in/oidc/staff?t={}", self.token())
+        format!("/sign-in/oidc/staff/{}", self.token())
     }
 }
 
@@ -135,7 +135,7 @@ async fn a_sign_in_is_of_the_browser_that_began_it_and_leaves_no_secret_in_the_l
     let (reader, attacker) = (Visitor::default(), Visitor::default());
     let page = reader.open(&world.link).await;
     assert_eq!(page.status, 401, "{page:?}");
-    assert!(page.body.contains("/sign-in/oidc/staff?t="), "{page:?}");
+    assert!(page.body.contains("/sign-in/oidc/staff/"), "{page:?}");
     assert_eq!(
         reader.open(&portal.url(&world.begins_at())).await.status,
         303

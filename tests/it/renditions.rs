@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use base64ct::{Base64, Encoding};
 use handout::audit::record::Pseudonyms;
@@ -13,8 +12,8 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use presign::signature_in;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 
+use crate::support::files::{files_below, told_by};
 use crate::support::servers::{Browser, browser_or_skip};
 use crate::support::world::{World, email_job};
 use crate::support::{program, published_text};
@@ -34,17 +33,7 @@ fn data_uri(bytes: &[u8]) -> String {
 
 /// Asks a browser; see `tests/browser/renditions.mjs`.
 async fn look(browser: &Browser, asked: &Value) -> Value {
-    let mut child = tokio::process::Command::from(browser.script("renditions.mjs"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(asked.to_string().as_bytes()).await.unwrap();
-    drop(input);
-    let output = child.wait_with_output().await.unwrap();
-    assert!(output.status.success(), "the browser came to no end");
-    serde_json::from_slice(&output.stdout).unwrap()
+    told_by(browser.script("renditions.mjs"), asked).await
 }
 
 /// The JPEG with an EXIF orientation after its first marker.
@@ -125,24 +114,7 @@ fn put(world: &World, key: &str, bytes: &[u8]) {
 
 /// The files below the place of pages whose names end so.
 fn published(world: &World, ending: &str) -> Vec<PathBuf> {
-    fn walk(dir: &Path, ending: &str, files: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => walk(&path, ending, files),
-                false if path.to_string_lossy().ends_with(ending) => files.push(path),
-                false => {}
-            }
-        }
-    }
-    let mut files = Vec::new();
-    walk(
-        &world.bucket("published").join("galleries"),
-        ending,
-        &mut files,
-    );
-    files.sort();
-    files
+    files_below(&world.bucket("published").join("galleries"), ending)
 }
 
 /// The links to renditions on a page, in the order of the page and each once.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An exhaustive check of the portal's records (src/ledger/portal.rs, src/portal_access/revocations.rs): tries at a code, and
+"""An exhaustive check of the portal's records (src/ledger/portal.rs, src/portal_access/revocations.rs): tries at a code and in a day, and
 revocations that several portals see, against crashes, races and lost replies. Explicit states, breadth first, no dependencies.
 
     tests/model/portal_model.py            the two protocols; exit 1 if an invariant breaks
@@ -101,6 +101,73 @@ def tries_broken(state):
         return "a code signed in twice"
     if wrong + signed_in > TRIES:
         return "more tries were answered than a challenge has"
+    return None
+
+
+# ── Tries in a day ──
+# Two portals; codes that were mailed, and challenges whose code no mail has, which a stranger can make at will. Each request takes a
+# slot of the recipient's day before its code is judged. A new challenge has tries of its own, so that the day is the only limit.
+
+DAY, DAY_REQUESTS = 2, 4
+
+DAY_MISTAKES = {
+    "counted": "the tries of a day are counted first, and recorded after the code is judged",
+    "right-is-free": "a right code takes no slot of the day, and is judged when the day is used up",
+    "unmailed-count": "a try at a code that no mail has takes a slot of the day",
+}
+
+
+def day_start():
+    """Slots of the day, requests, codes that were judged, mailed tries that were made, refused ones of these, the portals."""
+    return (0, 0, 0, 0, 0, (("idle",), ("idle",)))
+
+
+def day_steps(state, mistake):
+    """Every (transition, next state)."""
+    slots, requests, judged, mailed, refused, portals = state
+    for i, portal in enumerate(portals):
+
+        def to(at, **changes):
+            new = {"slots": slots, "requests": requests, "judged": judged, "mailed": mailed, "refused": refused}
+            new.update(changes)
+            return (*new.values(), portals[:i] + (at,) + portals[i + 1 :])
+
+        at, *rest = portal
+        if at == "idle" and requests < DAY_REQUESTS:
+            for kind in ("wrong", "right", "unmailed"):
+                is_mailed = kind != "unmailed"
+                yield kind, to(("count" if mistake == "counted" else "slot", kind), requests=requests + 1, mailed=mailed + is_mailed)
+        elif at == "count":
+            # The answer leaves, and then the try is recorded.
+            kind = rest[0]
+            if kind == "unmailed":
+                yield "blind", to(("idle",))
+            elif slots >= DAY:
+                yield "full", to(("idle",), refused=refused + 1)
+            else:
+                yield "judge", to(("note",), judged=judged + 1)
+        elif at == "note":
+            yield "note", to(("idle",), slots=min(slots + 1, DAY))
+        elif at == "slot":
+            kind = rest[0]
+            if kind == "unmailed" and mistake != "unmailed-count":
+                yield "blind", to(("idle",))
+            elif kind == "right" and mistake == "right-is-free":
+                yield "judge", to(("idle",), judged=judged + 1)
+            elif slots >= DAY:
+                yield "full", to(("idle",), refused=refused + (kind != "unmailed"))
+            elif kind == "unmailed":
+                yield "create", to(("idle",), slots=slots + 1)
+            else:
+                yield "create", to(("idle",), slots=slots + 1, judged=judged + 1)
+
+
+def day_broken(state):
+    _, _, judged, mailed, refused, _ = state
+    if judged > DAY:
+        return "more codes were judged than a day has tries"
+    if refused and mailed <= DAY:
+        return "a recipient was kept out by tries at codes that were never mailed"
     return None
 
 
@@ -224,6 +291,7 @@ def check(start, steps, broken, mistake):
 
 PROTOCOLS = {
     "tries": (tries_start, tries_steps, tries_broken, TRY_MISTAKES),
+    "tries in a day": (day_start, day_steps, day_broken, DAY_MISTAKES),
     "revocations": (links_start, links_steps, links_broken, LINK_MISTAKES),
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Proves what Handout promises against servers that people run: stores, a queue, a proxy, a judge of mails, and a client of S3.
+"""Proves what Handout promises against servers that people run: stores, a queue, a proxy, a judge of mails, an OpenID provider, and a client of S3.
 
     .test/venv/bin/python tests/peers/peers.py --program target/debug/handout [--only NAME]… [--quick] [--kills N] [--strict]
 
@@ -26,10 +26,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "crash"), str(HERE.parent / "faults
 import endpoint  # noqa: E402
 import mails  # noqa: E402
 import queues  # noqa: E402
+import sign_ins  # noqa: E402
 import stores  # noqa: E402
+import zips  # noqa: E402
 from desk import Skipped, Wrong  # noqa: E402
 from endpoint import EmbeddedEndpoint  # noqa: E402
-from servers import STORES, ElasticMq, Mailpit, Minio, Versitygw  # noqa: E402
+from servers import STORES, ElasticMq, Keycloak, Mailpit, Minio, Versitygw  # noqa: E402
 
 OF_STORES = (
     stores.suite_of_stores,
@@ -40,10 +42,11 @@ OF_STORES = (
     stores.checked,
     stores.versions,
     stores.behind_a_proxy,
+    zips.zips,
     stores.ledger,
 )
 OF_QUEUES = (queues.suite_of_queues, queues.standard, queues.fifo, queues.redriven)
-PARTS = [kind.part for kind in (*STORES, ElasticMq, Mailpit, EmbeddedEndpoint)]
+PARTS = [kind.part for kind in (*STORES, ElasticMq, Mailpit, Keycloak, EmbeddedEndpoint)]
 QUICK = ("versitygw", "elasticmq", "embedded")
 
 
@@ -132,6 +135,10 @@ def play(wanted, table):
         with running(table, Mailpit) as mailpit, running(table, Versitygw) as store:
             if mailpit and store:
                 table.play(mailpit.name, "templates", mails.judged, program, store, mailpit)
+    if is_wanted(Keycloak, "signed_in"):
+        with running(table, Keycloak) as keycloak, running(table, Versitygw) as store:
+            if keycloak and store:
+                table.play(keycloak.name, "signed_in", sign_ins.signed_in, program, store, keycloak)
 
 
 def play_endpoint(table, program):

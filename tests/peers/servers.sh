@@ -2,10 +2,10 @@
 # Prepares the real servers of `make peers` and `make faults`, and the peer of `make share`, below .test/peers; they run as processes of their own,
 # and nothing of them is linked.
 #
-#   tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc] [weed]
+#   tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc] [weed] [keycloak]
 #
 # Each is pinned here and stamped by its pin; a second run takes a moment. The first takes minutes: versitygw 3, MinIO 10, Mailpit 2, mc 3, Garage
-# 20 of one core. Wants Go 1.26 or later (versitygw, minio, mailpit, mc, weed), Maven with Java 17 (elasticmq), Cargo (garage). Details are in .test/peers/servers.log.
+# 20 of one core. Wants Go 1.26 or later (versitygw, minio, mailpit, mc, weed), Maven with Java 17 (elasticmq, keycloak), Cargo (garage). Details are in .test/peers/servers.log.
 # Exit 0 ready, 1 a build failed, 64 usage, 77 a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -20,6 +20,7 @@ weed=github.com/seaweedfs/seaweedfs@v0.0.0-20261109003541-7506e5f91cd6
 elasticmq=org.elasticmq:elasticmq-server_2.13:1.6.12
 copier=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 garage=garage@2.5.0
+keycloak=org.keycloak:keycloak-quarkus-dist:26.0.7:zip
 
 root=$PWD/.test/peers
 log=$root/servers.log
@@ -112,19 +113,33 @@ END
         "$copier:copy-dependencies" "-DoutputDirectory=$root/elasticmq" -DincludeScope=runtime
 }
 
+# The distribution as its users unpack it, 147 MB.
+prepare_keycloak() {
+    if is_ready keycloak "$keycloak" keycloak/bin/kc.sh; then return; fi
+    wants mvn "Maven"
+    wants java "Java 17"
+    rm -rf "$root/keycloak" "$root/keycloak-zip"
+    quietly "fetching $keycloak" mvn --batch-mode "$copier:copy" "-Dartifact=$keycloak" "-DoutputDirectory=$root/keycloak-zip"
+    mkdir -p "$root/keycloak"
+    quietly "unpacking $keycloak" python3 -m zipfile -e "$root"/keycloak-zip/*.zip "$root/keycloak"
+    mv "$root"/keycloak/keycloak-*/* "$root/keycloak/"
+    chmod +x "$root/keycloak/bin/kc.sh"
+    rm -rf "$root/keycloak-zip"
+}
+
 if [[ $# -eq 0 ]]; then
     set -- versitygw elasticmq
 fi
 for part in "$@"; do
     case $part in
-    versitygw | elasticmq | minio | mailpit | garage | mc | weed)
+    versitygw | elasticmq | minio | mailpit | garage | mc | weed | keycloak)
         exec 9>"$root/$part.lock"
         flock 9 # one at a time; the second finds the stamp of the first
         "prepare_$part"
         echo "${!part}" >"$root/stamps/$part"
         ;;
     *)
-        echo "usage: tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc]" >&2
+        echo "usage: tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc] [weed] [keycloak]" >&2
         exit 64
         ;;
     esac

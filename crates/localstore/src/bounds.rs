@@ -37,3 +37,9 @@ pub(crate) const MIN_WRITTEN_BYTES: usize = 60 << 10;
 
 /// How long a client may accept less than [`MIN_WRITTEN_BYTES`] of pending data.
 pub(crate) const MAX_WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// The most lines of the access log that wait for the disk.
+pub(crate) const MAX_LOG_LINES_WAITING: usize = 4_096;
+
+/// The length after which another file of the access log begins, in bytes.
+pub(crate) const MAX_LOG_FILE_BYTES: usize = 16 << 20;

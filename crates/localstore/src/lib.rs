@@ -12,13 +12,14 @@
 //! The path of a request:
 //!
 //! 1. `service`: connections; `room` limits their number, and `patience` closes those that do not read;
-//!    `people` makes pages of errors for browsers
+//!    `people` makes pages of errors for browsers; `access_log` writes a line for each
 //! 2. `scope`: checks of a signature before it is computed, as `claim` and `query` read it; `below`: the host and the path that
 //!    it covers; then s3s computes it; `rejection`: the words of errors
 //! 3. `objects`: the operations of links, with the `conditions` of HTTP; `backend`: the other operations
 //! 4. `bucket`: complete files in their places; `names` maps keys to places, `description` stores headers, `upload` receives
 //!    bytes, and `listing` sorts keys
 
+mod access_log;
 mod backend;
 mod below;
 mod bounds;
@@ -53,6 +54,7 @@ use tokio::task::JoinSet;
 
 pub use self::people::{LinkTrouble, TroublePages};
 
+use self::access_log::{AccessLog, AccessLogWriter};
 use self::below::PublicUrl;
 use self::bucket::Bucket;
 use self::people::PagesSlot;
@@ -134,6 +136,16 @@ pub enum EndpointError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The access log could not be opened.
+    #[error(
+        "could not open the access log in {directory:?}: name another directory by `access_log` in [embedded], or leave it out"
+    )]
+    AccessLog {
+        /// The directory.
+        directory: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
     /// Two sites share an access key, which must select the site of a request.
     #[error(
         "two connections with a directory share the access key {access_key_id:?}: give each its own"
@@ -159,12 +171,14 @@ pub struct Endpoint {
     pages: PagesSlot,
     /// The single task that accepts connections; each connection is a child task of it.
     task: JoinSet<()>,
+    /// The thread of the access log.
+    log: Option<AccessLogWriter>,
 }
 
 impl Endpoint {
     /// Binds `listen` (port 0 means any free port) and serves the sites.
     pub async fn start(listen: SocketAddr, sites: Vec<Site>) -> Result<Self, EndpointError> {
-        Self::start_with(listen, sites, PublicUrl::default()).await
+        Self::start_with(listen, sites, PublicUrl::default(), None).await
     }
 
     /// The same for links that name another URL, at which a proxy passes requests on to the endpoint. It must leave the `Host`
@@ -174,13 +188,24 @@ impl Endpoint {
         sites: Vec<Site>,
         public_url: &ServerUrl,
     ) -> Result<Self, EndpointError> {
-        Self::start_with(listen, sites, PublicUrl::new(public_url)).await
+        Self::start_with(listen, sites, PublicUrl::new(public_url), None).await
+    }
+
+    /// The same with an access log in a directory, in the format of S3.
+    pub async fn start_logged(
+        listen: SocketAddr,
+        sites: Vec<Site>,
+        public_url: &ServerUrl,
+        access_log: Option<&Path>,
+    ) -> Result<Self, EndpointError> {
+        Self::start_with(listen, sites, PublicUrl::new(public_url), access_log).await
     }
 
     async fn start_with(
         listen: SocketAddr,
         sites: Vec<Site>,
         public_url: PublicUrl,
+        access_log: Option<&Path>,
     ) -> Result<Self, EndpointError> {
         let sites: Vec<Site> = sites
             .into_iter()
@@ -201,16 +226,24 @@ impl Endpoint {
                 source,
             },
         })?;
+        let opened = access_log.map(|directory| {
+            AccessLog::open(directory).map_err(|source| EndpointError::AccessLog {
+                directory: directory.to_owned(),
+                source,
+            })
+        });
+        let (log, writer) = opened.transpose()?.unzip();
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
         let pages = PagesSlot::default();
-        let service = Service::new(sites, public_url, Arc::clone(&pages));
+        let service = Service::new(sites, public_url, Arc::clone(&pages), log.map(Arc::new));
         task.spawn(service::serve(listener, service, stopped));
         Ok(Self {
             address,
             stop,
             pages,
             task,
+            log: writer,
         })
     }
 
@@ -234,6 +267,10 @@ impl Endpoint {
             .is_err()
         {
             self.task.shutdown().await;
+        }
+        if let Some(log) = self.log {
+            // The last lines are written before the program ends.
+            drop(tokio::task::spawn_blocking(move || log.finish()).await);
         }
     }
 }

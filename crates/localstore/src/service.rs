@@ -3,6 +3,7 @@
 //! This module handles HTTP. Its only knowledge of S3 is that `Sites` admits a request and s3s then answers it.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::instrument::WithSubscriber;
 
+use crate::access_log::{AccessLogSlot, LoggedRequest};
 use crate::backend::{Backend, OurOperations};
 use crate::below::PublicUrl;
 use crate::bounds::{MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_WRITE_STALL, MIN_WRITTEN_BYTES};
@@ -46,10 +48,16 @@ pub(crate) struct Service {
     told_of_host: Arc<AtomicBool>,
     s3: S3Service,
     pages: PagesSlot,
+    log: AccessLogSlot,
 }
 
 impl Service {
-    pub(crate) fn new(sites: Sites, public_url: PublicUrl, pages: PagesSlot) -> Self {
+    pub(crate) fn new(
+        sites: Sites,
+        public_url: PublicUrl,
+        pages: PagesSlot,
+        log: AccessLogSlot,
+    ) -> Self {
         let backend = Backend::new(sites.clone());
         let mut builder = S3ServiceBuilder::new(backend.clone());
         builder.set_route(ObjectRoute(backend));
@@ -61,6 +69,7 @@ impl Service {
             told_of_host: Arc::default(),
             s3: builder.build(),
             pages,
+            log,
         }
     }
 
@@ -69,10 +78,16 @@ impl Service {
         &self,
         request: Request<Incoming>,
         place: &ConnectionPlace,
+        peer: SocketAddr,
     ) -> Response<HttpAnswer> {
         let (head, body) = request.into_parts();
         let reader = Reader::of(&head);
+        let log = self.log.as_ref();
+        let mut logged = log.map(|log| LoggedRequest::new(log, &head, peer));
         let answer = self.answer(Request::from_parts(head, body), place).await;
+        if let Some(logged) = &mut logged {
+            logged.answers(&answer, code_of(&answer));
+        }
         let mut response = match reader {
             Some(reader) => reader.told(answer, &self.pages),
             None => answer,
@@ -92,6 +107,7 @@ impl Service {
         }
         response.map(|body| HttpAnswer {
             body,
+            logged,
             _served: served,
         })
     }
@@ -155,6 +171,8 @@ impl Service {
 /// The response body, and the slot that it holds until it is sent.
 struct HttpAnswer {
     body: Body,
+    /// The request's line in the access log.
+    logged: Option<LoggedRequest>,
     _served: Option<ServedResponse>,
 }
 
@@ -166,7 +184,12 @@ impl hyper::body::Body for HttpAnswer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let this = &mut *self;
+        if let (Poll::Ready(Some(Ok(frame))), Some(logged)) = (&frame, &mut this.logged) {
+            logged.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -199,9 +222,9 @@ pub(crate) async fn serve(
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
                 connections.spawn(converse(
-                    stream,
+                    (stream, peer),
                     service.clone(),
                     room.enter(),
                     stop.clone(),
@@ -225,13 +248,14 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Serves the requests of one connection; after the stop signal, it finishes the current one.
 async fn converse(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     service: Service,
     place: ConnectionPlace,
     mut stop: watch::Receiver<bool>,
 ) {
-    let respond =
-        service_fn(async |request| Ok::<_, Infallible>(service.respond(request, &place).await));
+    let respond = service_fn(async |request| {
+        Ok::<_, Infallible>(service.respond(request, &place, peer).await)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(MAX_HEAD_TIME)

@@ -1,5 +1,7 @@
 //! Layouts of any files, compared with what the format and S3 allow.
 
+use std::io::{Read, Seek, SeekFrom};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -107,6 +109,98 @@ proptest! {
         changed[last] ^= 1;
         prop_assert_eq!(sums_of(&entries, &changed), None);
         prop_assert_eq!(sums_of(&entries, &tail[..last]), None);
+    }
+}
+
+/// The bytes of a ZIP whose files are zeros, however large.
+struct OfZeros {
+    headers: Vec<(u64, Vec<u8>)>,
+    tail: (u64, Vec<u8>),
+    at: u64,
+}
+
+impl OfZeros {
+    fn new(entries: &[ZipEntry], sums: &[u32]) -> Self {
+        let mut offset = 0;
+        let headers = entries.iter().zip(sums).map(|(entry, sum)| {
+            let mut header = Vec::new();
+            entry.push_header(*sum, &mut header);
+            let begin = offset;
+            offset += header.len() as u64 + entry.size_bytes;
+            (begin, header)
+        });
+        let headers = headers.collect();
+        Self {
+            headers,
+            tail: (offset, directory(entries, sums)),
+            at: 0,
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.tail.0 + self.tail.1.len() as u64
+    }
+}
+
+impl Read for OfZeros {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let left = usize::try_from(self.length() - self.at).unwrap_or(usize::MAX);
+        let length = out.len().min(left);
+        out[..length].fill(0);
+        let end = self.at + length as u64;
+        let first = self.headers.partition_point(|(begin, _)| *begin <= self.at);
+        let near = self.headers[first.saturating_sub(1)..].iter();
+        for (begin, bytes) in near
+            .take_while(|(begin, _)| *begin < end)
+            .chain([&self.tail])
+        {
+            for (at, byte) in (*begin..).zip(bytes) {
+                if (self.at..end).contains(&at) {
+                    out[usize::try_from(at - self.at).unwrap()] = *byte;
+                }
+            }
+        }
+        self.at = end;
+        Ok(length)
+    }
+}
+
+impl Seek for OfZeros {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.length().checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at
+            .map(|at| at.min(self.length()))
+            .ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+proptest! {
+    /// `PROPTEST_CASES=100000` is the long run.
+    #[test]
+    fn a_reader_that_is_not_ours_finds_every_file_where_it_is(entries in entries()) {
+        let numbered = entries.into_iter().enumerate();
+        let entries: Vec<ZipEntry> = numbered
+            .map(|(n, entry)| ZipEntry { name: format!("{n}-{}", entry.name), ..entry })
+            .collect();
+        let sums: Vec<u32> = (1..).map(|n: u32| n.wrapping_mul(2_654_435_761)).take(entries.len()).collect();
+        let mut archive = zip::ZipArchive::new(OfZeros::new(&entries, &sums)).unwrap();
+        prop_assert_eq!(archive.len(), entries.len());
+        let mut offset = 0;
+        for (number, (entry, sum)) in entries.iter().zip(&sums).enumerate() {
+            let found = archive.by_index_raw(number).unwrap();
+            prop_assert_eq!(found.name().unwrap(), entry.name.as_str());
+            prop_assert_eq!((found.size(), found.compressed_size()), (entry.size_bytes, entry.size_bytes));
+            prop_assert_eq!(found.crc32(), *sum);
+            prop_assert_eq!(found.header_start(), offset);
+            offset += entry.header_bytes();
+            prop_assert_eq!(found.data_start(), Some(offset));
+            offset += entry.size_bytes;
+        }
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) struct FindArgs {
     pub(super) config: ConfigArgs,
 }
 
-fn object(place: &str) -> Result<(String, String), String> {
+pub(in crate::cli) fn object(place: &str) -> Result<(String, String), String> {
     let parts = place
         .strip_prefix("s3://")
         .and_then(|place| place.split_once('/'));

@@ -20,21 +20,21 @@ use super::super::terminal::complain;
 
 /// The fields of a line about a link that say whose it is.
 #[derive(Debug, Deserialize)]
-pub(super) struct IssuedTo {
-    job: String,
-    rid: String,
+pub(in crate::cli) struct IssuedTo {
+    pub(in crate::cli) job: String,
+    pub(in crate::cli) rid: String,
     /// The address, in a log that names recipients in clear.
-    to: Option<String>,
+    pub(in crate::cli) to: Option<String>,
 }
 
 impl IssuedTo {
     /// `None` for a line that is not about a recipient.
-    pub(super) fn of(line: &str) -> Option<Self> {
+    pub(in crate::cli) fn of(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
 
     /// The line, with the address if it has none.
-    pub(super) fn line_with(&self, line: &str, address: Option<&str>) -> String {
+    pub(in crate::cli) fn line_with(&self, line: &str, address: Option<&str>) -> String {
         match (address, line.strip_suffix('}')) {
             (Some(address), Some(fields)) if self.to.is_none() => {
                 format!("{fields},\"to\":{}}}", Value::from(address))
@@ -45,7 +45,7 @@ impl IssuedTo {
 }
 
 /// The addresses that are known, by recipient id.
-pub(super) struct Whose<'a> {
+pub(in crate::cli) struct Whose<'a> {
     config: &'a Config,
     names: Pseudonyms,
     addresses: HashMap<String, String>,
@@ -57,7 +57,11 @@ pub(super) struct Whose<'a> {
 
 impl<'a> Whose<'a> {
     /// The addresses of the configuration, and of the recipient that is asked for.
-    pub(super) fn new(config: &'a Config, asked: Option<&Recipient>, names: Pseudonyms) -> Self {
+    pub(in crate::cli) fn new(
+        config: &'a Config,
+        asked: Option<&Recipient>,
+        names: Pseudonyms,
+    ) -> Self {
         let mut whose = Self {
             everyone: names.recipient_id(&Audience::Everyone.canonical()),
             config,
@@ -77,6 +81,11 @@ impl<'a> Whose<'a> {
         whose
     }
 
+    /// Whether a recipient id stands for all recipients of a job.
+    pub(in crate::cli) fn is_everyone(&self, rid: &str) -> bool {
+        rid == self.everyone
+    }
+
     fn add<'r>(&mut self, recipients: impl Iterator<Item = &'r Recipient>) {
         for recipient in recipients {
             let address = recipient.canonical_address();
@@ -86,7 +95,7 @@ impl<'a> Whose<'a> {
     }
 
     /// The address of a link's recipient, if it is known. The ledger is asked if nothing else has it.
-    pub(super) async fn address(
+    pub(in crate::cli) async fn address(
         &mut self,
         issued: &IssuedTo,
         environment: &Environment,
@@ -131,7 +140,7 @@ impl<'a> Whose<'a> {
     }
 
     /// Whose the link is, for people.
-    pub(super) fn sentence(&self, issued: &IssuedTo, address: Option<&str>) -> String {
+    pub(in crate::cli) fn sentence(&self, issued: &IssuedTo, address: Option<&str>) -> String {
         let IssuedTo { job, rid, .. } = issued;
         match address {
             Some(address) => format!("the link was made for {address}, in the job {job}"),

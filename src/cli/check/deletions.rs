@@ -4,6 +4,7 @@ use std::io;
 
 use handout::clock;
 use handout::config::{Config, LedgerKind};
+use handout::job::Via;
 use handout::ledger::s3::prefix_beside;
 use handout::links::connection::Connections;
 use handout::plan::AllowRule;
@@ -39,9 +40,11 @@ pub(super) async fn check(
     check_portal(config, connections, report).await
 }
 
-/// What the portal's records must not lose: an expired revocation is a link that works again, and without the others no link
-/// opens.
-const KEPT: [&str; 4] = ["gone/", "job/", "mine/", "of/"];
+/// Where the portal keeps what was revoked, for ever: an expired revocation is a link that works again.
+const REVOKED: &str = "gone/";
+
+/// Where it keeps what links open, which must outlive the links.
+const OF_LINKS: [&str; 3] = ["job/", "mine/", "of/"];
 
 /// Checks that no lifecycle rule deletes the records of the portal, where they are in a bucket.
 async fn check_portal(
@@ -67,26 +70,51 @@ async fn check_portal(
         return Ok(());
     };
     let records = prefix_beside(&ledger.prefix);
-    for deletion in deletions
-        .iter()
-        .filter(|deletion| loses(deletion, &records))
-    {
-        let failure = format!(
-            "the lifecycle rule {:?} deletes objects below {:?}, where the portal keeps what was revoked: a revoked link would work again; let the rule spare {records}",
-            deletion.rule, deletion.prefix
-        );
-        report.tell(format!("lifecycle of s3://{bucket}"), Err(failure.into()))?;
+    let rules = config.allow.iter();
+    let rules = rules.filter(|rule| rule.via.contains(&Via::Portal));
+    let longest = rules.map(|rule| rule.max_expires_in).max();
+    let longest = longest.unwrap_or(Span::days(0));
+    let what = format!("lifecycle of s3://{bucket}");
+    let mut spares = true;
+    for deletion in &deletions {
+        if let Some(loss) = loss(deletion, &records, longest) {
+            let failure = format!(
+                "the lifecycle rule {:?} deletes objects below {:?}, where the portal keeps {loss}",
+                deletion.rule, deletion.prefix
+            );
+            report.tell(&what, Err(failure.into()))?;
+            spares = false;
+        }
+    }
+    if spares {
+        report.tell(
+            &what,
+            Ok(format!("spares the portal's records in {records}")),
+        )?;
     }
     Ok(())
 }
 
-/// Whether a deletion can take records of the portal that must stay.
-fn loses(deletion: &Deletion, records: &str) -> bool {
+/// What a deletion can take of the records of the portal that must stay, and what to do about it.
+fn loss(deletion: &Deletion, records: &str, longest: Span) -> Option<String> {
     let theirs = deletion.prefix.as_str();
-    KEPT.iter().any(|kept| {
+    let meets = |kept: &str| {
         let ours = format!("{records}{kept}");
         ours.starts_with(theirs) || theirs.starts_with(&ours)
-    })
+    };
+    let is_late =
+        matches!(deletion.when, Deleted::AfterDays(days) if Span::days(days.into()) > longest);
+    if meets(REVOKED) {
+        Some(format!(
+            "what was revoked: a revoked link would work again; let the rule spare {records}"
+        ))
+    } else if !is_late && OF_LINKS.into_iter().any(meets) {
+        Some(format!(
+            "what links open, and links may live for {longest}: let the rule wait for longer"
+        ))
+    } else {
+        None
+    }
 }
 
 /// The warning about a deletion that can precede the expiry of a link of the rule.
@@ -123,7 +151,7 @@ fn early(deletion: &Deletion, rule: &AllowRule, now: Timestamp) -> Option<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handout::job::{SignIn, Via};
+    use handout::job::SignIn;
 
     #[test]
     fn a_rule_that_would_let_revoked_links_work_again_is_a_failure() {
@@ -143,7 +171,12 @@ mod tests {
                 when: Deleted::AfterDays(90),
                 is_partial: false,
             };
-            assert_eq!(loses(&deletion, "ledger-portal/"), expected, "{prefix}");
+            let lost = loss(&deletion, "ledger-portal/", Span::days(365));
+            assert_eq!(lost.is_some(), expected, "{prefix}");
+            // The records of jobs may end after all links.
+            let lost = loss(&deletion, "ledger-portal/", Span::days(89));
+            let is_of_jobs = prefix.contains("/job/");
+            assert_eq!(lost.is_some(), expected && !is_of_jobs, "{prefix}");
         }
     }
 

@@ -22,7 +22,8 @@ use handout::job::Bucket;
 use handout::plan::{Bound, ExpiryGuard, Lifetime};
 use handout::text::percent;
 use http_body_util::{BodyExt, Empty};
-use hyper::StatusCode;
+use hyper::header::{RANGE, USER_AGENT};
+use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use jiff::SignedDuration;
@@ -128,6 +129,17 @@ impl Made {
             issued,
             lists,
         })
+    }
+
+    /// A link of the portal in the last mail with a subject.
+    pub(super) fn portal_link(&self, subject: &str) -> Option<&str> {
+        let mail = self
+            .mails
+            .iter()
+            .rev()
+            .find(|mail| mail.subject == subject)?;
+        let link = mail.hrefs.iter().find(|href| href.contains("/d/"));
+        link.map(String::as_str)
     }
 
     /// All links in mails, pages and manifests.
@@ -338,10 +350,44 @@ async fn expired(services: &Services) -> anyhow::Result<String> {
     Ok(presigner.presign(&ask).expose().to_owned())
 }
 
+/// Opens links of the last mails to Ann and Bernd: whole files, and a part of one. Returns how many requests it made.
+pub(super) async fn open_as_recipients(made: &Made, public_url: &str) -> anyhow::Result<u64> {
+    let mut opened = 0;
+    for (to, ranges) in [
+        ("ann@acme.example", [None, None]),
+        ("bernd@acme.example", [None, Some("bytes=0-4095")]),
+    ] {
+        let is_report = |mail: &&DemoMail| mail.to.contains(to) && mail.gallery.is_none();
+        let Some(mail) = made.mails.iter().rev().find(is_report) else {
+            continue;
+        };
+        let is_here = |href: &&String| href.starts_with(public_url) && signature_in(href).is_some();
+        for (link, range) in mail.hrefs.iter().filter(is_here).zip(ranges) {
+            get_range(link, range).await?;
+            opened += 1;
+        }
+    }
+    Ok(opened)
+}
+
+/// What a link answers.
+pub(super) async fn status_of(url: &str) -> anyhow::Result<StatusCode> {
+    Ok(get(url).await?.0)
+}
+
 async fn get(url: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    get_range(url, None).await
+}
+
+async fn get_range(url: &str, range: Option<&str>) -> anyhow::Result<(StatusCode, Bytes)> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let mut request = Request::get(url).header(USER_AGENT, "handout-demo");
+    if let Some(range) = range {
+        request = request.header(RANGE, range);
+    }
+    let request = request.body(Empty::new()).context("a link is not a URL")?;
     let response = client
-        .get(url.parse().context("a link is not a URL")?)
+        .request(request)
         .await
         .context("the endpoint does not answer")?;
     let status = response.status();

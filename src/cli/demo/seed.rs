@@ -141,6 +141,8 @@ pub(super) struct Seeded {
     pub(super) jobs: Vec<SeededJob>,
     /// Whether an earlier demo exists, whose links name its address.
     pub(super) goes_on: bool,
+    /// The job whose links are opened.
+    pub(super) report: JobId,
     /// The job whose links are revoked.
     pub(super) revoked: Option<JobId>,
 }
@@ -190,7 +192,7 @@ pub(super) fn seed(dir: &Path, ports: Ports, shown: DemoJobs) -> anyhow::Result<
             "portal",
             portal(&format!("demo-portal-{stamp}"), "Behind a code", "code"),
         ));
-        bodies.push(("revoked", portal(&id, "Sent by mistake", "none")));
+        bodies.push(("revoked", portal(&id, super::opens::BY_MISTAKE, "none")));
         revoked = Some(id.parse()?);
     }
     for (name, body) in bodies {
@@ -213,6 +215,7 @@ pub(super) fn seed(dir: &Path, ports: Ports, shown: DemoJobs) -> anyhow::Result<
         config_file,
         jobs,
         goes_on,
+        report: format!("demo-report-{stamp}").parse()?,
         revoked,
     })
 }
@@ -301,6 +304,7 @@ fn configuration(dir: &Path, before: &toml::Table, ports: Ports) -> anyhow::Resu
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let (state, buckets) = (quoted(&dir.join("state")), quoted(&dir.join(BUCKETS)));
     let (outbox, audit) = (quoted(&dir.join("outbox")), quoted(&dir.join("audit")));
+    let access = quoted(&dir.join("access"));
     let recipients = "recipients = [\"*@acme.example\", \"*@client.example\"]";
     Ok(format!(
         r#"# Written by `handout demo`. `handout run --config` with this file goes on where the demo ended.
@@ -312,6 +316,7 @@ directory = {buckets}
 [embedded]
 listen = "{s3}"
 public_url = "http://{s3}"
+access_log = {access}
 
 [mail]
 from = "Reports <reports@sender.example>"

@@ -62,7 +62,7 @@ pub(super) async fn explain(
         kind: "portal",
         job: facts.job.job.to_string(),
         rid: facts.person.as_ref().map(|person| person.rid.clone()),
-        bucket: facts.job.bucket.to_string(),
+        bucket: facts.bucket.to_string(),
         key: facts.object().map(|object| object.key.to_string()),
         opened: opens(&facts.link_id, config),
         link_id: facts.link_id,

@@ -40,6 +40,25 @@ struct FoundLine {
     signed: Option<u64>,
 }
 
+/// Each line of this machine's audit log that a query finds; none before anything was recorded here.
+pub(super) fn each_line(
+    config: &Config,
+    query: &LinkQuery,
+    mut judge: impl FnMut(&str),
+) -> anyhow::Result<()> {
+    let place = config.audit_place();
+    let found = find(&place, query, |line| {
+        judge(line);
+        Ok(())
+    });
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        found => found
+            .map(drop)
+            .with_context(|| format!("could not read the audit log in {}", place.display())),
+    }
+}
+
 impl Residue {
     /// What works on at `now` after a revocation of this target.
     pub(super) fn of(
@@ -78,21 +97,7 @@ impl Residue {
         config: &Config,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let place = config.audit_place();
-        let found = find(&place, query, |line| {
-            self.add(line, now);
-            Ok(())
-        });
-        match found {
-            // Nothing was recorded here yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            found => {
-                found.with_context(|| {
-                    format!("could not read the audit log in {}", place.display())
-                })?;
-            }
-        }
-        Ok(())
+        each_line(config, query, |line| self.add(line, now))
     }
 
     fn add(&mut self, line: &str, now: Timestamp) {
@@ -108,7 +113,9 @@ impl Residue {
                 Some(signed) if signed > 0 => self.signed.add(signed, until),
                 _ => {}
             },
-            "issue" | "gallery" | "manifest" if line.access_key_id.as_deref() != Some("portal") => {
+            "issue" | "gallery" | "manifest" | "zip"
+                if line.access_key_id.as_deref() != Some("portal") =>
+            {
                 self.others.add(1, until);
             }
             _ => {}

@@ -95,7 +95,7 @@ impl Relay {
     /// The relay accepted a mail.
     pub(super) fn took(&self, addressee: Addressee) {
         // In another outage, the recipient's next mail may give its connection up once more.
-        self.overtaken().remove(&addressee);
+        self.overtaken().forget(addressee);
         self.inner.accepted.fetch_add(1, Ordering::Relaxed);
         self.inner.adaptive_rate.accepted();
         self.got_as_far_as(DialogueStep::Dot);

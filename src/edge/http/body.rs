@@ -1,7 +1,7 @@
 //! The bodies of requests and answers, with deadlines that follow their bytes.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,27 +20,65 @@ use crate::edge::health::{Edge, FailureKind, Request};
 /// When the last bytes of a request were handed to the connection, and how long they may take on the wire.
 #[derive(Debug, Clone)]
 pub(super) struct MovedBytes {
-    due: Arc<Mutex<Instant>>,
+    moved: Arc<Mutex<Moved>>,
     edge: Option<Edge>,
+}
+
+#[derive(Debug)]
+struct Moved {
+    began: Instant,
+    /// How many bytes were handed to the connection.
+    handed_on: u64,
+    /// When they must have arrived.
+    due: Instant,
+}
+
+/// The most bytes that the connection and the kernel hold before they are sent: what is beyond them has left.
+const IN_BUFFERS: u64 = 512 * 1024;
+
+impl Moved {
+    /// How long the bytes that may still be in buffers take on the wire: at the rate at which the ones before them left, if any did.
+    fn still_on_the_wire(&self, now: Instant) -> Duration {
+        let at_most = on_the_wire(self.handed_on.min(IN_BUFFERS));
+        match self.handed_on.saturating_sub(IN_BUFFERS) {
+            0 => at_most,
+            have_left => {
+                let seconds = now.duration_since(self.began).as_secs_f64();
+                let rest = seconds * IN_BUFFERS as f64 / have_left as f64;
+                at_most.min(Duration::from_secs_f64(rest))
+            }
+        }
+    }
 }
 
 impl MovedBytes {
     pub(super) fn of(edge: Option<Edge>) -> Self {
+        let now = Instant::now();
+        let moved = Moved {
+            began: now,
+            handed_on: 0,
+            due: now,
+        };
         Self {
-            due: Arc::new(Mutex::new(Instant::now())),
+            moved: Arc::new(Mutex::new(moved)),
             edge,
         }
     }
 
+    fn moved(&self) -> MutexGuard<'_, Moved> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn due(&self) -> Instant {
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
+        self.moved().due
     }
 
     /// Records bytes that were handed to the connection, which may take their time on the wire.
     pub(super) fn handed_on(&self, bytes: usize) {
         self.edge.iter().for_each(|edge| edge.replied(ANY));
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
-            Instant::now() + on_the_wire(bytes as u64);
+        let (mut moved, now) = (self.moved(), Instant::now());
+        moved.handed_on += bytes as u64;
+        moved.due = now + moved.still_on_the_wire(now);
     }
 
     /// Waits until nothing has moved for the given time.
@@ -70,10 +108,33 @@ pub(super) fn on_the_wire(bytes: u64) -> Duration {
     Duration::from_secs(bytes / FLOOR_RATE)
 }
 
+/// The most bytes that are handed to the connection at once. It takes further ones when it has sent most of those before: a part
+/// of an upload that is handed over as a whole would count as on the wire for minutes, although nothing moves.
+const HANDED_ON_AT_ONCE: usize = 64 * 1024;
+
 /// A request's body, which records when its bytes are handed to the connection.
 pub(super) struct SendingBody {
-    pub(super) body: SdkBody,
-    pub(super) moved: MovedBytes,
+    body: SdkBody,
+    moved: MovedBytes,
+    /// The rest of a frame that is longer than [`HANDED_ON_AT_ONCE`].
+    rest: Bytes,
+}
+
+impl SendingBody {
+    pub(super) const fn new(body: SdkBody, moved: MovedBytes) -> Self {
+        Self {
+            body,
+            moved,
+            rest: Bytes::new(),
+        }
+    }
+
+    /// The next bytes of `rest`.
+    fn piece(&mut self) -> Frame<Bytes> {
+        let most = self.rest.len().min(HANDED_ON_AT_ONCE);
+        self.moved.handed_on(most);
+        Frame::data(self.rest.split_to(most))
+    }
 }
 
 impl Body for SendingBody {
@@ -84,20 +145,37 @@ impl Body for SendingBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let bytes = frame
-            .as_ref()
-            .and_then(|frame| frame.as_ref().ok()?.data_ref());
-        self.moved.handed_on(bytes.map_or(0, Bytes::len));
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(self.piece())));
+        }
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => {
+                    self.rest = bytes;
+                    Some(Ok(self.piece()))
+                }
+                Err(frame) => Some(Ok(frame)),
+            },
+            end => {
+                self.moved.handed_on(0);
+                end
+            }
+        };
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        Body::size_hint(&self.body)
+        let (of_body, rest) = (Body::size_hint(&self.body), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(of_body.lower() + rest);
+        hint
     }
 }
 

@@ -563,6 +563,31 @@ async fn an_attempt_goes_on_while_its_bytes_move() {
     assert_eq!(began.elapsed().as_secs(), 60 + FIRST_ANSWER.as_secs());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_large_body_that_left_fast_is_missed_as_soon_as_a_small_one_and_a_slow_one_has_time() {
+    const BYTES: usize = 8 << 20;
+    const PIECE: usize = 64 * 1024;
+    for (pause, expected) in [(0, 10..=11), (3_277, 35..=37)] {
+        let moved = MovedBytes::of(None);
+        let mut body = SendingBody::new(SdkBody::from(vec![7; BYTES]), moved.clone());
+        let mut sent = 0;
+        while sent < BYTES {
+            let left = hyper::body::Body::size_hint(&body).exact();
+            assert_eq!(left, Some((BYTES - sent) as u64));
+            assert!(!hyper::body::Body::is_end_stream(&body));
+            let frame = body.frame().await.unwrap().unwrap();
+            sent += frame.into_data().unwrap().len();
+            assert_eq!(sent % PIECE, 0);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        assert!(hyper::body::Body::is_end_stream(&body));
+        let began = Instant::now();
+        moved.stopped_for(FIRST_ANSWER).await;
+        let took = began.elapsed() + Duration::from_millis(pause);
+        assert!(expected.contains(&took.as_secs()), "{pause}: {took:?}");
+    }
+}
+
 /// The time goes on while a process is stopped, and its timers are late.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_came_while_the_process_was_stopped_is_taken() {
@@ -652,5 +677,48 @@ async fn a_store_whose_clock_is_far_from_ours_is_down_until_the_clocks_agree() {
         }
         answer(None).await;
         assert_eq!(edge.outage(), None);
+    }
+}
+
+/// The completion of an upload may take minutes, and its connection may die in an outage meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_take_minutes_asks_for_probes_and_is_made_again_soon_after_an_outage() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/reports/x", listener.local_addr().unwrap());
+    let minutes = RequestTerms::answer_within(Duration::from_secs(300)).and_names_a_key();
+    let usual = RequestTerms::naming_a_key();
+    for (terms, kind, expected, is_questioned) in [
+        (minutes, Some(FailureKind::Timeout), 12, true),
+        (minutes, Some(FailureKind::Throttled), 300, true),
+        (minutes, None, 300, true),
+        (usual, None, 10, false),
+    ] {
+        let edge = edge();
+        let client = EdgeClient {
+            edge: Some(edge.clone()),
+            egress: Egress::default(),
+            keys: KeyOrigin::OfJobs,
+            pool: Arc::default(),
+        };
+        let mut request = HttpRequest::get(url.as_str()).unwrap();
+        request.add_extension(terms);
+        let began = Instant::now();
+        let outage = async {
+            tokio::time::sleep(Duration::from_millis(6_100)).await;
+            let doubt = edge.take_doubt();
+            if let Some(kind) = kind {
+                edge.failed(kind, "no answer");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                edge.answered();
+            }
+            doubt
+        };
+        let (answer, doubt) = tokio::join!(client.attempt(request), outage);
+        assert!(answer.unwrap_err().is_timeout());
+        assert_eq!(
+            (began.elapsed().as_secs(), doubt),
+            (expected, is_questioned),
+            "{kind:?}"
+        );
     }
 }

@@ -93,11 +93,11 @@ pub struct LinkChange {
 }
 
 impl PortalLedger {
-    /// All changes to links, in their order.
+    /// How many changes to links there are.
     ///
     /// # Errors
     /// A missing ordinal is damage: what it revoked would open.
-    pub async fn changes(&self) -> Result<Vec<LinkChange>, LedgerError> {
+    pub async fn change_count(&self) -> Result<u64, LedgerError> {
         let names = self.all_names("gone/").await?;
         let expected = (0..).map(change_name);
         for (name, expected) in names.iter().zip(expected) {
@@ -105,47 +105,103 @@ impl PortalLedger {
                 return Err(LedgerError::Unreadable { key: expected });
             }
         }
-        let count = names.len() as u64;
-        let bundles = count / CHANGES_A_BUNDLE;
-        let bundled: Vec<Vec<LinkChange>> = stream::iter(0..bundles)
-            .map(|bundle| self.bundle(bundle))
-            .buffered(READS_AT_ONCE / 8)
-            .try_collect()
+        Ok(names.len() as u64)
+    }
+
+    /// All changes to links, in their order.
+    ///
+    /// # Errors
+    /// As for [`Self::change_count`] and [`Self::read_changes`].
+    pub async fn changes(&self) -> Result<Vec<LinkChange>, LedgerError> {
+        let mut changes = Vec::new();
+        let all = 0..self.change_count().await?;
+        self.read_changes(all, |change| changes.push(change))
             .await?;
-        let mut changes: Vec<LinkChange> = bundled.into_iter().flatten().collect();
-        changes.extend(self.singles(bundles * CHANGES_A_BUNDLE..count).await?);
         Ok(changes)
     }
 
-    /// The changes of these ordinals, each from its own record.
-    async fn singles(&self, ordinals: Range<u64>) -> Result<Vec<LinkChange>, LedgerError> {
-        stream::iter(ordinals)
+    /// Reads the changes of these ordinals, and gives each to `take` in their order.
+    ///
+    /// If it is dropped before its end, another call may continue behind the last change that was taken. So very many changes are
+    /// read from a slow ledger, too, in the short time that an open has.
+    ///
+    /// # Errors
+    /// A record is missing or damaged, or the ledger does not answer.
+    pub async fn read_changes(
+        &self,
+        ordinals: Range<u64>,
+        mut take: impl FnMut(LinkChange),
+    ) -> Result<(), LedgerError> {
+        let Range {
+            start: mut next,
+            end,
+        } = ordinals;
+        while next < end {
+            if next.is_multiple_of(CHANGES_A_BUNDLE) {
+                let whole = next / CHANGES_A_BUNDLE..end / CHANGES_A_BUNDLE;
+                let stored = stream::iter(whole)
+                    .map(|bundle| self.bundle(bundle))
+                    .buffered(READS_AT_ONCE / 8);
+                let mut stored = std::pin::pin!(stored);
+                while let Some(Some(changes)) = stored.try_next().await? {
+                    next += CHANGES_A_BUNDLE;
+                    changes.into_iter().for_each(&mut take);
+                }
+            }
+            let rest = (next / CHANGES_A_BUNDLE + 1) * CHANGES_A_BUNDLE;
+            let rest = rest.min(end);
+            self.read_singles(next..rest, &mut take).await?;
+            next = rest;
+        }
+        Ok(())
+    }
+
+    /// Reads the changes of these ordinals, each from its own record. The first reader of those of a bundle makes it; the records
+    /// stay.
+    async fn read_singles(
+        &self,
+        ordinals: Range<u64>,
+        take: &mut impl FnMut(LinkChange),
+    ) -> Result<(), LedgerError> {
+        let Range { start, end } = ordinals;
+        let bundle = start / CHANGES_A_BUNDLE;
+        let is_bundle = start.is_multiple_of(CHANGES_A_BUNDLE) && end - start == CHANGES_A_BUNDLE;
+        let singles = stream::iter(start..end)
             .map(async |ordinal| {
                 let name = change_name(ordinal);
-                let change = self.get(&name).await?;
+                let change = self.get::<LinkChange>(&name).await?;
                 change.ok_or(LedgerError::Unreadable { key: name })
             })
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await
-    }
-
-    /// The changes of a full bundle. The first reader makes the bundle from the records, which stay.
-    async fn bundle(&self, bundle: u64) -> Result<Vec<LinkChange>, LedgerError> {
-        let name = format!("bundle/{bundle:012}");
-        if let Some(changes) = self.get::<Vec<LinkChange>>(&name).await? {
-            return match changes.len() as u64 == CHANGES_A_BUNDLE {
-                true => Ok(changes),
-                false => Err(LedgerError::Unreadable { key: name }),
-            };
+            .buffered(READS_AT_ONCE);
+        let (mut singles, mut bundled) = (std::pin::pin!(singles), Vec::new());
+        while let Some(change) = singles.try_next().await? {
+            if is_bundle {
+                bundled.push(change.clone());
+            }
+            take(change);
         }
-        let first = bundle * CHANGES_A_BUNDLE;
-        let changes = self.singles(first..first + CHANGES_A_BUNDLE).await?;
         // The changes are known without it, so an error is left to the next start.
-        if let Err(error) = self.records.create(&name, to_json(&changes)).await {
+        if is_bundle
+            && let Err(error) = self
+                .records
+                .create(&bundle_name(bundle), to_json(&bundled))
+                .await
+        {
             tracing::debug!(%error, "a bundle of changes to links could not be written");
         }
-        Ok(changes)
+        Ok(())
+    }
+
+    /// The changes of a bundle, if it was made.
+    async fn bundle(&self, bundle: u64) -> Result<Option<Vec<LinkChange>>, LedgerError> {
+        let name = bundle_name(bundle);
+        let Some(changes) = self.get::<Vec<LinkChange>>(&name).await? else {
+            return Ok(None);
+        };
+        match changes.len() as u64 == CHANGES_A_BUNDLE {
+            true => Ok(Some(changes)),
+            false => Err(LedgerError::Unreadable { key: name }),
+        }
     }
 
     /// The change with this ordinal, if it was made.
@@ -177,6 +233,10 @@ impl PortalLedger {
         }
         unreachable!("there is a free ordinal")
     }
+}
+
+fn bundle_name(bundle: u64) -> String {
+    format!("bundle/{bundle:012}")
 }
 
 pub(super) fn change_name(ordinal: u64) -> String {

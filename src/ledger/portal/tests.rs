@@ -213,30 +213,7 @@ async fn a_day_has_one_key_and_a_recipient_finds_the_latest_jobs_first() {
 #[tokio::test]
 async fn the_first_record_of_a_job_counts() {
     let ledger = ledger();
-    let first = PortalJob {
-        v: 1,
-        job: "daily".parse().unwrap(),
-        connection: "reports".parse().unwrap(),
-        bucket: "acme-reports".parse().unwrap(),
-        listing: "abc".to_owned(),
-        objects: 1,
-        people: 1,
-        per_recipient: true,
-        begun_at: Timestamp::UNIX_EPOCH,
-        ends_at: Timestamp::UNIX_EPOCH,
-        sign_in: SignIn::None,
-        open: OpenMode::Page,
-        disposition: ContentDisposition::Attachment,
-        file_names: PortalFileNames::Own,
-        text_charset: TextCharset::default(),
-        title: None,
-        message: None,
-        template: "gallery".parse().unwrap(),
-        contact: None,
-        prefix: "2026/".to_owned(),
-        page_size: 1000,
-        time_zone: "UTC".to_owned(),
-    };
+    let first = PortalJob::sample();
     let second = PortalJob {
         ends_at: Timestamp::MAX,
         ..first.clone()
@@ -248,4 +225,37 @@ async fn the_first_record_of_a_job_counts() {
     assert_eq!(ledger.job(REFERENCE).await.unwrap(), Some(first));
     let daily = "daily".parse().unwrap();
     assert_eq!(ledger.references(&daily).await.unwrap(), [REFERENCE]);
+}
+
+impl PortalJob {
+    /// A record for tests.
+    pub(in crate::ledger) fn sample() -> Self {
+        Self {
+            v: 1,
+            job: "daily".parse().unwrap(),
+            connection: "reports".parse().unwrap(),
+            bucket: "acme-reports".parse().unwrap(),
+            listing: "abc".to_owned(),
+            objects: 1,
+            people: 1,
+            per_recipient: true,
+            begun_at: Timestamp::UNIX_EPOCH,
+            ends_at: Timestamp::UNIX_EPOCH,
+            sign_in: SignIn::None,
+            open: OpenMode::Page,
+            disposition: ContentDisposition::Attachment,
+            file_names: PortalFileNames::Own,
+            text_charset: TextCharset::default(),
+            title: None,
+            message: None,
+            is_gallery: false,
+            template: "gallery".parse().unwrap(),
+            contact: None,
+            prefix: "2026/".to_owned(),
+            page_size: 1000,
+            time_zone: "UTC".to_owned(),
+            renditions: None,
+            zips: PortalZips::default(),
+        }
+    }
 }

@@ -93,6 +93,13 @@ impl OidcProvider {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
+    /// Knows what another has read of the same provider, as after a reload.
+    pub(super) fn know_what(&self, other: &Self) {
+        if let Some(known) = other.known() {
+            self.learn(known);
+        }
+    }
+
     /// Refreshes what is known at the start and each hour, and sooner after a failure.
     pub(super) async fn keep_current(&self, cancellation: &Cancellation) {
         loop {

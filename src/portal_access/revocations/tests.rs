@@ -17,6 +17,8 @@ struct Watched {
     records: Arc<dyn PortalRecords>,
     reads: AtomicUsize,
     is_down: AtomicBool,
+    /// How many seconds a read takes.
+    takes: AtomicUsize,
 }
 
 #[async_trait]
@@ -30,6 +32,8 @@ impl PortalRecords for Watched {
         if self.is_down.load(Ordering::SeqCst) {
             return Err(silent());
         }
+        let takes = self.takes.load(Ordering::SeqCst) as u64;
+        tokio::time::sleep(Duration::from_secs(takes)).await;
         self.records.read(name).await
     }
 
@@ -54,6 +58,7 @@ impl World {
             records: MemoryLedger::default().portal_records(),
             reads: AtomicUsize::new(0),
             is_down: AtomicBool::new(false),
+            takes: AtomicUsize::new(0),
         });
         let records: Arc<Watched> = Arc::clone(&watched);
         Self {
@@ -171,4 +176,33 @@ async fn a_start_without_an_answer_and_a_damaged_record_open_nothing() {
     let hole = world.watched.create("gone/000000000003", b"?".to_vec());
     hole.await.unwrap();
     assert!(is_revoked(&world.revocations(1)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn very_many_changes_are_read_from_a_slow_ledger_check_by_check() {
+    let world = World::new();
+    for number in 0..250_u64 {
+        let kind = match number {
+            249 => ChangeKind::Revoked,
+            _ => ChangeKind::Restored,
+        };
+        world.change(kind).await;
+    }
+    // A look for bundles and two rounds of reads: a check has no time for a hundred records.
+    world.watched.takes.store(3, Ordering::SeqCst);
+    let revocations = world.revocations(1);
+    let mut checks = 0;
+    let is_revoked = loop {
+        checks += 1;
+        match is_revoked(&revocations).await {
+            Ok(is_revoked) => break is_revoked,
+            Err(error) => assert!(may_pass(&error), "{error}"),
+        }
+        assert!(
+            checks < 20,
+            "no check goes on where the one before it ended"
+        );
+        tokio::time::advance(FAILED_FOR * 2).await;
+    };
+    assert!(is_revoked && checks > 1, "{checks}");
 }

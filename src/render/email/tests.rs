@@ -1,5 +1,7 @@
 //! Tests of `render/email.rs`.
 
+mod clients;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

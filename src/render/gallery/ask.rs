@@ -33,10 +33,18 @@ impl RenewalMail {
             ("job", plan.job.id.to_string()),
         ]);
         let subject = language.say("ask_subject", None, &places);
+        // If the operator's string has a placeholder without a value, the subject is the job's id.
+        Self::to(
+            address,
+            &subject.unwrap_or_else(|_| plan.job.id.to_string()),
+        )
+    }
+
+    /// A mail to this address with this subject.
+    pub(super) fn to(address: &str, subject: &str) -> Self {
         Self {
             address: percent::encode(address, b"@"),
-            // If the operator's string has a placeholder without a value, the subject is the job's id.
-            subject: percent::encode(&subject.unwrap_or_else(|_| plan.job.id.to_string()), b""),
+            subject: percent::encode(subject, b""),
         }
     }
 }

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::super::RenderError;
-use super::super::helpers::{is_rendition_beside, is_safe_url};
+use super::super::helpers::{is_portal_link, is_rendition_beside, is_safe_url};
 use super::super::strings::Language;
 use super::super::templates::CARDS;
 use super::page::{self, Crumb, GalleryFolder, GalleryPage, Item, Neighbours};
@@ -75,6 +75,14 @@ fn complaint(reason: String) -> RenderError {
 /// The error about a link that a page may not contain. The URL is a secret, so the error does not contain it.
 fn unsafe_link() -> RenderError {
     complaint("{{link}} needs an https URL".to_owned())
+}
+
+/// Rejects a link to a rendition that a page may not contain.
+fn checked_rendition(url: &str) -> Result<(), RenderError> {
+    match is_safe_url(url) || is_rendition_beside(url) || is_portal_link(url) {
+        true => Ok(()),
+        false => Err(unsafe_link()),
+    }
 }
 
 /// Writes the cards of a page.
@@ -183,7 +191,7 @@ impl<'a> Cards<'a> {
         }
         let small = page.small(item);
         match small {
-            Some(small) => self.renditions(small, page.large(item), html)?,
+            Some(small) => self.renditions(small, page.large(item), item.is_whole, html)?,
             None => put!(html: r#"<img src=""#, &self.url),
         }
         put!(html: r#"" alt=""#, &self.name);
@@ -214,14 +222,16 @@ impl<'a> Cards<'a> {
         &self,
         small: (&str, u32),
         large: Option<(&str, u32)>,
+        is_whole: bool,
         html: &mut String,
     ) -> Result<(), RenderError> {
         for (url, _) in std::iter::once(small).chain(large) {
-            if !is_safe_url(url) && !is_rendition_beside(url) {
-                return Err(unsafe_link());
-            }
+            checked_rendition(url)?;
         }
-        html.push_str(r#"<img class="view" src=""#);
+        html.push_str(match is_whole {
+            true => r#"<img class="view whole" src=""#,
+            false => r#"<img class="view" src=""#,
+        });
         escape_into(small.0, html);
         if let Some(large) = large {
             html.push_str(r#"" srcset=""#);
@@ -254,6 +264,11 @@ impl<'a> Cards<'a> {
             html.push_str("\">");
             if !player.is_empty() {
                 put!(html: "<", player, r#" controls preload="none" src=""#, &self.url);
+                if let Some((poster, _)) = page.small(item) {
+                    checked_rendition(poster)?;
+                    html.push_str(r#"" poster=""#);
+                    escape_into(poster, html);
+                }
                 put!(html: r#"" aria-label=""#, &self.name, r#""></"#, player, ">");
             }
             html.push_str("</td>");
@@ -302,7 +317,7 @@ impl<'a> Cards<'a> {
     /// Escapes the name and the link of a card.
     fn take(&mut self, page: &GalleryPage, item: &Item) -> Result<(), RenderError> {
         let url = page.url(item);
-        if !is_safe_url(url) {
+        if !is_safe_url(url) && !is_portal_link(url) {
             return Err(unsafe_link());
         }
         self.name.clear();

@@ -6,7 +6,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 use presign::{PresignedUrl, disposition};
 
-use super::super::helpers::is_rendition_beside;
+use super::super::helpers::{is_portal_link, is_rendition_beside};
 use super::super::view::{self, Missed};
 use super::policy::{OF_PAGE, origin};
 use crate::links::{Link, Unavailable};
@@ -27,6 +27,9 @@ pub(super) const SHAPES: std::ops::RangeInclusive<u32> = 8..=60;
 
 /// How many photos load at once and first: on a phone, two are seen without scrolling; on a desk, a row of four.
 const EARLY_PHOTOS: usize = 4;
+
+/// The width of a picture that has no large rendition beside it, and so is not chosen by its width.
+const UNKNOWN_WIDTH: u32 = 1;
 
 /// The prefix of a thumbnail; the rest is Base64.
 pub(super) const THUMBNAIL: &str = "data:image/jpeg;base64,";
@@ -73,6 +76,22 @@ pub(super) struct Crumb {
     pub(super) section: Option<usize>,
 }
 
+/// A file of the portal.
+pub(super) struct OnPortal<'a> {
+    /// The folder below the prefix that all files share.
+    pub(super) folder: &'a str,
+    /// The name under which it is saved.
+    pub(super) name: &'a str,
+    pub(super) size_bytes: u64,
+    pub(super) modified: Timestamp,
+    /// The link of the portal that opens it.
+    pub(super) href: &'a str,
+    /// The signed link that shows it, if it is a picture.
+    pub(super) picture: Option<&'a str>,
+    /// Its number over all pages, from 1.
+    pub(super) nth: u64,
+}
+
 /// A file with its link.
 pub(super) struct Item {
     /// Counted over all pages, from 1.
@@ -91,6 +110,8 @@ pub(super) struct Item {
     small: Option<(Range<usize>, u32)>,
     /// The same of its large rendition.
     large: Option<(Range<usize>, u32)>,
+    /// Whether the small rendition is the picture itself, by a link of its own.
+    pub(super) is_whole: bool,
     /// The hint that a reader should see before opening it, as a key of the strings.
     pub(super) note: Option<&'static str>,
 }
@@ -153,7 +174,8 @@ impl GalleryPage {
         if kind != FileKind::File {
             self.permit(url);
         }
-        let renditions = renditions.filter(|_| kind == FileKind::Photo);
+        // Of a video, it is the cover that it carries.
+        let renditions = renditions.filter(|_| matches!(kind, FileKind::Photo | FileKind::Video));
         let mut rendition = |link: &(PresignedUrl, u32)| {
             let url = link.0.expose();
             self.permit(url);
@@ -175,8 +197,37 @@ impl GalleryPage {
             thumbnail: thumbnail.and_then(|picture| self.thumbnail(picture)),
             small,
             large,
+            is_whole: false,
             note: note(&link.name, picture),
         };
+        self.place(at, kind, item);
+    }
+
+    /// Adds a file of the portal.
+    pub(super) fn show(&mut self, file: &OnPortal<'_>) {
+        let at = self.folder_of(file.folder);
+        let kind = FileKind::of(file.name, None);
+        let picture = file.picture.filter(|_| kind == FileKind::Photo);
+        if let Some(url) = picture {
+            self.permit(url);
+        }
+        let item = Item {
+            nth: file.nth,
+            name: self.keep(&view::shown(file.name)),
+            size_bytes: file.size_bytes,
+            modified: file.modified,
+            url: self.keep(file.href),
+            size: None,
+            thumbnail: None,
+            small: picture.map(|url| (self.keep(url), UNKNOWN_WIDTH)),
+            large: None,
+            is_whole: picture.is_some(),
+            note: note(file.name, None),
+        };
+        self.place(at, kind, item);
+    }
+
+    fn place(&mut self, at: usize, kind: FileKind, item: Item) {
         self.count += 1;
         self.size_bytes = self.size_bytes.saturating_add(item.size_bytes);
         let folder = &mut self.folders[at];
@@ -194,7 +245,8 @@ impl GalleryPage {
         if is_of(url, self.origins.last()) {
             return;
         }
-        let of_page = is_rendition_beside(url).then_some(OF_PAGE);
+        let is_here = is_rendition_beside(url) || is_portal_link(url);
+        let of_page = is_here.then_some(OF_PAGE);
         let origin = of_page.or_else(|| origin(url));
         self.origins.extend(origin.map(ToOwned::to_owned));
     }
@@ -235,12 +287,17 @@ impl GalleryPage {
     }
 
     pub(super) fn miss(&mut self, missed: &Unavailable, base: &str) {
+        self.lack(Missed {
+            name: view::shown(view::below(&missed.key, base)).into_owned(),
+            reason: view::reason(missed.reason),
+        });
+    }
+
+    /// Adds a file without a link.
+    pub(super) fn lack(&mut self, missed: Missed) {
         self.missed_count += 1;
         if self.missed.len() < MAX_MISSED {
-            self.missed.push(Missed {
-                name: view::shown(view::below(&missed.key, base)).into_owned(),
-                reason: view::reason(missed.reason),
-            });
+            self.missed.push(missed);
         }
     }
 

@@ -8,14 +8,30 @@ use super::super::templates::InlineHashes;
 /// The origin of the page itself, for renditions beside it.
 pub(super) const OF_PAGE: &str = "'self'";
 
-/// The `Content-Security-Policy` of a page that loads pictures and sound only from `origins`, and saves files only from `saved`;
-/// `palette` is the hash of the style sheet of the brand.
+/// What a page may load, and where its forms lead.
+pub(super) enum PageReach<'a> {
+    /// A published page loads pictures and sound only from `origins`, and saves files only from `saved`.
+    Published {
+        /// The origins of pictures and sound.
+        origins: &'a BTreeSet<String>,
+        /// The origins of files.
+        saved: &'a BTreeSet<String>,
+    },
+    /// A page of the portal, whose links to files lead through the portal to these origins.
+    Portal(BTreeSet<String>),
+}
+
+/// The `Content-Security-Policy` of a page; `palette` is the hash of the style sheet of the brand.
 pub(super) fn policy(
     hashes: &InlineHashes,
     palette: Option<&str>,
-    origins: &BTreeSet<String>,
-    saved: &BTreeSet<String>,
+    reach: &PageReach<'_>,
 ) -> String {
+    let (origins, saved, forms) = match reach {
+        PageReach::Published { origins, saved } => (*origins, *saved, "'none'"),
+        // The button that signs a reader out.
+        PageReach::Portal(origins) => (origins, origins, OF_PAGE),
+    };
     let media: Vec<&str> = origins.iter().map(String::as_str).collect();
     let saved: Vec<&str> = saved.iter().map(String::as_str).collect();
     let images: Vec<&str> = media.iter().copied().chain(["data:"]).collect();
@@ -31,7 +47,7 @@ pub(super) fn policy(
         format!("style-src {}", texts(&hashes.style, palette)),
         format!("script-src {}", texts(&hashes.script, None)),
         "base-uri 'none'".to_owned(),
-        "form-action 'none'".to_owned(),
+        format!("form-action {forms}"),
     ]
     .join("; ")
 }

@@ -33,12 +33,16 @@ pub(super) struct PageFrame<'a> {
     pub(super) zip: Option<ZipsView>,
     /// Whether a link displays its file instead of saving it.
     pub(super) opens: bool,
+    /// On a page of the portal whose reader is signed in: the token of the page.
+    pub(super) signed_in: Option<&'a str>,
 }
 
 #[derive(Default, Serialize)]
 pub(super) struct PageHead<'a> {
     pub(super) title: &'a str,
     pub(super) policy: String,
+    /// What requests of the page say of it: a `Referrer-Policy`.
+    pub(super) referrer: &'static str,
     /// The style sheet with the colours of the brand.
     pub(super) palette: Option<&'a str>,
 }
@@ -122,6 +126,8 @@ struct ItemView<'a> {
     small_width: Option<u32>,
     large: Option<&'a str>,
     large_width: Option<u32>,
+    /// Whether the small one is the picture itself.
+    whole: bool,
     /// Whether it is seen before scrolling.
     early: bool,
     /// The neighbouring photos.
@@ -239,6 +245,7 @@ impl<'p> ItemView<'p> {
             small_width: small.map(|(_, width)| width),
             large: large.map(|(url, _)| url),
             large_width: large.map(|(_, width)| width),
+            whole: item.is_whole,
             early,
             previous: beside.0,
             next: beside.1,
@@ -316,6 +323,7 @@ fn frame_sample() -> PageFrame<'static> {
         expires_at: InstantView::default(),
         sooner: Some("sooner_policy"),
         opens: true,
+        signed_in: Some(""),
     }
 }
 

@@ -8,6 +8,8 @@ use super::super::paragraphs::MessageView;
 use super::{PortalPage, PortalWriter, push_hidden};
 use crate::job::FilledMessage;
 use crate::links::Unlinkable;
+use crate::render::RenderError;
+use crate::render::gallery::{PageAuthor, portal_gallery};
 use crate::render::view::{reason, shown};
 use crate::text::html::escape;
 
@@ -25,10 +27,14 @@ pub enum PortalMedia {
 /// A file as pages show it.
 #[derive(Debug, Clone, Copy)]
 pub struct ShownFile<'a> {
-    /// Its name, below the folder that all files of the job share.
+    /// The name under which it is saved.
     pub name: &'a str,
+    /// Its path below the folder that all files of the job share.
+    pub path: &'a str,
     /// Its size in bytes.
     pub size: u64,
+    /// When it was last modified.
+    pub modified: Timestamp,
     /// Where a click leads. The page of one file has a form instead.
     pub href: &'a str,
     /// What the page shows of the file.
@@ -73,6 +79,12 @@ pub struct FilePage<'a> {
 /// A page of the files of a job.
 #[derive(Debug)]
 pub struct FilesPage<'a> {
+    /// The id of the job.
+    pub job: &'a str,
+    /// When the page is shown.
+    pub now: Timestamp,
+    /// How many files a page has.
+    pub page_size: u64,
     /// The title of the job.
     pub title: &'a str,
     /// What the job says to the readers; on the first page.
@@ -83,6 +95,10 @@ pub struct FilesPage<'a> {
     pub is_shared: bool,
     /// The files of this page.
     pub files: Vec<ShownFile<'a>>,
+    /// The ZIPs of all files.
+    pub zips: Vec<ShownZip<'a>>,
+    /// How many files of the job are in none of the ZIPs.
+    pub zip_missing: u64,
     /// The files of this page that have no link, and why; without a reason, the sender revoked them.
     pub missed: Vec<(&'a str, Option<Unlinkable>)>,
     /// The number of files of the job.
@@ -103,6 +119,17 @@ pub struct FilesPage<'a> {
     pub ends_at: Timestamp,
     /// The token, for signing out, if the reader is signed in.
     pub signed_in: Option<&'a str>,
+}
+
+/// A ZIP of all files of a job.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownZip<'a> {
+    /// How many files are in it.
+    pub files: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where a click leads.
+    pub href: &'a str,
 }
 
 /// Something that was sent to a person.
@@ -157,6 +184,23 @@ impl PortalWriter<'_> {
         self.page(file.name, &content, has_script)
     }
 
+    /// A page of the files of a job in the gallery's template of this name.
+    ///
+    /// # Errors
+    /// A template of the operator's cannot be filled in.
+    pub fn gallery(&self, template: &str, page: &FilesPage<'_>) -> Result<PortalPage, RenderError> {
+        let author = PageAuthor {
+            templates: self.templates,
+            language: self.language,
+            locales: (&self.locales.0, self.locales.1),
+            brand: self.brand,
+            sender: self.sender,
+            contact: self.contact,
+            zone: &self.zone,
+        };
+        portal_gallery(&author, template, page)
+    }
+
     /// A page of the files of a job.
     pub fn files(&self, page: &FilesPage<'_>) -> PortalPage {
         let count = self.language.number(page.total);
@@ -179,11 +223,9 @@ impl PortalWriter<'_> {
             (Some(_), _) | (None, false) => String::new(),
         };
         let until = format!("{} {whose}", self.until(page.ends_at));
-        let _ = write!(
-            content,
-            "<p class=\"small\">{}</p><ul class=\"files\">",
-            until.trim_end()
-        );
+        let _ = write!(content, "<p class=\"small\">{}</p>", until.trim_end());
+        self.push_zips(page, &mut content);
+        content.push_str("<ul class=\"files\">");
         let verb = self.say(if page.opens { "open" } else { "download" });
         for (number, file) in page.files.iter().enumerate() {
             content.push_str("<li>");
@@ -192,7 +234,7 @@ impl PortalWriter<'_> {
                 content,
                 "<span class=\"name\" id=\"f{number}\"><bdi>{}</bdi></span><span class=\"size\">{}</span>\
                  <a class=\"button\" id=\"g{number}\" href=\"{}\" aria-labelledby=\"g{number} f{number}\">{verb}</a></li>",
-                escape(&shown(file.name)),
+                escape(&shown(file.path)),
                 escape(&self.language.size(file.size)),
                 escape(file.href),
             );
@@ -261,6 +303,47 @@ impl PortalWriter<'_> {
                 "<audio class=\"{size}\" controls preload=\"metadata\" src=\"{src}\"{again} aria-label=\"{name}\"></audio>"
             ),
         };
+    }
+
+    /// A button for each ZIP, and how many files are in none.
+    fn push_zips(&self, page: &FilesPage<'_>, content: &mut String) {
+        if page.zips.is_empty() {
+            return;
+        }
+        let total = self.language.number(page.zips.len() as u64);
+        content.push_str("<p class=\"whole\">");
+        for (zip, number) in page.zips.iter().zip(1..) {
+            let (count, number) = (
+                self.language.number(zip.files),
+                self.language.number(number),
+            );
+            let size = self.language.size(zip.size);
+            let key = match page.zips.len() {
+                1 => "zip_all",
+                _ => "zip_part",
+            };
+            let values = [
+                ("count", &*count),
+                ("size", &*size),
+                ("number", &*number),
+                ("total", &*total),
+            ];
+            let _ = write!(
+                content,
+                "<a class=\"button\" href=\"{}\">{}</a> ",
+                escape(zip.href),
+                self.say_with(key, Some(zip.files), &values)
+            );
+        }
+        content.push_str("</p>");
+        if page.zip_missing > 0 {
+            let count = self.language.number(page.zip_missing);
+            let _ = write!(
+                content,
+                "<p class=\"small\">{}</p>",
+                self.say_with("zip_missing", Some(page.zip_missing), &[("count", &count)])
+            );
+        }
     }
 
     fn push_pages(&self, page: &FilesPage<'_>, content: &mut String) {

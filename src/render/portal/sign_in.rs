@@ -89,7 +89,7 @@ impl PortalWriter<'_> {
         }
         for issuer in page.issuers {
             let token = page.token.map_or_else(String::new, |token| {
-                format!("?t={}", percent::encode(token, b""))
+                format!("/{}", percent::encode(token, b""))
             });
             let _ = write!(
                 content,

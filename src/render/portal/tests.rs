@@ -17,9 +17,63 @@ const VIDEO: ShownPreview<'_> = ShownPreview {
 fn file(name: &str) -> ShownFile<'_> {
     ShownFile {
         name,
+        path: name,
         size: 1_234_567,
-        href: "/d/token",
+        modified: NOW,
+        href: "/d/token?t=ticket",
         preview: None,
+    }
+}
+
+/// The only page of a job without files.
+fn no_files() -> FilesPage<'static> {
+    FilesPage {
+        job: "daily",
+        now: NOW,
+        page_size: 1_000,
+        title: "Reports",
+        message: None,
+        recipient: None,
+        is_shared: false,
+        files: Vec::new(),
+        zips: Vec::new(),
+        zip_missing: 0,
+        missed: Vec::new(),
+        total: 0,
+        size_bytes: 0,
+        page: 1,
+        pages: 1,
+        previous: None,
+        next: None,
+        opens: false,
+        ends_at: NOW,
+        signed_in: None,
+    }
+}
+
+/// A page of two files, of which one is a video, in the middle of a job.
+fn some_files() -> FilesPage<'static> {
+    FilesPage {
+        recipient: Some("Ann"),
+        files: vec![
+            ShownFile {
+                preview: Some(VIDEO),
+                ..file("v.mp4")
+            },
+            file("a.pdf"),
+        ],
+        missed: vec![
+            ("old.pdf", Some(crate::links::Unlinkable::Archived)),
+            ("no.pdf", None),
+        ],
+        total: 2_000,
+        size_bytes: 5,
+        page: 2,
+        pages: 3,
+        previous: Some("/j/token".to_owned()),
+        next: Some("/j/token/3".to_owned()),
+        signed_in: Some("token"),
+        ..no_files()
     }
 }
 
@@ -75,32 +129,7 @@ fn pages(writer: &PortalWriter<'_>) -> Vec<PortalPage> {
         ends_at: NOW,
         signed_in: true,
     };
-    let many = FilesPage {
-        title: "Reports",
-        message: None,
-        recipient: Some("Ann"),
-        is_shared: false,
-        files: vec![
-            ShownFile {
-                preview: Some(VIDEO),
-                ..file("v.mp4")
-            },
-            file("a.pdf"),
-        ],
-        missed: vec![
-            ("old.pdf", Some(crate::links::Unlinkable::Archived)),
-            ("no.pdf", None),
-        ],
-        total: 2_000,
-        size_bytes: 5,
-        page: 2,
-        pages: 3,
-        previous: Some("/j/token".to_owned()),
-        next: Some("/j/token/3".to_owned()),
-        opens: false,
-        ends_at: NOW,
-        signed_in: Some("token"),
-    };
+    let many = some_files();
     let mine = MinePage {
         distributions: vec![ShownDistribution {
             title: "Reports".to_owned(),
@@ -198,7 +227,7 @@ fn only_a_page_with_sound_has_a_script_and_its_hash_is_that_of_the_text() {
     let page = writer.file(&shown);
     let (_, script) = page.html.split_once("<script>").unwrap();
     let (script, _) = script.split_once("</script>").unwrap();
-    assert_eq!(page.script, Some(source(script).as_str()));
+    assert_eq!(page.script.as_deref(), Some(source(script).as_str()));
     let (_, style) = page.html.split_once("<style>").unwrap();
     let (style, _) = style.split_once("</style>").unwrap();
     assert_eq!(page.style, source(style));
@@ -275,21 +304,9 @@ fn a_message_is_in_the_language_of_the_reader_and_never_markup() {
         };
         let writer = PortalWriter::new(&templates, &settings, PageSender::default(), reader);
         let page = writer.files(&FilesPage {
-            title: "Reports",
             message: Some(&message),
-            recipient: None,
             is_shared: true,
-            files: Vec::new(),
-            missed: Vec::new(),
-            total: 0,
-            size_bytes: 0,
-            page: 1,
-            pages: 1,
-            previous: None,
-            next: None,
-            opens: false,
-            ends_at: NOW,
-            signed_in: None,
+            ..no_files()
         });
         let (_, rest) = page.html.split_once("</h1>").unwrap();
         rest.split_once("</div>").unwrap().0.to_owned()
@@ -346,25 +363,107 @@ fn only_a_page_that_recipients_share_may_be_passed_on() {
     let (templates, settings) = (templates(), settings());
     let writer = writer(&templates, &settings, "en");
     let mut page = FilesPage {
-        title: "Reports",
-        message: None,
         recipient: Some("Ann"),
-        is_shared: false,
         files: vec![file("a.pdf")],
-        missed: Vec::new(),
         total: 1,
         size_bytes: 5,
-        page: 1,
-        pages: 1,
-        previous: None,
-        next: None,
-        opens: false,
-        ends_at: NOW,
-        signed_in: None,
+        ..no_files()
     };
     assert!(writer.files(&page).html.contains("made for Ann alone"));
     page.recipient = None;
     assert!(!writer.files(&page).html.contains("pass them on"));
     page.is_shared = true;
     assert!(writer.files(&page).html.contains("pass them on with care"));
+}
+
+const PICTURE: ShownPreview<'_> = ShownPreview {
+    media: PortalMedia::Picture,
+    src: "https://b.s3.amazonaws.com/p.jpg?X-Amz-Signature=1&x=2",
+    again: None,
+};
+
+fn gallery_files() -> FilesPage<'static> {
+    let mut page = some_files();
+    for path in ["days/1/p.jpg", "days/2/<b>.jpg", "days/2/later.jpg"] {
+        page.files.push(ShownFile {
+            path,
+            preview: Some(PICTURE),
+            ..file(path.rsplit('/').next().unwrap())
+        });
+    }
+    page
+}
+
+#[test]
+fn a_gallery_shows_pictures_by_signed_links_and_opens_files_through_the_portal() {
+    let (program, engine) = (templates(), Templates::filled_in_by_the_engine());
+    for settings in [settings(), branded("")] {
+        for tag in ["ar", "de", "en", "es", "fr", "ja"] {
+            let page = gallery_files();
+            let written = writer(&program, &settings, tag).gallery("gallery", &page);
+            let filled_in = writer(&engine, &settings, tag).gallery("gallery", &page);
+            let (written, filled_in) = (written.unwrap(), filled_in.unwrap());
+            let mut both = written.html.lines().zip(filled_in.html.lines());
+            assert_eq!(both.find(|(ours, theirs)| ours != theirs), None, "{tag}");
+            let html = written.html;
+            assert!(html.contains(&format!("<html lang=\"{tag}\"")), "{html}");
+            for right in [
+                "<img class=\"view whole\" src=\"https://b.s3.amazonaws.com/p.jpg?X-Amz-Signature=1&amp;x=2\"",
+                "<video controls preload=\"none\" src=\"/d/token?t=ticket\"",
+                "<th scope=\"row\"><a href=\"/d/token?t=ticket\"",
+                "<input type=\"hidden\" name=\"token\" value=\"token\">",
+                "href=\"/j/token\"",
+                "href=\"/j/token/3\"",
+                "id=\"i1005\"",
+                "mailto:desk@acme.example",
+                "content=\"same-origin\"",
+                "&lt;b&gt;.jpg",
+            ] {
+                assert!(html.contains(right), "{tag} {right}: {html}");
+            }
+            assert_eq!(html.matches("X-Amz-Signature").count(), 3, "{html}");
+            let sources = |begin: &str, end: &str| {
+                let texts = html.split(begin).skip(1);
+                let texts = texts.map(|rest| source(rest.split(end).next().unwrap()));
+                texts.collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!(written.style, sources("<style>", "</style>"));
+            let script = sources("<script>", "</script>");
+            assert_eq!(written.script.as_deref(), Some(script.as_str()));
+            let (_, policy) = html.split_once("Policy\" content=\"").unwrap();
+            let policy = policy.split('"').next().unwrap().replace("&#39;", "'");
+            for right in [
+                "img-src 'self' https://b.s3.amazonaws.com data:; ",
+                "media-src 'self' https://b.s3.amazonaws.com; ",
+                "form-action 'self'",
+            ] {
+                assert!(policy.contains(right), "{policy}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gallery_leads_nowhere_but_to_the_portal_and_its_stores() {
+    let (templates, settings) = (templates(), settings());
+    let writer = writer(&templates, &settings, "en");
+    for wrong in [
+        "javascript:alert(1)",
+        "/d/a?t=b&c",
+        "//evil.example",
+        "/d/",
+        "/sign-out",
+    ] {
+        let page = FilesPage {
+            files: vec![ShownFile {
+                href: wrong,
+                ..file("a.pdf")
+            }],
+            ..gallery_files()
+        };
+        assert!(writer.gallery("gallery", &page).is_err(), "{wrong}");
+    }
+    // A portal whose operator has removed the template has the built-in one.
+    let page = writer.gallery("gone", &gallery_files()).unwrap();
+    assert!(page.html.contains("a.pdf"));
 }

@@ -13,7 +13,7 @@ use aws_sdk_s3::types::{
 use base64ct::{Base64, Encoding};
 use bytes::{Bytes, BytesMut};
 
-use super::parts::PUT_TOGETHER;
+use super::parts::putting_together;
 use super::{Payload, S3Store, StoreError, check_length, plain_etag, size};
 use crate::bounds::MAX_ETAG_BYTES;
 use crate::edge::http::RequestTerms;
@@ -25,9 +25,14 @@ use crate::store::multipart::{
 use crate::store::{Content, ObjectMeta};
 use crate::text::percent::encode;
 
-/// How long S3 may take to copy a part: a minute, and more for a large one. It answers when the copy is complete.
-const COPY: Duration = Duration::from_secs(60);
-const COPY_BYTES_PER_SEC: u64 = 20_000_000;
+/// How long a store may take to copy a part of `bytes`; it answers when the copy is complete. Many copies of a store share its disks.
+/// The answer to a small one is missed sooner, if its connection died.
+fn copying(bytes: u64) -> Duration {
+    const SMALL: (Duration, u64) = (Duration::from_secs(20), 2_000_000);
+    const LARGE: (Duration, u64) = (Duration::from_secs(60), 20_000_000);
+    let within = |(least, per_sec): (Duration, u64)| least + Duration::from_secs(bytes / per_sec);
+    within(SMALL).min(within(LARGE))
+}
 
 /// The most parts in a page of a list, and the most pages: an upload has at most 10,000 parts.
 const MAX_PART_PAGES: usize = 100;
@@ -131,8 +136,7 @@ impl Multipart for S3Store {
             copied.push_str(&encode(version, b""));
         }
         let length = range.end - range.start;
-        let patience = COPY + Duration::from_secs(length / COPY_BYTES_PER_SEC);
-        let terms = RequestTerms::answer_within(patience).and_names_a_key();
+        let terms = RequestTerms::answer_within(copying(length)).and_names_a_key();
         let request = self.client(&upload.bucket).await?.upload_part_copy();
         let request = request
             .bucket(upload.bucket.as_str())
@@ -227,9 +231,10 @@ impl Multipart for S3Store {
             .set_checksum_crc32(is_summed.then(|| written(whole.crc32)))
             .set_checksum_type(is_summed.then_some(ChecksumType::FullObject))
             .set_mpu_object_size(is_summed.then(|| whole.size_bytes.cast_signed()));
+        let terms = RequestTerms::answer_within(putting_together(whole.size_bytes));
         let completed = request
             .customize()
-            .interceptor(RequestTerms::answer_within(PUT_TOGETHER).and_names_a_key())
+            .interceptor(terms.and_names_a_key())
             .send()
             .await;
         let action = || format!("put s3://{bucket}/{key} together");
@@ -367,6 +372,20 @@ fn read_sum(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_copy_is_missed_within_half_a_minute_and_a_large_one_has_minutes() {
+        let seconds = |bytes| copying(bytes).as_secs();
+        assert_eq!(seconds(0), 20);
+        assert_eq!(seconds(12 << 20), 26);
+        assert_eq!(seconds(100_000_000), 65);
+        assert_eq!(seconds(5 << 30), 328);
+        let seconds = |bytes| putting_together(bytes).as_secs();
+        assert_eq!(
+            (seconds(0), seconds(1 << 30), seconds(48 << 40)),
+            (20, 73, 600)
+        );
+    }
 
     #[test]
     fn a_checksum_is_read_as_it_is_written_and_one_of_parts_is_none() {

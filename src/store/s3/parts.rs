@@ -28,9 +28,15 @@ const SMALLEST_PART: u64 = 5 * 1024 * 1024;
 /// The most parts of a file that is just too large for one PUT: after an error, a single part is sent again.
 const PARTS_OF_LARGEST_PUT: u64 = 32;
 
-/// How long S3 may take to put the parts together: "several minutes", its documentation says.
+/// How long S3 may take to put an object of `size_bytes` together from its parts, at most: "several minutes", its documentation says.
+/// Servers that copy the parts take longer for more of them. The answer to a small one is missed sooner, if its connection died.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
-pub(super) const PUT_TOGETHER: Duration = Duration::from_secs(10 * 60);
+pub(super) fn putting_together(size_bytes: u64) -> Duration {
+    const LEAST: Duration = Duration::from_secs(20);
+    const MOST: Duration = Duration::from_secs(10 * 60);
+    const BYTES_PER_SEC: u64 = 20_000_000;
+    (LEAST + Duration::from_secs(size_bytes / BYTES_PER_SEC)).min(MOST)
+}
 
 /// An upload in progress.
 pub(super) struct Upload<'a> {
@@ -86,7 +92,7 @@ impl<'a> Upload<'a> {
         largest_put: u64,
     ) -> Result<(), StoreError> {
         let uploaded = match self.parts(path, length, largest_put).await {
-            Ok(parts) => self.complete(parts).await,
+            Ok(parts) => self.complete(parts, length).await,
             Err(error) => Err(error),
         };
         if uploaded.is_err() {
@@ -159,7 +165,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
+    async fn complete(&self, parts: Vec<CompletedPart>, length: u64) -> Result<(), StoreError> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts));
         let completed = self
             .client
@@ -169,7 +175,7 @@ impl<'a> Upload<'a> {
             .upload_id(&self.id)
             .multipart_upload(parts.build())
             .customize()
-            .interceptor(RequestTerms::answer_within(PUT_TOGETHER).and_names_a_key())
+            .interceptor(RequestTerms::answer_within(putting_together(length)).and_names_a_key())
             .send()
             .await;
         let action = || format!("put s3://{}/{} together", self.bucket, self.key);

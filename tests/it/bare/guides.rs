@@ -82,18 +82,19 @@ fn the_page_of_the_demo_says_what_it_does() {
         return;
     };
     let blocks = page("docs/quick-start/demo.md").blocks("sh");
-    let [run, once, presign] = &blocks[..] else {
+    let [run, opens, once, presign] = &blocks[..] else {
         panic!("{blocks:?}");
     };
     assert_eq!(run, "handout demo\n");
     let script = format!(
-        "PATH=$PWD/target/release:$PATH\ncd \"$HOME\"\n{once}{DEMO}{presign}kill $!\nls handout-demo/outbox/*.eml"
+        "PATH=$PWD/target/release:$PATH\ncd \"$HOME\"\n{once}{DEMO}{opens}{presign}kill $!\nls handout-demo/outbox/*.eml"
     );
     let home = bare.path("home").to_string_lossy().into_owned();
     let output = bare.script("nobody", &[("HOME", &home)], &script);
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("All good."), "{text}");
+    assert!(text.contains("links were opened"), "{text}");
     assert!(
         text.contains("http://127.0.0.1:9470/reports/2026/11/23/orders%202026-11-23.csv?"),
         "{text}"

@@ -4,12 +4,14 @@ pub(crate) mod answering;
 pub(crate) mod bad_relay;
 pub(crate) mod docs;
 pub(crate) mod faulty;
+pub(crate) mod files;
 pub(crate) mod hostile;
 pub(crate) mod line;
 pub(crate) mod log;
 pub(crate) mod portal;
 pub(crate) mod servers;
 pub(crate) mod world;
+pub(crate) mod zips;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,329 @@
+//! Joins requests of access logs with the links of the audit log, each request once.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::book::{AccessBook, Batch, BookError, FileMark, RowKey, slot_of};
+use super::client::kept_address;
+use super::identity::{TargetIds, mix};
+use super::known::{IssuedIds, KnownLinks};
+use super::parse::{AccessLine, LogRequest, RequestSigning};
+use super::row::AccessCounts;
+use crate::bounds::{
+    MAX_HELD_ACCESS_ROWS, MAX_HELD_CLIENTS, MAX_HELD_REQUEST_IDS, MAX_LOGGED_AGENT_BYTES,
+};
+use crate::config::AddressDetail;
+use crate::text::printable;
+
+/// A hasher of numbers that are hashes already.
+#[derive(Debug, Default)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = mix(self.0, bytes);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+type AsTheyAre = BuildHasherDefault<AsItIs>;
+
+/// How many lines were of what kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ReadCounts {
+    /// All lines.
+    pub lines: u64,
+    /// Requests by links of this installation.
+    pub joined: u64,
+    /// Requests that another line had already.
+    pub doubles: u64,
+    /// Requests with an id that the audit log does not have.
+    pub unknown: u64,
+    /// Requests with an id that was issued for another key.
+    pub forged: u64,
+    /// Requests with an id, and without the signature of a link.
+    pub unsigned: u64,
+    /// Lines that do not fit their format, or are too long.
+    pub malformed: u64,
+    /// Requests that are older than what is kept.
+    pub old: u64,
+}
+
+impl ReadCounts {
+    fn totals(&self) -> Vec<(&'static str, u64)> {
+        let Self {
+            lines,
+            joined,
+            doubles,
+            unknown,
+            forged,
+            unsigned,
+            malformed,
+            old,
+        } = *self;
+        vec![
+            ("lines", lines),
+            ("joined", joined),
+            ("doubles", doubles),
+            ("unknown", unknown),
+            ("forged", forged),
+            ("unsigned", unsigned),
+            ("malformed", malformed),
+            ("old", old),
+        ]
+    }
+
+    /// Adds other counts.
+    pub fn add(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.joined += other.joined;
+        self.doubles += other.doubles;
+        self.unknown += other.unknown;
+        self.forged += other.forged;
+        self.unsigned += other.unsigned;
+        self.malformed += other.malformed;
+        self.old += other.old;
+    }
+}
+
+/// What is kept of clients.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientPrivacy {
+    /// How much of an address is kept.
+    pub detail: AddressDetail,
+    /// Now, in seconds since 1970.
+    pub now: i64,
+    /// Requests before this instant are not kept, in seconds since 1970.
+    pub since: i64,
+}
+
+/// Joins the lines of any number of files.
+#[derive(Debug)]
+pub struct Joiner<'a> {
+    known: &'a KnownLinks,
+    origin_paths: &'a [String],
+    privacy: ClientPrivacy,
+    book: &'a mut AccessBook,
+    rows: HashMap<RowKey, AccessCounts>,
+    seen: HashMap<i64, HashSet<u64, AsTheyAre>>,
+    held_ids: usize,
+    /// The ids of clients, by a hash of what the log says.
+    clients: HashMap<u64, i64, AsTheyAre>,
+    new_clients: Vec<(i64, Option<String>, String)>,
+    day_keys: HashMap<i64, Option<[u8; 32]>>,
+    counts: ReadCounts,
+    written: ReadCounts,
+}
+
+impl<'a> Joiner<'a> {
+    /// A joiner that writes into `book`.
+    pub fn new(
+        known: &'a KnownLinks,
+        origin_paths: &'a [String],
+        privacy: ClientPrivacy,
+        book: &'a mut AccessBook,
+    ) -> Self {
+        Self {
+            known,
+            origin_paths,
+            privacy,
+            book,
+            rows: HashMap::new(),
+            seen: HashMap::new(),
+            held_ids: 0,
+            clients: HashMap::default(),
+            new_clients: Vec::new(),
+            day_keys: HashMap::new(),
+            counts: ReadCounts::default(),
+            written: ReadCounts::default(),
+        }
+    }
+
+    /// The database.
+    pub const fn book(&self) -> &AccessBook {
+        self.book
+    }
+
+    /// What was read so far.
+    pub fn counts(&self) -> ReadCounts {
+        let mut counts = self.written;
+        counts.add(&self.counts);
+        counts
+    }
+
+    /// Takes a line that is too long to be read.
+    pub const fn take_long(&mut self) {
+        self.counts.lines += 1;
+        self.counts.malformed += 1;
+    }
+
+    /// Takes a line.
+    pub fn take(&mut self, line: AccessLine<'_>) -> Result<(), BookError> {
+        self.counts.lines += 1;
+        match line {
+            AccessLine::Other => Ok(()),
+            AccessLine::Malformed => {
+                self.counts.malformed += 1;
+                Ok(())
+            }
+            AccessLine::Request(request) => self.join(&request),
+        }
+    }
+
+    fn join(&mut self, request: &LogRequest<'_>) -> Result<(), BookError> {
+        let ids = TargetIds::of_query(&request.query);
+        let Some(link) = ids.link else {
+            return Ok(());
+        };
+        match self.known.link(link, &request.key, self.origin_paths) {
+            IssuedIds::Issued => {}
+            IssuedIds::OfAnotherKey => {
+                self.counts.forged += 1;
+                return Ok(());
+            }
+            IssuedIds::Unknown => {
+                self.counts.unknown += 1;
+                return Ok(());
+            }
+        }
+        if request.signed == RequestSigning::NoLink || !ids.is_signed {
+            self.counts.unsigned += 1;
+            return Ok(());
+        }
+        if request.at < self.privacy.since {
+            self.counts.old += 1;
+            return Ok(());
+        }
+        let slot = slot_of(request.at);
+        if !self.is_new(slot, request)? {
+            self.counts.doubles += 1;
+            return Ok(());
+        }
+        self.counts.joined += 1;
+        let open = ids.open.filter(|open| {
+            self.known.open(*open, &request.key, self.origin_paths) == IssuedIds::Issued
+        });
+        let key = RowKey {
+            slot,
+            link: link.0,
+            open: open.map_or(0, |open| open.0),
+            client: self.client(request)?,
+        };
+        let counts = AccessCounts::of(request, ids.mangling, ids.ends);
+        self.rows.entry(key).or_default().add(&counts);
+        Ok(())
+    }
+
+    /// Whether the request was not seen before. A line without ids of its request is always new.
+    fn is_new(&mut self, slot: i64, request: &LogRequest<'_>) -> Result<bool, BookError> {
+        let (id, host_id) = &request.ids;
+        if id.is_empty() && host_id.is_empty() {
+            return Ok(true);
+        }
+        let id = mix(mix(0, id.as_bytes()), host_id.as_bytes());
+        let seen = match self.seen.entry(slot) {
+            std::collections::hash_map::Entry::Occupied(seen) => seen.into_mut(),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                let seen: HashSet<u64, AsTheyAre> = self.book.seen(slot)?.into_iter().collect();
+                self.held_ids += seen.len();
+                place.insert(seen)
+            }
+        };
+        let is_new = seen.insert(id);
+        self.held_ids += usize::from(is_new);
+        Ok(is_new)
+    }
+
+    fn client(&mut self, request: &LogRequest<'_>) -> Result<i64, BookError> {
+        let day = request.at.div_euclid(86_400);
+        let seed = match self.privacy.detail {
+            // The hash of an address changes every day.
+            AddressDetail::Keyed => day.cast_unsigned(),
+            AddressDetail::None | AddressDetail::Network | AddressDetail::Full => 0,
+        };
+        let logged = mix(
+            mix(seed, request.address.as_bytes()),
+            request.user_agent.as_bytes(),
+        );
+        if let Some(id) = self.clients.get(&logged) {
+            return Ok(*id);
+        }
+        let net = match self.privacy.detail {
+            AddressDetail::None => None,
+            AddressDetail::Keyed => {
+                let key = self.day_key(day)?;
+                key.and_then(|key| kept_address(&request.address, AddressDetail::Keyed, &key))
+            }
+            detail @ (AddressDetail::Network | AddressDetail::Full) => {
+                kept_address(&request.address, detail, &[0; 32])
+            }
+        };
+        let agent = printable(&request.user_agent, MAX_LOGGED_AGENT_BYTES).into_owned();
+        let id = mix(
+            mix(1, net.as_deref().unwrap_or_default().as_bytes()),
+            agent.as_bytes(),
+        );
+        let id = id.cast_signed();
+        self.clients.insert(logged, id);
+        self.new_clients.push((id, net, agent));
+        Ok(id)
+    }
+
+    fn day_key(&mut self, day: i64) -> Result<Option<[u8; 32]>, BookError> {
+        if let Some(key) = self.day_keys.get(&day) {
+            return Ok(*key);
+        }
+        let mut fresh = [0; 32];
+        let key = match getrandom::fill(&mut fresh) {
+            Ok(()) => self
+                .book
+                .day_key(day, self.privacy.now.div_euclid(86_400), fresh)?,
+            Err(_) => None,
+        };
+        self.day_keys.insert(day, key);
+        Ok(key)
+    }
+
+    /// Whether so much is held that it must be written.
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= MAX_HELD_ACCESS_ROWS
+            || self.held_ids >= MAX_HELD_REQUEST_IDS
+            || self.clients.len() >= MAX_HELD_CLIENTS
+    }
+
+    /// Writes what is held, and how far the file was read from which it comes.
+    pub fn write(&mut self, mark: Option<(String, FileMark)>) -> Result<(), BookError> {
+        let mut rows: Vec<_> = self.rows.drain().collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        let mut seen: Vec<_> = self.seen.drain().collect();
+        seen.sort_unstable_by_key(|(slot, _)| *slot);
+        self.held_ids = 0;
+        let sorted = |(slot, ids): (i64, HashSet<u64, AsTheyAre>)| {
+            let mut ids: Vec<u64> = ids.into_iter().collect();
+            ids.sort_unstable();
+            (slot, ids)
+        };
+        let batch = Batch {
+            rows,
+            clients: std::mem::take(&mut self.new_clients),
+            seen: seen.into_iter().map(sorted).collect(),
+            mark,
+            totals: self.counts.totals(),
+        };
+        self.clients.clear();
+        self.book.write(&batch, self.privacy.now)?;
+        self.written.add(&self.counts);
+        self.counts = ReadCounts::default();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

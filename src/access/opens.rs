@@ -1,0 +1,318 @@
+//! Answers who opened what: the links of the audit log, what access logs say of them, and the portal's own lines.
+
+mod facts;
+mod sessions;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+
+use directory::Location;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use self::facts::{AuditFacts, OpenedLinkFacts};
+use self::sessions::{Session, sessions_of};
+use super::book::{AccessBook, BookError};
+use super::person::OpenedBy;
+use super::row::AccessCounts;
+use super::verdict::{OpenVerdict, RefusedBecause, percent};
+use crate::audit::find::LinkQuery;
+
+/// What is asked.
+#[derive(Debug, Clone, Default)]
+pub struct OpensQuestion {
+    /// The job, recipient or object; its times are not used.
+    pub query: LinkQuery,
+    /// The earliest open, inclusive.
+    pub since: Option<Timestamp>,
+    /// The end of the time range, exclusive.
+    pub until: Option<Timestamp>,
+    /// Whether links that were not opened are in the answer.
+    pub all: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OpensError {
+    /// The audit log could not be read.
+    #[error("could not read the audit log")]
+    Audit(#[source] io::Error),
+    /// The database of access logs could not be read.
+    #[error(transparent)]
+    Book(#[from] BookError),
+}
+
+/// What became of a file for a recipient.
+#[derive(Debug, Clone, Serialize)]
+pub struct OpensRow {
+    /// The job.
+    pub job: String,
+    /// The recipient's id.
+    pub rid: String,
+    /// The recipient's address, where the log has it or the caller found it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// The size of the file in bytes, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// What arrived, by the surest person's best download.
+    pub verdict: OpenVerdict,
+    /// How much of it arrived at most, in percent, where it is partly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u64>,
+    /// Who opened it; `None` if nothing was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<OpenedBy>,
+    /// The evidence.
+    pub evidence: Vec<String>,
+    /// Why requests were refused, if any was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedBecause>,
+    /// How many requests were refused.
+    pub refusals: u64,
+    /// Downloads that are not a machine's.
+    pub downloads: u64,
+    /// Opens of machines, which are left out of the downloads.
+    pub machine_opens: u64,
+    /// Requests of all of them.
+    pub requests: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// The first request or open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<Timestamp>,
+    /// The last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// What is kept of the networks, without the machines'.
+    pub networks: Vec<String>,
+    /// What the clients call themselves, without the machines.
+    pub clients: Vec<String>,
+    /// How many links the recipient has to the file.
+    pub links: u64,
+}
+
+/// How much of what happened the logs account for.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Coverage {
+    /// The links that the question is about.
+    pub links: u64,
+    /// Those of them that were opened.
+    pub opened: u64,
+    /// The links that the portal signed when it was opened.
+    pub handed_out: u64,
+    /// Those of them that the access logs have.
+    pub handed_out_seen: u64,
+    /// The first request in the access logs that were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs_from: Option<Timestamp>,
+    /// The last request in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs_until: Option<Timestamp>,
+    /// When an access log was read last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Timestamp>,
+    /// How many files of access logs were read.
+    pub files: u64,
+    /// What the lines of all files were, by their names.
+    pub lines: BTreeMap<String, u64>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct OpensReport {
+    /// A row for each recipient and file.
+    pub rows: Vec<OpensRow>,
+    /// How much the logs account for.
+    pub coverage: Coverage,
+}
+
+impl OpensReport {
+    /// How many rows have each class, the surest person first.
+    pub fn classes(&self) -> BTreeMap<OpenedBy, u64> {
+        let mut classes = BTreeMap::new();
+        for by in self.rows.iter().filter_map(|row| row.by) {
+            *classes.entry(by).or_default() += 1;
+        }
+        classes
+    }
+}
+
+/// Answers a question from the audit logs in `places` and the access logs that were read.
+pub fn answer(
+    places: &[Location],
+    book: &AccessBook,
+    question: &OpensQuestion,
+) -> Result<OpensReport, OpensError> {
+    let second = |at: Option<Timestamp>| at.map(Timestamp::as_second);
+    let (since, until) = (second(question.since), second(question.until));
+    let names_links = question.query != LinkQuery::default();
+    // Without a job, a recipient or an object, the access logs say which links are meant.
+    let mut wanted = HashSet::new();
+    if !names_links {
+        book.rows(since, until, |key, _| {
+            wanted.insert(key.link);
+        })?;
+    }
+    let mut facts = AuditFacts::default();
+    let wanted = (!names_links).then_some(&wanted);
+    facts
+        .read(
+            places,
+            &question.query,
+            wanted,
+            (question.since, question.until),
+        )
+        .map_err(OpensError::Audit)?;
+    let mut rows: HashMap<u64, Vec<_>> = HashMap::new();
+    book.rows(since, until, |key, counts| {
+        if facts.links.contains_key(&key.link) {
+            rows.entry(key.link).or_default().push((key, counts));
+        }
+    })?;
+    let sessions = sessions_of(&facts, rows, book)?;
+    let mut report = OpensReport {
+        rows: table(&facts, &sessions, question.all),
+        coverage: coverage(&facts, &sessions),
+    };
+    if let Some((from, until)) = book.span()? {
+        report.coverage.logs_from = Timestamp::from_second(from).ok();
+        report.coverage.logs_until = Timestamp::from_second(until).ok();
+    }
+    if let Some((_, last, files)) = book.read_files()? {
+        report.coverage.read_at = Timestamp::from_second(last).ok();
+        report.coverage.files = files;
+    }
+    report.coverage.lines = book.totals()?.into_iter().collect();
+    Ok(report)
+}
+
+fn coverage(facts: &AuditFacts, sessions: &[Session]) -> Coverage {
+    let is_opened = |session: &&Session| session.counts.was_answered();
+    let opened: HashSet<u64> = sessions
+        .iter()
+        .filter(is_opened)
+        .map(|session| session.link)
+        .collect();
+    let seen: HashSet<u64> = sessions
+        .iter()
+        .filter(|session| session.counts.requests > 0)
+        .map(|session| session.open)
+        .collect();
+    Coverage {
+        links: facts.links.len() as u64,
+        opened: opened.len() as u64,
+        handed_out: facts.opens.len() as u64,
+        handed_out_seen: facts
+            .opens
+            .keys()
+            .filter(|open| seen.contains(open))
+            .count() as u64,
+        ..Coverage::default()
+    }
+}
+
+/// The job, the recipient, the bucket and the key.
+type FileOf<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// A row for each recipient and file.
+fn table(facts: &AuditFacts, sessions: &[Session], all: bool) -> Vec<OpensRow> {
+    let mut by_file: BTreeMap<FileOf<'_>, (Vec<&Session>, &OpenedLinkFacts, u64)> = BTreeMap::new();
+    for link in facts.links.values() {
+        let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
+        by_file
+            .entry(file)
+            .or_insert_with(|| (Vec::new(), link, 0))
+            .2 += 1;
+    }
+    for session in sessions {
+        let link = &facts.links[&session.link];
+        let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
+        if let Some((found, _, _)) = by_file.get_mut(&file) {
+            found.push(session);
+        }
+    }
+    by_file
+        .into_values()
+        .filter(|(found, _, _)| all || !found.is_empty())
+        .map(|(found, link, links)| row(link, &found, links))
+        .collect()
+}
+
+fn row(link: &OpenedLinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
+    // The surest person comes first, and of those the best download. A refused request is no open.
+    let opens = || {
+        sessions
+            .iter()
+            .filter(|session| session.verdict < OpenVerdict::Refused)
+    };
+    let best = opens().min_by_key(|session| (session.by, session.verdict, session.counts.first));
+    let mut all = AccessCounts::default();
+    for session in sessions {
+        all.add(&session.counts);
+    }
+    let refused = RefusedBecause::of(&all);
+    let verdict = match best {
+        Some(best) => best.verdict,
+        None if refused.is_some() => OpenVerdict::Refused,
+        None => OpenVerdict::NotOpened,
+    };
+    let mut evidence = best.map(|best| best.evidence.clone()).unwrap_or_default();
+    if let Some(words) = all.mangling.words() {
+        evidence.push(words.to_owned());
+    }
+    let people = || opens().filter(|session| !session.by.is_machine());
+    let size = if all.size > 0 {
+        Some(all.size)
+    } else {
+        link.size
+    };
+    let distinct = |texts: &mut dyn Iterator<Item = String>| {
+        let mut texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+        texts.sort();
+        texts.dedup();
+        texts
+    };
+    OpensRow {
+        job: link.job.to_string(),
+        rid: link.rid.to_string(),
+        to: link.to.clone(),
+        bucket: link.bucket.to_string(),
+        key: link.key.to_string(),
+        size,
+        verdict,
+        percent: best
+            .filter(|best| matches!(best.verdict, OpenVerdict::Partly | OpenVerdict::BrokenOff))
+            .and_then(|best| percent(&best.counts, size)),
+        by: best.map(|best| best.by),
+        evidence,
+        refused,
+        refusals: all.late + all.died + all.mangled + all.denied + all.gone,
+        downloads: people()
+            .filter(|session| session.verdict < OpenVerdict::LookedAt)
+            .count() as u64,
+        machine_opens: opens().filter(|session| session.by.is_machine()).count() as u64,
+        requests: all.requests,
+        bytes: all.bytes,
+        first: sessions
+            .iter()
+            .map(|session| session.first)
+            .min()
+            .and_then(|at| Timestamp::from_second(at).ok()),
+        last: sessions
+            .iter()
+            .map(|session| session.last)
+            .max()
+            .and_then(|at| Timestamp::from_second(at).ok()),
+        networks: distinct(&mut people().flat_map(|session| session.networks.clone())),
+        clients: distinct(&mut people().flat_map(|session| session.agents.clone())),
+        links,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! What the audit log says of the links that a question is about.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use directory::Location;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::access::identity::LinkKey;
+use crate::audit::find::{LinkQuery, find};
+use crate::bounds::MAX_REPORTED_LINKS;
+
+/// A link.
+#[derive(Debug, Clone)]
+pub(super) struct OpenedLinkFacts {
+    pub(super) job: Arc<str>,
+    pub(super) rid: Arc<str>,
+    pub(super) to: Option<String>,
+    pub(super) bucket: Arc<str>,
+    pub(super) key: Arc<str>,
+    pub(super) size: Option<u64>,
+}
+
+/// A link that the portal handed out.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OpenFacts {
+    pub(super) link: u64,
+    pub(super) at: i64,
+    pub(super) signed_in: Option<String>,
+    pub(super) after_page_ms: Option<u64>,
+    pub(super) sec_fetch: Option<String>,
+    pub(super) purpose: Option<String>,
+    pub(super) net: Option<String>,
+    pub(super) ua: String,
+    pub(super) is_probe: bool,
+}
+
+/// All that is known.
+#[derive(Debug, Default)]
+pub(super) struct AuditFacts {
+    pub(super) links: HashMap<u64, OpenedLinkFacts>,
+    pub(super) opens: HashMap<u64, OpenFacts>,
+    /// When the mail of a job to a recipient was accepted, in seconds since 1970.
+    pub(super) accepted: HashMap<(Arc<str>, Arc<str>), i64>,
+    texts: HashSet<Arc<str>>,
+}
+
+/// The fields of a line that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct FactLine<'a> {
+    #[serde(borrow)]
+    ev: Cow<'a, str>,
+    ts: Option<Timestamp>,
+    #[serde(borrow)]
+    job: Cow<'a, str>,
+    #[serde(borrow)]
+    rid: Cow<'a, str>,
+    to: Option<String>,
+    #[serde(borrow)]
+    bucket: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    prefix: Cow<'a, str>,
+    size: Option<u64>,
+    #[serde(borrow)]
+    link_id: Cow<'a, str>,
+    outcome: Option<String>,
+    signed_in: Option<String>,
+    after_page_ms: Option<u64>,
+    sec_fetch: Option<String>,
+    purpose: Option<String>,
+    net: Option<String>,
+    ua: Option<String>,
+    /// The id of an open.
+    open: Option<String>,
+}
+
+impl AuditFacts {
+    /// Reads what the logs say of the links of a query, or of the `wanted` ones. Opens count within `times`.
+    pub(super) fn read(
+        &mut self,
+        places: &[Location],
+        query: &LinkQuery,
+        wanted: Option<&HashSet<u64>>,
+        times: (Option<Timestamp>, Option<Timestamp>),
+    ) -> io::Result<()> {
+        for place in places {
+            find(place.clone(), query, |line| self.add(line, wanted, times))?;
+        }
+        // The lines of outcomes have no key, and opens of the query's time may be of links that no access log has.
+        let is_whole = query.object.is_none() && wanted.is_none();
+        if !is_whole && !self.links.is_empty() {
+            let jobs: HashSet<(Arc<str>, Arc<str>)> = self
+                .links
+                .values()
+                .map(|link| (Arc::clone(&link.job), Arc::clone(&link.rid)))
+                .collect();
+            for place in places {
+                find(place.clone(), &LinkQuery::default(), |line| {
+                    self.add_outcome(line, &jobs)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        line: &str,
+        wanted: Option<&HashSet<u64>>,
+        (since, until): (Option<Timestamp>, Option<Timestamp>),
+    ) -> io::Result<()> {
+        let Ok(line) = serde_json::from_str::<FactLine<'_>>(line) else {
+            return Ok(());
+        };
+        match &*line.ev {
+            "issue" | "gallery" | "manifest" | "zip" | "renditions" | "opened" | "probe" => {
+                let link = LinkKey::of_link(&line.link_id).0;
+                let at = line.ts.unwrap_or(Timestamp::UNIX_EPOCH);
+                let is_in_time =
+                    since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
+                let is_open = line.open.is_some();
+                if wanted.is_some_and(|wanted| !wanted.contains(&link)) && !(is_open && is_in_time)
+                {
+                    return Ok(());
+                }
+                if let Some(open) = line.open.as_deref().filter(|_| is_in_time) {
+                    self.add_open(LinkKey::of_open(open).0, link, at, &line);
+                }
+                self.add_link(link, &line)
+            }
+            "outcome" => {
+                let key = (self.shared(&line.job), self.shared(&line.rid));
+                self.accept(key, &line);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn add_outcome(&mut self, line: &str, jobs: &HashSet<(Arc<str>, Arc<str>)>) -> io::Result<()> {
+        if !line.contains("\"ev\":\"outcome\"") {
+            return Ok(());
+        }
+        let Ok(line) = serde_json::from_str::<FactLine<'_>>(line) else {
+            return Ok(());
+        };
+        let key = (self.shared(&line.job), self.shared(&line.rid));
+        if jobs.contains(&key) {
+            self.accept(key, &line);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, key: (Arc<str>, Arc<str>), line: &FactLine<'_>) {
+        if line.outcome.as_deref() == Some("accepted")
+            && let Some(at) = line.ts
+        {
+            // A resend has another instant; the first mail had the links.
+            let at = at.as_second();
+            self.accepted
+                .entry(key)
+                .and_modify(|known| *known = (*known).min(at))
+                .or_insert(at);
+        }
+    }
+
+    fn add_open(&mut self, open: u64, link: u64, at: Timestamp, line: &FactLine<'_>) {
+        let facts = OpenFacts {
+            link,
+            at: at.as_second(),
+            signed_in: line.signed_in.clone(),
+            after_page_ms: line.after_page_ms,
+            sec_fetch: line.sec_fetch.clone(),
+            purpose: line.purpose.clone(),
+            net: line.net.clone(),
+            ua: line.ua.clone().unwrap_or_default(),
+            is_probe: line.ev == "probe",
+        };
+        // A file that is shown is handed out several times under one id: the first time counts.
+        self.opens.entry(open).or_insert(facts);
+    }
+
+    fn add_link(&mut self, link: u64, line: &FactLine<'_>) -> io::Result<()> {
+        if let Some(known) = self.links.get_mut(&link) {
+            // A line of an open has no size.
+            known.size = known.size.or(line.size);
+            known.to = known.to.take().or_else(|| line.to.clone());
+            return Ok(());
+        }
+        if self.links.len() >= MAX_REPORTED_LINKS {
+            return Err(io::Error::other(format!(
+                "the question is about more than {MAX_REPORTED_LINKS} links: name a job, a recipient or a key"
+            )));
+        }
+        let key = match line.key.is_empty() {
+            true => self.shared(&format!("{} (renditions)", line.prefix)),
+            false => self.shared(&line.key),
+        };
+        let facts = OpenedLinkFacts {
+            job: self.shared(&line.job),
+            rid: self.shared(&line.rid),
+            to: line.to.clone(),
+            bucket: self.shared(&line.bucket),
+            key,
+            size: line.size,
+        };
+        self.links.insert(link, facts);
+        Ok(())
+    }
+
+    /// A text that many links share, once in memory.
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+}

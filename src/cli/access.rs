@@ -1,0 +1,546 @@
+//! `handout access read`: reads access logs of stores into the reports' database.
+
+use std::io::{Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use directory::{Directory, Location};
+use handout::access::book::{AccessBook, FileMark};
+use handout::access::events::objects_in;
+use handout::access::join::{ClientPrivacy, Joiner, ReadCounts};
+use handout::access::known::KnownLinks;
+use handout::access::reading::{FileOutcome, files_in, read_file, read_whole};
+use handout::assemble;
+#[cfg(feature = "embedded")]
+use handout::assemble::Serving;
+use handout::clock;
+use handout::config::{Config, QueueConfig, QueueKind};
+use handout::edge::ErrorKind;
+use handout::environment::Environment;
+use handout::job::{Bucket, ConnectionName, Key};
+use handout::keyring::Keyring;
+use handout::links::connection::Connections;
+use handout::queue::Queue;
+use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
+use serde::Serialize;
+
+use super::terminal::complain;
+use super::{ConfigArgs, say, say_json};
+
+pub(super) const HELP: &str = "\
+A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the
+text and JSON of CloudFront, the JSON of CloudWatch, each plain or gzip. A file that was read is not read again; what was added to it is.
+A request that is logged twice counts once, so that the same logs may be read in any order and as often as you like.
+
+Examples:
+  handout access read /var/lib/handout/access
+  handout access read s3://acme-logs/reports/ --connection logs
+  handout access read access --follow
+  handout access read s3://acme-logs/ --follow --queue https://sqs.eu-west-1.amazonaws.com/123456789012/acme-log-events
+  handout opens acme-daily-2026-11-23            afterwards: who opened what";
+
+/// The pause between two looks at places that are followed.
+const FOLLOW: Duration = Duration::from_secs(2);
+
+/// The same for buckets, in which a listing is a request that costs.
+const FOLLOW_BUCKETS: Duration = Duration::from_secs(60);
+
+/// How long one wait for events takes.
+const POLL: Duration = Duration::from_secs(20);
+
+/// How long an event is hidden from others while its logs are read.
+const HIDDEN: Duration = Duration::from_secs(300);
+
+/// After how long buckets are listed again, since events may be lost.
+const LIST_AGAIN: Duration = Duration::from_secs(3_600);
+
+/// How much of an object is asked for at once, in bytes.
+const PIECE: u64 = 8 << 20;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessCommand {
+    /// Reads access logs, and keeps what they say of links.
+    #[command(after_help = HELP)]
+    Read(ReadArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// Files, directories, or `s3://BUCKET/PREFIX`.
+    #[arg(value_name = "PLACE", required = true)]
+    places: Vec<String>,
+    /// Goes on until SIGINT or SIGTERM with what is added to the places.
+    #[arg(long)]
+    follow: bool,
+    /// The URL of an SQS queue with the events of the logs' bucket, by which --follow learns of new logs at once. It must be a queue
+    /// of its own: each message is deleted when its logs are read. Without it, buckets are listed every minute.
+    #[arg(long, value_name = "URL", requires = "follow")]
+    queue: Option<String>,
+    /// The connection that reads buckets; the only connection if absent.
+    #[arg(long, value_name = "NAME")]
+    connection: Option<ConnectionName>,
+    /// The audit logs' directories, for several workers [default: the configuration's]
+    #[arg(long = "audit", value_name = "DIR")]
+    audit: Vec<PathBuf>,
+    /// Prints the counts as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// A place with access logs.
+enum LogPlace {
+    Path(PathBuf),
+    Objects { bucket: Bucket, prefix: String },
+}
+
+impl LogPlace {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let Some(place) = text.strip_prefix("s3://") else {
+            return Ok(Self::Path(text.into()));
+        };
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let bucket = bucket
+            .parse()
+            .map_err(|error| anyhow::anyhow!("{text}: {error}"))?;
+        Ok(Self::Objects {
+            bucket,
+            prefix: prefix.to_owned(),
+        })
+    }
+}
+
+impl LogPlace {
+    /// Whether an object is in the place.
+    fn has(&self, of: &str, key: &str) -> bool {
+        match self {
+            Self::Path(_) => false,
+            Self::Objects { bucket, prefix } => bucket.as_str() == of && key.starts_with(prefix),
+        }
+    }
+}
+
+/// Runs the command.
+pub(super) async fn access(
+    command: AccessCommand,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let AccessCommand::Read(arguments) = command;
+    let config = arguments.config.load(environment)?;
+    let places: Vec<LogPlace> = arguments
+        .places
+        .iter()
+        .map(|text| LogPlace::parse(text))
+        .collect::<Result<_, _>>()?;
+    let has_buckets = places
+        .iter()
+        .any(|place| matches!(place, LogPlace::Objects { .. }));
+    // One at a time, since each writes what it knows of requests that were seen.
+    let state = Directory::make_own(&config.state_dir)?;
+    let lock = state.lock_file("access.lock", 0o600)?;
+    directory::lock(&lock, &config.state_dir.join("access.lock"))?;
+    let mut reader = AccessReader {
+        audit: audit_places(&config, &arguments.audit),
+        book: AccessBook::open(&config.state_dir)?,
+        origin_paths: config
+            .connections
+            .values()
+            .filter_map(|connection| connection.cloudfront.as_ref()?.origin_path.clone())
+            .collect(),
+        config: &config,
+        known: None,
+        counts: ReadSummary::default(),
+    };
+    let buckets = match has_buckets {
+        true => Some(
+            Box::pin(Buckets::open(
+                &config,
+                arguments.connection.as_ref(),
+                environment,
+            ))
+            .await?,
+        ),
+        false => None,
+    };
+    let queue = match &arguments.queue {
+        Some(url) => Some(Box::pin(event_queue(&config, url, environment)).await?),
+        None => None,
+    };
+    let mut stop = std::pin::pin!(stopped()?);
+    loop {
+        reader.forget()?;
+        for place in &places {
+            match place {
+                LogPlace::Path(path) => reader.read_path(path)?,
+                LogPlace::Objects { bucket, prefix } => {
+                    if let Some(buckets) = &buckets {
+                        Box::pin(reader.read_objects(&*buckets.store(), bucket, prefix)).await?;
+                    }
+                }
+            }
+        }
+        if !arguments.follow {
+            break;
+        }
+        let news = async {
+            match (&queue, &buckets) {
+                (Some(queue), Some(buckets)) => {
+                    Box::pin(reader.follow(&**queue, &*buckets.store(), &places)).await
+                }
+                (None, Some(_)) => {
+                    tokio::time::sleep(FOLLOW_BUCKETS).await;
+                    Ok(())
+                }
+                (_, None) => {
+                    tokio::time::sleep(FOLLOW).await;
+                    Ok(())
+                }
+            }
+        };
+        tokio::select! {
+            () = &mut stop => break,
+            followed = news => followed?,
+        }
+    }
+    if let Some(buckets) = buckets {
+        buckets.close().await;
+    }
+    reader.tell(arguments.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends at SIGINT or SIGTERM.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// The queue with the events of the logs' bucket. What `[queue]` says of an SQS queue's server counts for it, too.
+async fn event_queue(
+    config: &Config,
+    url: &str,
+    environment: &Environment,
+) -> anyhow::Result<Arc<dyn Queue>> {
+    let mut of_events = config.clone();
+    if config.queue.kind != QueueKind::Sqs {
+        of_events.queue = QueueConfig::default();
+    }
+    of_events.queue.kind = QueueKind::Sqs;
+    of_events.queue.url = Some(url.to_owned());
+    of_events.queue.parked_url = None;
+    Ok(assemble::open_queue(&of_events, environment, clock::system).await?)
+}
+
+/// The audit logs that are named, or the configuration's.
+pub(super) fn audit_places(config: &Config, named: &[PathBuf]) -> Vec<Location> {
+    match named.is_empty() {
+        true => vec![config.audit_place()],
+        false => named.iter().map(Location::from).collect(),
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+struct ReadSummary {
+    files: u64,
+    known_files: u64,
+    unreadable_files: u64,
+    #[serde(flatten)]
+    lines: ReadCounts,
+}
+
+/// Reads files, and loads the ids of the audit log before the first of a round.
+struct AccessReader<'a> {
+    audit: Vec<Location>,
+    book: AccessBook,
+    origin_paths: Vec<String>,
+    config: &'a Config,
+    known: Option<KnownLinks>,
+    counts: ReadSummary,
+}
+
+impl AccessReader<'_> {
+    /// Forgets what is older than the configuration says, and the ids of the last round: the audit log goes on.
+    fn forget(&mut self) -> anyhow::Result<()> {
+        let now = clock::system().as_second();
+        self.book.forget(self.keep_from(now), now)?;
+        self.known = None;
+        Ok(())
+    }
+
+    /// The first instant that is kept, in seconds since 1970.
+    fn keep_from(&self, now: i64) -> i64 {
+        let keep = i64::try_from(self.config.access.keep.as_secs()).unwrap_or(i64::MAX);
+        now.saturating_sub(keep)
+    }
+
+    fn joined<T>(&mut self, read: impl FnOnce(&mut Joiner<'_>) -> T) -> anyhow::Result<T> {
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => KnownLinks::of_logs(&self.audit).context("could not read the audit log")?,
+        };
+        let now = clock::system().as_second();
+        let privacy = ClientPrivacy {
+            detail: self.config.access.addresses,
+            now,
+            since: self.keep_from(now),
+        };
+        let mut joiner = Joiner::new(&known, &self.origin_paths, privacy, &mut self.book);
+        let result = read(&mut joiner);
+        self.counts.lines.add(&joiner.counts());
+        self.known = Some(known);
+        Ok(result)
+    }
+
+    fn read_path(&mut self, path: &Path) -> anyhow::Result<()> {
+        let files = files_in(path).with_context(|| format!("could not read {}", path.display()))?;
+        // What is complete comes first, in the order of its time where names have one.
+        let is_new = |book: &AccessBook, file: &PathBuf| has_news(book, file);
+        let news: Vec<PathBuf> = files
+            .iter()
+            .filter(|file| is_new(&self.book, file))
+            .cloned()
+            .collect();
+        self.counts.known_files += (files.len() - news.len()) as u64;
+        let now = clock::system().as_second();
+        for file in &files {
+            self.book
+                .is_there(&std::path::absolute(file)?.to_string_lossy(), now)?;
+        }
+        if news.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.joined(|joiner| -> Vec<_> {
+            news.iter().map(|file| read_file(file, joiner)).collect()
+        })?;
+        for outcome in outcomes {
+            match outcome {
+                Ok(FileOutcome::Read) => self.counts.files += 1,
+                Ok(FileOutcome::Known) => self.counts.known_files += 1,
+                Err(error @ handout::access::reading::LogReadError::File { .. }) => {
+                    self.counts.unreadable_files += 1;
+                    complain(handout::text::chain(&error));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
+    async fn follow(
+        &mut self,
+        queue: &dyn Queue,
+        store: &dyn ObjectStore,
+        places: &[LogPlace],
+    ) -> anyhow::Result<()> {
+        let end = tokio::time::Instant::now() + LIST_AGAIN;
+        while tokio::time::Instant::now() < end {
+            let messages = queue.receive(10, HIDDEN, POLL).await?;
+            // The audit log has new links by now.
+            self.known = None;
+            for message in messages {
+                let Some(objects) = objects_in(&message.body) else {
+                    complain(
+                        "a message of the queue is no event of S3; it stays there for the queue's redrive policy",
+                    );
+                    continue;
+                };
+                for (bucket, key) in objects {
+                    let is_here = places.iter().any(|place| place.has(&bucket, &key));
+                    let (Ok(bucket), Ok(key)) = (bucket.parse::<Bucket>(), key.parse::<Key>())
+                    else {
+                        continue;
+                    };
+                    if !is_here {
+                        continue;
+                    }
+                    match store.head(&bucket, &key).await {
+                        Ok(object) => self.read_object(store, &bucket, &object).await?,
+                        // A lifecycle rule was quicker.
+                        Err(error) if error.fact == ErrorKind::NotFound => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                queue.delete(&message.receipt).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_objects(
+        &mut self,
+        store: &dyn ObjectStore,
+        bucket: &Bucket,
+        prefix: &str,
+    ) -> anyhow::Result<()> {
+        let mut token: Option<String> = None;
+        loop {
+            let cursor = token.as_deref().map_or(Cursor::Start, Cursor::Token);
+            let page = store
+                .list(bucket, prefix, Versions::Floating, cursor)
+                .await?;
+            for object in &page.objects {
+                self.read_object(store, bucket, object).await?;
+            }
+            match page.continuation_token {
+                Some(next) if token.as_ref() != Some(&next) => token = Some(next),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn read_object(
+        &mut self,
+        store: &dyn ObjectStore,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+    ) -> anyhow::Result<()> {
+        let name = format!("s3://{bucket}/{}", object.key);
+        let mark = FileMark {
+            size: object.size_bytes,
+            modified: object.modified.as_second(),
+            consumed: 0,
+            head: handout::access::identity::mix(0, object.etag.as_bytes()),
+        };
+        let known = self.book.mark(&name)?;
+        let is_known =
+            known.is_some_and(|known| (known.size, known.head) == (mark.size, mark.head));
+        if is_known || object.size_bytes == 0 || object.key.as_str().ends_with('/') {
+            self.counts.known_files += 1;
+            self.book.is_there(&name, clock::system().as_second())?;
+            return Ok(());
+        }
+        // The log has URLs: the copy has no name, and goes with the process.
+        let mut copy = tempfile::tempfile_in(&self.config.state_dir)
+            .context("could not make a file for a copy of the log")?;
+        let mut from = 0;
+        while from < object.size_bytes {
+            let to = (from + PIECE).min(object.size_bytes);
+            let bytes = store.range(bucket, object, from..to).await?;
+            copy.write_all(&bytes)
+                .context("could not keep a copy of the log")?;
+            from = to;
+        }
+        copy.rewind()?;
+        let read = self.joined(|joiner| read_whole(&copy, &name, mark, joiner))?;
+        match read {
+            Ok(()) => self.counts.files += 1,
+            Err(error @ handout::access::reading::LogReadError::File { .. }) => {
+                self.counts.unreadable_files += 1;
+                complain(handout::text::chain(&error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn tell(&self, json: bool) -> anyhow::Result<()> {
+        let counts = &self.counts;
+        if json {
+            say_json(counts)?;
+            return Ok(());
+        }
+        let lines = &counts.lines;
+        say(format_args!(
+            "{} lines in {} files ({} read before): {} requests by links of this installation",
+            lines.lines, counts.files, counts.known_files, lines.joined
+        ))?;
+        let left_out = [
+            (lines.doubles, "logged twice"),
+            (lines.unknown, "with an id that the audit log does not have"),
+            (lines.forged, "with the id of another file"),
+            (lines.unsigned, "with an id and without a link's signature"),
+            (lines.old, "older than access.keep"),
+            (lines.malformed, "lines that do not fit their format"),
+            (counts.unreadable_files, "files that could not be read"),
+        ];
+        for (count, words) in left_out.into_iter().filter(|(count, _)| *count > 0) {
+            say(format_args!("  left out: {count} {words}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file was changed since it was read.
+fn has_news(book: &AccessBook, file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(absolute) = std::path::absolute(file) else {
+        return true;
+    };
+    let mark = book.mark(&absolute.to_string_lossy()).ok().flatten();
+    let about = std::fs::metadata(file).ok();
+    match (mark, about) {
+        (Some(mark), Some(about)) => mark.size != about.len() || mark.modified != about.mtime(),
+        _ => true,
+    }
+}
+
+/// The connections, for logs in buckets.
+struct Buckets {
+    connections: Connections,
+    name: ConnectionName,
+    #[cfg(feature = "embedded")]
+    embedded: Option<localstore::Endpoint>,
+}
+
+impl Buckets {
+    async fn open(
+        config: &Config,
+        named: Option<&ConnectionName>,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
+        let keyring = Keyring::open(&config.secret_key_file())?;
+        #[cfg(feature = "embedded")]
+        let embedded = assemble::start_embedded(config, &keyring, Serving::Itself).await?;
+        #[cfg(feature = "embedded")]
+        let address = embedded.as_ref().map(localstore::Endpoint::address);
+        #[cfg(not(feature = "embedded"))]
+        let address = None;
+        let connections = Box::pin(assemble::connection::open(
+            config,
+            &keyring,
+            address,
+            environment,
+        ))
+        .await?;
+        let name = match named {
+            Some(name) => connections
+                .get_key_value(name)
+                .map(|(name, _)| name.clone()),
+            None if connections.len() == 1 => connections.keys().next().cloned(),
+            None => None,
+        };
+        let name = name.context(
+            "name the connection that reads the logs by --connection, as [connections] has it",
+        )?;
+        Ok(Self {
+            connections,
+            name,
+            #[cfg(feature = "embedded")]
+            embedded,
+        })
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.connections[&self.name].store)
+    }
+
+    async fn close(self) {
+        #[cfg(feature = "embedded")]
+        if let Some(embedded) = self.embedded {
+            embedded.shutdown(Duration::from_secs(1)).await;
+        }
+    }
+}
