@@ -86,6 +86,12 @@ impl AccessCounts {
             }
             // The client left before an answer began.
             (0, _) => counts.short = 1,
+            // A link is signed for GET. The signature never fits a HEAD request, which so shows that a program looked.
+            (403, Asked::Head)
+                if request.error == "SignatureDoesNotMatch" && mangling.words().is_none() =>
+            {
+                counts.heads = 1;
+            }
             (400..500, _) => counts.refuse(request, mangling, ends),
             _ => counts.failed = 1,
         }
@@ -215,6 +221,24 @@ mod tests {
             unpacked.unpack_ranges(&counts.packed_ranges().unwrap_or_default());
             prop_assert_eq!(unpacked.ranges, counts.ranges);
         }
+    }
+
+    #[test]
+    fn a_head_request_with_a_link_for_get_is_a_look_and_no_damage() {
+        let asked = |asked, query: &str| {
+            let request = LogRequest {
+                status: 403,
+                error: "SignatureDoesNotMatch".into(),
+                asked,
+                ..LogRequest::default()
+            };
+            let ids = super::super::identity::TargetIds::of_query(query);
+            let counts = AccessCounts::of(&request, ids.mangling, ids.ends);
+            (counts.heads, counts.mangled)
+        };
+        assert_eq!(asked(Asked::Head, "Expires=1"), (1, 0));
+        assert_eq!(asked(Asked::Get, "Expires=1"), (0, 1));
+        assert_eq!(asked(Asked::Head, "a=1&amp;b=2"), (0, 1));
     }
 
     #[test]

@@ -191,7 +191,7 @@ pub(super) fn is_rendition_beside(url: &str) -> bool {
     })
 }
 
-/// Whether it is a link of the portal itself: `/d/` or `/j/` with letters and digits, and a ticket or a page.
+/// Whether it is a link of the portal itself: `/d/` or `/j/` with letters and digits, and a ticket, with the size of a picture, or a page.
 pub(in crate::render) fn is_portal_link(url: &str) -> bool {
     let parts = ["/d/", "/j/"]
         .into_iter()
@@ -199,9 +199,8 @@ pub(in crate::render) fn is_portal_link(url: &str) -> bool {
     let is_plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
     parts.is_some_and(|rest| match rest.split_once("?t=") {
         Some((token, ticket)) => {
-            // Of a picture, the size may be named.
             let (ticket, size) = ticket.split_once("&s=").unwrap_or((ticket, "small"));
-            is_plain(token) && is_plain(ticket) && matches!(size, "small" | "large")
+            is_plain(token) && is_plain(ticket) && ["small", "large"].contains(&size)
         }
         None => rest.split('/').count() <= 2 && rest.split('/').all(is_plain),
     })

