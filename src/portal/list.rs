@@ -248,7 +248,7 @@ async fn as_page(
     };
     let page = visitor.page_of(Some(visit), None, |writer| match visit.job.is_gallery {
         false => writer.files(&page),
-        true => gallery(writer, visit.job.template.as_str(), &page),
+        true => gallery(visitor, writer, visit.job.template.as_str(), &page),
     });
     let sources = PageSources {
         stores: visitor.stores(visit).await,
@@ -259,12 +259,21 @@ async fn as_page(
 
 /// The page as a gallery. A template of the operator's that cannot be filled in does not keep the files from their reader: they are
 /// listed.
-fn gallery(writer: &PortalWriter<'_>, template: &str, page: &FilesPage<'_>) -> PortalPage {
+fn gallery(
+    visitor: &Visitor,
+    writer: &PortalWriter<'_>,
+    template: &str,
+    page: &FilesPage<'_>,
+) -> PortalPage {
     writer.gallery(template, page).unwrap_or_else(|error| {
-        tracing::warn!(
-            error = chain(&error),
-            "a page of the portal could not be made with its template: its files are listed"
-        );
+        if let Some(not_logged) = visitor.portal.lines.templates.due() {
+            tracing::warn!(
+                error = chain(&error),
+                not_logged,
+                template,
+                "a page of the portal could not be made with its template: its files are listed"
+            );
+        }
         writer.files(page)
     })
 }

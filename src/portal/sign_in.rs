@@ -353,8 +353,14 @@ impl Visitor {
             )
             .await;
         if let Err(error) = recorded {
-            let error = crate::text::chain(&error);
-            tracing::warn!(error, "could not record that a portal link did not open");
+            if let Some(not_logged) = self.portal.lines.refusals.due() {
+                let error = crate::text::chain(&error);
+                tracing::warn!(
+                    error,
+                    not_logged,
+                    "could not record that a portal link did not open"
+                );
+            }
         }
     }
 }
