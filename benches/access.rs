@@ -392,7 +392,7 @@ fn judge(places: &[Location], book: &AccessBook, truth: &HashMap<u64, (Arrival, 
             Arrival::Refused => "refused",
         };
         count(&mut verdicts, expected, row.verdict.word());
-        let said = row.by.map_or("nobody", |by| match by {
+        let said = row.by.map_or("no visitor", |by| match by {
             OpenedBy::Person | OpenedBy::LikelyPerson => "a person",
             OpenedBy::Unknown => "unknown",
             OpenedBy::LikelyMachine | OpenedBy::Machine => "a machine",

@@ -162,16 +162,11 @@ impl fmt::Debug for Database {
 impl Database {
     /// Opens the file, and creates it if it does not exist.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
-        if rusqlite::version_number() < FIRST_SOUND_SQLITE {
-            return Err(DatabaseError::TooOld(rusqlite::version().to_owned()));
-        }
-        let real = prepare(path).map_err(|source| DatabaseError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        let connection = connect(&real).map_err(|source| DatabaseError::Open {
-            path: path.to_owned(),
-            source,
+        let connection = open_connection(path, |connection| {
+            // NORMAL may lose committed transactions when power fails; a lost intent would be a second mail.
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.execute_batch(SCHEMA)?;
+            add_missing_columns(connection)
         })?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
@@ -233,6 +228,28 @@ fn prepare(path: &Path) -> io::Result<PathBuf> {
         .join(name))
 }
 
+/// Opens a file of this program for its owner, and creates it if it does not exist. `set_up` makes its tables.
+pub(crate) fn open_connection(
+    path: &Path,
+    set_up: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> Result<Connection, DatabaseError> {
+    if rusqlite::version_number() < FIRST_SOUND_SQLITE {
+        return Err(DatabaseError::TooOld(rusqlite::version().to_owned()));
+    }
+    let real = prepare(path).map_err(|source| DatabaseError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let opened = connect(&real).and_then(|connection| {
+        set_up(&connection)?;
+        Ok(connection)
+    });
+    opened.map_err(|source| DatabaseError::Open {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // SQLite refuses a link that was planted since.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -251,10 +268,6 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         connection.set_db_config(setting, is_on)?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // NORMAL may lose committed transactions when power fails; a lost intent would be a second mail.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute_batch(SCHEMA)?;
-    add_missing_columns(&connection)?;
     Ok(connection)
 }
 

@@ -54,6 +54,7 @@ pub mod progress;
 pub mod quantity;
 pub mod rate_limit;
 pub mod redact;
+pub(crate) mod repeated;
 pub mod results;
 pub mod schedule;
 pub mod scheduler;

@@ -319,16 +319,7 @@ pub fn sign_renditions(
     let link_ids = link_ids(signing, plan, bucket, audience);
     let id = link_ids.id(&[b"renditions", page.to_string().as_bytes()]);
     let sign = |key: Key| {
-        let request = PresignRequest {
-            key: key.as_str(),
-            content_disposition: None,
-            content_encoding: None,
-            content_type: None,
-            version_id: None,
-            custom: &[(LINK_ID, &id)],
-        };
-        // Renditions are in no listing: only links of the portal have a place there, and a job with such links has no page.
-        let url = signing.url_signer.sign(&request, 0)?;
+        let url = portal::sign_rendition(&key, &id, &signing.url_signer)?;
         Ok(Link {
             id: id.clone(),
             bucket: bucket.clone(),

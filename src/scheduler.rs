@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::random;
+use crate::failpoint::{self, Failpoint};
 use crate::ledger::LedgerError;
 use crate::ledger::schedules::ScheduleRecords;
 use crate::queue::{HAND_OVER, Queue, QueueError};
@@ -59,14 +60,14 @@ enum StartError {
 /// Starts the jobs of schedules.
 #[derive(Debug)]
 pub struct Scheduler {
-    places: Places,
+    places: Destinations,
     schedules: Vec<Tracked>,
     clock: Clock,
 }
 
 /// Where jobs and records go.
 #[derive(Debug, Clone)]
-struct Places {
+struct Destinations {
     queue: Arc<dyn Queue>,
     records: ScheduleRecords,
     /// The health of the queue and of the ledger.
@@ -101,7 +102,7 @@ impl Scheduler {
         let queue_edge = services.edges.of(EdgeKind::Queue).into_iter();
         let edges = queue_edge.chain(ledger.edges().into_iter().cloned());
         Self {
-            places: Places {
+            places: Destinations {
                 records: ScheduleRecords::of(&**ledger),
                 edges: edges.collect(),
                 is_shared: ledger.leases().is_some(),
@@ -187,7 +188,7 @@ impl Tracked {
     }
 
     /// Starts what is due; how long to wait before the next look.
-    async fn look(&mut self, places: &Places, clock: Clock) -> Duration {
+    async fn look(&mut self, places: &Destinations, clock: Clock) -> Duration {
         match self.start_due(places, clock).await {
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
@@ -208,7 +209,7 @@ impl Tracked {
         }
     }
 
-    async fn start_due(&mut self, places: &Places, clock: Clock) -> Result<(), StartError> {
+    async fn start_due(&mut self, places: &Destinations, clock: Clock) -> Result<(), StartError> {
         let now = clock();
         let until = match self.until {
             Some(until) => until,
@@ -226,7 +227,7 @@ impl Tracked {
     }
 
     /// Up to which instant other processes, or an earlier one, have worked the schedule.
-    async fn first_look(&self, places: &Places, now: Timestamp) -> Result<Timestamp, StartError> {
+    async fn first_look(&self, places: &Destinations, now: Timestamp) -> Result<Timestamp, StartError> {
         let schedule = &self.job.schedule;
         places.answer()?;
         let since = in_time("the ledger", places.records.since(schedule, now)).await??;
@@ -284,7 +285,7 @@ impl Tracked {
     async fn start(
         &self,
         occurrence: Timestamp,
-        places: &Places,
+        places: &Destinations,
         clock: Clock,
     ) -> Result<(), StartError> {
         let schedule = &self.job.schedule;
@@ -299,7 +300,7 @@ impl Tracked {
         let sending = places.queue.submit_in_group(&body, group, &id);
         let sent = tokio::time::timeout(HAND_OVER, sending).await;
         sent.map_err(|_| StartError::Silent("the queue"))??;
-        crate::failpoint::pass(crate::failpoint::Failpoint::ScheduleSent);
+        failpoint::pass(Failpoint::ScheduleSent);
         let now = clock();
         let recording = places.records.started(&self.job, occurrence, now);
         in_time("the ledger", recording).await??;
@@ -335,7 +336,7 @@ impl Tracked {
     }
 }
 
-impl Places {
+impl Destinations {
     /// Whether the queue and the ledger are up, or may be tried.
     fn answer(&self) -> Result<(), StartError> {
         let down = self

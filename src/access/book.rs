@@ -3,18 +3,13 @@
 //! Rows, the ids of their requests and the place in the file change in one transaction, so that a read that was killed goes on without
 //! a gap and without a double. Ids of requests are kept for slots of about four minutes, in which a double is looked for.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use directory::Directory;
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::identity::Mangling;
 use super::row::AccessCounts;
-
-/// How long SQLite waits for another `handout access read`.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+use crate::database::{DatabaseError, open_connection};
 
 /// The bits of a second within a slot: 256 seconds.
 const SLOT_BITS: u32 = 8;
@@ -92,14 +87,9 @@ ON CONFLICT DO UPDATE SET
 /// Why the reports' database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BookError {
-    /// Its file could not be made, or may not be opened.
-    #[error("could not open {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
+    /// Its file could not be opened.
+    #[error(transparent)]
+    Open(#[from] DatabaseError),
     /// A statement failed; its transaction was rolled back.
     #[error("a request to access.sqlite failed")]
     Statement(#[from] rusqlite::Error),
@@ -161,33 +151,14 @@ impl AccessBook {
     /// Opens `access.sqlite` in the state directory, and creates it if it does not exist.
     pub fn open(state_dir: &Path) -> Result<Self, BookError> {
         let path = state_dir.join("access.sqlite");
-        let opened = prepare(&path);
-        let real = opened.map_err(|source| BookError::File { path, source })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        Self::of(Connection::open_with_flags(real, flags)?)
+        let connection = open_connection(&path, set_up)?;
+        Ok(Self { connection })
     }
 
     /// A database in memory.
     pub fn in_memory() -> Result<Self, BookError> {
-        Self::of(Connection::open_in_memory()?)
-    }
-
-    fn of(connection: Connection) -> Result<Self, BookError> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        for (setting, is_on) in [
-            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
-            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
-        ] {
-            connection.set_db_config(setting, is_on)?;
-        }
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // What a failing power supply takes is read again: the files are still there.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.execute_batch(SCHEMA)?;
+        let connection = Connection::open_in_memory()?;
+        set_up(&connection)?;
         Ok(Self { connection })
     }
 
@@ -440,17 +411,8 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<(RowKey, AccessCounts)> {
     Ok((key, counts))
 }
 
-/// Creates the file, for its owner alone, and checks that it is no symbolic link.
-fn prepare(path: &Path) -> io::Result<PathBuf> {
-    let (parent, name) = directory::split(path)?;
-    let folder = Directory::make_own(parent)?;
-    folder.inspect_or_create(name, 0o600)?;
-    for beside in ["-wal", "-shm"] {
-        folder.inspect(&format!("{name}{beside}"))?;
-    }
-    Ok(std::path::absolute(path)?
-        .parent()
-        .unwrap_or(parent)
-        .canonicalize()?
-        .join(name))
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    // What a failing power supply takes is read again: the files are still there.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.execute_batch(SCHEMA)
 }

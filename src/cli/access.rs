@@ -28,6 +28,7 @@ use handout::queue::Queue;
 use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
 use serde::Serialize;
 
+use super::run::Signals;
 use super::terminal::complain;
 use super::{ConfigArgs, say, say_json};
 
@@ -171,7 +172,7 @@ pub(super) async fn access(
         Some(url) => Some(Box::pin(event_queue(&config, url, environment)).await?),
         None => None,
     };
-    let mut stop = std::pin::pin!(stopped()?);
+    let mut signals = Signals::listen_at_terminal()?;
     loop {
         reader.forget()?;
         for place in &places {
@@ -203,7 +204,7 @@ pub(super) async fn access(
             }
         };
         tokio::select! {
-            () = &mut stop => break,
+            () = signals.next() => break,
             followed = news => followed?,
         }
     }
@@ -212,19 +213,6 @@ pub(super) async fn access(
     }
     reader.tell(arguments.json)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Ends at SIGINT or SIGTERM.
-fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 /// The queue with the events of the logs' bucket. What `[queue]` says of an SQS queue's server counts for it, too.

@@ -133,7 +133,7 @@ pub(super) async fn name_recipients(
             to: row.to.take(),
         };
         row.to = match whose.is_everyone(&issued.rid) {
-            true => Some("everybody".to_owned()),
+            true => Some("all recipients".to_owned()),
             false => Box::pin(whose.address(&issued, environment)).await,
         };
     }

@@ -226,7 +226,8 @@ impl PortalPresentation<'_> {
     }
 }
 
-/// Signs a link to a rendition; it is shown under no name.
+/// Signs a link to a rendition; it is shown under no name. The signer is none of short links: those have a place in a listing, and
+/// renditions are in none.
 pub fn sign_rendition(
     key: &Key,
     link_id: &str,

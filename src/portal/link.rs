@@ -230,6 +230,7 @@ async fn file_page(
                     media,
                     src: &src,
                     again: None,
+                    renditions: None,
                 }),
             },
             ticket: &ticket,

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, Response, StatusCode};
+use presign::PresignedUrl;
 
 use super::Portal;
 use super::answer::PageSources;
@@ -14,9 +15,11 @@ use super::counts::PortalCount;
 use super::link::shown_media;
 use super::visitor::{Denial, Visitor};
 use crate::config::PortalDelivery;
+use crate::media::RenditionUrls;
 use crate::portal_access::{AccessRefusal, ClosedBecause, SignedEntry, SignedPage, Visit};
 use crate::render::portal::{
-    FilesPage, PortalPage, PortalWriter, ShownFile, ShownPreview, ShownZip,
+    FilesPage, PortalMedia, PortalPage, PortalWriter, ShownFile, ShownPreview, ShownRenditions,
+    ShownZip,
 };
 use crate::text::chain;
 
@@ -108,7 +111,27 @@ struct EntryPlaces {
     href: String,
     /// The small rendition, where the portal itself serves it.
     small: String,
+    /// The large one.
+    large: String,
     again: Option<String>,
+}
+
+/// The renditions of an entry, at the store or through the portal.
+fn shown_renditions<'a>(
+    of_file: &'a RenditionUrls,
+    places: &'a EntryPlaces,
+    is_streamed: bool,
+) -> ShownRenditions<'a> {
+    let place = |signed: &'a PresignedUrl, own: &'a str| match is_streamed {
+        true => own,
+        false => signed.expose(),
+    };
+    let RenditionUrls { small, large } = of_file;
+    let large = large.as_ref();
+    ShownRenditions {
+        small: (place(&small.0, &places.small), small.1),
+        large: large.map(|(url, width)| (place(url, &places.large), *width)),
+    }
 }
 
 async fn as_page(
@@ -127,6 +150,7 @@ async fn as_page(
             let href = format!("/d/{token}?t={ticket}");
             EntryPlaces {
                 small: format!("{href}&s=small"),
+                large: format!("{href}&s=large"),
                 again: entry.embed.as_ref().map(|_| href.clone()),
                 href,
             }
@@ -150,12 +174,18 @@ async fn as_page(
                     media,
                     // A store that readers cannot reach shows them nothing.
                     src: match (&entry.renditions, is_streamed) {
-                        (Some(_), true) => &places.small,
-                        (None, true) => &places.href,
-                        (Some(of_picture), false) => of_picture.small.0.expose(),
-                        (None, false) => url.expose(),
+                        (Some(_), true) if media == PortalMedia::Picture => &places.small,
+                        (_, true) => &places.href,
+                        (Some(of_picture), false) if media == PortalMedia::Picture => {
+                            of_picture.small.0.expose()
+                        }
+                        (_, false) => url.expose(),
                     },
                     again: places.again.as_deref(),
+                    renditions: entry
+                        .renditions
+                        .as_ref()
+                        .map(|of_file| shown_renditions(of_file, places, is_streamed)),
                 }),
         });
     let zip_places: Vec<String> = signed
@@ -218,7 +248,7 @@ async fn as_page(
     };
     let page = visitor.page_of(Some(visit), None, |writer| match visit.job.is_gallery {
         false => writer.files(&page),
-        true => gallery(writer, visit.job.template.as_str(), &page),
+        true => gallery(visitor, writer, visit.job.template.as_str(), &page),
     });
     let sources = PageSources {
         stores: visitor.stores(visit).await,
@@ -229,12 +259,21 @@ async fn as_page(
 
 /// The page as a gallery. A template of the operator's that cannot be filled in does not keep the files from their reader: they are
 /// listed.
-fn gallery(writer: &PortalWriter<'_>, template: &str, page: &FilesPage<'_>) -> PortalPage {
+fn gallery(
+    visitor: &Visitor,
+    writer: &PortalWriter<'_>,
+    template: &str,
+    page: &FilesPage<'_>,
+) -> PortalPage {
     writer.gallery(template, page).unwrap_or_else(|error| {
-        tracing::warn!(
-            error = chain(&error),
-            "a page of the portal could not be made with its template: its files are listed"
-        );
+        if let Some(not_logged) = visitor.portal.lines.templates.due() {
+            tracing::warn!(
+                error = chain(&error),
+                not_logged,
+                template,
+                "a page of the portal could not be made with its template: its files are listed"
+            );
+        }
         writer.files(page)
     })
 }

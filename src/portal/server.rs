@@ -26,13 +26,13 @@ use tokio_util::sync::CancellationToken;
 use super::answer;
 use super::form;
 use super::oidc::OIDC_CALLBACK_PATH;
-use super::repeated::RepeatedLine;
 use super::room::{PortalRoom, RoomPlace};
 use super::tls::PortalTls;
 use crate::bounds::{
     MAX_OIDC_CALLBACK_BYTES, MAX_PORTAL_ANSWER_TIME, MAX_PORTAL_HANDSHAKE_TIME,
     MAX_PORTAL_HEAD_BYTES, MAX_PORTAL_HEAD_TIME, MAX_PORTAL_TARGET_BYTES, MAX_PORTAL_WRITE_STALL,
 };
+use crate::repeated::RepeatedLine;
 
 /// How often it is looked, after the stop, whether an answer is complete.
 const STOP_TICK: Duration = Duration::from_millis(500);

@@ -352,9 +352,15 @@ impl Visitor {
                 self.now,
             )
             .await;
-        if let Err(error) = recorded {
+        if let Err(error) = recorded
+            && let Some(not_logged) = self.portal.lines.refusals.due()
+        {
             let error = crate::text::chain(&error);
-            tracing::warn!(error, "could not record that a portal link did not open");
+            tracing::warn!(
+                error,
+                not_logged,
+                "could not record that a portal link did not open"
+            );
         }
     }
 }

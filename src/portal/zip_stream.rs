@@ -14,6 +14,7 @@ use presign::disposition::push_content_disposition;
 use presign::hex::hex;
 
 use super::PortalServices;
+use super::repeated::PortalLines;
 use super::stream::{AnsweredPart, NO_PLACE, PIECE_PAUSE, unsatisfiable};
 use super::stream_places::StreamPlace;
 use super::visitor::{Denial, Visitor};
@@ -31,6 +32,7 @@ struct ZipReader {
     services: Arc<PortalServices>,
     visit: Visit,
     session: Option<ReaderSession>,
+    lines: Arc<PortalLines>,
     _place: StreamPlace,
 }
 
@@ -61,6 +63,7 @@ pub(super) fn stream_zip(
                 services: Arc::clone(&visitor.services),
                 visit: visit.clone(),
                 session: visitor.session.clone(),
+                lines: Arc::clone(&visitor.portal.lines),
                 _place: place,
             });
             Body::from_stream(pieces(reader, part.first, part.end))
@@ -124,7 +127,10 @@ impl ZipReader {
                 Ok(bytes) if bytes.len() as u64 == stretch.len() => return Ok(bytes),
                 Ok(_) => return Err("a file of the ZIP is shorter than it was".into()),
                 Err(error) if tries >= STREAM_TRIES => {
-                    tracing::warn!(error = crate::text::chain(&error), "a ZIP was broken off");
+                    if let Some(not_logged) = self.lines.streams.due() {
+                        let error = crate::text::chain(&error);
+                        tracing::warn!(error, not_logged, "a ZIP could not be streamed to its end");
+                    }
                     return Err(error.into());
                 }
                 Err(_) => tokio::time::sleep(PIECE_PAUSE * tries).await,

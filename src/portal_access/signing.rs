@@ -116,8 +116,7 @@ impl PortalAccess {
         now: Timestamp,
     ) -> Result<SignedOpen, AccessRefusal> {
         // The visit may have waited for the store.
-        self.is_still_open(visit, session, now).await?;
-        failpoint::pass(Failpoint::OpenAdmitted);
+        self.admit_open(visit, session, now).await?;
         let (Some(object), Some((bucket, meta))) = (&visit.object, self.meta(visit).await?) else {
             return Err(AccessRefusal::Forged);
         };
@@ -200,17 +199,39 @@ impl PortalAccess {
             access_key_id: &prepared.access_key_id,
             visitor,
         };
-        let line = match method {
-            OpenMethod::Get => lines::opened(&fields),
-            OpenMethod::Head => lines::probe(&fields),
-        };
-        self.append(line).await?;
-        failpoint::pass(Failpoint::OpenRecorded);
+        self.record_open(method, &fields).await?;
         Ok(SignedOpen {
             url,
             open_id: open,
             expires_at,
         })
+    }
+
+    /// Whether a link that is about to be opened is still open for the visitor.
+    pub(super) async fn admit_open(
+        &self,
+        visit: &Visit,
+        session: Option<&ReaderSession>,
+        now: Timestamp,
+    ) -> Result<(), AccessRefusal> {
+        self.is_still_open(visit, session, now).await?;
+        failpoint::pass(Failpoint::OpenAdmitted);
+        Ok(())
+    }
+
+    /// Records an open. Its bytes, or a link to them, may leave when this has returned: the line is durable.
+    pub(super) async fn record_open(
+        &self,
+        method: OpenMethod,
+        fields: &OpenedFields<'_>,
+    ) -> Result<(), AccessRefusal> {
+        self.append(match method {
+            OpenMethod::Get => lines::opened(fields),
+            OpenMethod::Head => lines::probe(fields),
+        })
+        .await?;
+        failpoint::pass(Failpoint::OpenRecorded);
+        Ok(())
     }
 
     /// Signs the links of one page of the job's objects, and returns them once their one audit line is durable.

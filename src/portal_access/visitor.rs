@@ -15,6 +15,7 @@ use crate::audit::portal::VisitorFields;
 use crate::bounds::MAX_USER_AGENT_BYTES;
 use crate::config::AddressDetail;
 use crate::ledger::portal::PortalLedger;
+use crate::repeated::RepeatedLine;
 use crate::text::{chain, printable};
 
 /// Says of visitors what may be kept.
@@ -28,20 +29,19 @@ pub(super) struct VisitorRecorder {
     key: Mutex<Option<(Date, [u8; 32])>>,
     /// The day on which old records were forgotten last.
     forgot: Mutex<Option<Date>>,
+    /// The log line about a missing key of the day, which each open would repeat.
+    without_key: RepeatedLine,
 }
 
 impl VisitorRecorder {
-    pub(super) const fn new(
-        records: PortalLedger,
-        detail: AddressDetail,
-        keep: SignedDuration,
-    ) -> Self {
+    pub(super) fn new(records: PortalLedger, detail: AddressDetail, keep: SignedDuration) -> Self {
         Self {
             records,
             detail,
             keep,
             key: Mutex::new(None),
             forgot: Mutex::new(None),
+            without_key: RepeatedLine::default(),
         }
     }
 
@@ -127,10 +127,13 @@ impl VisitorRecorder {
                 Some(key)
             }
             Err(error) => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "no key of the day for network addresses; audit lines leave them out"
-                );
+                if let Some(not_logged) = self.without_key.due() {
+                    tracing::warn!(
+                        error = chain(&error),
+                        not_logged,
+                        "no key of the day for network addresses; audit lines leave them out"
+                    );
+                }
                 None
             }
         }

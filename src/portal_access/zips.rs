@@ -12,9 +12,7 @@ use super::{
     SignedZip, Visit, open_id, sid_of,
 };
 use crate::archive::streamed::{StreamedFile, StreamedZip, ZipStretch};
-use crate::audit::portal as lines;
 use crate::audit::portal::OpenedFields;
-use crate::failpoint::{self, Failpoint};
 use crate::keyring::nonce;
 use crate::ledger::LedgerError;
 use crate::ledger::portal::{ChangeTarget, PortalJob, PortalZip, PortalZipPlace};
@@ -85,8 +83,7 @@ impl PortalAccess {
         let (job, reference) = (&visit.job, visit.token.job);
         let number = visit.token.object.zip().unwrap_or_default();
         let streamed = self.index.cache.zip(reference, number, zip).await?;
-        self.is_still_open(visit, session, now).await?;
-        failpoint::pass(Failpoint::OpenAdmitted);
+        self.admit_open(visit, session, now).await?;
         let (sid, told_apart) = (sid_of(session), nonce());
         let parts = [&object.link_id, &sid, &told_apart];
         let open = open_id(&self.opens, &parts.map(|part| part.as_bytes()));
@@ -110,12 +107,7 @@ impl PortalAccess {
             access_key_id: PORTAL_KEY,
             visitor,
         };
-        let line = match method {
-            OpenMethod::Get => lines::opened(&fields),
-            OpenMethod::Head => lines::probe(&fields),
-        };
-        self.append(line).await?;
-        failpoint::pass(Failpoint::OpenRecorded);
+        self.record_open(method, &fields).await?;
         Ok(streamed)
     }
 

@@ -28,7 +28,7 @@ use crate::text::percent;
 
 pub use self::files::{
     FilePage, FilesPage, MinePage, PortalMedia, ShownDistribution, ShownFile, ShownPreview,
-    ShownZip,
+    ShownRenditions, ShownZip,
 };
 pub use self::sign_in::{CodeMail, CodePage, ShownIssuer, SignInPage};
 pub use self::trouble::PortalTrouble;

@@ -1,3 +1,5 @@
+//! Rules, gaps, folds and instants of schedules.
+
 use super::*;
 use crate::clock::bundled_time_zone;
 

@@ -21,6 +21,9 @@ const MAX_FIXED_TIMES: usize = 288;
 /// How many days are searched for the next occurrence where a whole day does not exist (Samoa, 30 December 2011).
 const MAX_SKIPPED_DAYS: i64 = 3;
 
+/// How many minutes are passed over at most where the clock shows a time again: a change of the clocks is three hours at most.
+const MAX_REPEATED_MINUTES: usize = 200;
+
 /// Why a rule is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimingError {
@@ -152,15 +155,24 @@ impl CronRule {
 /// The next occurrence of one pattern.
 fn next_of(pattern: &Cron, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let mut from = Local(after.to_zoned_datetime(zone.clone()));
-    for _ in 0..=MAX_SKIPPED_DAYS {
-        match pattern.find_next_occurrence(&from, false) {
-            // In a fold the library may repeat an instant that is not later.
+    let mut is_inclusive = false;
+    let mut skipped_days = 0;
+    for _ in 0..=MAX_REPEATED_MINUTES {
+        from = match pattern.find_next_occurrence(&from, is_inclusive) {
             Ok(next) if next.0.timestamp() > after => return Some(next.0.timestamp()),
-            Ok(_) | Err(CronError::TimeSearchLimitExceeded | CronError::InvalidTime) => {}
+            // In a fold the library may repeat an instant that is not later.
+            Ok(_) => Local(from.0.checked_add(1.minute()).ok()?),
+            // A day that does not exist ends the search of the library: it goes on with the first instant of the day after.
+            Err(CronError::TimeSearchLimitExceeded | CronError::InvalidTime) => {
+                skipped_days += 1;
+                if skipped_days > MAX_SKIPPED_DAYS {
+                    return None;
+                }
+                Local(from.0.tomorrow().ok()?.start_of_day().ok()?)
+            }
             Err(_) => return None,
-        }
-        // A day that does not exist ends the search of the library: it goes on with the next one.
-        from = Local(from.0.checked_add(1.day()).ok()?);
+        };
+        is_inclusive = true;
     }
     None
 }

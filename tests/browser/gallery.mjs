@@ -379,7 +379,7 @@ const stories = {
     visit(browser, 'about:blank', DESK, async (page) => {
       await page.goto(url, { waitUntil: 'commit' });
       // It answers when the script has run and a frame was drawn after it.
-      await page.waitForFunction(() => document.documentElement.classList.contains('js') && document.readyState !== 'loading', null, { polling: 'raf' });
+      await page.waitForFunction(() => document.documentElement?.classList.contains('js') && document.readyState !== 'loading', null, { polling: 'raf' });
       const answers = await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(() => drawn(performance.now())))));
       const { domInteractive, domContentLoadedEventEnd } = await page.evaluate(() => performance.getEntriesByType('navigation')[0].toJSON());
       return { answers: Math.round(answers), parsed: Math.round(domInteractive), ready: Math.round(domContentLoadedEventEnd) };

@@ -1,11 +1,12 @@
 // Takes a picture of a page and says what the page did, as one JSON object.
 //
 //   node tests/browser/shot.mjs URL_OR_FILE OUT.png [--width 1000] [--height 800] [--full] [--dark] [--no-js] [--mobile] [--print]
-//                               [--scale 2] [--click SELECTOR] [--wait MS]
+//                               [--scale 2] [--click SELECTOR] [--wait MS] [--title TEXT]
 //
 //   --full    the whole page, not only the window          --dark    prefers-color-scheme: dark
 //   --no-js   scripts are off                              --mobile  390 × 844, touch, two device pixels (unless told otherwise)
 //   --print   as on paper                                  --click   clicks once before the picture; may be given once
+//   --title   waits until the page has this title, 20 s at most
 //
 //   title, url, status
 //   width, height, scroll_width     of the window; scroll_width > width means that the page can be pushed sideways
@@ -22,9 +23,9 @@ import { writeFileSync } from 'node:fs';
 import { address, parse, withPage } from './browser.mjs';
 
 const asked = parse(
-  'shot.mjs URL_OR_FILE OUT.png [--width N] [--height N] [--scale N] [--click SELECTOR] [--wait MS] [--full] [--dark] [--no-js] [--mobile] [--print]',
+  'shot.mjs URL_OR_FILE OUT.png [--width N] [--height N] [--scale N] [--click SELECTOR] [--wait MS] [--title TEXT] [--full] [--dark] [--no-js] [--mobile] [--print]',
   2,
-  ['width', 'height', 'scale', 'click', 'wait'],
+  ['width', 'height', 'scale', 'click', 'wait', 'title'],
   ['full', 'dark', 'no-js', 'mobile', 'print'],
 );
 const [target, out] = asked._;
@@ -88,6 +89,8 @@ try {
     const answer = await page.goto(address(target), { waitUntil: 'load', timeout: 30_000 });
     if (asked.full) await unroll(page);
     if (asked.click) await page.click(asked.click, { timeout: 5_000 });
+    // A page that never gets its title is reported as it is.
+    if (asked.title) await page.waitForFunction((title) => document.title === title, asked.title, { timeout: 20_000 }).catch(() => {});
     await page.waitForTimeout(Number(asked.wait ?? 150));
     writeFileSync(out, await page.screenshot({ fullPage: Boolean(asked.full), animations: 'disabled' }));
 

@@ -348,7 +348,7 @@ async fn a_link_leads_back_to_its_line() {
     world.run().await;
     let (config, _) = files(&world, &email_job("x"));
     let href = world.mails()[0].hrefs[0].clone();
-    let id = href.split("x-handout=").nth(1).unwrap()[..32].to_owned();
+    let id = crate::support::link_id(&href).to_owned();
     let questions = [
         ["--url", &href],
         ["--link-id", &id],

@@ -210,7 +210,7 @@ async fn a_daemon_that_is_killed_at_any_moment_loses_nothing_and_mails_nobody_tw
         let known: Vec<Value> = world.audit_of("issue");
         for mail in world.mails() {
             for href in &mail.hrefs {
-                let id = href.split("x-handout=").nth(1).unwrap()[..32].to_owned();
+                let id = crate::support::link_id(href).to_owned();
                 assert!(
                     known.iter().any(|line| line["link_id"] == id),
                     "a link left without its line"

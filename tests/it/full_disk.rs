@@ -14,6 +14,9 @@ use crate::support::servers::skipped_for;
 use crate::support::world::{World, email_job};
 use crate::support::{get, program, until};
 
+/// How long a stop may take here before it counts as hung. It takes up to 14 s on a quiet machine; `make faults` measures it.
+const STOP: Duration = Duration::from_secs(45);
+
 /// A small disk under a directory, until it is dropped.
 struct SmallDisk {
     path: PathBuf,
@@ -190,7 +193,7 @@ async fn an_audit_log_whose_disk_has_no_room_makes_jobs_wait_and_ends_nothing() 
     submit(&config, &small);
     is_unready(&daemon.http, "of the audit log").await;
     let took = daemon.stops(&config).await;
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(took < STOP, "{took:?}");
     assert_eq!(world.waiting().await, 1, "the job stays");
 
     disk.make_room();
@@ -225,7 +228,7 @@ async fn a_daemon_whose_whole_state_is_on_a_full_disk_ends_with_0_when_it_is_tol
         disk.fill(0);
         tokio::time::sleep(Duration::from_secs(3)).await;
         let took = daemon.stops(&config).await;
-        assert!(took < Duration::from_secs(15), "{took:?}");
+        assert!(took < STOP, "{took:?}");
         disk.make_room();
     }
     let config = world.written();
@@ -254,7 +257,7 @@ async fn a_daemon_ends_with_0_though_another_process_keeps_the_audit_logs_lock()
     let held = fs::File::open(world.config.state_dir.join("audit/.lock")).unwrap();
     held.lock().unwrap();
     let took = daemon.stops(&config).await;
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(took < STOP, "{took:?}");
     drop(held);
     let daemon = Daemon::start(&config, &[]).await;
     submit(&config, &email_job("after"));

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::hostile::put_all;
 use crate::support::servers::{Parts, run};
 use crate::support::world::{World, email_job};
-use crate::support::{get, hostile, program, until};
+use crate::support::{get, hostile, link_id, program, until};
 
 /// The key of RFC 8463, appendix A.
 const ED25519: &str = "-----BEGIN PRIVATE KEY-----
@@ -162,13 +162,7 @@ async fn every_link_of_a_mail_has_its_line_in_its_readers_name() {
             .collect();
         assert!(urls.len() > 20, "{} links", urls.len());
         for url in urls {
-            let id = url
-                .split("x-handout=")
-                .nth(1)
-                .unwrap()
-                .split('&')
-                .next()
-                .unwrap();
+            let id = link_id(url);
             assert!(has_line(id, reader), "{reader}: a link without its line");
         }
         assert_eq!(mail["defects"], json!([]));

@@ -17,7 +17,7 @@ const EMBEDS: [(&str, &str); 4] = [
 
 fn picture() -> Vec<u8> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(folder.join("tests/fixtures/renditions/progressive.jpg")).unwrap()
+    std::fs::read(folder.join("tests/fixtures/renditions/halved.jpg")).unwrap()
 }
 
 /// A world that has mailed a shoot of a picture and a text, with renditions.
@@ -38,11 +38,16 @@ async fn mailed(deliver: PortalDelivery) -> (World, SeenMail) {
     (world, mails.into_iter().next().unwrap())
 }
 
-/// The source of the only image of a page.
-fn image(page: &str) -> String {
-    let (_, rest) = page.split_once("<img class=\"view whole\" src=\"").unwrap();
-    let source = rest.split('"').next().unwrap();
-    source.replace("&amp;", "&")
+/// The source of the only picture of a gallery, and the largest one that it offers.
+fn image(page: &str) -> (String, String) {
+    let (_, rest) = page.split_once("<img class=\"view\" src=\"").unwrap();
+    let source = rest.split('"').next().unwrap().replace("&amp;", "&");
+    let largest = rest.split_once(" srcset=\"").map(|(_, rest)| {
+        let set = rest.split('"').next().unwrap().replace("&amp;", "&");
+        let last = set.split(", ").last().unwrap();
+        last.split(' ').next().unwrap().to_owned()
+    });
+    (source.clone(), largest.unwrap_or(source))
 }
 
 fn is_rendition(bytes: &[u8]) -> bool {
@@ -55,14 +60,17 @@ async fn a_page_of_the_portal_shows_small_pictures_by_signed_links() {
     let portal = OpenPortal::serve(&world).await;
     let link = mail.hrefs.iter().find(|url| url.contains("/j/")).unwrap();
     let page = Visitor::default().open(link).await;
-    let source = image(&page.body);
-    assert!(source.contains("/published/small/"), "{source}");
-    let (status, headers, bytes) = answer(&source).await;
-    assert_eq!((status, is_rendition(&bytes)), (200, true), "{headers:?}");
+    let (source, largest) = image(&page.body);
+    assert!(source.contains("-640.jpg?"), "{source}");
+    assert!(largest.contains("-2048.jpg?"), "{largest}");
+    for source in [source, largest] {
+        assert!(source.contains("/published/small/"), "{source}");
+        let (status, headers, bytes) = answer(&source).await;
+        assert_eq!((status, is_rendition(&bytes)), (200, true), "{headers:?}");
+    }
     let views = world.audit_of("view");
     // The picture itself, and its renditions.
-    let signed = views[0]["signed"].as_u64().unwrap();
-    assert!((2..=3).contains(&signed), "{views:?}");
+    assert_eq!(views[0]["signed"], 3, "{views:?}");
     portal.close().await;
 }
 
@@ -73,7 +81,7 @@ async fn a_portal_that_streams_serves_the_small_picture_itself() {
     let link = mail.hrefs.iter().find(|url| url.contains("/j/")).unwrap();
     let reader = Visitor::default();
     let page = reader.get(link, &NAVIGATES).await;
-    let source = image(&page.body);
+    let (source, _) = image(&page.body);
     assert!(
         source.starts_with("/d/") && source.ends_with("&s=small"),
         "{source}"

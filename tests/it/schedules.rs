@@ -66,7 +66,7 @@ async fn an_occurrence_by_hand_is_done_once_and_is_about_its_instant() {
             "{said}"
         );
     }
-    world.run().await;
+    world.run_until_settled(2).await;
     let outcomes = world.audit_of("outcome");
     assert_eq!(outcomes.len(), 1, "two messages are one job");
     assert_eq!(outcomes[0]["job"], "acme-daily.20261126T230000Z");

@@ -1,4 +1,4 @@
-//! Each request counts once, for the link that it names, whatever the order of the files.
+//! Each request counts once, for the link that it names, in any order of the files.
 
 use super::*;
 use crate::access::known::KnownReader;
@@ -94,7 +94,7 @@ fn kept(
 }
 
 #[test]
-fn a_request_counts_once_whatever_the_order_of_its_files() {
+fn a_request_counts_once_in_any_order_of_its_files() {
     let line = |id, minute, sent| {
         Said {
             id,

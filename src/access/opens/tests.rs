@@ -118,7 +118,7 @@ fn rows(report: &OpensReport) -> String {
             row.rid,
             row.key,
             crate::access::page::arrived(row),
-            row.by.map_or("nobody", OpenedBy::words),
+            row.by.map_or("no visitor", OpenedBy::words),
             row.evidence.join("; "),
             row.downloads,
             row.machine_opens
@@ -157,8 +157,8 @@ fn a_scanner_and_a_person_are_told_apart() {
     ann f3.pdf: partly, at most 40 % by likely person (64 min after the mail, by a browser, from one network), 1 downloads, 1 machines
     ann f4.pdf: complete by likely machine (22 s after the mail was delivered; 4 links of the mail within 5 s), 0 downloads, 1 machines
     ann f5.pdf: looked at by machine (only headers were asked for), 0 downloads, 1 machines
-    ann f6.pdf: refused: the link had ended by nobody (), 0 downloads, 0 machines
-    ann f7.pdf: not opened by nobody (), 0 downloads, 0 machines
+    ann f6.pdf: refused: the link had ended by no visitor (), 0 downloads, 0 machines
+    ann f7.pdf: not opened by no visitor (), 0 downloads, 0 machines
     ");
     let coverage = scene.job(false).coverage;
     assert_eq!((coverage.links, coverage.opened), (7, 5));

@@ -126,7 +126,7 @@ pub(super) fn of_fields<'a>(
         query: known("cs-uri-query").unwrap_or_default(),
         status,
         error: Cow::Borrowed(""),
-        // A complete answer has the length that its header says, whatever the heads took.
+        // A complete answer has the length that its header says. The bytes of the log include the heads.
         bytes: match (is_whole && !broke_off, length, range) {
             (true, Some(length), _) => length,
             (_, _, Some((first, last))) if last >= first && !broke_off => last - first + 1,

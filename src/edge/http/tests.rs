@@ -20,13 +20,17 @@ const GET: AskedRequest = AskedRequest {
     of_ledger: None,
 };
 
-fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
-    let client = EdgeClient {
+fn client_of(edge: &Edge) -> EdgeClient {
+    EdgeClient {
         edge: Some(edge.clone()),
         egress: Egress::default(),
         keys: KeyOrigin::OfJobs,
         pool: Arc::default(),
-    };
+    }
+}
+
+fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
+    let client = client_of(edge);
     Receiving::new(
         body,
         Judge::trusting(200),
@@ -85,12 +89,7 @@ async fn a_connection_that_breaks_under_a_request_that_names_a_key_is_no_news_of
         (RequestTerms::probe(), false),
     ] {
         let edge = edge();
-        let client = EdgeClient {
-            edge: Some(edge.clone()),
-            egress: Egress::default(),
-            keys: KeyOrigin::OfJobs,
-            pool: Arc::default(),
-        };
+        let client = client_of(&edge);
         let mut request = HttpRequest::get(url.as_str()).unwrap();
         request.add_extension(terms);
         let error = client.attempt(request).await.unwrap_err();
@@ -623,12 +622,7 @@ async fn a_request_that_began_during_an_outage_is_made_again_soon_after_it() {
         if is_failing {
             edge.failed(FailureKind::Timeout, "no answer");
         }
-        let client = EdgeClient {
-            edge: Some(edge.clone()),
-            egress: Egress::default(),
-            keys: KeyOrigin::OfJobs,
-            pool: Arc::default(),
-        };
+        let client = client_of(&edge);
         let mut request = HttpRequest::get(url.as_str()).unwrap();
         if names_a_key {
             request.add_extension(RequestTerms::naming_a_key());
@@ -694,12 +688,7 @@ async fn a_request_that_may_take_minutes_asks_for_probes_and_is_made_again_soon_
         (usual, None, 10, false),
     ] {
         let edge = edge();
-        let client = EdgeClient {
-            edge: Some(edge.clone()),
-            egress: Egress::default(),
-            keys: KeyOrigin::OfJobs,
-            pool: Arc::default(),
-        };
+        let client = client_of(&edge);
         let mut request = HttpRequest::get(url.as_str()).unwrap();
         request.add_extension(terms);
         let began = Instant::now();

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use super::{
     ChangeKind, ChangeTarget, PORTAL_PAGE, PortalJob, PortalLedger, folder_of, job_name, mine_name,
-    objects_name, people_name,
 };
 use crate::job::JobId;
 use crate::ledger::LedgerError;
@@ -16,7 +15,7 @@ use crate::portal_token::JobRef;
 const OF_JOBS: &str = "of/";
 
 impl PortalLedger {
-    /// Forgets the people and the objects of the jobs whose links ended before an instant, moved ends included; returns the number
+    /// Forgets the people, the objects, the renditions and the files of ZIPs of the jobs whose links ended before an instant, moved ends included; returns the number
     /// of jobs. The short record of a job stays, so that its links still say when they ended, and so do revocations.
     ///
     /// # Errors
@@ -49,13 +48,15 @@ impl PortalLedger {
             let names = people
                 .iter()
                 .map(|person| mine_name(&person.rid, reference, job.ends_at));
-            let mut names: Vec<String> = names.collect();
-            names.push(people_name(reference, page));
-            self.records.delete(names).await?;
+            self.records.delete(names.collect()).await?;
         }
-        let objects = 0..job.objects.div_ceil(PORTAL_PAGE);
-        let objects = objects.map(|page| objects_name(reference, page));
-        self.records.delete(objects.collect()).await?;
+        // All that is below the job but its own record, so that no kind of record is left behind.
+        let short = job_name(reference);
+        let below = format!("job/{reference}/");
+        let names = self.all_names(&below).await?.into_iter();
+        let names = names.map(|name| format!("{below}{name}"));
+        let names = names.filter(|name| *name != short);
+        self.records.delete(names.collect()).await?;
         let of = format!("{OF_JOBS}{}/{reference}", folder_of(&job.job));
         self.records.delete(vec![of]).await
     }

@@ -117,6 +117,15 @@ async fn what_ended_long_ago_is_forgotten_except_when_it_ended() {
         kept.keep_objects(reference, 0, b"[]".to_vec())
             .await
             .unwrap();
+        for page in 0..2 {
+            let rows = b"[]".to_vec();
+            kept.keep_renditions(reference, page, rows.clone())
+                .await
+                .unwrap();
+            kept.keep_zip_files(reference, (0, page), rows)
+                .await
+                .unwrap();
+        }
         kept.keep_mine("aa", reference, at(10)).await.unwrap();
         let job = kept.create_job(reference, job).await.unwrap();
         if reference == extended {
@@ -134,6 +143,9 @@ async fn what_ended_long_ago_is_forgotten_except_when_it_ended() {
     assert_eq!(kept.forget_ended(at(10)).await.unwrap(), 0, "it ends now");
     assert_eq!(kept.forget_ended(at(39)).await.unwrap(), 1);
     assert_eq!(seen(ended).await, (false, false, true));
+    let below = format!("job/{ended}/");
+    let left = first.portal_records().names(&below, None, 100).await;
+    assert_eq!(left.unwrap(), ["job"], "no other record is left");
     assert_eq!(seen(extended).await, (true, true, true));
     assert_eq!(kept.mine("aa", 9).await.unwrap(), [extended]);
     assert_eq!(

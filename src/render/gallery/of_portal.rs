@@ -122,6 +122,7 @@ fn laid_out(page: &FilesPage<'_>) -> GalleryPage {
             modified: file.modified,
             href: file.href,
             picture,
+            renditions: file.preview.and_then(|preview| preview.renditions),
             nth,
         });
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use presign::{PresignedUrl, disposition};
 
 use super::super::helpers::{is_portal_link, is_rendition_beside};
+use super::super::portal::ShownRenditions;
 use super::super::view::{self, Missed};
 use super::policy::{OF_PAGE, origin};
 use crate::links::{Link, Unavailable};
@@ -88,6 +89,8 @@ pub(super) struct OnPortal<'a> {
     pub(super) href: &'a str,
     /// The signed link that shows it, if it is a picture.
     pub(super) picture: Option<&'a str>,
+    /// Its renditions, if it has some.
+    pub(super) renditions: Option<ShownRenditions<'a>>,
     /// Its number over all pages, from 1.
     pub(super) nth: u64,
 }
@@ -208,9 +211,17 @@ impl GalleryPage {
         let at = self.folder_of(file.folder);
         let kind = FileKind::of(file.name, None);
         let picture = file.picture.filter(|_| kind == FileKind::Photo);
-        if let Some(url) = picture {
+        let has_some = matches!(kind, FileKind::Photo | FileKind::Video);
+        let renditions = file.renditions.filter(|_| has_some);
+        let is_whole = picture.is_some() && renditions.is_none();
+        let small = renditions.map(|of| of.small);
+        let small = small.or(picture.map(|url| (url, UNKNOWN_WIDTH)));
+        let large = renditions.and_then(|of| of.large);
+        let mut rendition = |(url, width): (&str, u32)| {
             self.permit(url);
-        }
+            (self.keep(url), width)
+        };
+        let (small, large) = (small.map(&mut rendition), large.map(&mut rendition));
         let item = Item {
             nth: file.nth,
             name: self.keep(&view::shown(file.name)),
@@ -219,9 +230,9 @@ impl GalleryPage {
             url: self.keep(file.href),
             size: None,
             thumbnail: None,
-            small: picture.map(|url| (self.keep(url), UNKNOWN_WIDTH)),
-            large: None,
-            is_whole: picture.is_some(),
+            small,
+            large,
+            is_whole,
             note: note(file.name, None),
         };
         self.place(at, kind, item);

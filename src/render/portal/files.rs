@@ -50,6 +50,17 @@ pub struct ShownPreview<'a> {
     pub src: &'a str,
     /// From where it is loaded again when the signature of `src` has ended, if that is another place.
     pub again: Option<&'a str>,
+    /// The renditions of a picture, or the cover of a video.
+    pub renditions: Option<ShownRenditions<'a>>,
+}
+
+/// The renditions of a file, each with its width in pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownRenditions<'a> {
+    /// The small one.
+    pub small: (&'a str, u32),
+    /// The large one, if there is one.
+    pub large: Option<(&'a str, u32)>,
 }
 
 impl ShownPreview<'_> {
@@ -282,7 +293,10 @@ impl PortalWriter<'_> {
     }
 
     fn push_preview(&self, file: &ShownFile<'_>, size: &str, content: &mut String) {
-        let Some(ShownPreview { media, src, again }) = file.preview else {
+        let Some(ShownPreview {
+            media, src, again, ..
+        }) = file.preview
+        else {
             return;
         };
         let (src, name) = (escape(src), escape(&shown(file.name)));

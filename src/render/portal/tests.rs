@@ -12,6 +12,7 @@ const VIDEO: ShownPreview<'_> = ShownPreview {
     media: PortalMedia::Video,
     src: "https://b.s3.amazonaws.com/v.mp4?X-Amz-Signature=1",
     again: Some("/d/token?t=ticket"),
+    renditions: None,
 };
 
 fn file(name: &str) -> ShownFile<'_> {
@@ -380,6 +381,7 @@ const PICTURE: ShownPreview<'_> = ShownPreview {
     media: PortalMedia::Picture,
     src: "https://b.s3.amazonaws.com/p.jpg?X-Amz-Signature=1&x=2",
     again: None,
+    renditions: None,
 };
 
 fn gallery_files() -> FilesPage<'static> {

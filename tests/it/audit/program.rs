@@ -94,10 +94,7 @@ fn verified(config: &Config) -> VerifyReport {
 
 /// The links' identities, as they stand in URLs.
 fn identities(urls: &str) -> Vec<String> {
-    let identity = |url: &str| {
-        let rest = url.split("x-handout=").nth(1).unwrap();
-        rest.split('&').next().unwrap().to_owned()
-    };
+    let identity = |url: &str| crate::support::link_id(url).to_owned();
     urls.lines().map(identity).collect()
 }
 

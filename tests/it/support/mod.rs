@@ -57,6 +57,12 @@ pub(crate) fn hrefs(html: &str) -> Vec<String> {
         .collect()
 }
 
+/// The id of a link, which its audit line has.
+pub(crate) fn link_id(url: &str) -> &str {
+    let (_, rest) = url.split_once("x-handout=").unwrap();
+    rest.split('&').next().unwrap()
+}
+
 /// Fetches a URL over HTTP/1.1: status, headers and undecoded body.
 pub(crate) async fn answer(url: &str) -> (u16, hyper::HeaderMap, Vec<u8>) {
     use http_body_util::{BodyExt, Empty};
