@@ -48,7 +48,7 @@ pub struct ScheduleName(String);
 /// A text is no name of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is {0:?}: write 1 to {MAX_NAME_BYTES} lower-case letters, digits and hyphens, such as \"acme-daily\""
+    "{0:?} is not the name of a schedule: write 1 to {MAX_NAME_BYTES} lower-case letters, digits and hyphens, such as \"acme-daily\""
 )]
 pub struct ScheduleNameError(String);
 

@@ -60,7 +60,7 @@ enum StartError {
 /// Starts the jobs of schedules.
 #[derive(Debug)]
 pub struct Scheduler {
-    places: Destinations,
+    destinations: Destinations,
     schedules: Vec<Tracked>,
     clock: Clock,
 }
@@ -102,7 +102,7 @@ impl Scheduler {
         let queue_edge = services.edges.of(EdgeKind::Queue).into_iter();
         let edges = queue_edge.chain(ledger.edges().into_iter().cloned());
         Self {
-            places: Destinations {
+            destinations: Destinations {
                 records: ScheduleRecords::of(&**ledger),
                 edges: edges.collect(),
                 is_shared: ledger.leases().is_some(),
@@ -137,9 +137,9 @@ impl Scheduler {
 
     /// Starts what is due; how long to wait before the next look.
     async fn look(&mut self) -> Duration {
-        let (places, clock) = (&self.places, self.clock);
+        let (destinations, clock) = (&self.destinations, self.clock);
         let waits = stream::iter(&mut self.schedules)
-            .map(|tracked| tracked.look(places, clock))
+            .map(|tracked| tracked.look(destinations, clock))
             .buffer_unordered(AT_ONCE);
         let longest = TURN;
         waits
@@ -172,7 +172,7 @@ impl Scheduler {
             .schedules
             .iter()
             .map(|tracked| &tracked.job.schedule.name);
-        self.places.counts.keep_only(names);
+        self.destinations.counts.keep_only(names);
     }
 }
 
@@ -188,8 +188,8 @@ impl Tracked {
     }
 
     /// Starts what is due; how long to wait before the next look.
-    async fn look(&mut self, places: &Destinations, clock: Clock) -> Duration {
-        match self.start_due(places, clock).await {
+    async fn look(&mut self, destinations: &Destinations, clock: Clock) -> Duration {
+        match self.start_due(destinations, clock).await {
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!(schedule = %self.job.schedule.name, "the schedule goes on");
@@ -209,28 +209,36 @@ impl Tracked {
         }
     }
 
-    async fn start_due(&mut self, places: &Destinations, clock: Clock) -> Result<(), StartError> {
+    async fn start_due(
+        &mut self,
+        destinations: &Destinations,
+        clock: Clock,
+    ) -> Result<(), StartError> {
         let now = clock();
         let until = match self.until {
             Some(until) => until,
-            None => self.first_look(places, now).await?,
+            None => self.first_look(destinations, now).await?,
         };
         self.until = Some(self.note_due(until, now));
         while let Some(occurrence) = self.pending.front().copied() {
-            if places.is_shared {
+            if destinations.is_shared {
                 tokio::time::sleep(APART.mul_f64(random())).await;
             }
-            self.start(occurrence, places, clock).await?;
+            self.start(occurrence, destinations, clock).await?;
             self.pending.pop_front();
         }
         Ok(())
     }
 
     /// Up to which instant other processes, or an earlier one, have worked the schedule.
-    async fn first_look(&self, places: &Destinations, now: Timestamp) -> Result<Timestamp, StartError> {
+    async fn first_look(
+        &self,
+        destinations: &Destinations,
+        now: Timestamp,
+    ) -> Result<Timestamp, StartError> {
         let schedule = &self.job.schedule;
-        places.answer()?;
-        let since = in_time("the ledger", places.records.since(schedule, now)).await??;
+        destinations.answer()?;
+        let since = in_time("the ledger", destinations.records.since(schedule, now)).await??;
         let until = schedule.looked_until(now);
         if schedule.catch_up == CatchUp::None {
             return Ok(until);
@@ -241,12 +249,16 @@ impl Tracked {
             .ok()
             .and_then(|within| until.checked_sub(within).ok());
         let horizon = horizon.unwrap_or(until).max(since.min(until));
-        let last = places.records.last_started(&schedule.name, horizon);
+        let last = destinations.records.last_started(&schedule.name, horizon);
         let last = in_time("the ledger", last).await??;
         if let Some(last) = last {
-            places.counts.was_started(&schedule.name, last);
+            destinations.counts.was_started(&schedule.name, last);
         }
-        in_time("the ledger", places.records.forget_old(&schedule.name, now)).await??;
+        in_time(
+            "the ledger",
+            destinations.records.forget_old(&schedule.name, now),
+        )
+        .await??;
         Ok(last.unwrap_or(horizon).max(horizon))
     }
 
@@ -285,28 +297,30 @@ impl Tracked {
     async fn start(
         &self,
         occurrence: Timestamp,
-        places: &Destinations,
+        destinations: &Destinations,
         clock: Clock,
     ) -> Result<(), StartError> {
         let schedule = &self.job.schedule;
-        places.answer()?;
-        let looking = places.records.is_started(&schedule.name, occurrence);
+        destinations.answer()?;
+        let looking = destinations.records.is_started(&schedule.name, occurrence);
         if in_time("the ledger", looking).await?? {
-            places.counts.was_started(&schedule.name, occurrence);
+            destinations.counts.was_started(&schedule.name, occurrence);
             return Ok(());
         }
         let (group, id) = (schedule.name.as_str(), self.job.job_id(occurrence));
         let body = self.job.body(occurrence);
-        let sending = places.queue.submit_in_group(&body, group, &id);
+        let sending = destinations.queue.submit_in_group(&body, group, &id);
         let sent = tokio::time::timeout(HAND_OVER, sending).await;
         sent.map_err(|_| StartError::Silent("the queue"))??;
         failpoint::pass(Failpoint::ScheduleSent);
         let now = clock();
-        let recording = places.records.started(&self.job, occurrence, now);
+        let recording = destinations.records.started(&self.job, occurrence, now);
         in_time("the ledger", recording).await??;
         let late = now.duration_since(schedule.starts_at(occurrence));
         let late = Duration::try_from(late).unwrap_or_default();
-        places.counts.started(&schedule.name, occurrence, late);
+        destinations
+            .counts
+            .started(&schedule.name, occurrence, late);
         tracing::info!(
             schedule = %schedule.name,
             job.id = id,

@@ -97,7 +97,8 @@ fn every_command_that_a_guide_names_in_a_sentence_is_one() {
     for (name, text) in guides() {
         let spans = text.split('`').filter(|span| span.starts_with("handout "));
         for span in spans.filter(|span| !span.contains(['\n', '…'])) {
-            let span = span.replace(" N", " 5").replace("--after ID", "--after 5");
+            let span = span.replace(" NAME", " acme-daily").replace(" N", " 5");
+            let span = span.replace("--after ID", "--after 5");
             let calls = calls(&span.replace("ADDRESS", "ann@acme.example"));
             let [call] = &calls[..] else {
                 panic!("{name}: {span}");

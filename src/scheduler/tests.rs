@@ -91,7 +91,7 @@ async fn every_occurrence_is_one_job_though_workers_die_pause_and_have_wrong_clo
     let jobs = jobs(usize::try_from(count).unwrap());
     let ledger = MemoryLedger::default();
     let queue = Arc::new(MemoryQueue::default());
-    let places = Places {
+    let destinations = Destinations {
         queue: Arc::clone(&queue) as Arc<dyn Queue>,
         records: ScheduleRecords::of(&ledger),
         edges: Vec::new(),
@@ -106,7 +106,7 @@ async fn every_occurrence_is_one_job_though_workers_die_pause_and_have_wrong_clo
     NOW.set(begin);
     for worker in &mut workers {
         for tracked in worker.iter_mut() {
-            tracked.look(&places, simulated).await;
+            tracked.look(&destinations, simulated).await;
         }
     }
     // The first instant, by true time, at which a message of an id was on the queue.
@@ -129,7 +129,7 @@ async fn every_occurrence_is_one_job_though_workers_die_pause_and_have_wrong_clo
             };
             NOW.set(now - jiff::SignedDuration::from_secs(behind));
             for tracked in worker.iter_mut() {
-                tracked.look(&places, simulated).await;
+                tracked.look(&destinations, simulated).await;
             }
         }
         loop {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::daemon::Daemon;
 use crate::support::program;
-use crate::support::world::{World, email_job};
+use crate::support::world::{World, email_job, run_until_settled};
 
 /// A world with a schedule whose rule is `every`.
 fn scheduled(every: &str, name: &str) -> World {
@@ -51,7 +51,7 @@ fn stdout(output: &Output) -> String {
 
 #[tokio::test]
 async fn an_occurrence_by_hand_is_done_once_and_is_about_its_instant() {
-    let mut world = scheduled("6h", "acme-daily");
+    let world = scheduled("6h", "acme-daily");
     let at = [
         "schedule",
         "run",
@@ -66,7 +66,9 @@ async fn an_occurrence_by_hand_is_done_once_and_is_about_its_instant() {
             "{said}"
         );
     }
-    world.run_until_settled(2).await;
+    let opened = world.open().await;
+    run_until_settled(&opened, 2).await;
+    opened.close().await;
     let outcomes = world.audit_of("outcome");
     assert_eq!(outcomes.len(), 1, "two messages are one job");
     assert_eq!(outcomes[0]["job"], "acme-daily.20261126T230000Z");
