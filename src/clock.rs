@@ -22,10 +22,6 @@ pub fn system() -> Timestamp {
 ///
 /// Schedules use it: the database of the system may differ between machines, and two workers would then compute two instants, and two
 /// jobs, for one occurrence.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this file is the place the lint points to"
-)]
 pub fn bundled_time_zone(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).ok()
 }

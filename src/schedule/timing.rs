@@ -237,7 +237,7 @@ fn instants(time: DateTime, zone: &TimeZone) -> Vec<Timestamp> {
         AmbiguousOffset::Unambiguous { .. } => vec![ambiguous.unambiguous()],
         AmbiguousOffset::Gap { .. } => vec![],
         AmbiguousOffset::Fold { .. } => {
-            vec![ambiguous.clone().earlier(), ambiguous.later()]
+            vec![ambiguous.earlier(), ambiguous.later()]
         }
     };
     found.into_iter().flatten().collect()

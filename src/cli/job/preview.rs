@@ -373,7 +373,8 @@ fn slug(address: &str) -> String {
 /// A preview reads the store and writes nothing to the installation: its ledger and audit log are in a temporary directory.
 pub(crate) struct Previewing {
     pub(crate) services: Services,
-    opened: assemble::Opened,
+    /// Boxed: it is large, and so would be each future that holds it.
+    opened: Box<assemble::Opened>,
     _scratch: tempfile::TempDir,
 }
 
@@ -399,7 +400,7 @@ impl Previewing {
         let opened = assemble::open(&config, environment, clock::system, Serving::Itself).await?;
         Ok(Self {
             services: opened.services.clone(),
-            opened,
+            opened: Box::new(opened),
             _scratch: scratch,
         })
     }
