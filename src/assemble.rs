@@ -266,6 +266,7 @@ pub async fn open(
         owner: Owner::new(),
         progress: progress.clone(),
         clock,
+        rehearsed_to: None,
     };
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = std::iter::once(queue_edge(config))

@@ -7,8 +7,10 @@ use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::config::PortalConfig;
 use crate::deliver::DeliveryLedger;
+use crate::deliver::notice::Notices;
 use crate::edge::health::Edges;
 use crate::error::JobError;
+use crate::job::Recipient;
 use crate::ledger::portal::PortalLedger;
 use crate::links::listing::Listing;
 use crate::mail_trial::{self, MailTrial, Tried};
@@ -65,6 +67,13 @@ impl Services {
             connections: Arc::clone(&self.signing.connections),
             audit: self.recording.audit.clone(),
         })
+    }
+
+    /// Sends all mails of jobs to one address, and no notices: the jobs are rehearsals.
+    pub fn rehearse(&mut self, to: Recipient) {
+        self.recording.rehearsed_to = Some(self.recording.rid(&to));
+        self.sending.notices = Notices::default();
+        self.sending.sender = self.sending.sender.clone().rehearsing(to);
     }
 
     /// The pictures of a plan's gallery.

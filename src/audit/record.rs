@@ -370,6 +370,9 @@ pub struct MailOutcome<'a> {
     pub code: Option<u16>,
     /// The mail's Message-ID.
     pub message_id: &'a str,
+    /// The id of the recipient that got the mail instead, in a rehearsal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsed_to: Option<&'a str>,
 }
 
 /// An `outcome` record.

@@ -69,6 +69,7 @@ fn field(name: &str) -> Value {
         }
         "code" => count("The relay's reply code."),
         "message_id" => text("The mail's Message-ID."),
+        "rehearsed_to" => hash("The recipient that got the mail instead: it was a rehearsal."),
         "reason" => text("Why it was not done."),
         "place" => text("Where the page or list was put."),
         "bytes" => count("How long it is."),
@@ -339,7 +340,7 @@ const EVENTS: [Event; 22] = [
         "outcome",
         "What became of a mail.",
         &["job", "rid", "n", "outcome", "message_id"],
-        &["code"],
+        &["code", "rehearsed_to"],
     ),
     ("checkpoint", "All lines before it, signed.", &["note"], &[]),
     ("rotate", "The last line of a segment.", &["next"], &[]),

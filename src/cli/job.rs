@@ -41,12 +41,20 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
     /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt, or a file is missing.
-    #[command(
-        after_help = "Examples:\n  handout job run job.json\n  generate-job | handout job run -"
-    )]
+    #[command(after_help = "\
+With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its
+links are real, and have their audit lines. Nothing is recorded for the job itself, which runs as if it had not been rehearsed.
+
+Examples:
+  handout job run job.json
+  generate-job | handout job run -
+  handout job run job.json --rehearse me@acme.example")]
     Run {
         #[command(flatten)]
         job: JobArgs,
+        /// Sends all mails of the job to this address instead.
+        #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
+        rehearse: Option<Recipient>,
         /// Prints the result as JSON.
         #[arg(long)]
         json: bool,
@@ -117,14 +125,13 @@ pub(super) async fn job(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        JobCommand::Run { job, json } => {
-            Box::pin(run(
-                &job.read()?,
-                &job.config.load(environment)?,
-                environment,
-                json,
-            ))
-            .await
+        JobCommand::Run {
+            job,
+            rehearse,
+            json,
+        } => {
+            let (body, config) = (job.read()?, job.config.load(environment)?);
+            Box::pin(run(&body, &config, environment, rehearse, json)).await
         }
         JobCommand::Submit { job, no_check } => {
             let (body, config) = (job.read()?, job.config.load(environment)?);
@@ -158,11 +165,30 @@ async fn run(
     body: &str,
     config: &Config,
     environment: &Environment,
+    rehearse: Option<Recipient>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let run = run_of_body(body)?;
-    let opened = assemble::open(config, environment, clock::system, Serving::Itself).await?;
-    work(&run, opened, config, json).await
+    let mut run = run_of_body(body)?;
+    if rehearse.is_some() {
+        anyhow::ensure!(
+            run.job.email.is_some(),
+            "the job has no `email`, so there is no mail to rehearse: look at its pages with `handout job preview`"
+        );
+        let job = Arc::make_mut(&mut run.job);
+        job.id = job.id.of_rehearsal(run.now);
+    }
+    let mut opened = assemble::open(config, environment, clock::system, Serving::Itself).await?;
+    if let Some(to) = &rehearse {
+        opened.services.rehearse(to.clone());
+    }
+    let exit = work(&run, opened, config, json).await?;
+    if let (Some(to), false) = (&rehearse, json) {
+        say(format_args!(
+            "This was a rehearsal: all mails went to {}, and nothing is recorded for the job itself.",
+            to.address
+        ))?;
+    }
+    Ok(exit)
 }
 
 /// Runs a job with the opened services, and closes them.

@@ -17,7 +17,7 @@ use lettre::message::header::{ContentTransferEncoding, ContentType};
 
 use super::{Letter, MailSummary};
 use crate::config::MailingList;
-use crate::job::{Job, JobId, ListId, Recipient};
+use crate::job::{Job, JobId, Recipient};
 use crate::keyring::{Keyring, Purpose};
 use crate::redact::Secrets;
 use crate::render::{Logo, RenderedMail};
@@ -30,6 +30,7 @@ pub struct Sender {
     keyring: Keyring,
     list: MailingList,
     signers: Arc<[dkim::DkimSigner]>,
+    rehearsal: Option<Arc<Recipient>>,
 }
 
 impl Sender {
@@ -40,6 +41,7 @@ impl Sender {
             keyring,
             list: MailingList::default(),
             signers: Arc::default(),
+            rehearsal: None,
         }
     }
 
@@ -52,6 +54,19 @@ impl Sender {
     pub fn signed_by(self, signers: Vec<dkim::DkimSigner>) -> Self {
         let signers = signers.into();
         Self { signers, ..self }
+    }
+
+    /// The same sender, which sends all mails of jobs to one address. The subject names the recipient for whom a mail was made.
+    ///
+    /// Such a mail has no `Cc` and no `List-Unsubscribe`: nothing that is done with it is about the recipient.
+    pub fn rehearsing(self, to: Recipient) -> Self {
+        let rehearsal = Some(Arc::new(to));
+        Self { rehearsal, ..self }
+    }
+
+    /// Who gets the mail that is made for a recipient: the recipient, but in a rehearsal.
+    pub fn receiver<'a>(&'a self, recipient: &'a Recipient) -> &'a Recipient {
+        self.rehearsal.as_deref().unwrap_or(recipient)
     }
 
     /// The name that recipients see.
@@ -93,7 +108,11 @@ impl Sender {
     ) -> Letter {
         let boundary = format!("=_{}", self.mail_id(&job.id, recipient));
         let message_id = self.message_id(&job.id, recipient);
-        let headers = self.headers(job, recipient, &mail.subject, &boundary, at);
+        let subject = match &self.rehearsal {
+            Some(_) => format!("[{}] {}", recipient.address, mail.subject),
+            None => mail.subject.clone(),
+        };
+        let headers = self.headers(job, recipient, &subject, &boundary, at);
         let page = mail.page();
         let html = part(ContentType::TEXT_HTML, mail.html);
         let html = match &mail.logo {
@@ -102,7 +121,7 @@ impl Sender {
         };
         let body = alternative(&boundary, mail.text, &html);
         let bytes = self.signed(&headers, &body, at).into_bytes();
-        self.letter_of(recipient, message_id, bytes, mail.subject, page)
+        self.letter_of(self.receiver(recipient), message_id, bytes, subject, page)
     }
 
     /// Builds a letter of plain text that belongs to no job: a notice. `parts` make its Message-ID unique.
@@ -160,18 +179,25 @@ impl Sender {
     ) -> Headers {
         let mut headers = Headers::default();
         headers.people("From", [&self.from]);
-        match &job.email {
-            Some(email) => {
+        match (&job.email, self.rehearsal.as_deref()) {
+            (email, Some(to)) => {
+                headers.people("To", [to]);
+                let reply_to = email.iter().flat_map(|email| &email.reply_to);
+                headers.people("Reply-To", reply_to);
+            }
+            (Some(email), None) => {
                 headers.people("To", email.shown_to(recipient));
                 headers.people("Cc", email.shown_cc(recipient));
                 headers.people("Reply-To", &email.reply_to);
             }
-            None => headers.people("To", [recipient]),
+            (None, None) => headers.people("To", [recipient]),
         }
         headers.text("Subject", subject);
         put_machine(&mut headers, &self.message_id(&job.id, recipient), at);
-        let list_id: Option<&ListId> = job.email.as_ref().and_then(|email| email.list_id.as_ref());
-        list::put(&self.list, list_id, &self.rid(recipient), &mut headers);
+        if self.rehearsal.is_none() {
+            let list_id = job.email.as_ref().and_then(|email| email.list_id.as_ref());
+            list::put(&self.list, list_id, &self.rid(recipient), &mut headers);
+        }
         headers.text("X-Handout-Job", job.id.as_str());
         headers.put("MIME-Version", "1.0");
         headers.put(

@@ -44,6 +44,8 @@ pub struct DeliveryLedger {
     pub progress: Progress,
     /// The clock.
     pub clock: Clock,
+    /// The id of the recipient that gets all mails instead, in a rehearsal.
+    pub rehearsed_to: Option<String>,
 }
 
 /// An attempt to deliver to a recipient, whose right is ours or requested.
@@ -228,6 +230,7 @@ impl DeliveryLedger {
             outcome: word,
             code,
             message_id,
+            rehearsed_to: self.rehearsed_to.as_deref(),
         });
         self.tell_surely(line).await?;
         failpoint::pass(Failpoint::Told);
@@ -290,6 +293,7 @@ pub(super) mod tests {
             owner: Owner::new(),
             progress: Progress::default(),
             clock: crate::clock::system,
+            rehearsed_to: None,
         }
     }
 

@@ -65,7 +65,11 @@ pub(super) async fn mail(
     services: &Services,
 ) -> Result<DeliveryResult, JobError> {
     let (job, reader, mailer) = (&plan.job.id, to.reader, &services.sending.mailer);
-    let way = run.stop.or(mailer.turn(&plan.relay, job, reader)).await??;
+    let receiver = services.sending.sender.receiver(reader);
+    let way = run
+        .stop
+        .or(mailer.turn(&plan.relay, job, receiver))
+        .await??;
     let letter = MailRequest {
         plan,
         digest,

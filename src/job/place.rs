@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bounds::MAX_PUBLISH_DIR_BYTES;
+use crate::keyring::nonce;
 
 /// S3's limit for a key, in bytes of UTF-8.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
@@ -208,6 +210,18 @@ text_type! {
 }
 
 impl JobId {
+    /// The id of a rehearsal of the job. Each rehearsal is a job of its own, so that nothing of it is recorded for the job.
+    pub fn of_rehearsal(&self, at: Timestamp) -> Self {
+        let end = format!(
+            ".rehearsal.{}.{}",
+            at.strftime("%Y%m%dT%H%M%SZ"),
+            &nonce()[..8]
+        );
+        let most = MAX_JOB_ID_BYTES - end.len();
+        let begin = &self.0[..self.0.floor_char_boundary(most.min(self.0.len()))];
+        Self(format!("{begin}{end}").into())
+    }
+
     fn check(text: &str) -> Result<(), NameError> {
         check_length(
             text,

@@ -71,6 +71,7 @@ mod queue_addresses;
 mod reachable;
 mod recipients;
 mod references;
+mod rehearsal;
 mod relay;
 mod reload;
 mod renditions;

@@ -468,6 +468,7 @@ fn recording(
         owner: Owner::new(),
         progress: Progress::default(),
         clock: clock::system,
+        rehearsed_to: None,
     };
     (recording, ledger, writer)
 }
