@@ -19,6 +19,7 @@ mod paths;
 mod portal;
 pub mod queue_address;
 mod relay;
+mod results;
 mod rules;
 mod schedule;
 
@@ -197,6 +198,10 @@ pub struct ResultsConfig {
     pub ca_file: Option<PathBuf>,
     /// A file for results, one per line.
     pub file: Option<PathBuf>,
+    /// The URL to which each result is posted.
+    pub url: Option<String>,
+    /// The file with the secret that signs what is posted.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// The type of the queue.

@@ -453,7 +453,7 @@ impl JobError {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
             | Self::Ledger(LedgerError::Store(error))
-            | Self::Results(ResultsError::Queue(error))
+            | Self::Results(ResultsError::Queue(error) | ResultsError::Webhook(error))
             | Self::Payload { source: error, .. } => edge_at_least(error),
             Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
                 EDGE_AT_LEAST
@@ -519,7 +519,7 @@ impl JobError {
             Self::Deferred { first, .. } => first.needs_a_person(),
             Self::Ledger(LedgerError::Store(error)) => !error.fact.may_pass(),
             Self::Results(error) => match error {
-                ResultsError::Queue(error) => !error.fact.may_pass(),
+                ResultsError::Queue(error) | ResultsError::Webhook(error) => !error.fact.may_pass(),
                 ResultsError::File { .. } => true,
                 ResultsError::Down(_) => false,
             },

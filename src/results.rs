@@ -3,6 +3,8 @@
 //! A result is sent after the job's `done` record, or its line of rejection, and before its message leaves the queue,
 //! so that none is missing after a crash. So a result may come twice; the job's id identifies the duplicate.
 
+mod webhook;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,12 +16,15 @@ use tokio::sync::Semaphore;
 
 use directory;
 
+use crate::edge::EdgeError;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
 use crate::job::JobId;
 use crate::queue::{ErrorKind, HAND_OVER, Queue, QueueError, hand_over};
 use crate::report::JobReport;
 use crate::text::chain;
 use crate::text::printable_json;
+
+pub use self::webhook::{Webhook, WebhookSecretError};
 
 /// The version of the result format.
 const VERSION: u32 = 1;
@@ -39,6 +44,8 @@ pub enum Results {
     },
     /// As lines of a file.
     File(ResultsFile),
+    /// As signed POSTs.
+    Webhook(Webhook),
 }
 
 /// A file of results, one line each. It may be on a network mount whose server is down.
@@ -57,6 +64,9 @@ pub enum ResultsError {
     /// The queue did not accept it.
     #[error("the job's result could not be told: results.queue_url")]
     Queue(#[source] QueueError),
+    /// The receiver did not take it.
+    #[error("the job's result could not be posted: results.url")]
+    Webhook(#[source] EdgeError),
     /// The queue is down, which is logged already: the result waits for it.
     #[error("the job's result waits for its queue")]
     Down(#[from] Outage),
@@ -79,7 +89,7 @@ enum JobOutcome {
 }
 
 /// The end of a job.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct JobResult<'a> {
     v: u32,
     /// The job; `None` for a message without a readable job.
@@ -93,6 +103,9 @@ pub struct JobResult<'a> {
     reason: Option<&'a str>,
     #[serde(flatten)]
     delivered: Option<&'a JobReport>,
+    /// The result in a sentence, for a channel that people read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
 }
 
 impl<'a> JobResult<'a> {
@@ -111,6 +124,7 @@ impl<'a> JobResult<'a> {
             at,
             reason: None,
             delivered: Some(delivered),
+            text: None,
         }
     }
 
@@ -129,6 +143,30 @@ impl<'a> JobResult<'a> {
             at,
             reason: Some(reason),
             delivered: None,
+            text: None,
+        }
+    }
+}
+
+impl JobResult<'_> {
+    /// The result in one sentence, for people.
+    fn sentence(&self) -> String {
+        let job = self.job.map_or("a message", |job| job.as_str());
+        let Some(report) = self.delivered else {
+            return format!("{job} was parked: {}", self.reason.unwrap_or_default());
+        };
+        let JobReport {
+            accepted,
+            rejected,
+            unknown,
+            links,
+            ..
+        } = report;
+        match report.failed() {
+            0 => format!("{job} is done: {links} links, {accepted} mails accepted"),
+            _ => format!(
+                "{job} is done: {links} links, {accepted} mails accepted, {rejected} rejected, {unknown} in doubt"
+            ),
         }
     }
 }
@@ -154,18 +192,29 @@ impl Results {
     /// The health of the receiver of results.
     pub const fn edge(&self) -> Option<&Edge> {
         match self {
-            Self::Queue { edge, .. } | Self::File(ResultsFile { edge, .. }) => Some(edge),
+            Self::Queue { edge, .. }
+            | Self::File(ResultsFile { edge, .. })
+            | Self::Webhook(Webhook { edge, .. }) => Some(edge),
             Self::Off => None,
         }
+    }
+
+    /// A result as it is sent. One that is posted has a sentence besides: services for chats show the field `text`.
+    fn json_of(&self, result: &JobResult<'_>) -> String {
+        let json = match self {
+            Self::Webhook(_) => serde_json::to_string(&JobResult {
+                text: Some(result.sentence()),
+                ..result.clone()
+            }),
+            Self::Off | Self::Queue { .. } | Self::File(_) => serde_json::to_string(result),
+        };
+        json.expect("a result is plain data")
     }
 
     /// Sends a result. Returns when it is durable, or when it is rejected for good, which is logged. Fails at once
     /// while the queue is down, except for the message that tries it, and if `share` messages wait for it in silence.
     pub async fn tell(&self, result: &JobResult<'_>, share: usize) -> Result<(), ResultsError> {
-        let text = || {
-            let json = serde_json::to_string(result).expect("a result is plain data");
-            printable_json(&json).into_owned()
-        };
+        let text = || printable_json(&self.json_of(result)).into_owned();
         match self {
             Self::Off => Ok(()),
             Self::Queue { queue, edge } => {
@@ -181,6 +230,31 @@ impl Results {
                         None => ResultsError::Queue(error),
                     }),
                     Ok(_) => Ok(()),
+                }
+            }
+            Self::Webhook(webhook) => {
+                let edge = &webhook.edge;
+                let _at = edge.enter(result.message, share)?;
+                let _under_way = edge.asked(Step::only("a result"));
+                let posted = tokio::time::timeout(HAND_OVER, webhook.post(result, text()));
+                match posted.await.unwrap_or_else(|_| Err(webhook::late())) {
+                    Ok(()) => {
+                        edge.answered();
+                        Ok(())
+                    }
+                    // The receiver rejects this result, and would reject it again.
+                    Err(error) if error.fact == ErrorKind::Rejected => {
+                        edge.answered();
+                        lost(result, &ResultsError::Webhook(error));
+                        Ok(())
+                    }
+                    Err(error) => {
+                        error.report_to(edge);
+                        Err(match edge.outage() {
+                            Some(outage) => outage.into(),
+                            None => ResultsError::Webhook(error),
+                        })
+                    }
                 }
             }
             Self::File(file) => {

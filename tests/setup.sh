@@ -8,7 +8,7 @@
 # libarchive-tools, default-jdk-headless); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
-#   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema   (tests/requirements.txt)
+#   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema, standardwebhooks   (tests/requirements.txt)
 #   .test/node     playwright-core, axe-core, oidc-provider                             (tests/browser/package-lock.json)
 #   .test/browser  one line: the path of the browser
 #   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)

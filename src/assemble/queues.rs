@@ -7,17 +7,18 @@ use presign::partition::EndpointVariant;
 use super::{OpenError, connection};
 use crate::assemble::connection::SqsRoute;
 use crate::clock::Clock;
-use crate::config::load::queue_address;
+use crate::config::load::{Secret, queue_address};
 use crate::config::queue_address::QueueAddress;
 use crate::config::{Config, QueueKind};
 use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
+use crate::edge::Egress;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::environment::Environment;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
-use crate::results::Results;
+use crate::results::{Results, Webhook};
 
 /// The queue, with messages that a dead process had received made visible again: the lock on the state directory proves that no
 /// other process uses it.
@@ -99,6 +100,18 @@ pub async fn sqs_queue(
 /// Where results of jobs are sent.
 pub async fn results(config: &Config, environment: &Environment) -> Result<Results, ConfigError> {
     let wanted = &config.results;
+    if let (Some(url), Some(host)) = (&wanted.url, wanted.receiver()?) {
+        const KEY: &str = "results.secret_file";
+        let secrets = wanted.secret_file.as_ref();
+        let secrets = secrets.map(|path| Secret::read(KEY, path, environment));
+        let secrets = secrets.transpose()?;
+        let egress = Egress::of("results", wanted.ca_file.as_deref(), environment)?;
+        let secrets = secrets.as_ref().map(Secret::expose);
+        let webhook = Webhook::new(url, &host, secrets, egress);
+        return Ok(Results::Webhook(
+            webhook.map_err(|error| ConfigError::value(KEY, error))?,
+        ));
+    }
     Ok(match (&wanted.queue_url, &wanted.file) {
         (Some(url), _) => {
             let url = queue_address("results.queue_url", url)?;

@@ -411,16 +411,29 @@ impl Config {
             profile,
             ca_file,
             file,
+            url,
+            secret_file,
         } = &self.results;
-        if file.is_some() && queue_url.is_some() {
-            let reason = "stands beside queue_url: give one of them";
-            return Err(ConfigError::value("results.file", reason));
+        let receivers = [
+            ("queue_url", queue_url.is_some()),
+            ("file", file.is_some()),
+            ("url", url.is_some()),
+        ];
+        let mut given = receivers.iter().filter(|(_, is_given)| *is_given);
+        if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
+            let reason = format!("stands beside {first}: give one of them");
+            return Err(ConfigError::value(format!("results.{second}"), reason));
+        }
+        self.results.receiver()?;
+        if secret_file.is_some() && url.is_none() {
+            let reason = "signs what is posted: give url too";
+            return Err(ConfigError::value("results.secret_file", reason));
         }
         let of_queue = [
             ("region", region.is_some()),
             ("endpoint_url", endpoint_url.is_some()),
             ("profile", profile.is_some()),
-            ("ca_file", ca_file.is_some()),
+            ("ca_file", ca_file.is_some() && url.is_none()),
         ];
         match of_queue.into_iter().find(|(_, is_given)| *is_given) {
             Some((field, _)) if queue_url.is_none() => Err(ConfigError::value(

@@ -120,6 +120,7 @@ impl Config {
                 &mut self.audit.checkpoint_key_file,
             ),
             plain("results.file", &mut self.results.file),
+            secret("results.secret_file", &mut self.results.secret_file),
             plain("templates.dir", &mut self.templates.dir),
             plain("portal.tls_cert_file", &mut self.portal.tls_cert_file),
             secret("portal.tls_key_file", &mut self.portal.tls_key_file),
@@ -185,6 +186,7 @@ mod tests {
         checkpoint_key_file = "marker-15"
         [results]
         file = "marker-16/results.jsonl"
+        secret_file = "marker-30"
         ca_file = "marker-21/ca.pem"
         [brand]
         logo_file = "marker-30/logo.png"
@@ -266,7 +268,7 @@ mod tests {
     fn a_secret_with_a_bare_name_is_taken_from_the_credentials_of_systemd_first() {
         let credentials = tempfile::tempdir().unwrap();
         let directory = credentials.path().to_string_lossy().into_owned();
-        for number in 1..=29 {
+        for number in 1..=30 {
             std::fs::write(credentials.path().join(format!("marker-{number}")), "x").unwrap();
         }
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", &directory)]);
@@ -275,10 +277,11 @@ mod tests {
             let is_secret = line.contains("key_file")
                 || line.contains("client_secret_file")
                 || line.contains("password_file")
+                || line.starts_with("secret_file")
                 || line.contains("token_file");
             assert_eq!(is_secret, line.contains(&directory), "{line}");
         }
-        assert_eq!(config.secret_files().len(), 12);
+        assert_eq!(config.secret_files().len(), 13);
         // If the credential does not exist, the file beside the configuration is used; a path with a folder is not a credential's
         // name.
         let text = "[mail.smtp]\npassword_file = \"other\"\n[audit]\ncheckpoint_key_file = \"./marker-1\"\n";

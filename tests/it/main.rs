@@ -88,6 +88,7 @@ mod submit;
 mod under_way;
 mod unordered;
 mod waits;
+mod webhook;
 mod whose;
 mod worker;
 mod worst;

@@ -184,6 +184,16 @@ async fn results(
             let counted = bounded(queue.waiting()).await;
             tell_count("results", "wait", counted, report)
         }
+        Ok(Results::Webhook(webhook)) => {
+            let subject = webhook.subject();
+            match config.results.secret_file {
+                Some(_) => report.tell("results", Ok(format!("are posted to {subject}, signed"))),
+                None => report.warn(
+                    "results",
+                    format!("are posted to {subject} without a signature: set results.secret_file"),
+                ),
+            }
+        }
         Ok(Results::File(_) | Results::Off) => Ok(()),
         Err(error) => report.tell("results", Err(error)),
     }

@@ -134,6 +134,29 @@ impl WebClient {
         self.send(action, url, request, max_bytes).await
     }
 
+    /// Posts JSON, with headers besides.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub(crate) async fn post_json(
+        &self,
+        action: &str,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: String,
+        max_bytes: usize,
+    ) -> Result<WebAnswer, EdgeError> {
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        let set = request.headers_mut();
+        set.insert("content-type", "application/json");
+        for (name, value) in headers {
+            let inserted = set.try_insert(*name, value.clone());
+            inserted.map_err(|_| unsendable(action))?;
+        }
+        request.set_method("POST").map_err(|_| unsendable(action))?;
+        self.send(action, url, request, max_bytes).await
+    }
+
     /// Gets a part of a file by a signed URL, or asks for its head.
     ///
     /// # Errors

@@ -1,0 +1,229 @@
+//! `results.url`: results as signed POSTs, to a receiver that verifies them by the reference library of Standard Webhooks.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, daemon_log, submit};
+use crate::support::servers::{Parts, Server};
+use crate::support::world::{World, email_job, free_address};
+use crate::support::{get, until};
+
+/// The example of the standard's own tests.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A world whose results are posted, and the receiver of them.
+fn world(test: &str, secrets: &str) -> Option<(World, Server)> {
+    let parts = Parts::or_skip(test)?;
+    let receiver = parts.start("webhook.py", &[SECRET]);
+    let world = World::new().object("a.pdf", "x");
+    let file = world.dir.path().join("webhook-secret");
+    fs::write(&file, secrets).unwrap();
+    let world = world.configured(|config| {
+        config.http.listen = free_address();
+        config.results.url = Some(format!(
+            "{}/T0/secret-path?sig=secret-query",
+            receiver.url()
+        ));
+        config.results.secret_file = Some(file);
+    });
+    Some((world, receiver))
+}
+
+async fn posts(receiver: &Server) -> Vec<Value> {
+    let text = get(&format!("{}/posts", receiver.url())).await.1;
+    serde_json::from_slice(&text).unwrap()
+}
+
+async fn plan(receiver: &Server, answers: &Value) {
+    let answers = answers.to_string().replace('"', "%22");
+    get(&format!("{}/plan?{answers}", receiver.url())).await;
+}
+
+async fn taken(receiver: &Server, count: usize) -> Vec<Value> {
+    until("the results", async || {
+        let posts = posts(receiver).await;
+        let taken: Vec<Value> = posts
+            .into_iter()
+            .filter(|post| post["answer"] == 204)
+            .collect();
+        (taken.len() == count).then_some(taken)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_result_is_posted_with_a_signature_that_the_reference_library_accepts() {
+    let Some((world, receiver)) = world("a_result_is_posted", &format!("{SECRET}\n")) else {
+        return;
+    };
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("acme-1"));
+    let mut parked = email_job("acme-2");
+    parked["email"]["to"] = json!(["eve@elsewhere.example"]);
+    submit(&config, &parked);
+    let mut taken = taken(&receiver, 2).await;
+    daemon.stops(&config).await;
+    taken.sort_by_key(|post| post["body"]["job"].to_string());
+    let (done, refused) = (&taken[0], &taken[1]);
+    assert_eq!(
+        (&done["is_valid"], &refused["is_valid"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!(done["path"], "/T0/secret-path?sig=secret-query");
+    assert_eq!(
+        (&done["body"]["job"], &done["body"]["accepted"]),
+        (&json!("acme-1"), &json!(1))
+    );
+    assert_eq!(
+        done["body"]["text"],
+        "acme-1 is done: 1 links, 1 mails accepted"
+    );
+    assert_eq!(refused["body"]["outcome"], "parked");
+    let text = refused["body"]["text"].as_str().unwrap();
+    assert!(text.starts_with("acme-2 was parked: "), "{text}");
+    assert_ne!(done["id"], refused["id"]);
+    assert!(
+        !daemon_log(&config).contains("secret-"),
+        "the URL is a secret"
+    );
+}
+
+#[tokio::test]
+async fn a_result_is_posted_again_under_its_id_until_it_is_taken_and_the_job_is_done_once() {
+    let Some((world, receiver)) = world("a_result_is_posted_again", SECRET) else {
+        return;
+    };
+    plan(&receiver, &json!([500, 404, 302, 503, 429])).await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("acme-1"));
+    let taken = taken(&receiver, 1).await;
+    let all = posts(&receiver).await;
+    let answers: Vec<&Value> = all.iter().map(|post| &post["answer"]).collect();
+    assert_eq!(
+        answers,
+        [500, 404, 302, 503, 429, 204],
+        "in order, each once"
+    );
+    assert!(
+        all.iter().all(|post| post["id"] == taken[0]["id"]),
+        "{all:?}"
+    );
+    assert!(
+        all.iter().all(|post| post["path"] != "/elsewhere"),
+        "no redirect is followed"
+    );
+    daemon.stops(&config).await;
+    assert_eq!(world.mails().len(), 1);
+    let log = daemon_log(&config);
+    assert!(
+        log.contains("the receiver of results at 127.0.0.1"),
+        "{log}"
+    );
+    assert!(!log.contains("secret-"), "{log}");
+}
+
+/// What the receiver rejects for what it holds, it rejects again: it is logged, and the message is settled.
+#[tokio::test]
+async fn a_result_that_is_rejected_for_good_is_logged_and_holds_nothing_up() {
+    let Some((world, receiver)) = world("a_result_that_is_rejected", SECRET) else {
+        return;
+    };
+    plan(&receiver, &json!([422])).await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("acme-1"));
+    until("the first", async || {
+        (!posts(&receiver).await.is_empty()).then_some(())
+    })
+    .await;
+    submit(&config, &email_job("acme-2"));
+    let taken = taken(&receiver, 1).await;
+    assert_eq!(taken[0]["body"]["job"], "acme-2");
+    daemon.stops(&config).await;
+    assert_eq!(posts(&receiver).await.len(), 2);
+    let log = daemon_log(&config);
+    assert!(log.contains("a job's result is lost"), "{log}");
+}
+
+/// A receiver that accepts the connection and never answers keeps a job's slot for seconds, and the stop does not wait for it.
+#[tokio::test]
+async fn a_silent_receiver_makes_an_outage_that_ready_shows() {
+    let Some((world, receiver)) = world("a_silent_receiver", SECRET) else {
+        return;
+    };
+    plan(&receiver, &json!(["hang", "hang", "hang"])).await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("acme-1"));
+    let ready = format!("http://{}/ready", daemon.http);
+    until("the outage", async || {
+        let (status, text) = get(&ready).await;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        (status == 503 && text.contains("the receiver of results at")).then_some(())
+    })
+    .await;
+    plan(&receiver, &json!([])).await;
+    taken(&receiver, 1).await;
+    let took = daemon.stops(&config).await;
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(world.mails().len(), 1);
+}
+
+/// While one secret replaces another, both sign.
+#[tokio::test]
+async fn two_secrets_sign_at_the_same_time() {
+    let other = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let Some((world, receiver)) = world("two_secrets_sign", &format!("{other}\n{SECRET}\n")) else {
+        return;
+    };
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("acme-1"));
+    let taken = taken(&receiver, 1).await;
+    assert_eq!(taken[0]["is_valid"], true);
+    daemon.stops(&config).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_cannot_be_used_is_refused_at_the_start() {
+    for (url, secret, words) in [
+        (
+            "http://hooks.acme.example/x",
+            SECRET,
+            "results.url would send results in the clear",
+        ),
+        (
+            "hooks.acme.example",
+            SECRET,
+            "results.url is no URL of a server",
+        ),
+        (
+            "https://hooks.acme.example/x",
+            "hunter2",
+            "results.secret_file holds a line that is no secret",
+        ),
+        ("https://hooks.acme.example/x", "", "which is empty"),
+    ] {
+        let world = World::new();
+        let file = world.dir.path().join("webhook-secret");
+        fs::write(&file, secret).unwrap();
+        let world = world.configured(|config| {
+            config.results.url = Some(url.to_owned());
+            config.results.secret_file = Some(file);
+        });
+        let mut check = std::process::Command::new(crate::support::program());
+        check.arg("check").arg("--config").arg(world.written());
+        let output = check.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(
+            !output.status.success() && said.contains(words),
+            "{words}: {said}"
+        );
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
