@@ -24,7 +24,7 @@ mod rules;
 mod schedule;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use directory::Location;
@@ -323,11 +323,12 @@ impl CloudFrontConfig {
 
 /// The S3 endpoint of this process.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(from = "EmbeddedTable")]
 pub struct EmbeddedConfig {
     /// The listening address.
     pub listen: SocketAddr,
-    /// The URL that links contain; the address of a TLS proxy if others use them.
+    /// The URL that links contain; the address of a TLS proxy if others use them. Where the configuration has none, it is that of
+    /// the listening address.
     pub public_url: String,
     /// The directory of an access log in the format of S3, for reports of downloads.
     pub access_log: Option<PathBuf>,
@@ -335,10 +336,48 @@ pub struct EmbeddedConfig {
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
+        EmbeddedTable::default().into()
+    }
+}
+
+/// `[embedded]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EmbeddedTable {
+    listen: SocketAddr,
+    public_url: Option<String>,
+    access_log: Option<PathBuf>,
+}
+
+impl Default for EmbeddedTable {
+    fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9470)),
-            public_url: "http://127.0.0.1:9470".to_owned(),
+            public_url: None,
             access_log: None,
+        }
+    }
+}
+
+impl From<EmbeddedTable> for EmbeddedConfig {
+    fn from(table: EmbeddedTable) -> Self {
+        let EmbeddedTable {
+            listen, public_url, ..
+        } = table;
+        let here = || {
+            // A client cannot connect to "every address", but to this machine. The port of a test that takes any is not known.
+            let ip = match (listen.ip(), listen.port()) {
+                (_, 0) => return "http://127.0.0.1:9470".to_owned(),
+                (IpAddr::V4(ip), _) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                (IpAddr::V6(ip), _) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                (ip, _) => ip,
+            };
+            format!("http://{}", SocketAddr::new(ip, listen.port()))
+        };
+        Self {
+            listen,
+            public_url: public_url.unwrap_or_else(here),
+            access_log: table.access_log,
         }
     }
 }

@@ -246,3 +246,28 @@ fn a_secret_that_is_not_found_is_named_with_the_places_where_it_was_looked_for()
         the configuration's mail.smtp.password_file names /etc/handout/smtp-password, which cannot be read: No such file or directory (os error 2); a bare name is looked for in $CREDENTIALS_DIRECTORY, which is /run/credentials/handout, and then beside the configuration file
         "#);
 }
+
+/// Links that name another port than the one that is served would be dead.
+#[test]
+fn links_of_the_embedded_endpoint_name_the_address_at_which_it_listens() {
+    for (text, wanted) in [
+        ("", "http://127.0.0.1:9470"),
+        ("listen = \"127.0.0.1:9571\"", "http://127.0.0.1:9571"),
+        ("listen = \"0.0.0.0:9571\"", "http://127.0.0.1:9571"),
+        ("listen = \"[::]:9571\"", "http://[::1]:9571"),
+        ("listen = \"192.0.2.7:80\"", "http://192.0.2.7:80"),
+        (
+            "listen = \"0.0.0.0:9571\"\npublic_url = \"https://files.acme.example\"",
+            "https://files.acme.example",
+        ),
+    ] {
+        let text = format!("[embedded]\n{text}\n");
+        let config = Config::parse(&text, &Environment::default()).unwrap();
+        assert_eq!(config.embedded.public_url, wanted, "{text}");
+    }
+    let moved = Environment::of([("HANDOUT_EMBEDDED__LISTEN", "127.0.0.1:9572")]);
+    let config = Config::parse("", &moved).unwrap();
+    assert_eq!(config.embedded.public_url, "http://127.0.0.1:9572");
+    let unknown = Config::parse("[embedded]\npublic_ur = \"x\"\n", &Environment::default());
+    assert!(unknown.unwrap_err().contains("public_url"));
+}
