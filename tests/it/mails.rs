@@ -164,17 +164,23 @@ fn a_preview_of_a_thousand_recipients_makes_as_many_mails_as_it_is_asked() {
     let text = words(&output).replace(&path_text(&out), "[OUT]");
     let lines = text.lines().filter(|line| !line.contains("until"));
     // How long a link is depends on the port of the moment.
-    let text: Vec<&str> = lines
-        .map(|line| line.split(" HTML ").next().unwrap())
+    let text: Vec<String> = lines
+        .map(|line| match line.split_once(" %  ") {
+            Some((before, after)) => {
+                let (start, subject) = (before.trim_end_matches(char::is_numeric), after.trim());
+                let (size, subject) = subject.split_once("  ").unwrap();
+                assert!(size.parse::<u32>().is_ok_and(|size| size > 1000), "{line}");
+                format!("{} [%] [bytes] {subject}", start.trim_end())
+            }
+            None => line.to_owned(),
+        })
         .collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
     look-digest would make 57 links for each of 1000 recipients
-      mail         p0@acme.example  "shoot: 57 files – Handout, 23 Nov 2026"
-        57 files shown, 0 counted;
-      mail         p1@acme.example  "shoot: 57 files – Handout, 23 Nov 2026"
-        57 files shown, 0 counted;
-      mail         p2@acme.example  "shoot: 57 files – Handout, 23 Nov 2026"
-        57 files shown, 0 counted;
+      recipient        files  counted  of HTML        mail  subject
+      p0@acme.example     57        0 [%] [bytes] shoot: 57 files – Handout, 23 Nov 2026
+      p1@acme.example     57        0 [%] [bytes] shoot: 57 files – Handout, 23 Nov 2026
+      p2@acme.example     57        0 [%] [bytes] shoot: 57 files – Handout, 23 Nov 2026
       mails        3 of 1000; --mails 1000 makes all of them
       pages        0
     Look at [OUT]. The links there are examples and open nothing.

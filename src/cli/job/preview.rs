@@ -212,8 +212,10 @@ fn tell(report: &PreviewReport, out: &Path) -> anyhow::Result<()> {
     for NotLinked { key, reason } in &report.not_linked {
         say(format_args!("    {key}: {reason}"))?;
     }
-    for mail in &report.mails {
-        tell_mail(mail)?;
+    match report.mails.as_slice() {
+        [] => {}
+        [mail] => tell_mail(mail)?,
+        mails => tell_mails(mails)?,
     }
     let made = report.mails.len();
     if made < report.recipients {
@@ -254,6 +256,23 @@ fn tell_mail(mail: &PreviewMail) -> std::io::Result<()> {
         mail.text_bytes,
         mail.letter_bytes
     ))
+}
+
+/// A table of mails, a line for each.
+fn tell_mails(mails: &[PreviewMail]) -> std::io::Result<()> {
+    let width = mails.iter().map(|mail| mail.to.chars().count()).max();
+    let width = width.unwrap_or_default().max("recipient".len());
+    let head = "files  counted  of HTML        mail";
+    say(format_args!("  {:<width$}  {head}  subject", "recipient"))?;
+    for mail in mails {
+        let used = mail.html_bytes * 100 / mail.html_budget_bytes;
+        let risk = if mail.clipped { " CLIPPED" } else { "" };
+        say(format_args!(
+            "  {:<width$}  {:>5}  {:>7}  {used:>5} %  {:>10}  {}{risk}",
+            mail.to, mail.shown, mail.more, mail.letter_bytes, mail.subject
+        ))?;
+    }
+    Ok(())
 }
 
 /// Lists the recipients that the rules deny, if that is why the job would be rejected; the reason itself is the command's error.
