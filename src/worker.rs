@@ -341,10 +341,11 @@ impl Worker {
                     break;
                 }
             };
+            let rested = self.rest(again_in);
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                () = tokio::time::sleep(again_in) => {}
+                () = rested => {}
             }
         }
         self.drain(tasks, &stop, *told.get_or_init(Instant::now))
@@ -469,6 +470,15 @@ impl Worker {
                 let left_alone = error.retry_after().unwrap_or_default();
                 Received::Failed { left_alone }
             }
+        }
+    }
+
+    /// Waits, and counts as alive meanwhile: a queue may ask for a pause of minutes, which a restart would not shorten.
+    async fn rest(&self, length: Duration) {
+        let until = Instant::now() + length;
+        while Instant::now() < until {
+            tokio::time::sleep_until(until.min(Instant::now() + TURN)).await;
+            self.services.progress.turned();
         }
     }
 

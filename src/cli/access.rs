@@ -59,6 +59,9 @@ const HIDDEN: Duration = Duration::from_secs(300);
 /// After how long buckets are listed again, since events may be lost.
 const LIST_AGAIN: Duration = Duration::from_secs(3_600);
 
+/// How long a process lives after a signal.
+const ENDS_WITHIN: Duration = Duration::from_millis(1_500);
+
 /// How much of an object is asked for at once, in bytes.
 const PIECE: u64 = 8 << 20;
 
@@ -172,47 +175,44 @@ pub(super) async fn access(
         Some(url) => Some(Box::pin(event_queue(&config, url, environment)).await?),
         None => None,
     };
-    let mut signals = Signals::listen_at_terminal()?;
-    loop {
-        reader.forget()?;
-        for place in &places {
-            match place {
-                LogPlace::Path(path) => reader.read_path(path)?,
-                LogPlace::Objects { bucket, prefix } => {
-                    if let Some(buckets) = &buckets {
-                        Box::pin(reader.read_objects(&*buckets.store(), bucket, prefix)).await?;
-                    }
-                }
-            }
+    let origin = LogOrigin {
+        places: &places,
+        store: buckets.as_ref().map(Buckets::store),
+        queue: queue.as_deref(),
+    };
+    let stopped = stop_at_a_signal(arguments.follow)?;
+    tokio::select! {
+        () = stopped => {
+            anyhow::ensure!(arguments.follow, "stopped by a signal: the same command goes on from there");
         }
-        if !arguments.follow {
-            break;
-        }
-        let news = async {
-            match (&queue, &buckets) {
-                (Some(queue), Some(buckets)) => {
-                    Box::pin(reader.follow(&**queue, &*buckets.store(), &places)).await
-                }
-                (None, Some(_)) => {
-                    tokio::time::sleep(FOLLOW_BUCKETS).await;
-                    Ok(())
-                }
-                (_, None) => {
-                    tokio::time::sleep(FOLLOW).await;
-                    Ok(())
-                }
-            }
-        };
-        tokio::select! {
-            () = signals.next() => break,
-            followed = news => followed?,
-        }
+        read = Box::pin(reader.read(&origin, arguments.follow)) => read?,
     }
     if let Some(buckets) = buckets {
         buckets.close().await;
     }
     reader.tell(arguments.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where logs come from.
+struct LogOrigin<'a> {
+    places: &'a [LogPlace],
+    store: Option<Arc<dyn ObjectStore>>,
+    queue: Option<&'a dyn Queue>,
+}
+
+/// Returns at the first signal. A process that then hangs in a file system is ended: the database is whole at each instant.
+fn stop_at_a_signal(follows: bool) -> std::io::Result<impl Future<Output = ()>> {
+    let mut signals = Signals::listen_at_terminal()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        signals.next().await;
+        stop.send(()).ok();
+        tokio::time::sleep(ENDS_WITHIN).await;
+        complain("a file system does not respond: ended without a summary");
+        std::process::exit(i32::from(!follows));
+    });
+    Ok(async { stopped.await.unwrap_or_default() })
 }
 
 /// The queue with the events of the logs' bucket. What `[queue]` says of an SQS queue's server counts for it, too.
@@ -327,6 +327,60 @@ impl AccessReader<'_> {
     }
 
     /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
+    /// Reads all places, once, or again and again.
+    async fn read(&mut self, origin: &LogOrigin<'_>, follows: bool) -> anyhow::Result<()> {
+        if !follows {
+            return self.read_places(origin).await;
+        }
+        let mut pause = FOLLOW;
+        loop {
+            let round = async {
+                self.read_places(origin).await?;
+                self.wait_for_news(origin).await
+            };
+            pause = match round.await {
+                Ok(()) => {
+                    if pause > FOLLOW {
+                        complain("the logs are read again");
+                    }
+                    FOLLOW
+                }
+                Err(error) => {
+                    if pause == FOLLOW {
+                        complain(format_args!("{error:#}; trying again until it is stopped"));
+                    }
+                    tokio::time::sleep(pause).await;
+                    (pause * 2).min(FOLLOW_BUCKETS)
+                }
+            };
+        }
+    }
+
+    async fn read_places(&mut self, origin: &LogOrigin<'_>) -> anyhow::Result<()> {
+        self.forget()?;
+        for place in origin.places {
+            match (place, &origin.store) {
+                (LogPlace::Path(path), _) => self.read_path(path)?,
+                (LogPlace::Objects { bucket, prefix }, Some(store)) => {
+                    Box::pin(self.read_objects(&**store, bucket, prefix)).await?;
+                }
+                (LogPlace::Objects { .. }, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_for_news(&mut self, origin: &LogOrigin<'_>) -> anyhow::Result<()> {
+        match (origin.queue, &origin.store) {
+            (Some(queue), Some(store)) => {
+                return Box::pin(self.follow(queue, &**store, origin.places)).await;
+            }
+            (None, Some(_)) => tokio::time::sleep(FOLLOW_BUCKETS).await,
+            (_, None) => tokio::time::sleep(FOLLOW).await,
+        }
+        Ok(())
+    }
+
     async fn follow(
         &mut self,
         queue: &dyn Queue,

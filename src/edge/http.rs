@@ -351,10 +351,17 @@ impl EdgeClient {
             }
         };
         let mut answer = answer.map_err(|error| {
-            if has_too_long_a_head(&error) {
+            let is_too_long = has_too_long_a_head(&error);
+            if is_too_long && asked.names_a_key && self.keys == KeyOrigin::OfJobs {
                 // The store did answer, and the owner of the object may have caused such a head.
                 self.edge.iter().for_each(Edge::answered);
                 return error;
+            }
+            if is_too_long {
+                // No object's metadata can be the cause: every such request would fail.
+                let words = "the head of the answer is too long";
+                self.failed((generation, began), false, FailureKind::ServerError, words);
+                return ConnectorError::io(Foreign(words.to_owned()).into());
             }
             let kind = if error.is_timeout() {
                 FailureKind::Timeout

@@ -1,8 +1,7 @@
 //! Notifies systemd: ready, alive, stopping. Without systemd, nothing is sent.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -99,8 +98,42 @@ pub async fn feed_watchdog(pulse: Pulse) {
     }
 }
 
+/// How many notifications wait for a supervisor that does not read. The first of them is usually that the daemon is ready.
+const MAX_WAITING: usize = 8;
+
+/// How long a notification is waited for, so that the last one is sent before the process ends.
+const SENT_WITHIN: Duration = Duration::from_millis(100);
+
+/// A notification, and where to report that it was sent.
+type Notification = (String, SyncSender<()>);
+
+/// Sends a notification. The socket of a supervisor that does not read blocks its sender, which is a thread of its own: the daemon
+/// goes on.
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "could not tell systemd");
+    static SENDER: OnceLock<Option<SyncSender<Notification>>> = OnceLock::new();
+    let Some(sender) = SENDER.get_or_init(sender) else {
+        return;
+    };
+    let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+    let (sent, is_sent) = mpsc::sync_channel(1);
+    match sender.try_send((lines.join("\n"), sent)) {
+        Ok(()) => drop(is_sent.recv_timeout(SENT_WITHIN)),
+        Err(error) => tracing::debug!(%error, "could not tell systemd"),
     }
+}
+
+/// The thread that sends; `None` without a supervisor.
+fn sender() -> Option<SyncSender<Notification>> {
+    std::env::var_os("NOTIFY_SOCKET")?;
+    let (sender, waiting) = mpsc::sync_channel::<Notification>(MAX_WAITING);
+    let sending = move || {
+        for (text, sent) in waiting {
+            if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&text)]) {
+                tracing::debug!(%error, "could not tell systemd");
+            }
+            sent.send(()).ok();
+        }
+    };
+    let thread = std::thread::Builder::new().name("notify".to_owned());
+    thread.spawn(sending).ok().map(|_| sender)
 }

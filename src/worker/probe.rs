@@ -13,6 +13,7 @@ use crate::assemble::Services;
 use crate::deliver::{Mailer, Relay};
 use crate::edge::follow_up::{Boxed, TRIAL, ask_until_answered, boxed};
 use crate::edge::health::{Edge, Edges};
+use crate::job::{Bucket, ConnectionName};
 use crate::links::signer::Signer;
 use crate::store::ObjectStore;
 
@@ -36,10 +37,9 @@ const NAME: &str = "probe";
 pub async fn probe(services: &Services) {
     let mut watches: Vec<Boxed<'_>> = Vec::new();
     for (name, connection) in services.signing.connections.iter() {
-        let rules = &services.signing.policy.rules;
-        if let Some(rule) = rules.iter().find(|rule| rule.connection == *name) {
-            let ask = || {
-                let asked = timeout(TRIAL, connection.s3.probe(&rule.bucket));
+        if let Some(bucket) = bucket_of(name, services) {
+            let ask = move || {
+                let asked = timeout(TRIAL, connection.s3.probe(bucket));
                 boxed(async { drop(asked.await) })
             };
             let edge = connection.s3.edge();
@@ -74,6 +74,18 @@ pub async fn probe(services: &Services) {
         }
     }
     join_all(watches).await;
+}
+
+/// The bucket in which a connection is probed: one of its rules, or of the bodies of messages.
+fn bucket_of<'a>(name: &ConnectionName, services: &'a Services) -> Option<&'a Bucket> {
+    let rules = &services.signing.policy.rules;
+    let rule = rules.iter().find(|rule| rule.connection == *name);
+    let payloads = &services.payloads;
+    let of_payloads = || {
+        let reads = payloads.connection.as_ref() == Some(name);
+        payloads.buckets.first().filter(|_| reads)
+    };
+    rule.map(|rule| &rule.bucket).or_else(of_payloads)
 }
 
 /// Whether an unused edge is probed.
