@@ -40,9 +40,9 @@ pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 pub const MAX_PORTAL_CONNECTIONS: usize = 16_384;
 
 /// How long a TLS handshake and the head of a request may take, and how long a connection may be idle between two requests.
-pub const MAX_PORTAL_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+pub const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// The same for the head of a request, and for a pause between two.
-pub const MAX_PORTAL_HEAD_TIME: Duration = Duration::from_secs(15);
+pub const MAX_HEAD_TIME: Duration = Duration::from_secs(15);
 
 /// How long a form may take to arrive.
 pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
@@ -51,12 +51,12 @@ pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
 pub const MAX_PORTAL_ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How long a client may read nothing of an answer.
-pub const MAX_PORTAL_WRITE_STALL: Duration = Duration::from_secs(30);
+pub const MAX_WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// The longest head of a request, and the longest target in it, in bytes. A link has 73.
-pub const MAX_PORTAL_HEAD_BYTES: usize = 16 * 1024;
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The longest target of a request, in bytes.
-pub const MAX_PORTAL_TARGET_BYTES: usize = 2 * 1024;
+pub const MAX_TARGET_BYTES: usize = 2 * 1024;
 
 /// The longest form, in bytes; an address has at most 1,085 and is percent-encoded.
 pub const MAX_PORTAL_FORM_BYTES: usize = 4 * 1024;

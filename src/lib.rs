@@ -45,6 +45,7 @@ pub mod config_error;
 pub mod environment;
 pub mod error;
 pub mod failpoint;
+//INTAKE
 pub mod keyring;
 pub mod ledger;
 pub(crate) mod pem;
@@ -58,6 +59,7 @@ pub(crate) mod repeated;
 pub mod results;
 pub mod schedule;
 pub mod scheduler;
+pub mod serving;
 pub(crate) mod stamp;
 pub mod telemetry;
 pub mod text;
