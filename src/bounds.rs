@@ -100,6 +100,37 @@ pub const MAX_MINE: usize = 100;
 /// The most requests for a code that wait for the relay.
 pub const MAX_WAITING_CODES: usize = 256;
 
+// The intake, which callers with a token use.
+
+/// The most connections to the intake at once. Each may bring a message.
+pub const MAX_INTAKE_CONNECTIONS: usize = 128;
+
+/// How long the body of a request to the intake may take to arrive.
+pub const MAX_INTAKE_BODY_TIME: Duration = Duration::from_secs(20);
+
+/// How long an answer of the intake may take once the body is there: the check of a job, and the queue's acceptance.
+pub const MAX_INTAKE_ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// How much of that the check of a job may take.
+pub const MAX_INTAKE_CHECK_TIME: Duration = Duration::from_secs(5);
+
+/// How many bodies are read as JSON, and jobs checked, at once: a message of 1 MiB may take some 10 MB as JSON.
+pub const MAX_INTAKE_AT_ONCE: usize = 4;
+
+/// How long a request waits for its turn within the rate; one that had to wait longer is told to come back.
+pub const MAX_INTAKE_WAIT: Duration = Duration::from_secs(1);
+
+/// The most wrong tokens of one network, in a minute, that are answered as such.
+pub const MAX_WRONG_TOKENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// The shortest token, and the longest, in bytes.
+pub const MIN_INTAKE_TOKEN_BYTES: usize = 20;
+/// The longest token, in bytes.
+pub const MAX_INTAKE_TOKEN_BYTES: usize = 1024;
+
+/// How many tokens a file may have: the old one and the new one, and one for each of a few callers.
+pub const MAX_INTAKE_TOKENS: usize = 100;
+
 // Access logs of stores, in which strangers choose most of the text.
 
 /// The longest line of an access log, in bytes: S3 and CloudFront log URLs of 8 KiB, a Referer and a User-Agent.

@@ -45,7 +45,7 @@ pub mod config_error;
 pub mod environment;
 pub mod error;
 pub mod failpoint;
-//INTAKE
+pub mod intake;
 pub mod keyring;
 pub mod ledger;
 pub(crate) mod pem;

@@ -140,6 +140,7 @@ pub(super) async fn portal(
         edges: opened.services.edges.clone(),
         portal: Some(bound.counts()),
         schedules: None,
+        intake: None,
     });
     let stop = CancellationToken::new();
     let (renew, mut renewed) = watch::channel(None);
