@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::request::Parts;
 use axum::http::{Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::{Semaphore, watch};
@@ -215,7 +216,7 @@ impl Answers for Intake {
             // Until here the connection could be closed for another.
             let guard = place.answers();
             let answered = match admitted {
-                Ok((route, body)) => Box::pin(intake.follow(route, &body, &parts)).await,
+                Ok((route, body)) => Box::pin(intake.follow(route, body.into(), &parts)).await,
                 Err(denied) => denied,
             };
             intake.0.counts.count(answered.count());
@@ -256,8 +257,8 @@ impl Intake {
     async fn follow(
         &self,
         route: IntakeRoute,
-        body: &str,
-        parts: &axum::http::request::Parts,
+        body: Arc<str>,
+        parts: &Parts,
     ) -> IntakeAnswer {
         let answered = match route {
             IntakeRoute::Job => self.take_job(body).await,

@@ -1,6 +1,7 @@
 //! `POST /events`: an event of a store is put on the queue if a rule makes a job of it.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::Intake;
 use super::answer::IntakeAnswer;
 use super::counts::IntakeCount;
-use super::jobs::unreadable;
+use super::jobs::{read_aside, unreadable};
 use crate::bounds::MAX_INTAKE_ANSWER_TIME;
 use crate::job::envelope::{self, OpenedMessage, PendingJob};
 use crate::job::{JobId, ParseJobError};
@@ -24,30 +25,38 @@ impl Intake {
     /// Takes the events of a body: 202 once their message is durable, 200 if no rule wants any of them.
     pub(super) async fn take_events(
         &self,
-        body: &str,
+        body: Arc<str>,
         headers: &HeaderMap,
     ) -> Result<IntakeAnswer, IntakeAnswer> {
         self.0.rate.pass(1).await;
         let deadline = Instant::now() + MAX_INTAKE_ANSWER_TIME;
         self.queue_is_up()?;
-        let structured = structured(body, headers);
-        let body = structured.as_deref().unwrap_or(body);
+        let body: Arc<str> = structured(&body, headers).map_or(body, Into::into);
         let turn = self.turn(deadline).await?;
-        let opened = match envelope::open(body, &self.current().rules) {
-            Ok(opened) => opened,
+        let (text, rules) = (Arc::clone(&body), self.current().rules);
+        let read = read_aside(move || envelope::open(&text, &rules).map(EventsRead::of));
+        let read = match read.await? {
+            Ok(read) => read,
             Err(ParseJobError::NoRule { .. }) => {
                 drop(turn);
-                return Ok(self.ignored(&OpenedMessage::default(), "no [[on_event]] rule wants it"));
+                let ignored = IgnoredEvents {
+                    unwanted: 1,
+                    ..IgnoredEvents::default()
+                };
+                return Ok(self.ignored(&ignored));
             }
             Err(error) => return Err(unreadable(&error)),
         };
-        let wanted = self.wanted(opened)?;
         drop(turn);
-        let jobs = match wanted {
-            EventsFound::Wanted(jobs) => jobs,
-            EventsFound::Ignored(answer) => return Ok(answer),
+        let EventsRead { jobs, ignored, .. } = match read {
+            EventsRead { is_job: true, .. } => {
+                return Err(IntakeAnswer::refused("the body is a job: post it to /jobs"));
+            }
+            EventsRead { wanted: 0, ignored, .. } => return Ok(self.ignored(&ignored)),
+            read => read,
         };
-        let message = self.put(body, deadline).await?;
+        self.count_ignored(&ignored);
+        let message = self.put(&body, deadline).await?;
         self.record(&jobs, &message).await;
         let first = jobs.first().map(tracing::field::display);
         tracing::info!(
@@ -64,51 +73,63 @@ impl Intake {
         })
     }
 
-    /// Which jobs the events of a message make. A rule whose job file is wrong for an event counts: the worker parks such a message
-    /// with its reason, and a store that were told of the error would send the event for ever.
-    fn wanted(&self, opened: OpenedMessage) -> Result<EventsFound, IntakeAnswer> {
-        if opened.jobs.is_empty() {
-            let reason = match opened.test_event {
-                true => "it is the test event of a store",
-                false => "it is of a folder marker",
-            };
-            return Ok(EventsFound::Ignored(self.ignored(&opened, reason)));
-        }
-        self.count_ignored(&opened);
-        let mut jobs: Vec<JobId> = Vec::new();
-        for pending in opened.jobs {
-            match pending {
-                PendingJob::Job(_) => {
-                    let sentence = "the body is a job: post it to /jobs";
-                    return Err(IntakeAnswer::refused(sentence));
-                }
-                PendingJob::Event(_) => jobs.extend(pending.open().ok().map(|job| job.id)),
-            }
-        }
-        Ok(EventsFound::Wanted(jobs))
-    }
-
-    fn ignored(&self, opened: &OpenedMessage, reason: &str) -> IntakeAnswer {
-        if opened.unwanted + opened.folder_markers == 0 && !opened.test_event {
-            self.0.counts.count(IntakeCount::WithoutRule);
-        }
-        self.count_ignored(opened);
+    fn ignored(&self, ignored: &IgnoredEvents) -> IntakeAnswer {
+        self.count_ignored(ignored);
+        let reason = match ignored {
+            IgnoredEvents { is_test: true, .. } => "it is the test event of a store",
+            IgnoredEvents { unwanted: 0, .. } => "it is of a folder marker",
+            _ => "no [[on_event]] rule wants it",
+        };
         let told = json!({ "ignored": reason });
         IntakeAnswer::done(StatusCode::OK, told, IntakeCount::Ignored)
     }
 
-    fn count_ignored(&self, opened: &OpenedMessage) {
+    fn count_ignored(&self, ignored: &IgnoredEvents) {
         let counts = &self.0.counts;
-        counts.add(IntakeCount::WithoutRule, opened.unwanted);
-        counts.add(IntakeCount::FolderMarker, opened.folder_markers);
-        counts.add(IntakeCount::TestEvent, usize::from(opened.test_event));
+        counts.add(IntakeCount::WithoutRule, ignored.unwanted);
+        counts.add(IntakeCount::FolderMarker, ignored.folder_markers);
+        counts.add(IntakeCount::TestEvent, usize::from(ignored.is_test));
     }
 }
 
-/// What was found in a message.
-enum EventsFound {
-    Wanted(Vec<JobId>),
-    Ignored(IntakeAnswer),
+/// The events of a message that make no job.
+#[derive(Debug, Default)]
+struct IgnoredEvents {
+    unwanted: usize,
+    folder_markers: usize,
+    is_test: bool,
+}
+
+/// What a body was read as.
+#[derive(Debug)]
+struct EventsRead {
+    is_job: bool,
+    /// How many events a rule wants.
+    wanted: usize,
+    /// The jobs of these events. A rule whose job file is wrong for an event makes none here: the worker parks such a message with
+    /// its reason, and a store that were told of the error would send the event for ever.
+    jobs: Vec<JobId>,
+    ignored: IgnoredEvents,
+}
+
+impl EventsRead {
+    fn of(opened: OpenedMessage) -> Self {
+        let is_job = |pending: &PendingJob| matches!(pending, PendingJob::Job(_));
+        Self {
+            is_job: opened.jobs.iter().any(is_job),
+            wanted: opened.jobs.len(),
+            ignored: IgnoredEvents {
+                unwanted: opened.unwanted,
+                folder_markers: opened.folder_markers,
+                is_test: opened.test_event,
+            },
+            jobs: opened
+                .jobs
+                .into_iter()
+                .filter_map(|pending| pending.open().ok().map(|job| job.id))
+                .collect(),
+        }
+    }
 }
 
 /// A `CloudEvent` of binary mode in structured mode, which the queue's message is in; `None` for other bodies.

@@ -1,5 +1,7 @@
 //! `POST /jobs`: a job is checked and put on the queue.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
@@ -15,18 +17,19 @@ use crate::text::chain;
 
 impl Intake {
     /// Takes a job: 202 once its message is durable.
-    pub(super) async fn take_job(&self, body: &str) -> Result<IntakeAnswer, IntakeAnswer> {
+    pub(super) async fn take_job(&self, body: Arc<str>) -> Result<IntakeAnswer, IntakeAnswer> {
         self.0.rate.pass(1).await;
         let deadline = Instant::now() + MAX_INTAKE_ANSWER_TIME;
         self.queue_is_up()?;
         let turn = self.turn(deadline).await?;
         let current = self.current();
-        let job = read_job(body, &current.rules)?;
+        let (text, rules) = (Arc::clone(&body), Arc::clone(&current.rules));
+        let job = read_aside(move || read_job(&text, &rules)).await??;
         let id = job.id.clone();
         let checked = Box::pin(self.check(job, current, deadline)).await;
         drop(turn);
         let checked = checked.map_err(|error| IntakeAnswer::refused(chain(&error)))?;
-        let message = self.put(body, deadline).await?;
+        let message = self.put(&body, deadline).await?;
         self.record(std::slice::from_ref(&id), &message).await;
         tracing::info!(job.id = %id, message.id = message, "the intake put a job on the queue");
         let told = json!({
@@ -47,6 +50,14 @@ impl Intake {
         let late = || IntakeAnswer::unavailable("there are too many requests at once", COME_BACK);
         turn.map_err(|_| late())?.map_err(|_| late())
     }
+}
+
+/// Reads a body on a blocking thread, as the worker reads messages: a large one takes a while.
+pub(super) async fn read_aside<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, IntakeAnswer> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|_| IntakeAnswer::unavailable("the body could not be read", COME_BACK))
 }
 
 /// The job of a body that is one.
