@@ -30,8 +30,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::IntakeAnswer;
-pub use self::counts::{IntakeCounts, IntakeFamily};
 use self::counts::IntakeCount;
+pub use self::counts::{IntakeCounts, IntakeFamily};
 use self::token::FollowedTokens;
 pub use self::token::TokenFile;
 use crate::assemble::Services;
@@ -254,12 +254,7 @@ impl Intake {
         }
     }
 
-    async fn follow(
-        &self,
-        route: IntakeRoute,
-        body: Arc<str>,
-        parts: &Parts,
-    ) -> IntakeAnswer {
+    async fn follow(&self, route: IntakeRoute, body: Arc<str>, parts: &Parts) -> IntakeAnswer {
         let answered = match route {
             IntakeRoute::Job => self.take_job(body).await,
             IntakeRoute::Events => self.take_events(body, &parts.headers).await,

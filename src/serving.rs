@@ -9,7 +9,9 @@ mod room;
 mod tls;
 
 pub use self::connections::bind;
-pub(crate) use self::connections::{AnswerFuture, Answers, Drain, ServedConnections, held_by, serve};
+pub(crate) use self::connections::{
+    AnswerFuture, Answers, Drain, ServedConnections, held_by, serve,
+};
 pub(crate) use self::limits::{KeyedLimit, TooMany};
 pub(crate) use self::network::ClientNetwork;
 pub(crate) use self::room::{ConnectionRoom, RoomPlace};

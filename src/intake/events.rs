@@ -52,7 +52,9 @@ impl Intake {
             EventsRead { is_job: true, .. } => {
                 return Err(IntakeAnswer::refused("the body is a job: post it to /jobs"));
             }
-            EventsRead { wanted: 0, ignored, .. } => return Ok(self.ignored(&ignored)),
+            EventsRead {
+                wanted: 0, ignored, ..
+            } => return Ok(self.ignored(&ignored)),
             read => read,
         };
         self.count_ignored(&ignored);
@@ -144,7 +146,10 @@ fn structured(body: &str, headers: &HeaderMap) -> Option<String> {
         let (name, value) = (Value::from(name), Value::from(value));
         write!(text, "{name}:{value},").expect("writing to a string does not fail");
     }
-    if let Some(kind) = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) {
+    if let Some(kind) = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+    {
         let kind = Value::from(kind);
         write!(text, "\"datacontenttype\":{kind},").expect("writing to a string does not fail");
     }

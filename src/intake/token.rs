@@ -115,8 +115,9 @@ impl FollowedTokens {
     pub(super) fn have(&self, token: &[u8]) -> bool {
         let hash = Sha256::digest(token);
         let tokens = self.tokens();
-        let is_it = |ours: &[u8; 32]| verify_slices_are_equal(ours, &hash).is_ok();
-        tokens.0.iter().fold(false, |found, ours| is_it(ours) || found)
+        let is_it = |ours: &&[u8; 32]| verify_slices_are_equal(*ours, &hash).is_ok();
+        let found = tokens.0.iter().filter(is_it).count();
+        found > 0
     }
 
     /// Reads the file now and then, while it is polled. While it cannot be used, the tokens before stay in use.
@@ -185,6 +186,11 @@ mod tests {
             assert!(text.is_empty() || !said.contains(text.trim()), "{said}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(file.check().unwrap_err().to_string().contains("intake.token_file"));
+        assert!(
+            file.check()
+                .unwrap_err()
+                .to_string()
+                .contains("intake.token_file")
+        );
     }
 }

@@ -13,7 +13,9 @@ use rusqlite::{OptionalExtension, params};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{EdgeError, ErrorKind, Message, MessagePlace, Parked, ParkedMessage, Queue, QueueError, Receipt};
+use super::{
+    EdgeError, ErrorKind, Message, MessagePlace, Parked, ParkedMessage, Queue, QueueError, Receipt,
+};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::keyring::nonce;

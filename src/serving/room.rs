@@ -139,9 +139,7 @@ mod tests {
     #[tokio::test]
     async fn the_connection_that_waited_longest_makes_room() {
         let room = ConnectionRoom::new(MOST);
-        let mut places: Vec<_> = (0..MOST)
-            .map(|_| room.enter().unwrap())
-            .collect();
+        let mut places: Vec<_> = (0..MOST).map(|_| room.enter().unwrap()).collect();
         let busy = places[0].answers();
         let newcomer = room.enter().unwrap();
         assert!(
@@ -164,9 +162,7 @@ mod tests {
     #[test]
     fn while_all_answer_none_is_admitted() {
         let room = ConnectionRoom::new(MOST);
-        let places: Vec<_> = (0..MOST)
-            .map(|_| room.enter().unwrap())
-            .collect();
+        let places: Vec<_> = (0..MOST).map(|_| room.enter().unwrap()).collect();
         let answers: Vec<_> = places.iter().map(RoomPlace::answers).collect();
         assert!(room.enter().is_none());
         drop(answers);

@@ -54,7 +54,10 @@ impl TlsFiles {
             (None, None) => Ok(None),
             (Some(_), None) | (None, Some(_)) => {
                 let reason = "name both tls_cert_file and tls_key_file, or neither";
-                Err(ConfigError::value(format!("{section}.tls_key_file"), reason))
+                Err(ConfigError::value(
+                    format!("{section}.tls_key_file"),
+                    reason,
+                ))
             }
         }
     }

@@ -91,10 +91,18 @@ pub fn text(
     }
     gauges(&mut text, counts);
     if let Some(portal) = portal {
-        of_server(&mut text, &portal.families(), ("portal", portal.connections()));
+        of_server(
+            &mut text,
+            &portal.families(),
+            ("portal", portal.connections()),
+        );
     }
     if let Some(intake) = intake {
-        of_server(&mut text, &intake.families(), ("intake", intake.connections()));
+        of_server(
+            &mut text,
+            &intake.families(),
+            ("intake", intake.connections()),
+        );
     }
     if let Some(schedules) = schedules {
         of_schedules(&mut text, schedules);
@@ -129,11 +137,7 @@ fn gauges(text: &mut String, counts: &Snapshot) {
 type CollectedFamily = (&'static str, &'static str, Vec<(&'static str, u64)>);
 
 /// The counters of a server, and its connections.
-fn of_server(
-    text: &mut String,
-    families: &[CollectedFamily],
-    (server, connections): (&str, u64),
-) {
+fn of_server(text: &mut String, families: &[CollectedFamily], (server, connections): (&str, u64)) {
     for (name, help, samples) in families {
         write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n")
             .expect("writing to a string does not fail");

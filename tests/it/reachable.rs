@@ -122,7 +122,7 @@ async fn the_last_file_that_fits_needs_no_page_and_one_more_does() {
     let (mut fits, mut too_many) = (10, 250);
     while fits + 1 < too_many {
         let files = usize::midpoint(fits, too_many);
-        match links_page(files).await {
+        match Box::pin(links_page(files)).await {
             true => too_many = files,
             false => fits = files,
         }
