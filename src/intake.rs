@@ -44,8 +44,8 @@ use crate::queue::Queue;
 use crate::rate_limit::RateLimiter;
 use crate::repeated::RepeatedLine;
 use crate::serving::{
-    self, AnswerFuture, Answers, ClientNetwork, Drain, KeyedLimit, RoomPlace, ServedConnections,
-    ServerTls, TlsFiles, held_by,
+    self, AnswerFuture, ClientNetwork, Drain, KeyedLimit, RequestAnswers, RoomPlace,
+    ServedConnections, ServerTls, TlsFiles, held_by,
 };
 use crate::text::chain;
 use crate::worker::Renewed;
@@ -192,7 +192,7 @@ async fn forget_old(parts: &IntakeParts) {
     }
 }
 
-impl Answers for Intake {
+impl RequestAnswers for Intake {
     fn answer(
         &self,
         request: Request<Incoming>,

@@ -1,6 +1,6 @@
 //! The HTTP servers that strangers reach: connections within bounds, TLS, and limits of what is not to be tried often.
 //!
-//! What is answered is not known here: the portal and the intake implement [`Answers`].
+//! What is answered is not known here: the portal and the intake implement [`RequestAnswers`].
 
 mod connections;
 mod limits;
@@ -10,7 +10,7 @@ mod tls;
 
 pub use self::connections::bind;
 pub(crate) use self::connections::{
-    AnswerFuture, Answers, Drain, ServedConnections, held_by, serve,
+    AnswerFuture, Drain, RequestAnswers, ServedConnections, held_by, serve,
 };
 pub(crate) use self::limits::{KeyedLimit, TooMany};
 pub(crate) use self::network::ClientNetwork;

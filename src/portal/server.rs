@@ -15,7 +15,7 @@ use super::answer;
 use super::form;
 use super::oidc::OIDC_CALLBACK_PATH;
 use crate::bounds::{MAX_OIDC_CALLBACK_BYTES, MAX_PORTAL_ANSWER_TIME, MAX_TARGET_BYTES};
-use crate::serving::{AnswerFuture, Answers, RoomPlace, held_by};
+use crate::serving::{AnswerFuture, RequestAnswers, RoomPlace, held_by};
 
 /// The address of the other side of a connection: the reader's, or a proxy's.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ impl PortalRequests {
     }
 }
 
-impl Answers for PortalRequests {
+impl RequestAnswers for PortalRequests {
     fn answer(
         &self,
         mut request: Request<Incoming>,

@@ -40,9 +40,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// An answer on its way.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// Answers the requests of a server.
-pub(crate) trait Answers: Clone + Send + Sync + 'static {
-    /// Answers a request of a connection from `peer`: the client's address, or a proxy's. While the request is not complete, the
+/// RequestAnswers the requests of a server.
+pub(crate) trait RequestAnswers: Clone + Send + Sync + 'static {
+    /// RequestAnswers a request of a connection from `peer`: the client's address, or a proxy's. While the request is not complete, the
     /// connection may be closed for another; see [`RoomPlace::answers`].
     fn answer(
         &self,
@@ -86,7 +86,7 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
 ///
 /// # Errors
 /// The runtime cannot watch the listener.
-pub(crate) async fn serve<A: Answers>(
+pub(crate) async fn serve<A: RequestAnswers>(
     listener: std::net::TcpListener,
     served: ServedConnections<A>,
     stop: CancellationToken,
@@ -154,7 +154,7 @@ struct AcceptedConnection<A> {
     place: Arc<RoomPlace>,
 }
 
-impl<A: Answers> Acceptor<A> {
+impl<A: RequestAnswers> Acceptor<A> {
     /// The next connection; `None` if it was closed at once, or could not be accepted.
     async fn next(&self) -> Option<AcceptedConnection<A>> {
         match self.listener.accept().await {
@@ -181,7 +181,7 @@ impl<A: Answers> Acceptor<A> {
     }
 }
 
-impl<A: Answers> AcceptedConnection<A> {
+impl<A: RequestAnswers> AcceptedConnection<A> {
     /// The handshake, if TLS ends here, and the requests of one connection; a single one of a connection that came late.
     async fn converse(self, stop: CancellationToken, is_late: bool) {
         let Self {
@@ -190,7 +190,7 @@ impl<A: Answers> AcceptedConnection<A> {
             served,
             place,
         } = self;
-        // Answers are written at once; there is nothing to collect.
+        // RequestAnswers are written at once; there is nothing to collect.
         drop(stream.set_nodelay(true));
         // A slow reader is written to in small steps: a large buffer of the kernel takes longer to become writable than
         // `MAX_WRITE_STALL`, and costs memory for each connection.
@@ -201,7 +201,7 @@ impl<A: Answers> AcceptedConnection<A> {
             peer,
             place,
         };
-        let course = Course {
+        let course = ConnectionCourse {
             stop,
             grace: served.grace,
             is_late,
@@ -225,17 +225,17 @@ impl<A: Answers> AcceptedConnection<A> {
 }
 
 /// How a connection ends.
-struct Course {
+struct ConnectionCourse {
     stop: CancellationToken,
     grace: Duration,
     is_late: bool,
     server: &'static str,
 }
 
-async fn serve_requests<A: Answers>(
+async fn serve_requests<A: RequestAnswers>(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     requests: ConnectionRequests<A>,
-    course: Course,
+    course: ConnectionCourse,
 ) {
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(MAX_WRITE_STALL));
@@ -291,7 +291,7 @@ struct ConnectionRequests<A> {
     place: Arc<RoomPlace>,
 }
 
-impl<A: Answers> Service<Request<Incoming>> for ConnectionRequests<A> {
+impl<A: RequestAnswers> Service<Request<Incoming>> for ConnectionRequests<A> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionRoom {
     most: usize,
-    state: Arc<Mutex<RoomState>>,
+    state: Arc<Mutex<ServerRoomState>>,
 }
 
 #[derive(Debug, Default)]
-struct RoomState {
+struct ServerRoomState {
     open: usize,
     next_turn: u64,
     /// The connections that wait, the longest-waiting one first.
@@ -41,7 +41,7 @@ impl ConnectionRoom {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, RoomState> {
+    fn state(&self) -> MutexGuard<'_, ServerRoomState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
