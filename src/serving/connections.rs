@@ -40,9 +40,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// An answer on its way.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// RequestAnswers the requests of a server.
+/// Answers the requests of a server.
 pub(crate) trait RequestAnswers: Clone + Send + Sync + 'static {
-    /// RequestAnswers a request of a connection from `peer`: the client's address, or a proxy's. While the request is not complete, the
+    /// Answers a request of a connection from `peer`: the client's address, or a proxy's. While the request is not complete, the
     /// connection may be closed for another; see [`RoomPlace::answers`].
     fn answer(
         &self,
