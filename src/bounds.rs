@@ -40,9 +40,9 @@ pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 pub const MAX_PORTAL_CONNECTIONS: usize = 16_384;
 
 /// How long a TLS handshake and the head of a request may take, and how long a connection may be idle between two requests.
-pub const MAX_PORTAL_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+pub const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// The same for the head of a request, and for a pause between two.
-pub const MAX_PORTAL_HEAD_TIME: Duration = Duration::from_secs(15);
+pub const MAX_HEAD_TIME: Duration = Duration::from_secs(15);
 
 /// How long a form may take to arrive.
 pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
@@ -51,12 +51,12 @@ pub const MAX_PORTAL_FORM_TIME: Duration = Duration::from_secs(10);
 pub const MAX_PORTAL_ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How long a client may read nothing of an answer.
-pub const MAX_PORTAL_WRITE_STALL: Duration = Duration::from_secs(30);
+pub const MAX_WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// The longest head of a request, and the longest target in it, in bytes. A link has 73.
-pub const MAX_PORTAL_HEAD_BYTES: usize = 16 * 1024;
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The longest target of a request, in bytes.
-pub const MAX_PORTAL_TARGET_BYTES: usize = 2 * 1024;
+pub const MAX_TARGET_BYTES: usize = 2 * 1024;
 
 /// The longest form, in bytes; an address has at most 1,085 and is percent-encoded.
 pub const MAX_PORTAL_FORM_BYTES: usize = 4 * 1024;
@@ -99,6 +99,37 @@ pub const MAX_MINE: usize = 100;
 
 /// The most requests for a code that wait for the relay.
 pub const MAX_WAITING_CODES: usize = 256;
+
+// The intake, which callers with a token use.
+
+/// The most connections to the intake at once. Each may bring a message.
+pub const MAX_INTAKE_CONNECTIONS: usize = 128;
+
+/// How long the body of a request to the intake may take to arrive.
+pub const MAX_INTAKE_BODY_TIME: Duration = Duration::from_secs(20);
+
+/// How long an answer of the intake may take once the body is there: the check of a job, and the queue's acceptance.
+pub const MAX_INTAKE_ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// How much of that the check of a job may take.
+pub const MAX_INTAKE_CHECK_TIME: Duration = Duration::from_secs(5);
+
+/// How many bodies are read as JSON, and jobs checked, at once: a message of 1 MiB may take some 10 MB as JSON.
+pub const MAX_INTAKE_AT_ONCE: usize = 4;
+
+/// How long a request waits for its turn within the rate; one that had to wait longer is told to come back.
+pub const MAX_INTAKE_WAIT: Duration = Duration::from_secs(1);
+
+/// The most wrong tokens of one network, in a minute, that are answered as such.
+pub const MAX_WRONG_TOKENS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// The shortest token, and the longest, in bytes.
+pub const MIN_INTAKE_TOKEN_BYTES: usize = 20;
+/// The longest token, in bytes.
+pub const MAX_INTAKE_TOKEN_BYTES: usize = 1024;
+
+/// How many tokens a file may have: the old one and the new one, and one for each of a few callers.
+pub const MAX_INTAKE_TOKENS: usize = 100;
 
 // Access logs of stores, in which strangers choose most of the text.
 

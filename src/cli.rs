@@ -9,6 +9,7 @@ pub(crate) mod exit;
 mod explain;
 #[cfg(test)]
 mod guides;
+mod intake;
 mod job;
 mod ledger;
 mod opens;

@@ -11,6 +11,7 @@ mod deadlines;
 pub(crate) mod distribution;
 mod encryption;
 mod helo;
+mod intake;
 mod letter;
 pub(crate) mod load;
 mod mailing_list;
@@ -40,6 +41,7 @@ pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
 pub use schedule::ScheduleConfig;
 
+pub use intake::IntakeConfig;
 pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery, parse_network};
 pub(crate) use relay::LoginSource;
 
@@ -90,6 +92,8 @@ pub struct Config {
     pub templates: TemplatesConfig,
     /// Metrics and health.
     pub http: HttpConfig,
+    /// Jobs and events by HTTP.
+    pub intake: IntakeConfig,
     /// The portal.
     pub portal: PortalConfig,
     /// The rules that permit jobs.
@@ -122,6 +126,7 @@ impl Default for Config {
             publish: PublishConfig::default(),
             templates: TemplatesConfig::default(),
             http: HttpConfig::default(),
+            intake: IntakeConfig::default(),
             portal: PortalConfig::default(),
             allow: Vec::new(),
             on_event: Vec::new(),

@@ -42,6 +42,7 @@
 //! | `again` | `resolve::resend` |
 //! | `delete` | `settle::delete` |
 
+pub mod intake;
 pub mod lease;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
@@ -342,7 +343,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The records of the portal, which are kept beside those of deliveries and do not expire with them.
     fn portal_records(&self) -> Arc<dyn PortalRecords>;
 
-    /// The records of schedules. They may expire with those of deliveries.
+    /// The records of schedules and of the intake. They may expire with those of deliveries.
     fn schedule_records(&self) -> Arc<dyn PortalRecords> {
         self.portal_records()
     }

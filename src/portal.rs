@@ -1,7 +1,7 @@
 //! The portal's HTTP side: short links that are signed when they are opened.
 //!
-//! [`crate::portal_access`] decides what a link opens and records it; this module speaks HTTP. It accepts connections
-//! (`server`, `room`, `tls`), understands a request (`visitor`, `client`, `cookies`), decides between page and file
+//! [`crate::portal_access`] decides what a link opens and records it; this module speaks HTTP. [`crate::serving`] accepts
+//! connections. This module bounds a request (`server`), understands it (`visitor`, `client`, `cookies`), decides between page and file
 //! (`decision`), and answers (`link`, `list`, `sign_in`, `issuers`, `mine`, `answer`). Nothing of a request is repeated in an
 //! answer or a log line, and no instance holds a state that another would miss: tickets, sessions and challenges are in the
 //! browser.
@@ -22,7 +22,6 @@ mod mine;
 pub mod oidc;
 mod reach;
 mod repeated;
-mod room;
 mod routes;
 mod server;
 mod session;
@@ -31,7 +30,6 @@ mod sign_in;
 mod stream;
 mod stream_places;
 mod ticket;
-mod tls;
 mod visitor;
 mod zip_stream;
 
@@ -51,14 +49,11 @@ use self::limits::PortalLimits;
 use self::oidc::OidcIssuers;
 pub use self::reach::is_portal_at;
 use self::repeated::PortalLines;
-use self::server::ServedRoutes;
-pub use self::server::bind;
+use self::server::PortalRequests;
 use self::session::SessionCookies;
 use self::settings::PortalSettings;
 use self::stream_places::StreamPlaces;
 use self::ticket::Tickets;
-use self::tls::PortalTls;
-pub use self::tls::{CertificateFacts, TlsFiles};
 use crate::assemble::Services;
 use crate::bounds::MAX_WAITING_CODES;
 use crate::cancellation::Cancellation;
@@ -71,6 +66,7 @@ use crate::ledger::portal::PortalLedger;
 use crate::links::connection::Connections;
 use crate::portal_access::{AccessServices, PortalAccess};
 use crate::run::{Presenting, Sending};
+use crate::serving::{self, Drain, ServedConnections, ServerTls};
 
 /// What requests are answered with. A reload replaces it; a request keeps what it began with.
 #[derive(Debug)]
@@ -139,7 +135,7 @@ pub struct Portal {
 pub struct PortalServer {
     portal: Portal,
     requests: Receiver<CodeRequest>,
-    tls: Option<PortalTls>,
+    tls: Option<ServerTls>,
     /// How long requests that are being answered, and mails with codes, may take after the stop.
     grace: Duration,
 }
@@ -196,7 +192,7 @@ impl PortalServer {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let now = PortalServices::of(config, services, environment)?;
-        let tls = now.settings.tls.clone().map(PortalTls::open).transpose()?;
+        let tls = now.settings.tls.clone().map(ServerTls::open).transpose()?;
         services
             .edges
             .exchange_kind(EdgeKind::Oidc, now.issuers.edges());
@@ -259,13 +255,15 @@ impl PortalServer {
                 () = late => {}
             }
         };
-        let served = ServedRoutes {
+        let served = ServedConnections {
+            name: "portal",
             grace,
             room: counts.room.clone(),
-            router: routes::router(portal),
+            answers: PortalRequests::new(routes::router(portal)),
             tls,
         };
-        let serving = async { tokio::join!(server::serve(listener, served, stop), mailing) };
+        let serving = serving::serve(listener, served, stop, Drain::Closed);
+        let serving = async { tokio::join!(serving, mailing) };
         tokio::select! {
             (served, ()) = serving => served,
             () = issuers => unreachable!("it does not end"),

@@ -103,6 +103,20 @@ pub enum Parked {
     LeftToRedrive,
 }
 
+/// Where a message is that was put on a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessagePlace {
+    /// On the queue: it waits, or a worker has it.
+    OnQueue,
+    /// It was parked.
+    Parked {
+        /// Why.
+        reason: String,
+    },
+    /// It was deleted.
+    Gone,
+}
+
 /// A parked message.
 #[derive(Debug, Clone)]
 pub struct ParkedMessage {
@@ -171,6 +185,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
         _id: &str,
     ) -> Result<String, QueueError> {
         self.submit(body).await
+    }
+
+    /// Where a message is; `None` if the queue cannot say it of one message.
+    async fn place(&self, _id: &str) -> Result<Option<MessagePlace>, QueueError> {
+        Ok(None)
     }
 
     /// About how many messages wait; also a check that the queue is there.

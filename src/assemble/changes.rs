@@ -10,7 +10,7 @@ use crate::config::{Config, PortalConfig};
 use crate::mounted;
 
 /// Keys that are only read at start: changes to them take effect after a restart.
-const OF_THE_START: [&str; 11] = [
+const OF_THE_START: [&str; 12] = [
     "state_dir",
     "secret_key_file",
     "queue",
@@ -19,6 +19,7 @@ const OF_THE_START: [&str; 11] = [
     "results",
     "http",
     "embedded",
+    "intake",
     "portal.listen",
     "portal.tls_cert_file",
     "portal.tls_key_file",
@@ -183,7 +184,12 @@ fn needs_restart(key: &str) -> bool {
 
 /// Whether a file is read for each new connection, even by services that are only opened at start.
 fn is_read_anew(key: &str) -> bool {
-    key.ends_with(".ca_file") || key.starts_with("portal.tls_")
+    key.ends_with(".ca_file") || key.starts_with("portal.tls_") || is_of_the_intake(key)
+}
+
+/// The intake reads its files again by itself.
+fn is_of_the_intake(key: &str) -> bool {
+    key.starts_with("intake.") && key.ends_with("_file")
 }
 
 fn differing<V: PartialEq>(
@@ -213,6 +219,7 @@ pub(super) fn with_what_stays(new: &Config, old: &Config) -> Config {
         results: old.results.clone(),
         http: old.http.clone(),
         embedded: old.embedded.clone(),
+        intake: old.intake.clone(),
         portal: PortalConfig {
             listen: old.portal.listen,
             tls_cert_file: old.portal.tls_cert_file.clone(),

@@ -5,6 +5,7 @@
 mod connections;
 mod deletions;
 mod events;
+mod intake;
 mod lifetimes;
 mod links;
 mod local;
@@ -43,6 +44,7 @@ pub(super) async fn check(
     let report = CheckReport::new(arguments.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
     local::check(&config, environment, &report)?;
+    intake::local(&config, &report)?;
     portal::local(&config, &report)?;
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;

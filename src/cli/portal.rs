@@ -63,7 +63,7 @@ impl BoundPortal {
             return Ok(None);
         };
         let server = PortalServer::new(config, services, environment)?;
-        let listener = handout::portal::bind(listen)
+        let listener = handout::serving::bind(listen)
             .with_context(|| format!("could not listen on {listen}; end the program that uses the address, or name another in portal.listen"))?;
         Ok(Some(Self { server, listener }))
     }
@@ -140,6 +140,7 @@ pub(super) async fn portal(
         edges: opened.services.edges.clone(),
         portal: Some(bound.counts()),
         schedules: None,
+        intake: None,
     });
     let stop = CancellationToken::new();
     let (renew, mut renewed) = watch::channel(None);

@@ -23,6 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::intake::BoundIntake;
 use super::portal::BoundPortal;
 use super::reload::reload_when_told;
 use super::supervision::Beside;
@@ -86,6 +87,17 @@ pub(super) async fn run(
         }
     };
     let portal_reloads = portal.as_ref().map(BoundPortal::reloads);
+    let (renew, renewed) = watch::channel(None);
+    let binding = BoundIntake::bind_in_time(config, &opened, &renewed, &health);
+    let intake = tokio::select! {
+        intake = Box::pin(binding) => intake?,
+        () = beside.told(1) => {
+            tracing::info!("shutdown requested during the start");
+            drop((services, portal, portal_reloads));
+            opened.close().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let schedule_counts = ScheduleCounts::default();
     let scheduler = Scheduler::new(
         &opened.schedules,
@@ -100,6 +112,7 @@ pub(super) async fn run(
         edges: services.edges.clone(),
         portal: portal.as_ref().map(BoundPortal::counts),
         schedules: Some(schedule_counts.clone()),
+        intake: intake.as_ref().map(BoundIntake::counts),
     });
     let worker = Worker::new(
         Arc::clone(&opened.queue),
@@ -108,7 +121,6 @@ pub(super) async fn run(
         options(config),
         clock::system,
     );
-    let (renew, renewed) = watch::channel(None);
     let worker = worker.renewed_by(renewed.clone());
     let reloads = beside.reloads();
     let queue = Arc::clone(&opened.queue);
@@ -116,6 +128,7 @@ pub(super) async fn run(
     let (told, first) = oneshot::channel::<()>();
     let first = async { drop(first.await) };
     let portal_stop = CancellationToken::new();
+    let drained = CancellationToken::new();
     // Nothing can be handed out without the audit log: its failure stops the work as a signal does.
     let both = async {
         tokio::select! {
@@ -139,12 +152,19 @@ pub(super) async fn run(
                     portal.serve(portal_stop.clone(), grace).await;
                 }
             };
+            let taking = async {
+                if let Some(intake) = intake {
+                    let stop = portal_stop.clone();
+                    intake.serve(stop, drained.clone(), grace).await;
+                }
+            };
             let working = async {
                 let ended = worker.run(first).await;
                 portal_stop.cancel();
+                drained.cancel();
                 ended
             };
-            let (ended, ()) = tokio::join!(working, serving);
+            let (ended, (), ()) = tokio::join!(working, serving, Box::pin(taking));
             ended
         };
         let meanwhile = async {

@@ -259,6 +259,7 @@ impl Config {
         self.check_access()?;
         self.check_ledger()?;
         self.check_results()?;
+        self.check_intake()?;
         self.check_portal()?;
         self.check_event_rules(&self.policy()?)?;
         self.event_rules()?;

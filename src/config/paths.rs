@@ -122,6 +122,9 @@ impl Config {
             plain("results.file", &mut self.results.file),
             secret("results.secret_file", &mut self.results.secret_file),
             plain("templates.dir", &mut self.templates.dir),
+            secret("intake.token_file", &mut self.intake.token_file),
+            plain("intake.tls_cert_file", &mut self.intake.tls_cert_file),
+            secret("intake.tls_key_file", &mut self.intake.tls_key_file),
             plain("portal.tls_cert_file", &mut self.portal.tls_cert_file),
             secret("portal.tls_key_file", &mut self.portal.tls_key_file),
         ]);
@@ -194,6 +197,10 @@ mod tests {
         access_log = "marker-31/access"
         [templates]
         dir = "marker-17/templates"
+        [intake]
+        token_file = "marker-32"
+        tls_cert_file = "marker-33/intake.pem"
+        tls_key_file = "marker-34"
         [portal]
         tls_cert_file = "marker-26/portal.pem"
         tls_key_file = "marker-27"
@@ -241,6 +248,7 @@ mod tests {
         let source = [
             include_str!("../config.rs"),
             include_str!("brand.rs"),
+            include_str!("intake.rs"),
             include_str!("portal.rs"),
         ];
         let fields: Vec<&str> = source
@@ -268,7 +276,7 @@ mod tests {
     fn a_secret_with_a_bare_name_is_taken_from_the_credentials_of_systemd_first() {
         let credentials = tempfile::tempdir().unwrap();
         let directory = credentials.path().to_string_lossy().into_owned();
-        for number in 1..=30 {
+        for number in 1..=34 {
             std::fs::write(credentials.path().join(format!("marker-{number}")), "x").unwrap();
         }
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", &directory)]);
@@ -281,7 +289,7 @@ mod tests {
                 || line.contains("token_file");
             assert_eq!(is_secret, line.contains(&directory), "{line}");
         }
-        assert_eq!(config.secret_files().len(), 13);
+        assert_eq!(config.secret_files().len(), 15);
         // If the credential does not exist, the file beside the configuration is used; a path with a folder is not a credential's
         // name.
         let text = "[mail.smtp]\npassword_file = \"other\"\n[audit]\ncheckpoint_key_file = \"./marker-1\"\n";

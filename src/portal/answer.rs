@@ -1,19 +1,14 @@
 //! Answers of the portal and their headers. Nothing of a request is repeated in one.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER,
     SET_COOKIE, STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
-use hyper::body::{Frame, SizeHint};
 use presign::PresignedUrl;
 
-use super::room::AnswerGuard;
 use crate::render::portal::PortalPage;
 
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
@@ -180,37 +175,4 @@ pub(super) fn late() -> Response<Body> {
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response
-}
-
-/// A body that keeps its connection from being closed for another until it is sent.
-pub(super) fn held_by(body: Body, guard: AnswerGuard) -> Body {
-    Body::new(HeldBody {
-        body,
-        _guard: guard,
-    })
-}
-
-struct HeldBody {
-    body: Body,
-    _guard: AnswerGuard,
-}
-
-impl hyper::body::Body for HeldBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::room::PortalRoom;
+use crate::bounds::MAX_PORTAL_CONNECTIONS;
+use crate::serving::ConnectionRoom;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +32,19 @@ pub(super) enum PortalCount {
 const COUNTS: usize = PortalCount::SignedInByIssuer as usize + 1;
 
 /// The counters of a portal, and how many connections it has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PortalCounts {
     counts: Arc<[AtomicU64; COUNTS]>,
-    pub(super) room: PortalRoom,
+    pub(super) room: ConnectionRoom,
+}
+
+impl Default for PortalCounts {
+    fn default() -> Self {
+        Self {
+            counts: Arc::default(),
+            room: ConnectionRoom::new(MAX_PORTAL_CONNECTIONS),
+        }
+    }
 }
 
 /// A metric with its help text and its samples by label.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::client::TrustedNetwork;
-use super::tls::TlsFiles;
 use crate::config::{Config, ConfigError, PortalDelivery, parse_network};
 use crate::job::{JobId, RelayName};
+use crate::serving::TlsFiles;
 
 /// The settings of a portal, all of them checked.
 #[derive(Debug, Clone)]
@@ -50,17 +50,11 @@ impl PortalSettings {
                     ConfigError::value("portal.trusted_proxies", reason)
                 })
         });
-        let tls = match (&portal.tls_cert_file, &portal.tls_key_file) {
-            (Some(certificates), Some(key)) => Some(TlsFiles {
-                certificates: certificates.clone(),
-                key: key.clone(),
-            }),
-            (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => {
-                let reason = "name both tls_cert_file and tls_key_file, or neither";
-                return Err(ConfigError::value("portal.tls_key_file", reason));
-            }
-        };
+        let tls = TlsFiles::of(
+            "portal",
+            portal.tls_cert_file.as_ref(),
+            portal.tls_key_file.as_ref(),
+        )?;
         Ok(Self {
             site: site.to_owned(),
             trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,

@@ -18,7 +18,6 @@ use futures_util::stream;
 use presign::PresignedUrl;
 
 use super::PortalServices;
-use super::limits::TooMany;
 use super::stream_places::StreamPlace;
 use super::visitor::{Denial, Visitor};
 use crate::bounds::{STREAM_PIECE_BYTES, STREAM_TRIES};
@@ -27,6 +26,7 @@ use crate::edge::{EdgeError, ErrorKind};
 use crate::portal_access::{
     AccessRefusal, LinkedObject, OpenMethod, ReaderSession, SignedOpen, Visit,
 };
+use crate::serving::TooMany;
 
 /// What a streamed file may do in a browser: be shown. PDF viewers do not run in a sandbox.
 const FILE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";

@@ -10,10 +10,9 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 use jiff::Timestamp;
 
 use super::answer::{self, AnswerHeaders, PageSources, set_cookie};
-use super::client::{self, ClientNetwork, RequestSigns, client_address};
+use super::client::{self, RequestSigns, client_address};
 use super::cookies::{BrowserNonce, PortalCookie};
 use super::counts::PortalCount;
-use super::limits::TooMany;
 use super::server::PeerAddress;
 use super::{Portal, PortalServices};
 use crate::clock;
@@ -23,6 +22,7 @@ use crate::ledger::portal::PortalJob;
 use crate::portal_access::{AccessRefusal, OpenEvidence, ReaderSession, Visit};
 use crate::portal_token::PortalToken;
 use crate::render::portal::{PageSender, PortalPage, PortalReader, PortalTrouble, PortalWriter};
+use crate::serving::{ClientNetwork, TooMany};
 use crate::text::chain;
 
 /// A request, as far as it has been understood.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{EdgeError, ErrorKind, Message, Parked, ParkedMessage, Queue, QueueError, Receipt};
+use super::{
+    EdgeError, ErrorKind, Message, MessagePlace, Parked, ParkedMessage, Queue, QueueError, Receipt,
+};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::keyring::nonce;
@@ -303,6 +305,25 @@ impl Queue for SqliteQueue {
             .map_err(|error| failed("submit a message", error))?;
         self.arrived.notify_waiters();
         Ok(id.to_string())
+    }
+
+    async fn place(&self, id: &str) -> Result<Option<MessagePlace>, QueueError> {
+        let id = id.to_owned();
+        let sql = "SELECT state, coalesce(reason, '') FROM message WHERE id = ?1";
+        let found = self.database.call(move |connection| {
+            let found = connection.query_row(sql, [id], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            });
+            found.optional()
+        });
+        let found = found
+            .await
+            .map_err(|error| failed("look for a message", error))?;
+        Ok(Some(match found {
+            Some((state, reason)) if state == "parked" => MessagePlace::Parked { reason },
+            Some(_) => MessagePlace::OnQueue,
+            None => MessagePlace::Gone,
+        }))
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {

@@ -24,6 +24,7 @@ use super::metrics;
 use super::notify::Pulse;
 use crate::audit::log::Watch;
 use crate::edge::health::Edges;
+use crate::intake::IntakeCounts;
 use crate::mounted;
 use crate::portal::PortalCounts;
 use crate::progress::Progress;
@@ -76,6 +77,8 @@ pub struct Vitals {
     pub portal: Option<PortalCounts>,
     /// The schedules, where a worker starts their jobs.
     pub schedules: Option<ScheduleCounts>,
+    /// The intake, if it is served.
+    pub intake: Option<IntakeCounts>,
 }
 
 impl Health {
@@ -108,6 +111,7 @@ impl Health {
                     &vitals.edges,
                     vitals.portal.as_ref(),
                     vitals.schedules.as_ref(),
+                    vitals.intake.as_ref(),
                 )
             }
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::edge::health::{Edge, Edges, FailureKind};
+use crate::intake::IntakeCounts;
 use crate::portal::PortalCounts;
 use crate::progress::Snapshot;
 use crate::scheduler::{LATENESS_BUCKETS, ScheduleCounts};
@@ -16,6 +17,7 @@ pub fn text(
     edges: &Edges,
     portal: Option<&PortalCounts>,
     schedules: Option<&ScheduleCounts>,
+    intake: Option<&IntakeCounts>,
 ) -> String {
     let families: [Family<'_>; 9] = [
         (
@@ -89,7 +91,18 @@ pub fn text(
     }
     gauges(&mut text, counts);
     if let Some(portal) = portal {
-        of_portal(&mut text, portal);
+        of_server(
+            &mut text,
+            &portal.families(),
+            ("portal", portal.connections()),
+        );
+    }
+    if let Some(intake) = intake {
+        of_server(
+            &mut text,
+            &intake.families(),
+            ("intake", intake.connections()),
+        );
     }
     if let Some(schedules) = schedules {
         of_schedules(&mut text, schedules);
@@ -120,19 +133,22 @@ fn gauges(text: &mut String, counts: &Snapshot) {
     }
 }
 
-/// The counters of the portal, and its connections.
-fn of_portal(text: &mut String, portal: &PortalCounts) {
-    for (name, help, samples) in portal.families() {
+/// A counter's name, its help text, and its samples by label, as a server collects them.
+type CollectedFamily = (&'static str, &'static str, Vec<(&'static str, u64)>);
+
+/// The counters of a server, and its connections.
+fn of_server(text: &mut String, families: &[CollectedFamily], (server, connections): (&str, u64)) {
+    for (name, help, samples) in families {
         write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n")
             .expect("writing to a string does not fail");
         for (labels, value) in samples {
             writeln!(text, "{name}{labels} {value}").expect("writing to a string does not fail");
         }
     }
-    let (name, connections) = ("handout_portal_connections", portal.connections());
+    let name = format!("handout_{server}_connections");
     writeln!(
         text,
-        "# HELP {name} Connections to the portal.\n# TYPE {name} gauge\n{name} {connections}"
+        "# HELP {name} Connections to the {server}.\n# TYPE {name} gauge\n{name} {connections}"
     )
     .expect("writing to a string does not fail");
 }
@@ -214,7 +230,7 @@ mod tests {
         let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
         edge.failed(FailureKind::Timeout, "");
         edge.failed(FailureKind::Timeout, "");
-        let text = text(&counts, &Edges::from_iter([edge]), None, None);
+        let text = text(&counts, &Edges::from_iter([edge]), None, None, None);
         assert!(
             text.contains("\nhandout_edge_up{edge=\"relay:default\"} 0\n"),
             "{text}"

@@ -171,7 +171,7 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         &[
             "deliver/smtp/dialogue.rs",
             "deliver/smtp/wire.rs",
-            "portal/server.rs",
+            "serving/connections.rs",
             "telemetry/http.rs",
             "crates/localstore/src/service.rs",
         ],

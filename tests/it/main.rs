@@ -36,6 +36,7 @@ mod fuzz;
 mod guides;
 mod hangs;
 mod hostile;
+mod intake;
 mod languages;
 mod layers;
 mod ledger;

@@ -24,6 +24,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "crash"), str(HERE.parent / "faults")]
 
 import endpoint  # noqa: E402
+import intake  # noqa: E402
 import mails  # noqa: E402
 import queues  # noqa: E402
 import sign_ins  # noqa: E402
@@ -129,6 +130,11 @@ def play(wanted, table):
                     table.add(queue.name, f"events of {kind.name}", "skipped", reason)
                 else:
                     table.play(queue.name, f"events of {kind.name}", queues.events, program, kind, queue)
+    if is_wanted(Minio, "webhook"):
+        if reason := prepared(Minio.part):
+            table.add(Minio.name, "webhook", "skipped", reason)
+        else:
+            table.play(Minio.name, "webhook", intake.webhook, program, Minio)
     if is_wanted(EmbeddedEndpoint, "before_a_client"):
         play_endpoint(table, program)
     if is_wanted(Mailpit, "judged"):

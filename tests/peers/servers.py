@@ -109,8 +109,9 @@ class Store(Server):
     #: Which key is read from its event about a key, by the rules of S3's events.
     told_as = staticmethod(lambda key: key)
 
-    def __init__(self, told_events=None):
+    def __init__(self, told_events=None, token=None):
         self.told_events = told_events  # the URL that it tells of each upload
+        self.token = token  # what it shows there; then it keeps the events that were not taken
         super().__init__()
 
     def tells_events_of(self, bucket):
@@ -193,6 +194,8 @@ class Minio(Store):
         own = {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY, "HOME": str(self.dir)}
         if self.told_events:
             own.update(MINIO_NOTIFY_WEBHOOK_ENABLE_peers="on", MINIO_NOTIFY_WEBHOOK_ENDPOINT_peers=self.told_events)
+        if self.token:
+            own.update(MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_peers=self.token, MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_peers=str(self.dir / "events"))
         return {**own, "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
 
 

@@ -142,8 +142,9 @@ fn addresses(config: &Config, is_working: bool, report: &CheckReport) -> io::Res
         .needs_embedded()
         .then_some(("embedded.listen", config.embedded.listen));
     let portal = config.portal.listen.map(|listen| ("portal.listen", listen));
+    let intake = config.intake.listen.map(|listen| ("intake.listen", listen));
     let all = std::iter::once(("http.listen", config.http.listen));
-    let all = all.chain(embedded).chain(portal);
+    let all = all.chain(embedded).chain(intake).chain(portal);
     for (key, address) in all {
         report.tell(key, can_be_listened_on(address, is_working))?;
     }

@@ -9,8 +9,9 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
+use handout::portal::is_portal_at;
 use handout::portal::oidc::OidcIssuers;
-use handout::portal::{TlsFiles, is_portal_at};
+use handout::serving::TlsFiles;
 use handout::text::chain;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
@@ -76,6 +77,7 @@ fn certificate(
     now: Timestamp,
 ) -> Result<(String, Certificate), Box<dyn Error + Send + Sync>> {
     let files = TlsFiles {
+        section: "portal",
         certificates: certificates.to_owned(),
         key: key.to_owned(),
     };

@@ -7,7 +7,8 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::JobId;
 use handout::ledger::portal::{ChangeKind, ChangeTarget, LinkChange, PortalLedger};
-use handout::portal::{PortalServer, bind};
+use handout::portal::PortalServer;
+use handout::serving::bind;
 use tokio_util::sync::CancellationToken;
 
 /// Revokes the links of a job, as `handout revoke job` does.

@@ -1,4 +1,4 @@
-//! The certificate of the portal, where TLS ends here: read from two PEM files, and read again when they change.
+//! The certificate of a server, where TLS ends here: read from two PEM files, and read again when they change.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,21 +27,57 @@ const END_OF_TIME: Duration = Duration::from_secs(253_370_764_799);
 /// The files of the certificate chain and of its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// `portal.tls_cert_file`: the certificate, followed by those of its issuers.
+    /// The section of the configuration that names them, such as `portal`.
+    pub section: &'static str,
+    /// Its `tls_cert_file`: the certificate, followed by those of its issuers.
     pub certificates: PathBuf,
-    /// `portal.tls_key_file`.
+    /// Its `tls_key_file`.
     pub key: PathBuf,
 }
 
 impl TlsFiles {
+    /// The files that a section names; `None` if it names none.
+    ///
+    /// # Errors
+    /// It names one of the two.
+    pub fn of(
+        section: &'static str,
+        certificates: Option<&PathBuf>,
+        key: Option<&PathBuf>,
+    ) -> Result<Option<Self>, ConfigError> {
+        match (certificates, key) {
+            (Some(certificates), Some(key)) => Ok(Some(Self {
+                section,
+                certificates: certificates.clone(),
+                key: key.clone(),
+            })),
+            (None, None) => Ok(None),
+            (Some(_), None) | (None, Some(_)) => {
+                let reason = "name both tls_cert_file and tls_key_file, or neither";
+                Err(ConfigError::value(
+                    format!("{section}.tls_key_file"),
+                    reason,
+                ))
+            }
+        }
+    }
+
+    fn certificates_key(&self) -> String {
+        format!("{}.tls_cert_file", self.section)
+    }
+
+    fn key_key(&self) -> String {
+        format!("{}.tls_key_file", self.section)
+    }
+
     /// Reads both files; the key must be that of the certificate.
     ///
     /// # Errors
     /// Which file cannot be used, and why.
     fn read(&self) -> Result<TlsIdentity, ConfigError> {
         let texts = TlsTexts {
-            certificates: read("portal.tls_cert_file", &self.certificates)?,
-            key: read("portal.tls_key_file", &self.key)?,
+            certificates: read(&self.certificates_key(), &self.certificates)?,
+            key: read(&self.key_key(), &self.key)?,
         };
         let refused = |key: &str, path: &Path, wrong: &str| {
             ConfigError::value(key, format!("names {}, {wrong}", path.display()))
@@ -50,16 +86,16 @@ impl TlsFiles {
         let certificates: Vec<_> = certificates.filter_map(Result::ok).collect();
         if certificates.is_empty() {
             let wrong = "which is not a PEM certificate";
-            return Err(refused("portal.tls_cert_file", &self.certificates, wrong));
+            return Err(refused(&self.certificates_key(), &self.certificates, wrong));
         }
         let key = PrivateKeyDer::from_pem_slice(texts.key.as_bytes()).map_err(|_| {
             let wrong = "which is not a PEM private key";
-            refused("portal.tls_key_file", &self.key, wrong)
+            refused(&self.key_key(), &self.key, wrong)
         })?;
         let certified = CertifiedKey::from_der(certificates, key, &aws_lc_rs::default_provider());
         let certified = certified.map_err(|error| {
             let wrong = format!("which cannot be used with the certificate: {error}");
-            refused("portal.tls_key_file", &self.key, &wrong)
+            refused(&self.key_key(), &self.key, &wrong)
         })?;
         Ok(TlsIdentity {
             texts,
@@ -137,15 +173,15 @@ struct TlsIdentity {
 
 /// TLS with the newest usable certificate of the files.
 #[derive(Clone)]
-pub(super) struct PortalTls {
+pub(crate) struct ServerTls {
     files: TlsFiles,
     identity: Arc<RwLock<TlsIdentity>>,
     acceptor: TlsAcceptor,
 }
 
-impl std::fmt::Debug for PortalTls {
+impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("PortalTls").field(&self.files).finish()
+        f.debug_tuple("ServerTls").field(&self.files).finish()
     }
 }
 
@@ -165,14 +201,14 @@ impl ResolvesServerCert for NewestCertificate {
     }
 }
 
-impl PortalTls {
+impl ServerTls {
     /// # Errors
     /// Why the files cannot be used.
-    pub(super) fn open(files: TlsFiles) -> Result<Self, ConfigError> {
+    pub(crate) fn open(files: TlsFiles) -> Result<Self, ConfigError> {
         let identity = Arc::new(RwLock::new(files.read()?));
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| ConfigError::value("portal.tls_cert_file", error))?;
+            .map_err(|error| ConfigError::value(files.certificates_key(), error))?;
         let resolver = NewestCertificate(Arc::clone(&identity));
         let mut config = builder
             .with_no_client_auth()
@@ -185,13 +221,13 @@ impl PortalTls {
         })
     }
 
-    pub(super) const fn acceptor(&self) -> &TlsAcceptor {
+    pub(crate) const fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
 
     /// Reads the files each time they may have changed, until it is dropped. While they cannot be used, the certificate that
     /// was read before stays in use.
-    pub(super) async fn follow_files(&self) {
+    pub(crate) async fn follow_files(&self) {
         let mut is_told = false;
         loop {
             tokio::time::sleep(COMPARED_EVERY).await;
@@ -203,15 +239,16 @@ impl PortalTls {
                 Ok(identity) => {
                     is_told = false;
                     if self.exchange(identity) {
-                        tracing::info!("the portal's certificate was replaced");
+                        tracing::info!(server = self.files.section, "a certificate was replaced");
                     }
                 }
                 Err(error) if !is_told => {
                     is_told = true;
                     let error = chain(&error);
                     tracing::error!(
+                        server = self.files.section,
                         error,
-                        "could not replace the portal's certificate; the previous one stays in use"
+                        "could not replace a certificate; the previous one stays in use"
                     );
                 }
                 Err(_) => {}

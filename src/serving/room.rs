@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::bounds::MAX_PORTAL_CONNECTIONS;
-
-/// The connections of one portal.
-#[derive(Debug, Clone, Default)]
-pub(super) struct PortalRoom(Arc<Mutex<PortalRoomState>>);
+/// The connections of one server.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionRoom {
+    most: usize,
+    state: Arc<Mutex<ServerRoomState>>,
+}
 
 #[derive(Debug, Default)]
-struct PortalRoomState {
+struct ServerRoomState {
     open: usize,
     next_turn: u64,
     /// The connections that wait, the longest-waiting one first.
@@ -25,20 +26,28 @@ struct PortalRoomState {
 
 /// The place of one connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct RoomPlace {
-    room: PortalRoom,
+pub(crate) struct RoomPlace {
+    room: ConnectionRoom,
     close: Arc<Notify>,
     turn: Mutex<Option<u64>>,
 }
 
-impl PortalRoom {
-    fn state(&self) -> MutexGuard<'_, PortalRoomState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl ConnectionRoom {
+    /// Room for so many connections.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            state: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, ServerRoomState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a new connection. `None` if all places are taken by requests that are being answered.
-    pub(super) fn enter(&self) -> Option<Arc<RoomPlace>> {
-        let is_full = self.state().open >= MAX_PORTAL_CONNECTIONS;
+    pub(crate) fn enter(&self) -> Option<Arc<RoomPlace>> {
+        let is_full = self.state().open >= self.most;
         if is_full && !self.close_longest_waiting() {
             return None;
         }
@@ -53,13 +62,13 @@ impl PortalRoom {
     }
 
     /// Closes the connection that has waited longest. `false` if none waits.
-    pub(super) fn close_longest_waiting(&self) -> bool {
+    pub(crate) fn close_longest_waiting(&self) -> bool {
         let longest = self.state().waiting.pop_first();
         longest.map(|(_, close)| close.notify_one()).is_some()
     }
 
     /// How many connections there are.
-    pub(super) fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.state().open
     }
 }
@@ -80,12 +89,12 @@ impl RoomPlace {
     }
 
     /// Whether no request of the connection is being answered.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.turn().is_some()
     }
 
     /// A request is being answered until the guard is dropped.
-    pub(super) fn answers(self: &Arc<Self>) -> AnswerGuard {
+    pub(crate) fn answers(self: &Arc<Self>) -> AnswerGuard {
         let turn = self.turn().take();
         if let Some(turn) = turn {
             self.room.state().waiting.remove(&turn);
@@ -94,7 +103,7 @@ impl RoomPlace {
     }
 
     /// Waits until the connection must be closed for another.
-    pub(super) async fn must_close(&self) {
+    pub(crate) async fn must_close(&self) {
         self.close.notified().await;
     }
 }
@@ -112,7 +121,7 @@ impl Drop for RoomPlace {
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(super) struct AnswerGuard(Arc<RoomPlace>);
+pub(crate) struct AnswerGuard(Arc<RoomPlace>);
 
 impl Drop for AnswerGuard {
     fn drop(&mut self) {
@@ -125,12 +134,12 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
+    const MOST: usize = 100;
+
     #[tokio::test]
     async fn the_connection_that_waited_longest_makes_room() {
-        let room = PortalRoom::default();
-        let mut places: Vec<_> = (0..MAX_PORTAL_CONNECTIONS)
-            .map(|_| room.enter().unwrap())
-            .collect();
+        let room = ConnectionRoom::new(MOST);
+        let mut places: Vec<_> = (0..MOST).map(|_| room.enter().unwrap()).collect();
         let busy = places[0].answers();
         let newcomer = room.enter().unwrap();
         assert!(
@@ -142,7 +151,7 @@ mod tests {
         drop(busy);
         places.remove(1);
         drop(newcomer);
-        assert_eq!(room.open(), MAX_PORTAL_CONNECTIONS - 1);
+        assert_eq!(room.open(), MOST - 1);
         assert!(room.close_longest_waiting());
         assert!(
             places[1].must_close().now_or_never().is_some(),
@@ -152,10 +161,8 @@ mod tests {
 
     #[test]
     fn while_all_answer_none_is_admitted() {
-        let room = PortalRoom::default();
-        let places: Vec<_> = (0..MAX_PORTAL_CONNECTIONS)
-            .map(|_| room.enter().unwrap())
-            .collect();
+        let room = ConnectionRoom::new(MOST);
+        let places: Vec<_> = (0..MOST).map(|_| room.enter().unwrap()).collect();
         let answers: Vec<_> = places.iter().map(RoomPlace::answers).collect();
         assert!(room.enter().is_none());
         drop(answers);
