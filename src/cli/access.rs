@@ -59,9 +59,6 @@ const HIDDEN: Duration = Duration::from_secs(300);
 /// After how long buckets are listed again, since events may be lost.
 const LIST_AGAIN: Duration = Duration::from_secs(3_600);
 
-/// How long a process lives after a signal.
-const ENDS_WITHIN: Duration = Duration::from_millis(1_500);
-
 /// How much of an object is asked for at once, in bytes.
 const PIECE: u64 = 8 << 20;
 
@@ -180,9 +177,9 @@ pub(super) async fn access(
         store: buckets.as_ref().map(Buckets::store),
         queue: queue.as_deref(),
     };
-    let stopped = stop_at_a_signal(arguments.follow)?;
+    let mut signals = Signals::listen_at_terminal()?;
     tokio::select! {
-        () = stopped => {
+        () = signals.next() => {
             anyhow::ensure!(arguments.follow, "stopped by a signal: the same command goes on from there");
         }
         read = Box::pin(reader.read(&origin, arguments.follow)) => read?,
@@ -199,20 +196,6 @@ struct LogOrigin<'a> {
     places: &'a [LogPlace],
     store: Option<Arc<dyn ObjectStore>>,
     queue: Option<&'a dyn Queue>,
-}
-
-/// Returns at the first signal. A process that then hangs in a file system is ended: the database is whole at each instant.
-fn stop_at_a_signal(follows: bool) -> std::io::Result<impl Future<Output = ()>> {
-    let mut signals = Signals::listen_at_terminal()?;
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        signals.next().await;
-        stop.send(()).ok();
-        tokio::time::sleep(ENDS_WITHIN).await;
-        complain("a file system does not respond: ended without a summary");
-        std::process::exit(i32::from(!follows));
-    });
-    Ok(async { stopped.await.unwrap_or_default() })
 }
 
 /// The queue with the events of the logs' bucket. What `[queue]` says of an SQS queue's server counts for it, too.
