@@ -59,6 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -344,13 +345,28 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     fn portal_records(&self) -> Arc<dyn PortalRecords>;
 
     /// The records of schedules and of the intake. They may expire with those of deliveries.
-    fn schedule_records(&self) -> Arc<dyn PortalRecords> {
+    fn expiring_records(&self) -> Arc<dyn PortalRecords> {
         self.portal_records()
     }
 
     /// The cache for what can be computed again, if there is one.
     fn picture_cache(&self) -> Option<&dyn PictureCache> {
         None
+    }
+}
+
+/// How long [`Ledger::expiring_records`] are kept in a database. In a bucket, a lifecycle rule expires them.
+const EXPIRING_KEPT_FOR: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// Forgets old [`Ledger::expiring_records`] with this prefix, where the ledger is a database.
+async fn forget_expired(
+    records: &dyn PortalRecords,
+    below: &str,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    match now.checked_sub(EXPIRING_KEPT_FOR) {
+        Ok(before) => records.forget(below, before).await,
+        Err(_) => Ok(()),
     }
 }
 

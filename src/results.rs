@@ -153,7 +153,8 @@ impl JobResult<'_> {
     fn sentence(&self) -> String {
         let job = self.job.map_or("a message", |job| job.as_str());
         let Some(report) = self.delivered else {
-            return format!("{job} was parked: {}", self.reason.unwrap_or_default());
+            let reason = self.reason.unwrap_or_default();
+            return plain(&format!("{job} was parked: {reason}"));
         };
         let JobReport {
             accepted,
@@ -163,12 +164,20 @@ impl JobResult<'_> {
             ..
         } = report;
         match report.failed() {
-            0 => format!("{job} is done: {links} links, {accepted} mails accepted"),
-            _ => format!(
+            0 => plain(&format!(
+                "{job} is done: {links} links, {accepted} mails accepted"
+            )),
+            _ => plain(&format!(
                 "{job} is done: {links} links, {accepted} mails accepted, {rejected} rejected, {unknown} in doubt"
-            ),
+            )),
         }
     }
+}
+
+/// A sentence without markup. Ids and reasons quote keys, and a chat would take `<!channel>` or `<b>` in a key as its own.
+/// <https://docs.slack.dev/messaging/formatting-message-text>
+fn plain(sentence: &str) -> String {
+    sentence.replace('<', "\u{2039}").replace('>', "\u{203a}")
 }
 
 impl Results {
@@ -366,6 +375,17 @@ mod tests {
         tell("a").await.unwrap();
         tell("b").await.unwrap();
         assert_eq!(queue.waiting().await.unwrap(), 2);
+    }
+
+    #[test]
+    fn a_sentence_for_a_chat_has_no_markup_of_a_key() {
+        let now = Timestamp::UNIX_EPOCH;
+        let reason = "there is no object <!channel>.pdf";
+        let result = JobResult::parked(None, "a", reason, now);
+        assert_eq!(
+            result.sentence(),
+            "a message was parked: there is no object \u{2039}!channel\u{203a}.pdf"
+        );
     }
 
     #[tokio::test(start_paused = true)]

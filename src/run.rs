@@ -32,6 +32,18 @@ pub struct JobRun {
 }
 
 impl JobRun {
+    /// The first run of a job that came in no message.
+    pub fn first(job: Job, now: Timestamp) -> Self {
+        Self {
+            job: Arc::new(job),
+            message_id: None,
+            attempt: 1,
+            now,
+            stop: Cancellation::default(),
+            delivery: Delivery::unnoted(),
+        }
+    }
+
     /// The attempt's fields in the audit lines of links. `role` is the one whose credentials sign.
     pub(crate) fn context<'a>(
         &'a self,

@@ -10,6 +10,7 @@ pub mod lease;
 mod memory;
 mod outcome;
 pub mod probe;
+mod rest;
 pub mod settle;
 
 use std::future::Future;
@@ -341,7 +342,7 @@ impl Worker {
                     break;
                 }
             };
-            let rested = self.rest(again_in);
+            let rested = rest::rest(again_in, &self.services.progress);
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
@@ -470,15 +471,6 @@ impl Worker {
                 let left_alone = error.retry_after().unwrap_or_default();
                 Received::Failed { left_alone }
             }
-        }
-    }
-
-    /// Waits, and counts as alive meanwhile: a queue may ask for a pause of minutes, which a restart would not shorten.
-    async fn rest(&self, length: Duration) {
-        let until = Instant::now() + length;
-        while Instant::now() < until {
-            tokio::time::sleep_until(until.min(Instant::now() + TURN)).await;
-            self.services.progress.turned();
         }
     }
 

@@ -198,6 +198,36 @@ struct LogOrigin<'a> {
     queue: Option<&'a dyn Queue>,
 }
 
+/// A step that `--follow` repeats: its first failure is told, and the success after it.
+struct FollowedStep {
+    again: &'static str,
+    pause: Option<Duration>,
+}
+
+impl FollowedStep {
+    const fn new(again: &'static str) -> Self {
+        Self { again, pause: None }
+    }
+
+    /// The pause before the next try; `None` after a success.
+    fn pause_after(&mut self, result: anyhow::Result<()>) -> Option<Duration> {
+        let before = self.pause.take();
+        self.pause = match (result, before) {
+            (Ok(()), None) => None,
+            (Ok(()), Some(_)) => {
+                complain(self.again);
+                None
+            }
+            (Err(error), None) => {
+                complain(format_args!("{error:#}; trying again until it is stopped"));
+                Some(FOLLOW)
+            }
+            (Err(_), Some(before)) => Some((before * 2).min(FOLLOW_BUCKETS)),
+        };
+        self.pause
+    }
+}
+
 /// The queue with the events of the logs' bucket. What `[queue]` says of an SQS queue's server counts for it, too.
 async fn event_queue(
     config: &Config,
@@ -315,27 +345,17 @@ impl AccessReader<'_> {
         if !follows {
             return self.read_places(origin).await;
         }
-        let mut pause = FOLLOW;
+        let mut reading = FollowedStep::new("the logs are read again");
+        let mut news = FollowedStep::new("the events of new logs are received again");
         loop {
-            let round = async {
-                self.read_places(origin).await?;
-                self.wait_for_news(origin).await
+            let read = self.read_places(origin).await;
+            let pause = match reading.pause_after(read) {
+                None => news.pause_after(self.wait_for_news(origin).await),
+                pause => pause,
             };
-            pause = match round.await {
-                Ok(()) => {
-                    if pause > FOLLOW {
-                        complain("the logs are read again");
-                    }
-                    FOLLOW
-                }
-                Err(error) => {
-                    if pause == FOLLOW {
-                        complain(format_args!("{error:#}; trying again until it is stopped"));
-                    }
-                    tokio::time::sleep(pause).await;
-                    (pause * 2).min(FOLLOW_BUCKETS)
-                }
-            };
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 

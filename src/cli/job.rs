@@ -16,7 +16,6 @@ use clap::{Args, Subcommand};
 use handout::assemble;
 use handout::assemble::{Opened, Serving};
 use handout::audit::record::Pseudonyms;
-use handout::cancellation::Cancellation;
 use handout::clock;
 use handout::config::Config;
 use handout::distribute::distribute;
@@ -151,14 +150,7 @@ fn run_of_body(body: &str) -> Result<JobRun, JobError> {
 
 /// The first run of a job.
 pub(super) fn run_of(job: Job) -> JobRun {
-    JobRun {
-        job: Arc::new(job),
-        message_id: None,
-        attempt: 1,
-        now: clock::system(),
-        stop: Cancellation::default(),
-        delivery: handout::run::delivery::Delivery::unnoted(),
-    }
+    JobRun::first(job, clock::system())
 }
 
 async fn run(
@@ -181,14 +173,7 @@ async fn run(
     if let Some(to) = &rehearse {
         opened.services.rehearse(to.clone());
     }
-    let exit = work(&run, opened, config, json).await?;
-    if let (Some(to), false) = (&rehearse, json) {
-        say(format_args!(
-            "This was a rehearsal: all mails went to {}, and nothing is recorded for the job itself.",
-            to.address
-        ))?;
-    }
-    Ok(exit)
+    work(&run, opened, config, json).await
 }
 
 /// Runs a job with the opened services, and closes them.
@@ -200,6 +185,7 @@ async fn work(
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen_at_terminal()?;
     let names = opened.services.recording.names.clone();
+    let rehearsed_to = opened.services.sending.sender.rehearsed_to().cloned();
     let result = {
         let work = with_progress(&opened.services.progress, distribute(run, &opened.services));
         let mut work = Box::pin(work);
@@ -218,6 +204,14 @@ async fn work(
         say_json(&as_json(run, &delivered))?;
     } else {
         tell(run, &delivered, &names)?;
+        if let Some(to) = rehearsed_to {
+            say(format_args!(
+                "This was a rehearsal: all mails went to {}, and nothing is recorded for the job itself.",
+                to.address
+            ))?;
+        } else if delivered.failed() > 0 {
+            say_how_to_resend(&run.job.id)?;
+        }
         if config.needs_embedded() {
             say("Links to a connection with a directory open while `handout run` runs.")?;
         }
@@ -297,6 +291,11 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
             "  and {more} more: handout ledger show -- {id}"
         ))?;
     }
+    Ok(())
+}
+
+fn say_how_to_resend(id: &JobId) -> std::io::Result<()> {
+    let id = shell_argument(id.as_str());
     say(format_args!(
         "When the cause is repaired, `handout job resend --failed -- {id}` sends these mails again, and no others."
     ))

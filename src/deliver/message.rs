@@ -64,9 +64,14 @@ impl Sender {
         Self { rehearsal, ..self }
     }
 
-    /// Who gets the mail that is made for a recipient: the recipient, but in a rehearsal.
+    /// Who gets all mails, in a rehearsal.
+    pub fn rehearsed_to(&self) -> Option<&Recipient> {
+        self.rehearsal.as_deref()
+    }
+
+    /// The receiver of the mail that is made for a recipient. In a rehearsal, it is another one.
     pub fn receiver<'a>(&'a self, recipient: &'a Recipient) -> &'a Recipient {
-        self.rehearsal.as_deref().unwrap_or(recipient)
+        self.rehearsed_to().unwrap_or(recipient)
     }
 
     /// The name that recipients see.

@@ -352,7 +352,8 @@ impl EdgeClient {
         };
         let mut answer = answer.map_err(|error| {
             let is_too_long = has_too_long_a_head(&error);
-            if is_too_long && asked.names_a_key && self.keys == KeyOrigin::OfJobs {
+            let is_of_an_object = asked.names_a_key && !asked.is_listing;
+            if is_too_long && is_of_an_object && self.keys == KeyOrigin::OfJobs {
                 // The store did answer, and the owner of the object may have caused such a head.
                 self.edge.iter().for_each(Edge::answered);
                 return error;

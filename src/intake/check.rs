@@ -1,19 +1,15 @@
 //! The check of a job before it is put on the queue, as `handout job submit` makes it.
 
-use std::sync::Arc;
-
 use tokio::time::{Instant, timeout_at};
 
 use super::{Current, Intake};
 use crate::bounds::MAX_INTAKE_CHECK_TIME;
-use crate::cancellation::Cancellation;
 use crate::error::{FailureClass, JobError};
 use crate::job::Job;
 use crate::mail_trial::Tried;
 use crate::preview::Preview;
 use crate::progress::Progress;
 use crate::run::JobRun;
-use crate::run::delivery::Delivery;
 use crate::text::chain;
 
 /// Whether a job was checked.
@@ -43,14 +39,7 @@ impl Intake {
             tried: Tried::default(),
             ..current.services
         };
-        let run = JobRun {
-            job: Arc::new(job),
-            message_id: None,
-            attempt: 1,
-            now: clock(),
-            stop: Cancellation::default(),
-            delivery: Delivery::unnoted(),
-        };
+        let run = JobRun::first(job, clock());
         let checking = async { Preview::begin(&run, &services).await?.check().await };
         let until = deadline.min(Instant::now() + MAX_INTAKE_CHECK_TIME);
         let reason = match timeout_at(until, Box::pin(checking)).await {

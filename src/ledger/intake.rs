@@ -13,20 +13,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::portal::PortalRecords;
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, forget_expired};
 use crate::edge::health::Edge;
 use crate::job::JobId;
 use crate::keyring::sha256_hex;
-use crate::quantity::Span;
 
 /// How many names are listed at once.
 const NAMES_AT_ONCE: usize = 1000;
 
 /// How many messages of a job are looked at, the latest of them.
 const MAX_LOOKED_AT: usize = 10;
-
-/// How long the records are kept in a database. In a bucket, a lifecycle rule expires them.
-const KEPT_FOR: Span = Span::days(90);
 
 /// The records of what arrived by HTTP.
 #[derive(Debug, Clone)]
@@ -49,7 +45,7 @@ impl IntakeRecords {
     /// The records in a ledger.
     pub fn of(ledger: &dyn Ledger) -> Self {
         Self {
-            records: ledger.schedule_records(),
+            records: ledger.expiring_records(),
         }
     }
 
@@ -92,12 +88,7 @@ impl IntakeRecords {
 
     /// Forgets old records, where the ledger is a database.
     pub async fn forget_old(&self, now: Timestamp) -> Result<(), LedgerError> {
-        let age = jiff::SignedDuration::try_from(KEPT_FOR.as_duration());
-        let before = age.ok().and_then(|age| now.checked_sub(age).ok());
-        match before {
-            Some(before) => self.records.forget("intake/", before).await,
-            None => Ok(()),
-        }
+        forget_expired(&*self.records, "intake/", now).await
     }
 }
 

@@ -607,7 +607,7 @@ impl Ledger for S3Ledger {
         Arc::new(S3PortalRecords::beside(self))
     }
 
-    fn schedule_records(&self) -> Arc<dyn PortalRecords> {
+    fn expiring_records(&self) -> Arc<dyn PortalRecords> {
         Arc::new(S3PortalRecords::within(self))
     }
 }

@@ -14,16 +14,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::portal::{PortalCreated, PortalRecords};
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, forget_expired};
 use crate::keyring::nonce;
-use crate::quantity::Span;
 use crate::schedule::{Schedule, ScheduleName, ScheduledJob, parse_stamp, stamp};
 
 /// How many names are listed at once.
 const NAMES_AT_ONCE: usize = 1000;
-
-/// How long records of occurrences are kept in a database. In a bucket, a lifecycle rule expires them.
-const KEPT_FOR: Span = Span::days(90);
 
 /// The records of schedules.
 #[derive(Debug, Clone)]
@@ -56,7 +52,7 @@ impl ScheduleRecords {
     /// The records in a ledger.
     pub fn of(ledger: &dyn Ledger) -> Self {
         Self {
-            records: ledger.schedule_records(),
+            records: ledger.expiring_records(),
         }
     }
 
@@ -162,15 +158,8 @@ impl ScheduleRecords {
 
     /// Forgets old occurrences of a schedule, where the ledger is a database.
     pub async fn forget_old(&self, name: &ScheduleName, now: Timestamp) -> Result<(), LedgerError> {
-        let age = jiff::SignedDuration::try_from(KEPT_FOR.as_duration());
-        let before = age.ok().and_then(|age| now.checked_sub(age).ok());
-        match before {
-            Some(before) => {
-                let below = format!("schedule/{name}/at/");
-                self.records.forget(&below, before).await
-            }
-            None => Ok(()),
-        }
+        let below = format!("schedule/{name}/at/");
+        forget_expired(&*self.records, &below, now).await
     }
 }
 

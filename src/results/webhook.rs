@@ -114,11 +114,12 @@ impl Webhook {
     }
 }
 
-/// The id of a result: the same for each try, and another for each result.
+/// The id of a result: the same for each try, and another for each result. A message that is put back may be parked again.
 fn id_of(result: &JobResult<'_>) -> String {
     let job = result.job.map_or("", |job| job.as_str());
     let outcome = serde_json::to_string(&result.outcome).expect("a word is plain data");
-    let parts = [result.message, job, &outcome].join("\n");
+    let reason = result.reason.unwrap_or_default();
+    let parts = [result.message, job, &outcome, reason].join("\n");
     format!("msg_{}", &sha256_hex(parts.as_bytes())[..32])
 }
 
@@ -201,6 +202,20 @@ mod tests {
         ] {
             assert_eq!(keys(&text).unwrap_err(), error, "{text:?}");
         }
+    }
+
+    #[test]
+    fn each_result_has_an_id_and_each_try_at_it_the_same() {
+        let job = "daily".parse().unwrap();
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        let parked =
+            |reason, second| id_of(&JobResult::parked(Some(&job), "7", reason, at(second)));
+        assert_eq!(parked("no rule", 1), parked("no rule", 2));
+        let report = crate::report::JobReport::default();
+        let done = id_of(&JobResult::done(&job, "7", &report, at(3)));
+        let ids = [done, parked("no rule", 1), parked("no object", 1)];
+        let different: std::collections::BTreeSet<&String> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len());
     }
 
     #[test]

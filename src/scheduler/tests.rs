@@ -1,4 +1,4 @@
-//! Several workers over simulated years: every occurrence is one job, and none is early, whatever is killed and whatever clocks do.
+//! Several workers over simulated years: every occurrence is one job, and none is early. Processes are killed, workers pause, and clocks are late.
 
 use std::collections::BTreeMap;
 

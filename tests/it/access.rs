@@ -6,9 +6,11 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::liveness::with_a_line;
+use crate::support::line::Mode;
 use crate::support::servers::{browser_or_skip, skipped_for};
 use crate::support::world::{World, email_job, run_until_settled};
-use crate::support::{answer, link_id, program};
+use crate::support::{answer, link_id, program, until};
 
 const CHROME: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
 
@@ -380,4 +382,83 @@ async fn clients_and_scanners_are_told_apart_and_what_arrived_is_told() {
     ] {
         assert!(table.contains(words), "{words}: {table}");
     }
+}
+
+/// A follower of logs, and what it complained of.
+struct Follower {
+    child: std::process::Child,
+    log: PathBuf,
+}
+
+impl Follower {
+    /// Follows a place of a world, one of whose connections is `far`.
+    fn of(world: &World, place: &str) -> Self {
+        let log = world.dir.path().join("follower.log");
+        let mut command = Command::new(program());
+        command.args(["access", "read", place, "--follow", "--config"]);
+        command.arg(world.written());
+        if place.starts_with("s3://") {
+            command.args(["--connection", "far"]);
+        }
+        let child = command.stderr(fs::File::create(&log).unwrap()).spawn();
+        Self {
+            child: child.unwrap(),
+            log,
+        }
+    }
+
+    async fn says(&self, words: &str) {
+        until(words, async || {
+            let said = fs::read_to_string(&self.log).unwrap();
+            said.contains(words).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends at SIGTERM, within seconds and without an error.
+    fn ends(mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "it is running");
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").arg(&id).status().unwrap().success());
+        let began = tokio::time::Instant::now();
+        let status = self.child.wait().unwrap();
+        let said = fs::read_to_string(&self.log).unwrap();
+        assert!(status.success(), "{status}: {said}");
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(4), "{took:?}: {said}");
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It has ended, unless the test has failed.
+        drop(self.child.kill());
+    }
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_after_an_outage_and_ends_at_sigterm_in_one() {
+    let (mut world, line) = with_a_line().await;
+    let opened = world.open().await;
+    line.becomes(Mode::Refusing);
+    let far = Follower::of(&world, "s3://reports/logs/");
+    far.says("trying again until it is stopped").await;
+    line.becomes(Mode::Open);
+    far.says("the logs are read again").await;
+    far.ends();
+    // While a listing is not answered.
+    line.becomes(Mode::Silent);
+    let far = Follower::of(&world, "s3://reports/logs/");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    far.ends();
+    opened.close().await;
+    // A directory that is not there yet.
+    world =
+        world.configured(|config| config.access.addresses = handout::config::AddressDetail::None);
+    let logs = world.dir.path().join("logs");
+    let here = Follower::of(&world, logs.to_str().unwrap());
+    here.says("trying again until it is stopped").await;
+    fs::create_dir(&logs).unwrap();
+    here.says("the logs are read again").await;
+    here.ends();
 }

@@ -504,3 +504,49 @@ async fn an_idle_daemon_ends_soon_while_a_download_is_slow() {
     let took = daemon.stops(&config).await;
     assert!(took < Duration::from_millis(3500), "{took:?}");
 }
+
+/// A supervisor, or a proxy before it, that does not read what the daemon says to it.
+#[tokio::test]
+async fn a_notify_socket_that_is_full_blocks_nothing() {
+    let world = World::new().object("a.pdf", "x");
+    let path = world.dir.path().join("notify");
+    let _supervisor = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let filling = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    filling.set_nonblocking(true).unwrap();
+    while filling.send_to(b"X=1", &path).is_ok() {}
+    let config = world.written();
+    let socket = path.to_str().unwrap();
+    let variables = [("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "2000000")];
+    let daemon = Daemon::start(&config, &variables).await;
+    is_ready(&daemon.http).await;
+    for job in ["one", "two"] {
+        submit(&config, &email_job(job));
+        mailed(&world, job).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// More headers than are read, which no object can be the cause of where objects are listed.
+#[tokio::test]
+async fn listings_with_too_long_a_head_are_an_outage_and_park_no_job() {
+    let (world, line) = with_a_line().await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    let headers = (0..120).map(|n| format!("x-header-{n}: 1\r\n"));
+    let headers: String = headers.collect();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    line.becomes(Mode::Says(answer.leak()));
+    submit(&config, &far_job("late"));
+    is_unready(&daemon.http, "the head of the answer is too long").await;
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    line.becomes(Mode::Open);
+    is_ready(&daemon.http).await;
+    mailed(&world, "late").await;
+    daemon.stops(&config).await;
+}

@@ -147,6 +147,15 @@ async fn metrics(daemon: &Daemon) -> String {
     String::from_utf8(text).unwrap()
 }
 
+/// A world whose daemon serves the intake, and a caller with its token.
+async fn served() -> (World, PathBuf, Daemon, Caller) {
+    let world = intake_world();
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let caller = Caller::of(&world);
+    (world, config, daemon, caller)
+}
+
 #[tokio::test]
 async fn a_job_that_is_posted_is_accepted_mailed_once_and_its_state_is_told() {
     let world = intake_world();
@@ -196,10 +205,7 @@ async fn a_job_that_is_posted_is_accepted_mailed_once_and_its_state_is_told() {
 
 #[tokio::test]
 async fn a_job_that_cannot_be_done_is_refused_with_the_sentence_of_preview() {
-    let world = intake_world();
-    let config = world.written();
-    let daemon = Daemon::start(&config, &[]).await;
-    let caller = Caller::of(&world);
+    let (world, config, daemon, caller) = served().await;
     let changed = |pointer: &str, value: Value| {
         let mut job = email_job("wrong");
         *job.pointer_mut(pointer).unwrap() = value;
@@ -252,10 +258,7 @@ async fn a_job_that_cannot_be_done_is_refused_with_the_sentence_of_preview() {
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_limited_and_never_limits_a_right_one() {
-    let world = intake_world();
-    let config = world.written();
-    let daemon = Daemon::start(&config, &[]).await;
-    let caller = Caller::of(&world);
+    let (world, config, daemon, caller) = served().await;
     let job = email_job("daily");
     let missing = caller.with("").post("/jobs", &job).await;
     assert_eq!(missing.status, 401);
@@ -307,10 +310,7 @@ async fn a_wrong_token_is_refused_limited_and_never_limits_a_right_one() {
 
 #[tokio::test]
 async fn what_is_too_large_too_slow_or_at_no_path_has_its_status() {
-    let world = intake_world();
-    let config = world.written();
-    let daemon = Daemon::start(&config, &[]).await;
-    let caller = Caller::of(&world);
+    let (_world, config, daemon, caller) = served().await;
     let large = format!("\"{}\"", "x".repeat(1024 * 1024));
     let refused = caller.ask("POST /jobs", &large).await;
     assert_eq!(refused.status, 413, "{refused:?}");
@@ -375,10 +375,7 @@ async fn requests_above_the_rate_are_told_when_to_come_back() {
 
 #[tokio::test]
 async fn a_locked_queue_is_answered_with_503_in_time_and_never_with_202() {
-    let world = intake_world();
-    let config = world.written();
-    let daemon = Daemon::start(&config, &[]).await;
-    let caller = Caller::of(&world);
+    let (world, config, daemon, caller) = served().await;
     assert_eq!(caller.post("/jobs", &email_job("first")).await.status, 202);
     caller.until_state("first", "done").await;
     let lock = rusqlite::Connection::open(world.config.database_file()).unwrap();

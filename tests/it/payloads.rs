@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client};
+use crate::daemon::Daemon;
 use crate::support::answering::answering_raw;
-use crate::support::program;
+use crate::support::line::{Line, Mode};
 use crate::support::servers::Parts;
 use crate::support::world::{World, email_job, run_until_settled};
+use crate::support::{get, program, until};
 
 /// A world that reads bodies from the bucket `payloads`.
 fn world() -> World {
@@ -134,7 +136,11 @@ async fn a_pointer_of_sqs_is_worked_and_a_parked_one_keeps_its_attribute() {
 
 /// A world that reads bodies from another store.
 fn world_with_store(url: &str) -> World {
-    world().configured(|config| {
+    far_from(world(), url)
+}
+
+fn far_from(world: World, url: &str) -> World {
+    world.configured(|config| {
         let secret = config.state_dir.with_file_name("secret-access-key");
         fs::write(&secret, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").unwrap();
         let far = ConnectionConfig {
@@ -210,4 +216,30 @@ fn the_connection_of_long_messages_is_named_where_there_are_several() {
     config.queue.payload_connection = Some("other".to_owned());
     let wrong = config.payloads().unwrap_err().to_string();
     assert!(wrong.contains("queue.payload_buckets"), "{wrong}");
+}
+
+/// No rule names the connection, so no job tells that its store is back.
+#[tokio::test]
+async fn the_store_of_long_messages_is_probed() {
+    let world = world();
+    let line = Line::start(world.config.embedded.listen).await;
+    let world = far_from(world, &line.url());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let ready = format!("http://{}/ready", daemon.http);
+    let answers = async |status: u16| {
+        let what = format!("{status} of /ready");
+        until(&what, async || {
+            (get(&ready).await.0 == status).then_some(())
+        })
+        .await;
+    };
+    answers(200).await;
+    for mode in [Mode::Silent, Mode::Refusing] {
+        line.becomes(mode);
+        answers(503).await;
+        line.becomes(Mode::Open);
+        answers(200).await;
+    }
+    daemon.stops(&config).await;
 }

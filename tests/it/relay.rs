@@ -724,3 +724,31 @@ async fn check_looks_at_each_relay() {
     );
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// A message that was saved for a resend would be the job itself, and a worker would mail its recipients.
+#[tokio::test]
+async fn a_rehearsal_that_the_relay_rejected_is_not_resent_to_the_real_recipients() {
+    let Some(parts) = Parts::or_skip("a_rehearsal_that_the_relay_rejected") else {
+        return;
+    };
+    let rule = json!([{ "verb": "RCPT", "match": "me@", "reply": "550 5.1.1 no such user" }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let world = relay.world();
+    let file = world.dir.path().join("rehearsed.json");
+    fs::write(&file, job_for("daily", &["ann@acme.example"]).to_string()).unwrap();
+    let output = Command::new(program())
+        .args(["job", "run", "--rehearse", "me@acme.example", "--config"])
+        .arg(world.written())
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("1 rejected"), "{said}");
+    assert!(!said.contains("job resend"), "{said}");
+    let id = said.split(' ').next().unwrap();
+    assert!(id.starts_with("daily.rehearsal."), "{said}");
+    let (did, said) = resend(&world, id);
+    assert!(!did && said.contains("is not stored"), "{said}");
+    assert_eq!((relay.mails().len(), world.waiting().await), (0, 0));
+}

@@ -1,4 +1,4 @@
-//! Schedules: each occurrence is one job, whatever workers, kills and clocks do.
+//! Schedules: each occurrence is one job, also where a process is killed between its steps.
 
 use std::fs;
 use std::process::{Command, Output};
