@@ -11,7 +11,7 @@ use std::{fmt, io};
 pub enum ConfigError {
     /// There is no configuration file.
     #[error(
-        "no configuration was found: name one with --config, or create config.toml or /etc/handout/config.toml"
+        "no configuration was found: name one with --config, create config.toml or /etc/handout/config.toml, or set HANDOUT_… variables"
     )]
     Nowhere,
     /// The file in the working directory may have been put there by another user.

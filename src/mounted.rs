@@ -23,6 +23,9 @@ const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// The files whose last read has not ended.
 static STUCK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
+/// The values of environment variables that stand in place of files, by the path that stands for each.
+static GIVEN: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+
 /// The places at which work is under way.
 static PLACES: Mutex<BTreeMap<PathBuf, PlaceAtWork>> = Mutex::new(BTreeMap::new());
 
@@ -46,11 +49,28 @@ struct PlaceAtWork {
     hangs_since: Option<Timestamp>,
 }
 
+/// Has the functions of this module find a text at a path that is no file's.
+pub(crate) fn give(path: &Path, text: &str) {
+    given().insert(path.to_owned(), text.to_owned());
+}
+
+/// The text that was given for a path.
+pub(crate) fn given_for(path: &Path) -> Option<String> {
+    given().get(path).cloned()
+}
+
+fn given() -> MutexGuard<'static, BTreeMap<PathBuf, String>> {
+    GIVEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Reads a text file of at most [`MAX_OPERATOR_FILE_BYTES`], without its byte order mark.
 ///
 /// Symbolic links are followed, since mounted secrets use them. On a mount whose server is gone it fails with
 /// [`io::ErrorKind::TimedOut`] after ten seconds, and at once while that read is still under way.
 pub fn read_text(path: &Path) -> io::Result<String> {
+    if let Some(text) = given_for(path) {
+        return Ok(text);
+    }
     in_time(path, READ_PATIENCE, read)
 }
 
@@ -62,6 +82,9 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 /// The SHA-256 of a file of at most [`MAX_OPERATOR_FILE_BYTES`]; of a longer one, that of its beginning. Its deadline is that of
 /// [`read_text`].
 pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    if let Some(text) = given_for(path) {
+        return Ok(Sha256::digest(text).into());
+    }
     in_time(path, READ_PATIENCE, |path| {
         let mut bytes = Vec::new();
         let file = read_mounted(path)?;
@@ -77,6 +100,9 @@ pub fn is_dir(path: &Path) -> io::Result<bool> {
 
 /// The stamp of a file, which changes with it. Its deadline is that of [`read_text`].
 pub(crate) fn stamp(path: &Path) -> io::Result<Stamps> {
+    if given_for(path).is_some() {
+        return Ok(Stamps::default());
+    }
     in_time(path, READ_PATIENCE, |path| {
         Ok(Stamps::of(&[path.to_owned()]))
     })
@@ -178,10 +204,20 @@ pub fn hanging() -> Vec<String> {
         .map(|(place, since)| {
             let place = place.display();
             format!(
-                "{place} has not responded since {since:.0}: check its file system; what is published there waits"
+                "{place} has not responded since {since:.0}: check its file system; what is written there waits"
             )
         })
         .collect()
+}
+
+/// Records that the oldest step of work at a place takes too long.
+pub(crate) fn does_not_respond(place: &Path) {
+    let oldest = places()
+        .get(place)
+        .and_then(|at_work| at_work.steps.keys().next().copied());
+    if let Some(number) = oldest {
+        hangs(place, number);
+    }
 }
 
 /// Records that a step of work took too long, unless it has ended in that moment.
@@ -197,12 +233,13 @@ fn hangs(place: &Path, number: u64) {
     drop(places);
     tracing::warn!(
         place = %place.display(),
-        "a file system does not respond; what is published there waits"
+        "a file system does not respond; what is written there waits"
     );
 }
 
 /// Whether a step of work may begin.
-enum StepTurn {
+pub(crate) enum StepTurn {
+    /// It may, and has begun.
     Mine(WorkingAt),
     /// When another step has ended.
     Later,
@@ -211,13 +248,14 @@ enum StepTurn {
 }
 
 /// A step of work at a place, until this is dropped; also if the work panics.
-struct WorkingAt {
+pub(crate) struct WorkingAt {
     place: PathBuf,
     number: u64,
 }
 
 impl WorkingAt {
-    fn begin(place: &Path) -> StepTurn {
+    /// Begins a step, if the place responds and has a turn for it.
+    pub(crate) fn begin(place: &Path) -> StepTurn {
         let mut places = places();
         let at_work = places.entry(place.to_owned()).or_default();
         let oldest = at_work.steps.values().next();

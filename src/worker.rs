@@ -369,6 +369,7 @@ impl Worker {
         let (audit, ledger) = (&recording.audit, recording.ledger.edges());
         let may_be_tried = |edge: &&Edge| edge.outage().is_none_or(|outage| outage.left.is_zero());
         audit.room().check().is_ok()
+            && !self.services.deliveries.hang()
             && audit.edge().outage().is_none()
             && ledger.iter().all(may_be_tried)
     }
@@ -551,7 +552,7 @@ impl Worker {
 
     /// Works one message until it is settled.
     async fn work(&self, message: Message, slot: &Slot, stop: Cancellation) -> Settled {
-        let Some(delivery) = self.services.deliveries.begin(&message.id) else {
+        let Some(delivery) = self.services.deliveries.begin(&message.id).await else {
             self.gone_back.fetch_add(1, Ordering::Relaxed);
             let disposition = Disposition::Retry {
                 after: SUSPECT_PAUSE,

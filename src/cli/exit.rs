@@ -19,7 +19,8 @@ use super::templates::ExportError;
 pub(crate) const FOUND: u8 = 1;
 const USAGE: u8 = 64;
 const DATA: u8 = 65;
-const UNAVAILABLE: u8 = 69;
+/// A service is down.
+pub(crate) const UNAVAILABLE: u8 = 69;
 const SOFTWARE: u8 = 70;
 const CANNOT_CREATE: u8 = 73;
 /// The disk failed.

@@ -19,9 +19,9 @@ use super::run::Signals;
 /// How long a shutdown during the start waits for the start.
 const LAST_START: Duration = Duration::from_secs(5);
 
-/// How long a shutdown waits for the work after the grace period. The worker ends within ten seconds; supervisors are advised to
-/// allow fifteen.
-const LAST_WORK: Duration = Duration::from_secs(14);
+/// How long a shutdown waits for the work after the grace period. The worker ends within nine seconds, and what is closed after it
+/// may be on a disk that hangs. Supervisors are advised to allow fifteen.
+const LAST_WORK: Duration = Duration::from_millis(9_800);
 
 /// The same after a second signal.
 const LAST_STEP: Duration = Duration::from_secs(5);

@@ -17,6 +17,22 @@ pub(crate) const LOG: &str = "HANDOUT_LOG";
 /// The variable that names the state directory.
 pub(super) const STATE_DIR: &str = "HANDOUT_STATE_DIR";
 
+/// The beginning of the value of a key that names a file with a secret, where a variable has the secret itself.
+pub(super) const SECRET_IN_VARIABLE: &str = "env:";
+
+/// The keys of files with secrets that are below no array. Without `_file`, a variable has the secret itself.
+const SECRET_FILES: [&str; 9] = [
+    "secret_key_file",
+    "secret_access_key_file",
+    "session_token_file",
+    "private_key_file",
+    "password_file",
+    "token_file",
+    "checkpoint_key_file",
+    "secret_file",
+    "tls_key_file",
+];
+
 /// The number of positions that are tried for a double underscore in a name with single ones.
 const MAX_TRIED_PLACES: usize = 6;
 
@@ -32,6 +48,16 @@ pub(super) fn lay_over(mut table: Table, environment: &Environment) -> Result<Ta
         .filter(|(name, value)| ours(name) && !is_of_a_service(name, value))
         .map(|(name, value)| Variable { name, value })
         .collect();
+    let secrets = variables.iter().filter(|one| is_a_secret(&one.path()));
+    for secret in secrets {
+        let of_file = format!("{}_FILE", secret.name);
+        if environment.get(&of_file).is_some() {
+            return Err(format!(
+                "the variables {} and {of_file} are both set: set one of them",
+                secret.name
+            ));
+        }
+    }
     let file = table.clone();
     for variable in &variables {
         variable.set(&mut table);
@@ -40,6 +66,21 @@ pub(super) fn lay_over(mut table: Table, environment: &Environment) -> Result<Ta
         None => Ok(table),
         Some(fault) => Err(explain(&file, &variables, &fault)),
     }
+}
+
+/// The names of the variables that override the file, and the path of the key that each sets, such as `queue.url`.
+pub(super) fn origins(environment: &Environment) -> Vec<(String, String)> {
+    let ours = environment.iter().filter(|(name, value)| {
+        name.starts_with(PREFIX) && is_key(name) && !is_of_a_service(name, value)
+    });
+    ours.map(|(name, value)| {
+        let mut path = Variable { name, value }.path();
+        if is_a_secret(&path) {
+            path.push_str("_file");
+        }
+        (name.to_owned(), path.replace("__", "."))
+    })
+    .collect()
 }
 
 /// Why a table is not a valid configuration.
@@ -89,8 +130,21 @@ struct Variable<'a> {
 
 impl Variable<'_> {
     fn set(&self, table: &mut Table) {
+        let path = self.path();
+        match is_a_secret(&path) {
+            true => set(
+                table,
+                &format!("{path}_file"),
+                Value::String(format!("{SECRET_IN_VARIABLE}{}", self.name)),
+            ),
+            false => set(table, &path, literal(self.value)),
+        }
+    }
+
+    /// The path of the key, such as `queue__url`.
+    fn path(&self) -> String {
         let path = self.name.strip_prefix(PREFIX).unwrap_or(self.name);
-        set(table, &path.to_lowercase(), self.value);
+        path.to_lowercase()
     }
 
     /// The name with its unknown word corrected.
@@ -132,6 +186,14 @@ impl Variable<'_> {
         };
         (1..1 << single.len()).map(doubled).find(is_right)
     }
+}
+
+/// Whether a variable of this path has a secret in place of its file.
+fn is_a_secret(path: &str) -> bool {
+    let key = path.rsplit_once("__").map_or(path, |(_, key)| key);
+    SECRET_FILES
+        .iter()
+        .any(|file| file.strip_suffix("_file") == Some(key))
 }
 
 /// Whether a variable overrides a key of the file.
@@ -179,8 +241,8 @@ fn is_of_a_service(name: &str, value: &str) -> bool {
     is_port && is_told
 }
 
-/// Sets `queue__url` to a text, which is parsed as TOML where possible.
-fn set(table: &mut Table, path: &str, text: &str) {
+/// Sets `queue__url` to a value.
+fn set(table: &mut Table, path: &str, value: Value) {
     let (sections, key) = match path.rsplit_once("__") {
         Some((sections, key)) => (sections.split("__").collect(), key),
         None => (Vec::new(), path),
@@ -196,7 +258,7 @@ fn set(table: &mut Table, path: &str, text: &str) {
         let Value::Table(inner) = entry else { return };
         table = inner;
     }
-    table.insert(key.to_owned(), literal(text));
+    table.insert(key.to_owned(), value);
 }
 
 /// `8` and `true` are parsed as a number and a boolean; every other text is kept as a string.

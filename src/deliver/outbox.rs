@@ -10,8 +10,7 @@ use directory::{Directory, Location, tighten};
 use serde::{Deserialize, Serialize};
 
 use super::Letter;
-use directory;
-
+use crate::mounted;
 use crate::text::html::escape;
 
 /// How many mails the table of contents shows; all files stay.
@@ -46,7 +45,10 @@ impl Outbox {
         &self.dir
     }
 
-    /// Writes a mail; returns the words of its outcome. A mail whose write fails was certainly not sent.
+    /// Writes a mail; returns the words of its outcome.
+    ///
+    /// A mail whose write fails was certainly not sent, or is written later, where the directory did not respond in time: the
+    /// next attempt gives it the same name, so that it is there once.
     pub(super) async fn put(&self, letter: &Letter) -> io::Result<String> {
         let name = letter
             .message_id
@@ -65,14 +67,14 @@ impl Outbox {
             letter.bytes.clone(),
             letter.summary.html.clone(),
         );
-        let written = tokio::task::spawn_blocking(move || {
+        let written = mounted::work_in_time(&self.dir, move || {
             let directory = dir.open()?;
             directory.replace(&format!("{name}.html"), html.as_bytes(), PRIVATE)?;
             // The mail is written last: when it exists, everything about it does.
             append_entry(&directory, &entry)?;
             directory.replace(&format!("{name}.eml"), &bytes, PRIVATE)
         });
-        written.await.map_err(io::Error::other)??;
+        written.await?;
         Ok(format!("in {}", self.dir.display()))
     }
 }

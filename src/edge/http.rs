@@ -314,7 +314,7 @@ impl EdgeClient {
         moved.stopped_for(LEFT_BEHIND).await;
     }
 
-    async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn attempt(self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, is_first) = (patience(&request), is_first_attempt(&request));
         let began = Instant::now();
         let asked = AskedRequest::by(&request, self.keys);
@@ -324,8 +324,9 @@ impl EdgeClient {
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
         let under_way = edge.map(|edge| edge.asked(step(request.method())));
-        let request =
-            request.map(|body| SdkBody::from_body_1_x(SendingBody::new(body, moved.clone())));
+        let body = std::mem::replace(request.body_mut(), SdkBody::taken());
+        let (body, sent) = SendingBody::new(body, moved.clone());
+        *request.body_mut() = SdkBody::from_body_1_x(body);
         let way = self.egress.way(request.uri());
         let began_in_outage = self.edge.as_ref().is_some_and(Edge::is_failing);
         let (connector, generation) = self.connector(way).await?;
@@ -409,7 +410,7 @@ impl EdgeClient {
         };
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
         *answer.body_mut() = SdkBody::from_body_1_x(Limited::new(
-            Receiving::new(body, judge, report),
+            Receiving::new(body, judge, report, Some(sent)),
             MAX_ANSWER_BYTES,
         ));
         Ok(answer)

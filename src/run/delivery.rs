@@ -4,12 +4,14 @@
 //! counts no failures. So each delivery writes a small file below the state directory when it begins, before the
 //! message is parsed, and removes it when it ends in any way. A file that exists when a message is received was left by
 //! a dead process. The file needs no sync: written data outlives the process, and a power loss is not the message's
-//! fault.
+//! fault. While the disk of the state directory does not respond, no delivery begins.
 //!
 //! All messages in progress are suspects, and one of them is the cause. So suspects are worked one at a time: the cause
 //! then kills the process without the others. A suspect that would be parked for one more death is worked alone until
 //! it has made progress, or for [`ALONE`]: the death by a new message would be counted against it. If the process died
 //! while it parsed a message, that message is the cause, and not those that had been parsed before.
+
+mod notes;
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -21,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::keyring::sha256_hex;
+
+use notes::Notes;
 
 /// A message is parked after this many deliveries that ended in the death of the process.
 pub const MAX_DEATHS: u32 = 3;
@@ -37,7 +41,7 @@ const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// The deliveries of one worker.
 #[derive(Debug, Clone)]
 pub struct Deliveries {
-    dir: Arc<Directory>,
+    notes: Notes,
     /// The one place for a suspected message.
     quarantine: Arc<Semaphore>,
     company: Arc<Mutex<Company>>,
@@ -119,7 +123,7 @@ pub struct Delivery {
 #[derive(Debug)]
 struct DeliveryInner {
     /// The file; `None` if it could not be written, or for a job without a message.
-    file: Option<(Arc<Directory>, String)>,
+    file: Option<(Notes, String)>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
     is_waiting: AtomicBool,
@@ -148,9 +152,9 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for DeliveryInner {
     fn drop(&mut self) {
         let is_kept = self.is_kept.load(Ordering::Relaxed);
-        if let Some((dir, file)) = self.file.as_ref().filter(|_| !is_kept) {
+        if let Some((notes, file)) = self.file.take().filter(|_| !is_kept) {
             // A file that stays counts a death too many; two more are needed to park.
-            drop(dir.remove(file));
+            notes.do_briefly(move |dir| drop(dir.remove(&file)));
         }
     }
 }
@@ -193,20 +197,24 @@ impl Deliveries {
             }
         }
         Ok(Self {
-            dir: Arc::new(dir),
+            notes: Notes::new(dir)?,
             quarantine: Arc::new(Semaphore::new(1)),
             company: Arc::default(),
         })
     }
 
+    /// Whether the disk of the files does not respond, so that no delivery can begin.
+    pub fn hang(&self) -> bool {
+        self.notes.hang()
+    }
+
     /// Begins a delivery of a message, and reports how many before it ended in the death of their process. `None` if it
-    /// must wait for another, since one of them is suspected.
-    pub fn begin(&self, message_id: &str) -> Option<Delivery> {
+    /// must wait: for another delivery, since one of them is suspected, or for the disk, which does not respond.
+    pub async fn begin(&self, message_id: &str) -> Option<Delivery> {
         let file = sha256_hex(message_id.as_bytes())[..32].to_owned();
-        let deaths = match read(&self.dir, &file) {
-            Ok(before) => before.deaths.saturating_add(1),
-            Err(_) => 0,
-        };
+        let name = file.clone();
+        let before = self.notes.ask(move |dir| read(dir, &name)).await?;
+        let deaths = before.map_or(0, |before| before.deaths.saturating_add(1));
         let quarantine = match deaths {
             0 => None,
             _ => Some(Arc::clone(&self.quarantine).try_acquire_owned().ok()?),
@@ -222,19 +230,31 @@ impl Deliveries {
                 _quarantine: quarantine,
             }
         };
-        let written = write(&self.dir, &file, deaths, DeliveryStep::Reading);
+        let mut inner = DeliveryInner {
+            file: Some((self.notes.clone(), file.clone())),
+            deaths: AtomicU32::new(deaths),
+            is_kept: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
+            place: Mutex::new(Some(place)),
+            slot: Mutex::default(),
+        };
+        let step = DeliveryStep::Reading;
+        let written = self.notes.ask(move |dir| write(dir, &file, deaths, step));
+        let Some(written) = written.await else {
+            // The file that is written later must count no death.
+            let delivery = Delivery {
+                inner: Arc::new(inner),
+            };
+            delivery.waits(true);
+            delivery.keep();
+            return None;
+        };
         if let Err(error) = &written {
             tracing::warn!(%error, "could not record the start of a delivery; a crash would not be counted");
+            inner.file = None;
         }
         Some(Delivery {
-            inner: Arc::new(DeliveryInner {
-                file: written.is_ok().then(|| (Arc::clone(&self.dir), file)),
-                deaths: AtomicU32::new(deaths),
-                is_kept: AtomicBool::new(false),
-                is_waiting: AtomicBool::new(false),
-                place: Mutex::new(Some(place)),
-                slot: Mutex::default(),
-            }),
+            inner: Arc::new(inner),
         })
     }
 }
@@ -325,12 +345,9 @@ impl Delivery {
         if self.inner.is_waiting.swap(is_waiting, Ordering::Relaxed) == is_waiting {
             return;
         }
-        let Some((dir, file)) = &self.inner.file else {
-            return;
-        };
         let deaths = self.deaths();
         // A file counts one death more than it states, since it exists.
-        drop(match (is_waiting, deaths) {
+        self.note(move |dir, file| match (is_waiting, deaths) {
             (true, 0) => dir.remove(file),
             (true, deaths) => write(dir, file, deaths - 1, DeliveryStep::Judged),
             (false, deaths) => write(dir, file, deaths, DeliveryStep::Working),
@@ -339,8 +356,15 @@ impl Delivery {
 
     /// The message was parsed: a death while the process parses another message is not this one's fault.
     pub(crate) fn was_read(&self) {
-        if let Some((dir, file)) = &self.inner.file {
-            drop(write(dir, file, self.deaths(), DeliveryStep::Working));
+        let deaths = self.deaths();
+        self.note(move |dir, file| write(dir, file, deaths, DeliveryStep::Working));
+    }
+
+    /// Changes the file. A failure counts a death wrongly, and a message is parked for several alone.
+    fn note(&self, step: impl FnOnce(&Directory, &str) -> io::Result<()> + Send + 'static) {
+        if let Some((notes, file)) = &self.inner.file {
+            let file = file.clone();
+            notes.do_briefly(move |dir| drop(step(dir, &file)));
         }
     }
 
@@ -349,10 +373,8 @@ impl Delivery {
     ///
     /// It is no longer suspected, so that the next suspect need not wait until all mails of this one are sent.
     pub fn got_on(&self) {
-        if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
-            && let Some((dir, file)) = &self.inner.file
-        {
-            drop(write(dir, file, 0, DeliveryStep::Working));
+        if self.inner.deaths.swap(0, Ordering::Relaxed) > 0 {
+            self.note(|dir, file| write(dir, file, 0, DeliveryStep::Working));
         }
         drop(lock(&self.inner.place).take());
     }

@@ -507,7 +507,7 @@ fn what_cannot_be_kept_is_refused_with_a_sentence() {
     1 handout: --expires-in asks for 8d, but S3 allows 7d at most; ask for less, or take the real end by --expiry-guard clamp
     78 handout: there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection: the credential provider was not enabled: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
     78 handout: no region is known: give --region, have it looked up by --find-region, or set AWS_REGION or a region in the profile
-    78 handout: no configuration was found: name one with --config, or create config.toml or /etc/handout/config.toml
+    78 handout: no configuration was found: name one with --config, create config.toml or /etc/handout/config.toml, or set HANDOUT_… variables
     ");
 
     let clamped = token(presign(&["--expiry-guard", "clamp", "--json", place]));

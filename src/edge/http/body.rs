@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use jiff::SignedDuration;
 use tokio::time::{Instant, Sleep};
@@ -114,26 +114,64 @@ const HANDED_ON_AT_ONCE: usize = 64 * 1024;
 
 /// A request's body, which records when its bytes are handed to the connection.
 pub(super) struct SendingBody {
-    body: SdkBody,
+    unsent: Arc<Mutex<UnsentBody>>,
     moved: MovedBytes,
+}
+
+/// What has not been handed to the connection.
+struct UnsentBody {
+    body: SdkBody,
     /// The rest of a frame that is longer than [`HANDED_ON_AT_ONCE`].
     rest: Bytes,
+    /// The request is over, and its body was freed.
+    is_over: bool,
+}
+
+/// Frees the body of a request at the request's end. A server may answer without reading the body, and its connection would keep
+/// a part of many MiB until the connection ends.
+pub(super) struct BodyUntilEnd(Arc<Mutex<UnsentBody>>);
+
+impl Drop for BodyUntilEnd {
+    fn drop(&mut self) {
+        let mut unsent = lock(&self.0);
+        if !unsent.is_end() {
+            unsent.body = SdkBody::taken();
+            unsent.rest = Bytes::new();
+            unsent.is_over = true;
+        }
+    }
+}
+
+fn lock(unsent: &Mutex<UnsentBody>) -> MutexGuard<'_, UnsentBody> {
+    unsent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl UnsentBody {
+    fn is_end(&self) -> bool {
+        !self.is_over && self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    /// The next bytes of `rest`: a copy, where a slice would keep the whole frame in memory.
+    fn piece(&mut self) -> Bytes {
+        if self.rest.len() <= HANDED_ON_AT_ONCE {
+            return std::mem::take(&mut self.rest);
+        }
+        let piece = Bytes::copy_from_slice(&self.rest[..HANDED_ON_AT_ONCE]);
+        self.rest.advance(HANDED_ON_AT_ONCE);
+        piece
+    }
 }
 
 impl SendingBody {
-    pub(super) const fn new(body: SdkBody, moved: MovedBytes) -> Self {
-        Self {
+    /// The body, and what frees it at the end of its request.
+    pub(super) fn new(body: SdkBody, moved: MovedBytes) -> (Self, BodyUntilEnd) {
+        let unsent = Arc::new(Mutex::new(UnsentBody {
             body,
-            moved,
             rest: Bytes::new(),
-        }
-    }
-
-    /// The next bytes of `rest`.
-    fn piece(&mut self) -> Frame<Bytes> {
-        let most = self.rest.len().min(HANDED_ON_AT_ONCE);
-        self.moved.handed_on(most);
-        Frame::data(self.rest.split_to(most))
+            is_over: false,
+        }));
+        let until_end = BodyUntilEnd(Arc::clone(&unsent));
+        (Self { unsent, moved }, until_end)
     }
 }
 
@@ -142,34 +180,38 @@ impl Body for SendingBody {
     type Error = BoxError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if !self.rest.is_empty() {
-            return Poll::Ready(Some(Ok(self.piece())));
+        let mut unsent = lock(&self.unsent);
+        if unsent.is_over {
+            let error = "the request ended before its body was sent";
+            return Poll::Ready(Some(Err(error.into())));
         }
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) => {
-                    self.rest = bytes;
-                    Some(Ok(self.piece()))
+        if unsent.rest.is_empty() {
+            match ready!(Pin::new(&mut unsent.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => unsent.rest = bytes,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                end => {
+                    self.moved.handed_on(0);
+                    return Poll::Ready(end);
                 }
-                Err(frame) => Some(Ok(frame)),
-            },
-            end => {
-                self.moved.handed_on(0);
-                end
             }
-        };
-        Poll::Ready(frame)
+        }
+        let piece = unsent.piece();
+        self.moved.handed_on(piece.len());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        lock(&self.unsent).is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (of_body, rest) = (Body::size_hint(&self.body), self.rest.len() as u64);
+        let unsent = lock(&self.unsent);
+        let (of_body, rest) = (Body::size_hint(&unsent.body), unsent.rest.len() as u64);
         let mut hint = SizeHint::new();
         if let Some(upper) = of_body.upper() {
             hint.set_upper(upper + rest);
@@ -204,10 +246,16 @@ pub(super) struct Receiving {
     deadline: Pin<Box<Sleep>>,
     /// Whether bytes are waited for. If it is dropped then, the answer was abandoned and says nothing about the edge.
     is_waiting: bool,
+    _sent: Option<BodyUntilEnd>,
 }
 
 impl Receiving {
-    pub(super) fn new(body: SdkBody, judge: Judge, report: AttemptReport) -> Self {
+    pub(super) fn new(
+        body: SdkBody,
+        judge: Judge,
+        report: AttemptReport,
+        sent: Option<BodyUntilEnd>,
+    ) -> Self {
         let due = Instant::now() + report.patience;
         Self {
             body,
@@ -217,6 +265,7 @@ impl Receiving {
             received: 0,
             deadline: Box::pin(tokio::time::sleep_until(due)),
             is_waiting: false,
+            _sent: sent,
         }
     }
 

@@ -44,6 +44,7 @@ fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
             left_alone: Duration::ZERO,
             asked: GET,
         },
+        None,
     )
 }
 
@@ -568,7 +569,7 @@ async fn a_large_body_that_left_fast_is_missed_as_soon_as_a_small_one_and_a_slow
     const PIECE: usize = 64 * 1024;
     for (pause, expected) in [(0, 10..=11), (3_277, 35..=37)] {
         let moved = MovedBytes::of(None);
-        let mut body = SendingBody::new(SdkBody::from(vec![7; BYTES]), moved.clone());
+        let (mut body, _until_end) = SendingBody::new(SdkBody::from(vec![7; BYTES]), moved.clone());
         let mut sent = 0;
         while sent < BYTES {
             let left = hyper::body::Body::size_hint(&body).exact();
@@ -584,6 +585,72 @@ async fn a_large_body_that_left_fast_is_missed_as_soon_as_a_small_one_and_a_slow
         moved.stopped_for(FIRST_ANSWER).await;
         let took = began.elapsed() + Duration::from_millis(pause);
         assert!(expected.contains(&took.as_secs()), "{pause}: {took:?}");
+    }
+}
+
+/// Bytes whose memory is watched.
+struct WatchedBytes(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for WatchedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_a_server_does_not_read_is_freed_when_its_request_ends() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/reports/x", listener.local_addr().unwrap());
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move {
+        let mut open = Vec::new();
+        for answer in [
+            Some("HTTP/1.1 503 Slow Down\r\ncontent-length: 4\r\n\r\nlate"),
+            None,
+        ] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 512])
+                .await
+                .unwrap();
+            if let Some(answer) = answer {
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes())
+                    .await
+                    .unwrap();
+            }
+            // What was sent stays unread, and the connection open.
+            open.push(stream);
+        }
+        std::future::pending::<()>().await;
+    });
+    let client = EdgeClient {
+        edge: None,
+        egress: Egress::default(),
+        keys: KeyOrigin::OfJobs,
+        pool: Arc::default(),
+    };
+    for is_answered in [true, false] {
+        let memory = Arc::new(vec![7; 32 << 20]);
+        let body = Bytes::from_owner(WatchedBytes(Arc::clone(&memory)));
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        request.set_method("PUT").unwrap();
+        request.set_uri(url.as_str()).unwrap();
+        let attempt = client.clone().attempt(request);
+        if is_answered {
+            let answer = attempt.await.unwrap();
+            assert_eq!(answer.status().as_u16(), 503);
+            let body = answer.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "late");
+        } else {
+            let cut_off = tokio::time::timeout(Duration::from_millis(200), attempt);
+            assert!(cut_off.await.is_err());
+        }
+        let freed = async {
+            while Arc::strong_count(&memory) > 1 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let freed = tokio::time::timeout(Duration::from_secs(5), freed).await;
+        assert!(freed.is_ok(), "answered: {is_answered}");
     }
 }
 

@@ -43,37 +43,41 @@ fn die(delivery: Delivery) {
     std::mem::forget(delivery);
 }
 
-#[test]
-fn deaths_are_counted_until_a_delivery_ends_or_gets_on() {
+#[tokio::test]
+async fn deaths_are_counted_until_a_delivery_ends_or_gets_on() {
     let dir = tempfile::tempdir().unwrap();
     let deliveries = || open(&dir).unwrap();
     for deaths in 0..4 {
-        let delivery = deliveries().begin("a").unwrap();
+        let delivery = deliveries().begin("a").await.unwrap();
         assert_eq!(delivery.deaths(), deaths);
         die(delivery);
     }
     assert_eq!(
-        deliveries().begin("b").unwrap().deaths(),
+        deliveries().begin("b").await.unwrap().deaths(),
         0,
         "another message"
     );
-    let delivery = deliveries().begin("a").unwrap();
+    let delivery = deliveries().begin("a").await.unwrap();
     assert_eq!(delivery.deaths(), 4);
     delivery.got_on();
     assert_eq!(delivery.deaths(), 0);
     die(delivery);
-    let delivery = deliveries().begin("a").unwrap();
+    let delivery = deliveries().begin("a").await.unwrap();
     assert_eq!(delivery.deaths(), 1, "the death after it got on");
     drop(delivery);
-    assert_eq!(deliveries().begin("a").unwrap().deaths(), 0, "it ended");
+    assert_eq!(
+        deliveries().begin("a").await.unwrap().deaths(),
+        0,
+        "it ended"
+    );
 }
 
-#[test]
-fn a_death_while_the_delivery_waits_for_an_edge_is_not_counted() {
+#[tokio::test]
+async fn a_death_while_the_delivery_waits_for_an_edge_is_not_counted() {
     let dir = tempfile::tempdir().unwrap();
     let deliveries = || open(&dir).unwrap();
-    let dies = |waits: &[bool]| {
-        let delivery = deliveries().begin("a").unwrap();
+    let dies = async |waits: &[bool]| {
+        let delivery = deliveries().begin("a").await.unwrap();
         let deaths = delivery.deaths();
         waits
             .iter()
@@ -81,71 +85,75 @@ fn a_death_while_the_delivery_waits_for_an_edge_is_not_counted() {
         die(delivery);
         deaths
     };
-    assert_eq!(dies(&[true]), 0);
-    assert_eq!(dies(&[true, false]), 0);
-    assert_eq!(dies(&[true, true]), 1);
-    assert_eq!(dies(&[]), 1);
-    assert_eq!(dies(&[false]), 2);
-    assert_eq!(deliveries().begin("a").unwrap().deaths(), 3);
+    assert_eq!(dies(&[true]).await, 0);
+    assert_eq!(dies(&[true, false]).await, 0);
+    assert_eq!(dies(&[true, true]).await, 1);
+    assert_eq!(dies(&[]).await, 1);
+    assert_eq!(dies(&[false]).await, 2);
+    assert_eq!(deliveries().begin("a").await.unwrap().deaths(), 3);
 }
 
-#[test]
-fn a_death_while_a_message_was_read_is_not_counted_against_those_that_were_worked() {
+#[tokio::test]
+async fn a_death_while_a_message_was_read_is_not_counted_against_those_that_were_worked() {
     let dir = tempfile::tempdir().unwrap();
     let state = Directory::open(dir.path()).unwrap();
-    let deaths_of = |id: &str| {
+    let deaths_of = async |id: &str| {
         let deliveries = Deliveries::open(&state).unwrap();
-        deliveries.begin(id).unwrap().deaths()
+        deliveries.begin(id).await.unwrap().deaths()
     };
     for deaths in 1..4 {
         let deliveries = Deliveries::open(&state).unwrap();
-        let worked = deliveries.begin("worked").unwrap();
+        let worked = deliveries.begin("worked").await.unwrap();
         worked.was_read();
         // It runs beside a new message each time.
-        die(deliveries.begin(&format!("kills-{deaths}")).unwrap());
+        die(deliveries.begin(&format!("kills-{deaths}")).await.unwrap());
         die(worked);
     }
-    assert_eq!(deaths_of("worked"), 0);
-    assert_eq!(deaths_of("kills-1"), 1);
+    assert_eq!(deaths_of("worked").await, 0);
+    assert_eq!(deaths_of("kills-1").await, 1);
     for deaths in 1..3 {
-        let worked = Deliveries::open(&state).unwrap().begin("worked").unwrap();
+        let worked = Deliveries::open(&state)
+            .unwrap()
+            .begin("worked")
+            .await
+            .unwrap();
         worked.was_read();
         assert_eq!(worked.deaths(), deaths - 1);
         die(worked);
     }
-    assert_eq!(deaths_of("worked"), 2, "it was worked alone");
+    assert_eq!(deaths_of("worked").await, 2, "it was worked alone");
 }
 
-#[test]
-fn a_file_that_was_torn_is_a_death_and_old_ones_are_forgotten() {
+#[tokio::test]
+async fn a_file_that_was_torn_is_a_death_and_old_ones_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let deliveries = open(&dir).unwrap();
-    let delivery = deliveries.begin("a").unwrap();
+    let delivery = deliveries.begin("a").await.unwrap();
     let (_, name) = delivery.inner.file.clone().unwrap();
     let file = dir.path().join("deliveries").join(name);
     die(delivery);
     fs::write(&file, "").unwrap();
-    assert_eq!(deliveries.begin("a").unwrap().deaths(), 1);
+    assert_eq!(deliveries.begin("a").await.unwrap().deaths(), 1);
     fs::write(&file, "2").unwrap();
     let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     fs::File::open(&file).unwrap().set_modified(old).unwrap();
-    assert_eq!(open(&dir).unwrap().begin("a").unwrap().deaths(), 0);
+    assert_eq!(open(&dir).unwrap().begin("a").await.unwrap().deaths(), 0);
 }
 
-#[test]
-fn of_those_that_were_under_way_at_a_death_one_is_worked_at_a_time() {
+#[tokio::test]
+async fn of_those_that_were_under_way_at_a_death_one_is_worked_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let before = open(&dir).unwrap();
     for id in ["a", "b"] {
-        die(before.begin(id).unwrap());
+        die(before.begin(id).await.unwrap());
     }
     let deliveries = open(&dir).unwrap();
-    let a = deliveries.begin("a").unwrap();
-    assert!(deliveries.begin("b").is_none());
-    assert_eq!(deliveries.begin("new").unwrap().deaths(), 0);
+    let a = deliveries.begin("a").await.unwrap();
+    assert!(deliveries.begin("b").await.is_none());
+    assert_eq!(deliveries.begin("new").await.unwrap().deaths(), 0);
     drop(a);
     assert_eq!(
-        deliveries.begin("b").unwrap().deaths(),
+        deliveries.begin("b").await.unwrap().deaths(),
         1,
         "waiting is no death"
     );
@@ -156,50 +164,56 @@ async fn a_message_that_would_be_parked_for_one_more_death_is_worked_alone() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         let before = open(&dir).unwrap();
-        die(before.begin("suspect").unwrap());
+        die(before.begin("suspect").await.unwrap());
     }
     let deliveries = open(&dir).unwrap();
-    let new = deliveries.begin("new").unwrap();
+    let new = deliveries.begin("new").await.unwrap();
     assert!(
-        deliveries.begin("suspect").is_none(),
+        deliveries.begin("suspect").await.is_none(),
         "it waits for the new one"
     );
     new.got_on();
-    let suspect = deliveries.begin("suspect").unwrap();
+    let suspect = deliveries.begin("suspect").await.unwrap();
     assert_eq!(suspect.deaths(), 2);
-    assert!(deliveries.begin("newer").is_none(), "it is alone");
+    assert!(deliveries.begin("newer").await.is_none(), "it is alone");
     tokio::time::sleep(ALONE).await;
-    drop(deliveries.begin("newer").unwrap());
+    drop(deliveries.begin("newer").await.unwrap());
     suspect.got_on();
     drop((new, suspect));
 
     for _ in 0..2 {
         let before = open(&dir).unwrap();
-        die(before.begin("suspect").unwrap());
+        die(before.begin("suspect").await.unwrap());
     }
-    let _always_busy = deliveries.begin("new").unwrap();
-    assert!(deliveries.begin("suspect").is_none());
+    let _always_busy = deliveries.begin("new").await.unwrap();
+    assert!(deliveries.begin("suspect").await.is_none());
     tokio::time::sleep(WAIT_FOR_ALONE).await;
     assert!(
-        deliveries.begin("suspect").is_some(),
+        deliveries.begin("suspect").await.is_some(),
         "it has waited for long"
     );
 }
 
-#[test]
-fn a_delivery_that_gets_on_keeps_no_other_waiting() {
+#[tokio::test]
+async fn a_delivery_that_gets_on_keeps_no_other_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let before = open(&dir).unwrap();
     for id in ["a", "b", "c"] {
-        die(before.begin(id).unwrap());
+        die(before.begin(id).await.unwrap());
     }
     let deliveries = open(&dir).unwrap();
-    let a = deliveries.begin("a").unwrap();
+    let a = deliveries.begin("a").await.unwrap();
     a.got_on();
-    let b = deliveries.begin("b").unwrap();
-    assert!(deliveries.begin("c").is_none(), "b has not got on yet");
+    let b = deliveries.begin("b").await.unwrap();
+    assert!(
+        deliveries.begin("c").await.is_none(),
+        "b has not got on yet"
+    );
     drop(a);
-    assert!(deliveries.begin("c").is_none(), "what a gave back is b's");
+    assert!(
+        deliveries.begin("c").await.is_none(),
+        "what a gave back is b's"
+    );
     drop(b);
-    assert!(deliveries.begin("c").is_some());
+    assert!(deliveries.begin("c").await.is_some());
 }

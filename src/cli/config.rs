@@ -1,0 +1,38 @@
+//! `handout config`: shows the configuration that is in effect.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use handout::config::Config;
+use handout::environment::Environment;
+
+use super::{ConfigArgs, say_lines};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Prints every key with its value and where the value is from: the file, a variable, or the default.
+    #[command(after_help = "\
+Secrets are in files, or in variables, and are not printed. Of the URL to which results are posted, the path is masked.
+
+Examples:
+  handout config show
+  handout config show --changed --config /etc/handout/config.toml")]
+    Show {
+        /// Leaves out the keys that have their defaults.
+        #[arg(long)]
+        changed: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// Runs a subcommand.
+pub(crate) fn config(
+    command: &ConfigCommand,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let ConfigCommand::Show { changed, config } = command;
+    let shown = Config::shown(config.config.as_deref(), environment, *changed)?;
+    say_lines(shown.trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}

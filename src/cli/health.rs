@@ -1,0 +1,151 @@
+//! `handout health`: asks the running daemon whether it is ready, where no HTTP client is at hand.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use handout::environment::Environment;
+use handout::text::chain;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::exit::{FOUND, UNAVAILABLE};
+use super::terminal::complain;
+use super::{ConfigArgs, say_lines};
+
+/// Examples in the command's help.
+pub(crate) const EXAMPLES: &str = "\
+Exit codes: 0 ready (or alive), 1 not, 69 no answer.
+
+Examples:
+  handout health                        as a readiness probe: what /ready says
+  handout health --live                 as a liveness probe: what /live says";
+
+/// The longest answer that is read, in bytes: it has a sentence for each dependency that is down.
+const MAX_ANSWER: u64 = 256 * 1024;
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Asks whether the process is alive, in place of whether it is ready.
+    #[arg(long)]
+    live: bool,
+    /// How long the answer may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    timeout: u16,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs the command.
+pub(crate) async fn health(
+    arguments: &HealthArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let listen = arguments.config.load(environment)?.http.listen;
+    let path = match arguments.live {
+        true => "/live",
+        false => "/ready",
+    };
+    let patience = Duration::from_secs(arguments.timeout.into());
+    match asked(listen, path, patience).await {
+        Ok((is_well, said)) => {
+            say_lines(said.trim_end())?;
+            Ok(match is_well {
+                true => ExitCode::SUCCESS,
+                false => FOUND.into(),
+            })
+        }
+        Err(error) => {
+            complain(chain(&*error));
+            Ok(UNAVAILABLE.into())
+        }
+    }
+}
+
+/// Whether the daemon says that it is well, and its words.
+async fn asked(
+    listen: SocketAddr,
+    path: &str,
+    patience: Duration,
+) -> anyhow::Result<(bool, String)> {
+    let answer = tokio::time::timeout(patience, ask(reachable(listen), path)).await;
+    let answer = answer.unwrap_or_else(|_| {
+        let waited = patience.as_secs();
+        Err(std::io::Error::other(format!(
+            "no answer within {waited} s"
+        )))
+    });
+    let answer = answer.with_context(|| {
+        format!(
+            "could not ask {path} at {listen}: check that the daemon runs with this http.listen"
+        )
+    })?;
+    match parsed(&answer) {
+        Some((200, said)) => Ok((true, said.to_owned())),
+        Some((503, said)) => Ok((false, said.to_owned())),
+        Some((status, _)) => bail!(
+            "{listen} answered {path} with the status {status}: another program may listen there"
+        ),
+        None => bail!("{listen} gave an answer to {path} that is not the daemon's"),
+    }
+}
+
+/// The address at which this machine reaches a listener on all addresses.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn ask(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The status and the text of an answer whose end is the end of its connection.
+fn parsed(answer: &[u8]) -> Option<(u16, &str)> {
+    let (head, body) = str::from_utf8(answer).ok()?.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?;
+    Some((status.parse().ok()?, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_on_this_machine() {
+        let table = [
+            ("0.0.0.0:9464", "127.0.0.1:9464"),
+            ("[::]:9464", "[::1]:9464"),
+            ("10.0.0.7:80", "10.0.0.7:80"),
+        ];
+        for (listen, asked) in table {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_or_of_another_protocol_is_none() {
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 3\r\n\r\nno\n";
+        assert_eq!(parsed(answer), Some((503, "no\n")));
+        for answer in [
+            &b"220 relay.example ESMTP\r\n\r\n"[..],
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 \r\n\r\n",
+            b"",
+            b"\xff\xfe\r\n\r\n",
+        ] {
+            assert_eq!(parsed(answer), None);
+        }
+    }
+}
