@@ -17,7 +17,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use directory::Location;
 use handout::access::book::AccessBook;
 use handout::access::join::{ClientPrivacy, Joiner};
 use handout::access::known::KnownLinks;
@@ -26,6 +25,7 @@ use handout::access::person::OpenedBy;
 use handout::access::reading::read_file;
 use handout::access::verdict::OpenVerdict;
 use handout::audit::find::LinkQuery;
+use handout::audit::source::LogSource;
 use handout::config::AddressDetail;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -297,7 +297,7 @@ fn main() {
         bytes / lines
     );
 
-    let places = [Location::from(&audit)];
+    let places = [LogSource::from(&audit)];
     let base = memory("VmRSS");
     drop(fs::write("/proc/self/clear_refs", "5"));
     let before = cpu();
@@ -350,7 +350,7 @@ fn main() {
 }
 
 /// Whether verdicts and classes are right.
-fn judge(places: &[Location], book: &AccessBook, truth: &HashMap<u64, (Arrival, bool)>) {
+fn judge(places: &[LogSource], book: &AccessBook, truth: &HashMap<u64, (Arrival, bool)>) {
     let query = LinkQuery {
         job: Some("acme-2026-11-23".to_owned()),
         ..LinkQuery::default()

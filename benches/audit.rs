@@ -17,6 +17,7 @@ use handout::audit::chain::ChainHead;
 use handout::audit::find::{LinkQuery, find};
 use handout::audit::note::SigningKey;
 use handout::audit::record::{Context, LinkKind, Pseudonyms, lines};
+use handout::audit::retention::{Retention, RetentionCounts, RetentionSettings};
 use handout::audit::stats::stats;
 use handout::audit::verify::verify;
 use handout::audit::{AuditLog, AuditSettings};
@@ -46,6 +47,8 @@ fn main() {
     }
     let dir = tempfile::tempdir().unwrap();
     bench.write_million(dir.path());
+    bench.read_million(dir.path());
+    bench.compress_million(dir.path());
     bench.read_million(dir.path());
 }
 
@@ -148,6 +151,27 @@ impl Bench {
             from.elapsed(),
         );
         println!("  and {:.2} s of CPU for the million", took.as_secs_f64());
+    }
+
+    fn compress_million(&self, dir: &Path) {
+        let settings = RetentionSettings {
+            log: self.settings(dir),
+            keep: None,
+            compresses: true,
+            archive: None,
+        };
+        let mut retention = Retention::new(settings, clock::system, RetentionCounts::default());
+        let from = Instant::now();
+        let report = runtime().block_on(retention.once(false)).unwrap();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        tell("compressed, and read back twice", MILLION, from.elapsed());
+        let sizes = std::fs::read_dir(dir).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let is_segment = entry.file_name().to_string_lossy().ends_with(".zst");
+            entry.metadata().unwrap().len() * u64::from(is_segment)
+        });
+        let bytes: u64 = sizes.sum();
+        println!("  a line has {} bytes", bytes / u64::from(MILLION));
     }
 
     fn read_million(&self, dir: &Path) {

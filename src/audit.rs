@@ -15,6 +15,7 @@ pub mod seal;
 pub mod tree;
 
 // The writer.
+mod compressed;
 mod directory;
 mod issued;
 pub mod log;
@@ -25,15 +26,22 @@ pub mod room;
 mod segment;
 mod stream;
 
+// The retention.
+mod bucket;
+mod retain;
+pub mod retention;
+
 // The readers.
 mod course;
 pub mod find;
 pub mod schema;
+pub mod source;
 pub mod stats;
 pub mod table;
 pub mod tail;
 pub mod verify;
 
+pub use bucket::{ArchiveBucket, BucketReader};
 pub use issued::Issued;
 pub use log::{AuditLog, AuditSettings, RecordError};
 pub use record::AuditRecord;

@@ -1,12 +1,16 @@
 //! Builds the audit log and its signing key from `[audit]`.
 
-use crate::audit::AuditSettings;
 use crate::audit::note::SigningKey;
 use crate::audit::remembered::Memory;
-use crate::config::{Config, Secret};
+use crate::audit::retention::RetentionSettings;
+use crate::audit::{ArchiveBucket, AuditSettings};
+use crate::clock::Clock;
+use crate::config::{AuditArchivePlace, Config, Secret};
 use crate::config_error::ConfigError;
+use crate::edge::health::{Edge, EdgeKind};
 use crate::environment::Environment;
 use crate::keyring::{Keyring, Purpose};
+use crate::links::connection::Connections;
 
 impl Config {
     /// The settings of the audit log, and the key that signs it.
@@ -22,6 +26,63 @@ impl Config {
             min_free: self.audit.min_free,
             memory: Some(self.audit_memory()),
         })
+    }
+
+    /// Whether sealed segments are compressed.
+    pub const fn compresses_audit(&self) -> bool {
+        let audit = &self.audit;
+        audit.compress || audit.keep.is_some() || audit.archive.is_some()
+    }
+
+    /// What becomes of sealed segments; `None` if they stay as they are.
+    ///
+    /// # Errors
+    /// The archive's connection is unknown.
+    pub fn audit_retention(
+        &self,
+        log: AuditSettings,
+        connections: &Connections,
+        clock: Clock,
+    ) -> Result<Option<RetentionSettings>, ConfigError> {
+        if !self.compresses_audit() {
+            return Ok(None);
+        }
+        let archive = match self.audit_archive()? {
+            None => None,
+            Some(place) => Some(self.archive_bucket(place, connections, clock)?),
+        };
+        Ok(Some(RetentionSettings {
+            log,
+            keep: self.audit.keep,
+            compresses: true,
+            archive,
+        }))
+    }
+
+    /// The archive at a place, with an edge of its own.
+    ///
+    /// # Errors
+    /// Its connection is unknown.
+    pub fn archive_bucket(
+        &self,
+        place: AuditArchivePlace,
+        connections: &Connections,
+        clock: Clock,
+    ) -> Result<ArchiveBucket, ConfigError> {
+        let AuditArchivePlace {
+            connection,
+            bucket,
+            prefix,
+        } = place;
+        let connection = connections.get(&connection).ok_or_else(|| {
+            ConfigError::value("audit.archive_connection", "names an unknown connection")
+        })?;
+        let subject = format!("the archive of the audit log in s3://{bucket}/{prefix}");
+        let edge = Edge::new(EdgeKind::Archive, "audit", subject);
+        let s3 = connection.s3.clone().with_edge(edge);
+        let lock = self.audit.archive_lock;
+        let lock = lock.map(|span| (self.audit.archive_lock_mode, span));
+        Ok(ArchiveBucket::new(s3, bucket, &prefix, lock, clock))
     }
 
     /// The file outside the log's directory that records that the log has a registry.

@@ -119,6 +119,20 @@ impl ChainHead {
         }
     }
 
+    /// The head of a stream whose first lines are gone, from the hash of the last of them and the tree over them.
+    pub(super) fn resume(stream: &str, prev: Hash, tree: Tree) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            prev,
+            tree,
+        }
+    }
+
+    /// The tree over all lines.
+    pub(super) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// The stream.
     pub fn stream(&self) -> &str {
         &self.stream

@@ -3,6 +3,7 @@
 //! Both must agree: a start does not end, and so does not sign, a stream that a verification would find damaged.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -10,6 +11,7 @@ use super::chain::{ChainHead, LineHead};
 use super::checkpoint::Checkpoint;
 use super::directory::{LogDirectory, segment_name, torn_name};
 use super::note::PublicKey;
+use super::source::SegmentArchive;
 use super::stream::CHECKPOINT_LINES;
 use crate::bounds::MAX_TORN_BYTES;
 use crate::keyring::sha256_hex;
@@ -31,6 +33,8 @@ pub(super) struct Course<'a> {
     before: String,
     covered: u64,
     pub(super) checkpoints: u64,
+    /// The archive that has what was removed of the stream.
+    archive: Option<Arc<dyn SegmentArchive>>,
     /// The position: the segment's number, and how many lines of it were read.
     number: u32,
     lines: u64,
@@ -69,9 +73,34 @@ impl<'a> Course<'a> {
             before: String::new(),
             covered: 0,
             checkpoints: 0,
+            archive: None,
             number: 0,
             lines: 0,
         }
+    }
+
+    /// The reading of a stream whose first segments were removed, from the line after them on. The line before is a `rotate`, after a
+    /// checkpoint.
+    pub(super) fn resume(
+        directory: &'a LogDirectory,
+        key: Option<PublicKey>,
+        log: Option<&'a str>,
+        number: u32,
+        head: ChainHead,
+    ) -> Self {
+        Self {
+            covered: head.len().saturating_sub(1),
+            head,
+            before: "rotate".to_owned(),
+            number,
+            ..Self::new(directory, "", key, log)
+        }
+    }
+
+    /// The same reading, which finds what was cut from the stream in an archive too.
+    pub(super) fn beside(mut self, archive: Option<Arc<dyn SegmentArchive>>) -> Self {
+        self.archive = archive;
+        self
     }
 
     /// Whether the last line read says that the stream continues in another segment.
@@ -173,7 +202,14 @@ impl<'a> Course<'a> {
             return Ok(());
         }
         let kept = torn_name(&segment_name(self.head.stream(), self.number));
-        let bytes = set_aside(self.directory, &kept).ok();
+        let archived = || {
+            let (archive, log) = (self.archive.as_ref()?, self.log?);
+            let (file, _) = archive.open(log, &kept).ok()??;
+            let mut bytes = Vec::new();
+            file.take(MAX_TORN_BYTES).read_to_end(&mut bytes).ok()?;
+            Some(bytes)
+        };
+        let bytes = set_aside(self.directory, &kept).ok().or_else(archived);
         match bytes.map(|bytes| sha256_hex(&bytes)) == said.torn_sha256 {
             true => Ok(()),
             false => Err(format!(

@@ -7,20 +7,24 @@
 //! Lock files are only accessible to their owner: a user who may only read the log cannot block a writer, or make a dead
 //! stream look alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use directory::Location;
 
+use super::compressed::{COMPRESSED, SegmentFile, compressed_name};
 use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES, MAX_TORN_BYTES};
 
 /// Held while the registry is changed, and while a stream gets into it.
 const LOCK: &str = ".lock";
+
+/// Held while segments are compressed, shipped and removed.
+const RETENTION_LOCK: &str = ".retention.lock";
 
 /// The extension of a segment.
 const SEGMENT: &str = "jsonl";
@@ -52,8 +56,11 @@ pub(super) type Segments = Vec<(u32, String)>;
 /// The contents of a log's directory.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// The streams, oldest first.
+    /// The streams, oldest first. A segment has its name without the suffix of the compressed form.
     pub(super) streams: BTreeMap<String, Segments>,
+    /// The segments whose plain form exists, and those whose compressed form does.
+    pub(super) plain: BTreeSet<String>,
+    pub(super) compressed: BTreeSet<String>,
     /// Files with the extension of a segment and an invalid name.
     pub(super) strangers: Vec<String>,
 }
@@ -111,6 +118,16 @@ impl LogDirectory {
             Ok(file) => directory::lock_shared(&file, &self.path_of(LOCK)).map(|()| Some(file)),
             Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the lock of the retention; `None` if another process has it.
+    pub(super) fn lock_retention(&self) -> io::Result<Option<File>> {
+        let file = self.held.lock_file(RETENTION_LOCK, LOCK_MODE)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
@@ -186,6 +203,11 @@ impl LogDirectory {
         self.held.create_new(name, MODE)
     }
 
+    /// A new file without a name, which gets one when it is complete.
+    pub(super) fn draft(&self) -> io::Result<directory::Draft> {
+        self.held.draft(MODE)
+    }
+
     /// Opens an existing file to append to it.
     pub(super) fn append_to(&self, name: &str) -> io::Result<File> {
         self.held.append(name, MODE)
@@ -236,6 +258,43 @@ impl LogDirectory {
             })
     }
 
+    /// Opens a segment by its name, in either form. The plain form comes first: the compressed one takes its place while others read.
+    pub(super) fn segment(&self, name: &str) -> io::Result<SegmentFile> {
+        match self.read(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self
+                .compressed_segment(name)
+                .map_err(|other| match other.kind() {
+                    io::ErrorKind::NotFound => error,
+                    _ => other,
+                }),
+            opened => SegmentFile::plain(opened?, self.path_of(name)),
+        }
+    }
+
+    /// When the last line of a segment was written; the earliest instant for one that was removed meanwhile.
+    pub(super) fn modified(&self, name: &str) -> io::Result<SystemTime> {
+        let of = |name: &str| self.held.modified(name);
+        let found = match of(name)? {
+            None => of(&compressed_name(name))?,
+            found => found,
+        };
+        Ok(found.unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    /// The facts of the plain form of a segment, if it exists.
+    pub(super) fn plain_facts(&self, name: &str) -> io::Result<Option<fs::Metadata>> {
+        match self.read(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(opened?.metadata()?)),
+        }
+    }
+
+    /// Opens the compressed form of a segment.
+    pub(super) fn compressed_segment(&self, name: &str) -> io::Result<SegmentFile> {
+        let name = compressed_name(name);
+        SegmentFile::compressed(self.read(&name)?, self.path_of(&name))
+    }
+
     /// Reads a note, if it exists. A file that is not UTF-8 is read as a text without a signature.
     pub(super) fn read_note(&self, name: &str) -> io::Result<Option<String>> {
         let file = match self.read(name) {
@@ -251,38 +310,38 @@ impl LogDirectory {
     pub(super) fn contents(&self) -> io::Result<Contents> {
         let mut contents = Contents::default();
         for name in self.held.names()? {
-            if Path::new(&name)
-                .extension()
-                .is_none_or(|end| end != SEGMENT)
-            {
+            let file = name.to_string_lossy().into_owned();
+            let short = file.strip_suffix(COMPRESSED);
+            let name = short.unwrap_or(&file);
+            if Path::new(name).extension().is_none_or(|end| end != SEGMENT) {
                 continue;
             }
-            let name = name.to_string_lossy().into_owned();
-            let parts: Vec<&str> = name.split('.').collect();
-            let read = match parts[..] {
-                [stream, number, SEGMENT] => number.parse().ok().map(|number| (stream, number)),
-                _ => None,
-            };
-            // Each number has exactly one valid name, so that two files cannot be the same segment.
-            match read.filter(|(stream, number)| segment_name(stream, *number) == name) {
+            // Each number has exactly one valid name, so that two files of a form cannot be the same segment.
+            match segment_of(name) {
                 Some((stream, number)) => {
                     let segments = contents.streams.entry(stream.to_owned()).or_default();
-                    segments.push((number, name));
+                    segments.push((number, name.to_owned()));
+                    match short {
+                        Some(_) => contents.compressed.insert(name.to_owned()),
+                        None => contents.plain.insert(name.to_owned()),
+                    };
                 }
-                None => contents.strangers.push(name),
+                None => contents.strangers.push(file),
             }
         }
-        contents
-            .streams
-            .values_mut()
-            .for_each(|segments| segments.sort());
+        for segments in contents.streams.values_mut() {
+            segments.sort();
+            segments.dedup();
+        }
         contents.strangers.sort();
         Ok(contents)
     }
 
     /// The names of all segments, oldest stream first. A file with an invalid name is damage, since its lines would be skipped.
     pub(super) fn segments(&self) -> io::Result<Vec<String>> {
-        let Contents { streams, strangers } = self.contents()?;
+        let Contents {
+            streams, strangers, ..
+        } = self.contents()?;
         if let Some(stranger) = strangers.first() {
             let sentence = format!(
                 "{} is not named like a segment: move it out of the log's directory",
@@ -331,6 +390,16 @@ const HOLE: &str = "zero bytes come before other bytes after the last whole line
 
 /// The problem of a line that is too long.
 pub(super) const TOO_LONG: &str = "the line is longer than any audit record";
+
+/// The stream and the number in the name of a segment; `None` if no segment has such a name.
+pub(super) fn segment_of(name: &str) -> Option<(&str, u32)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let [stream, number, SEGMENT] = parts[..] else {
+        return None;
+    };
+    let number = number.parse().ok()?;
+    (segment_name(stream, number) == name).then_some((stream, number))
+}
 
 /// The name of a stream's segment; segments are numbered from 1.
 pub(super) fn segment_name(stream: &str, number: u32) -> String {

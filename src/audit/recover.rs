@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
+use super::compressed::SegmentFile;
 use super::course::{Course, set_aside};
 use super::directory::{
     Contents, Life, LogDirectory, Segments, TOO_LONG, is_too_long, read_line, read_tail,
@@ -64,7 +65,7 @@ fn contents(means: &WriterContext) -> Result<Contents, RecordError> {
 }
 
 /// The registry; a new one where there is no log yet.
-fn registry(means: &WriterContext, there: &Contents) -> Result<Registry, RecordError> {
+pub(super) fn registry(means: &WriterContext, there: &Contents) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
     let damaged = |reason: String| RecordError::Registry {
         path: dir.display().to_string(),
@@ -93,7 +94,7 @@ fn registry(means: &WriterContext, there: &Contents) -> Result<Registry, RecordE
 /// Whether any segment has a byte in it: an empty segment is from an interrupted start.
 fn has_lines(directory: &LogDirectory, there: &Contents) -> io::Result<bool> {
     for (_, name) in there.streams.values().flatten() {
-        if directory.read(name)?.metadata()?.len() > 0 {
+        if there.compressed.contains(name) || directory.read(name)?.metadata()?.len() > 0 {
             return Ok(true);
         }
     }
@@ -179,10 +180,16 @@ fn read_through<'a>(
 ) -> Result<Broken<'a>, RecordError> {
     let dir = &means.directory;
     let first = segment_name(stream, 1);
-    let Some(segments) = there.get(stream) else {
+    let removed = registry.removed.get(stream);
+    // Of an interrupted removal some may be left.
+    let is_left =
+        |(number, _): &&(u32, String)| removed.is_none_or(|removed| *number > removed.segments);
+    let segments = there.get(stream).into_iter().flatten().filter(is_left);
+    let segments: &Segments = &segments.cloned().collect();
+    if segments.is_empty() {
         let reason = "the stream is registered, but its files are missing".to_owned();
         return Err(damaged(dir, stream, &first, 1, reason));
-    };
+    }
     let state = match registry.streams.get(stream) {
         Some(RegistryEntry::Stopped { lines, root }) => Checkpoint {
             log: registry.log.clone(),
@@ -197,7 +204,12 @@ fn read_through<'a>(
         Some(RegistryEntry::Stopped { .. })
     );
     let seal = SealKey::of(&means.key);
-    let mut course = Course::new(dir, stream, Some(registry.key), Some(&registry.log));
+    let end = removed.and_then(|removed| Some((removed.segments, removed.end.clone()?)));
+    let (key, log) = (Some(registry.key), Some(&*registry.log));
+    let mut course = match end {
+        Some((number, head)) => Course::resume(dir, key, log, number, head),
+        None => Course::new(dir, stream, key, log),
+    };
     // The last line of the process: its segment, and how many bytes of the segment end with it.
     let mut own = (course.clone(), 0, 0_u64);
     let mut line = Vec::new();
@@ -205,11 +217,18 @@ fn read_through<'a>(
     for (index, (number, name)) in segments.iter().enumerate() {
         let path = dir.path_of(name);
         let failed = |source| open_failed(&path, source);
-        let file = dir.read(name).map_err(failed)?;
-        length = file.metadata().map_err(failed)?.len();
+        let is_last = index + 1 == segments.len();
+        // The last segment was being written, so that it is plain.
+        let file = match is_last {
+            true => dir
+                .read(name)
+                .and_then(|file| SegmentFile::plain(file, path.clone())),
+            false => dir.segment(name),
+        };
+        let file = file.map_err(failed)?;
+        length = file.length();
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let (mut lines, mut whole) = (0, 0);
-        let is_last = index + 1 == segments.len();
         let begun = course.begin(*number);
         begun.map_err(|reason| damaged(dir, stream, name, 1, reason))?;
         while read_line(&mut reader, &mut line).map_err(failed)? > 0 {
@@ -348,8 +367,11 @@ pub(super) fn sweep(means: &WriterContext, registry: &Registry) -> Result<(), Re
             continue;
         }
         for (_, name) in segments {
-            let metadata = dir.read(&name).and_then(|file| file.metadata());
-            if metadata.map_err(failed)?.len() == 0 {
+            // A compressed form has bytes.
+            let Some(metadata) = dir.plain_facts(&name).map_err(failed)? else {
+                continue;
+            };
+            if metadata.len() == 0 {
                 dir.remove(&name).map_err(failed)?;
             }
         }

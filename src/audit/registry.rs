@@ -13,11 +13,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::chain::ChainHead;
 use super::checkpoint::{Checkpoint, is_log_id, root, spelled};
 use super::directory::LogDirectory;
 use super::note::{BadNote, PublicKey, SigningKey};
 use super::remembered::Memory;
-use super::tree::Hash;
+use super::tree::{Hash, Tree};
 use crate::keyring::{nonce, sha256_hex};
 
 /// The registry's file, in the log's directory.
@@ -57,6 +58,70 @@ impl RegistryEntry {
     }
 }
 
+/// The first segments of a stream, which were removed after `audit.keep`: how the chain was at their end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RemovedRecord {
+    /// How many segments, from the first on.
+    pub(super) segments: u32,
+    /// How many lines they had.
+    pub(super) lines: u64,
+    /// Whether each of them was seen in the archive, whole, before it was removed.
+    pub(super) is_archived: bool,
+    /// The chain at their end; `None` if nothing of the stream is left, whose end its entry has.
+    pub(super) end: Option<ChainHead>,
+}
+
+impl RemovedRecord {
+    fn line(&self, stream: &str) -> String {
+        let Self {
+            segments,
+            lines,
+            is_archived,
+            end,
+        } = self;
+        let place = match is_archived {
+            true => "archived",
+            false => "expired",
+        };
+        let end = match end {
+            None => "all".to_owned(),
+            Some(head) => {
+                let peaks: Vec<String> = head.tree().peaks().iter().map(spelled).collect();
+                format!("{} {}", spelled(&head.prev()), peaks.join(","))
+            }
+        };
+        format!("{stream} removed {segments} {lines} {place} {end}\n")
+    }
+
+    fn parse(stream: &str, state: &str) -> Option<Self> {
+        let parts: Vec<&str> = state.split(' ').collect();
+        let (segments, lines, place, end) = match parts[..] {
+            [segments, lines, place, "all"] => (segments, lines, place, None),
+            [segments, lines, place, prev, peaks] => (segments, lines, place, Some((prev, peaks))),
+            _ => return None,
+        };
+        let lines: u64 = lines.parse().ok()?;
+        let end = match end {
+            None => None,
+            Some((prev, peaks)) => {
+                let peaks = peaks.split(',').map(root).collect::<Option<Vec<Hash>>>()?;
+                let tree = Tree::resume(lines, peaks)?;
+                Some(ChainHead::resume(stream, root(prev)?, tree))
+            }
+        };
+        Some(Self {
+            segments: segments.parse().ok().filter(|segments| *segments > 0)?,
+            lines,
+            is_archived: match place {
+                "archived" => true,
+                "expired" => false,
+                _ => return None,
+            },
+            end,
+        })
+    }
+}
+
 /// All streams that were ever opened in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registry {
@@ -68,6 +133,8 @@ pub(super) struct Registry {
     pub(super) generation: u64,
     /// The streams by name, which is also by age.
     pub(super) streams: BTreeMap<String, RegistryEntry>,
+    /// What was removed of them, because it was kept long enough.
+    pub(super) removed: BTreeMap<String, RemovedRecord>,
 }
 
 impl Registry {
@@ -78,6 +145,7 @@ impl Registry {
             log: nonce(),
             generation: 0,
             streams: BTreeMap::new(),
+            removed: BTreeMap::new(),
         }
     }
 
@@ -136,6 +204,9 @@ impl Registry {
                 }
             }
             .expect("writing to a string does not fail");
+            if let Some(removed) = self.removed.get(stream) {
+                text.push_str(&removed.line(stream));
+            }
         }
         text
     }
@@ -151,9 +222,16 @@ impl Registry {
             log: log.to_owned(),
             generation: generation.strip_prefix("generation ")?.parse().ok()?,
             streams: BTreeMap::new(),
+            removed: BTreeMap::new(),
         };
         for line in streams.lines() {
             let (stream, state) = line.split_once(' ')?;
+            if let Some(state) = state.strip_prefix("removed ") {
+                registry.streams.get(stream)?;
+                let removed = RemovedRecord::parse(stream, state)?;
+                registry.removed.insert(stream.to_owned(), removed);
+                continue;
+            }
             let entry = match state.split(' ').collect::<Vec<_>>()[..] {
                 ["open"] => RegistryEntry::Open,
                 ["lost"] => RegistryEntry::Lost,
@@ -219,6 +297,34 @@ mod tests {
                 RegistryEntry::Closed {
                     lines: 7,
                     root: [3; 32],
+                },
+            ),
+        ]);
+        let mut head = ChainHead::new("bb");
+        let record = crate::audit::AuditRecord {
+            event: "x",
+            fields: String::new().into(),
+        };
+        for _ in 0..5 {
+            head.append(&record, "t", &mut String::new());
+        }
+        registry.removed = BTreeMap::from([
+            (
+                "bb".to_owned(),
+                RemovedRecord {
+                    segments: 2,
+                    lines: 5,
+                    is_archived: false,
+                    end: Some(head),
+                },
+            ),
+            (
+                "c".to_owned(),
+                RemovedRecord {
+                    segments: 1,
+                    lines: 7,
+                    is_archived: true,
+                    end: None,
                 },
             ),
         ]);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use directory::Location;
 use serde::{Deserialize, Serialize};
 
 use super::find::{LinkQuery, find};
+use super::source::LogSource;
 
 /// The key of a count.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,11 +56,11 @@ const fn one() -> u64 {
 
 /// Counts the links in the lines that match the query.
 pub fn stats(
-    dir: impl Into<Location>,
+    source: impl Into<LogSource>,
     question: &LinkQuery,
 ) -> io::Result<BTreeMap<StatsGroup, LinkCount>> {
     let mut counts: BTreeMap<StatsGroup, LinkCount> = BTreeMap::new();
-    find(dir, question, |line| {
+    find(source, question, |line| {
         let issued: IssuedFields = serde_json::from_str(line)?;
         if issued.link_id.is_none() {
             return Ok(());

@@ -1,13 +1,14 @@
 //! The end of a log: its last lines, and new ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use directory::Location;
 
 use super::chain::LineHead;
-use super::directory::{LogDirectory, TOO_LONG};
+use super::compressed::SegmentFile;
+use super::directory::{LogDirectory, TOO_LONG, is_too_long, read_line};
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
 
 /// How much is read at once, from the end backwards.
@@ -32,7 +33,7 @@ impl Tail {
         let mut changed: Vec<_> = directory
             .segments()?
             .into_iter()
-            .map(|name| Ok((directory.read(&name)?.metadata()?.modified()?, name)))
+            .map(|name| Ok((directory.modified(&name)?, name)))
             .collect::<io::Result<_>>()?;
         changed.sort();
         // The segments that changed last have the last lines, unless streams overlap: then the streams' names show which can.
@@ -40,10 +41,15 @@ impl Tail {
         for (changed, name) in changed.into_iter().rev() {
             let changed = jiff::Timestamp::try_from(changed)
                 .map_or_else(|_| String::new(), super::stream::spelled);
-            let mut file = directory.read(&name)?;
+            let Some(mut file) = unless_gone(directory.segment(&name))? else {
+                continue;
+            };
             let (end, last) = match lines.len() >= count && changed < oldest_wanted {
-                true => (file.metadata()?.len(), Vec::new()),
-                false => last_lines(&mut file, count)?,
+                true => (file.length(), Vec::new()),
+                false => match file.as_plain() {
+                    Some(file) => last_lines(file, count)?,
+                    None => last_compressed(file, count)?,
+                },
             };
             tail.read.insert(name, end);
             lines.extend(last);
@@ -62,13 +68,19 @@ impl Tail {
         let mut lines = Vec::new();
         let directory = LogDirectory::open(&dir.into())?;
         for name in directory.segments()? {
-            let mut file = directory.read(&name)?;
+            let Some(mut file) = unless_gone(directory.segment(&name))? else {
+                continue;
+            };
             let read = self.read.entry(name).or_default();
-            let length = file.metadata()?.len();
+            let length = file.length();
             if length <= *read {
                 continue;
             }
-            file.seek(SeekFrom::Start(*read))?;
+            match file.as_plain() {
+                Some(file) => drop(file.seek(SeekFrom::Start(*read))?),
+                // It was compressed before its last lines were read.
+                None => drop(io::copy(&mut (&mut file).take(*read), &mut io::sink())?),
+            }
             let mut bytes = Vec::new();
             file.take((length - *read).min(MAX_NEWS))
                 .read_to_end(&mut bytes)?;
@@ -81,6 +93,31 @@ impl Tail {
         sort(&mut lines);
         Ok(lines)
     }
+}
+
+/// An opened segment; `None` if it was removed since the directory was read.
+fn unless_gone(opened: io::Result<SegmentFile>) -> io::Result<Option<SegmentFile>> {
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// The last lines of a compressed segment, and where they end: it is read from its beginning.
+fn last_compressed(file: SegmentFile, count: usize) -> io::Result<(u64, Vec<String>)> {
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let (mut lines, mut line, mut end) = (VecDeque::new(), Vec::new(), 0);
+    while read_line(&mut reader, &mut line)? > 0 {
+        if is_too_long(&line) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, TOO_LONG));
+        }
+        end += line.len() as u64;
+        lines.push_back(String::from_utf8_lossy(&line).into_owned());
+        if lines.len() > count {
+            lines.pop_front();
+        }
+    }
+    Ok((end, lines.into()))
 }
 
 /// The last complete lines of a file, and where they end.

@@ -22,6 +22,16 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// A tree of so many leaves, from the roots of its complete subtrees, the largest first.
+    pub(super) fn resume(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (peaks.len() == usize::try_from(size.count_ones()).ok()?).then_some(Self { size, peaks })
+    }
+
+    /// The roots of its complete subtrees, the largest first.
+    pub(super) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     /// How many leaves it has.
     pub const fn size(&self) -> u64 {
         self.size

@@ -4,24 +4,31 @@
 //! against the registry. Damage is reported as a problem; other facts worth knowing are notes. A file of another kind, or a
 //! signed note that does not verify, is a problem too, and the rest of the log is still verified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
+use std::sync::Arc;
 
 use directory::Location;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::checkpoint::Checkpoint;
+use super::compressed::{compressed_name, hash_of};
 use super::course::{Course, CourseVerdict};
 use super::directory::{
     Contents, LogDirectory, Segments, TOO_LONG, is_too_long, live_name, read_line, read_tail,
     segment_name,
 };
 use super::note::PublicKey;
-use super::registry::{REGISTRY, Registry, RegistryEntry, state_name};
+use super::registry::{REGISTRY, Registry, RegistryEntry, RemovedRecord, state_name};
 use super::remembered::{Memory, last_state};
+use super::source::{ArchivedSegment, LogSource, RemovedSegments, SegmentArchive, SegmentPlace};
 
 /// How often a reader that may not lock the log reads it again because its registry was replaced meanwhile.
 const LOOKS: usize = 100;
+
+/// How often a log is verified, if segments are removed from it meanwhile.
+const LOOKS_DURING_REMOVALS: usize = 3;
 
 /// The result of a verification.
 #[derive(Debug, Default, Serialize)]
@@ -40,6 +47,10 @@ pub struct VerifyReport {
     pub open: usize,
     /// The key that signs the log, if it is signed.
     pub key: Option<String>,
+    /// How many segments were removed after `audit.keep`, and how many lines they had.
+    pub removed_segments: u64,
+    /// See `removed_segments`.
+    pub removed_lines: u64,
 }
 
 /// A problem of a log.
@@ -57,7 +68,7 @@ pub struct Problem {
 ///
 /// Without a pinned key, the key that the log itself names is used: that detects damage, but not a log that was forged
 /// with another key.
-pub fn verify(dir: impl Into<Location>, pinned: Option<&PublicKey>) -> io::Result<VerifyReport> {
+pub fn verify(dir: impl Into<LogSource>, pinned: Option<&PublicKey>) -> io::Result<VerifyReport> {
     verify_remembered(dir, pinned, None)
 }
 
@@ -70,27 +81,57 @@ pub fn bytes_to_verify(dir: impl Into<Location>) -> io::Result<u64> {
     let streams = directory.contents()?.streams;
     let segments = streams.into_values().flatten();
     // A file that is not regular is damage, which the verification reports.
-    let sizes = segments.filter_map(|(_, name)| directory.read(&name).ok()?.metadata().ok());
-    Ok(sizes.map(|metadata| metadata.len()).sum())
+    let files = segments.filter_map(|(_, name)| directory.segment(&name).ok());
+    Ok(files.map(|file| file.length()).fold(0, u64::saturating_add))
 }
 
 /// Like [`verify`], for a log whose registry generation and last states of streams are remembered outside its directory,
 /// signed with the pinned key.
 pub fn verify_remembered(
-    dir: impl Into<Location>,
+    source: impl Into<LogSource>,
     pinned: Option<&PublicKey>,
     memory: Option<&Memory>,
 ) -> io::Result<VerifyReport> {
-    let directory = LogDirectory::open(&dir.into())?;
-    let seen = LogSnapshot::now(&directory, pinned, memory)?;
+    let source = source.into();
+    let directory = LogDirectory::open(&source.place)?;
+    let mut tries = 1;
+    loop {
+        let seen = LogSnapshot::now(&directory, pinned, memory)?;
+        let report = verify_seen(&seen, source.archive.as_ref(), pinned)?;
+        // What was removed meanwhile is no loss.
+        let is_same = || {
+            let now = Registry::load(&directory, pinned).ok().flatten();
+            let now = now.and_then(Result::ok);
+            now.is_none_or(|now| seen.named().is_none_or(|then| then.removed == now.removed))
+        };
+        if report.problems.is_empty() || tries >= LOOKS_DURING_REMOVALS || is_same() {
+            return Ok(report);
+        }
+        tries += 1;
+    }
+}
+
+fn verify_seen(
+    seen: &LogSnapshot<'_>,
+    archive: Option<&Arc<dyn SegmentArchive>>,
+    pinned: Option<&PublicKey>,
+) -> io::Result<VerifyReport> {
     let mut report = VerifyReport {
         key: seen.key.map(|key| key.to_string()),
         ..VerifyReport::default()
     };
     seen.judge_registry(pinned, &mut report);
-    for (stream, segments) in &seen.there.streams {
+    seen.tell_removed(archive.is_some(), &mut report);
+    let removed = seen.named().map(|registry| registry.removed.keys());
+    let streams: BTreeSet<&String> = seen
+        .there
+        .streams
+        .keys()
+        .chain(removed.into_iter().flatten())
+        .collect();
+    for stream in streams {
         report.streams += 1;
-        SegmentCheck::new(&seen, stream, segments).run(&mut report)?;
+        SegmentCheck::new(seen, stream, archive).run(&mut report)?;
     }
     Ok(report)
 }
@@ -242,8 +283,38 @@ impl<'a> LogSnapshot<'a> {
         })
     }
 
+    /// The reading of a stream from its first line on.
+    fn course(&self, stream: &str) -> Course<'_> {
+        let log = self.named().map(|registry| &*registry.log);
+        Course::new(self.directory, stream, self.key, log)
+    }
+
     fn named(&self) -> Option<&Registry> {
         self.registry.as_ref()?.as_ref().ok()
+    }
+
+    /// Says what is known of the segments that were removed.
+    fn tell_removed(&self, is_read: bool, report: &mut VerifyReport) {
+        let sum = self.named().map(RemovedSegments::of).unwrap_or_default();
+        (report.removed_segments, report.removed_lines) = (sum.segments, sum.lines);
+        if sum.segments == 0 {
+            return;
+        }
+        let RemovedSegments {
+            segments,
+            archived,
+            lines,
+        } = sum;
+        let where_to = match (archived, is_read) {
+            (0, _) => "without an archive".to_owned(),
+            (_, true) => format!("{archived} of them are in the archive, and were verified there"),
+            (_, false) => {
+                format!("{archived} of them are in the archive: --archive verifies them, too")
+            }
+        };
+        report.notes.push(format!(
+            "{segments} segments with {lines} lines were removed after audit.keep, as the registry records; {where_to}"
+        ));
     }
 
     fn judge_registry(&self, pinned: Option<&PublicKey>, report: &mut VerifyReport) {
@@ -269,7 +340,11 @@ impl<'a> LogSnapshot<'a> {
             Some(Err(reason)) => problem(REGISTRY, reason.clone()),
             Some(Ok(registry)) => {
                 for (stream, entry) in &registry.streams {
-                    if !self.there.streams.contains_key(stream) {
+                    let is_removed = registry
+                        .removed
+                        .get(stream)
+                        .is_some_and(|removed| removed.end.is_none());
+                    if !self.there.streams.contains_key(stream) && !is_removed {
                         let reason = match entry {
                             RegistryEntry::Lost => LOST,
                             _ => "the stream is registered, but its files are missing",
@@ -292,8 +367,12 @@ const LOST: &str = "the stream was damaged, and its loss was accepted (handout a
 struct SegmentCheck<'a> {
     see: &'a LogSnapshot<'a>,
     stream: &'a str,
-    segments: &'a Segments,
+    /// The segments of the directory.
+    segments: Segments,
+    archive: Option<&'a Arc<dyn SegmentArchive>>,
     course: Course<'a>,
+    /// How many lines are not read, since they were removed.
+    unread: u64,
     /// Whether a process writes it, where that is known.
     alive: Option<bool>,
     /// Whether its last line has no end.
@@ -303,21 +382,47 @@ struct SegmentCheck<'a> {
 }
 
 impl<'a> SegmentCheck<'a> {
-    fn new(see: &'a LogSnapshot<'a>, stream: &'a str, segments: &'a Segments) -> Self {
-        let log = see.named().map(|registry| &*registry.log);
+    fn new(
+        see: &'a LogSnapshot<'a>,
+        stream: &'a str,
+        archive: Option<&'a Arc<dyn SegmentArchive>>,
+    ) -> Self {
+        let segments = see.there.streams.get(stream).cloned().unwrap_or_default();
         Self {
             see,
             stream,
+            at: (
+                segments
+                    .first()
+                    .map_or_else(|| segment_name(stream, 1), |(_, name)| name.clone()),
+                1,
+            ),
             segments,
-            course: Course::new(see.directory, stream, see.key, log),
+            archive,
+            course: see.course(stream).beside(archive.cloned()),
+            unread: 0,
             alive: see.alive.get(stream).copied().flatten(),
             torn: false,
-            at: (segments[0].1.clone(), 1),
         }
     }
 
     fn run(mut self, report: &mut VerifyReport) -> io::Result<()> {
-        let verdict = match self.read()? {
+        let registry = self.see.named();
+        let removed = registry.and_then(|registry| registry.removed.get(self.stream));
+        let begun = match (registry, removed) {
+            (Some(registry), Some(removed)) => self.read_removed(registry, removed, report)?,
+            _ => Ok(()),
+        };
+        let gone = removed.map_or(0, |removed| removed.segments);
+        let left = self.here(|number| number > gone);
+        let verdict = match begun {
+            Ok(()) => self.read(&left, true)?,
+            bad => bad,
+        };
+        let is_whole_gone = self.unread > 0 && left.is_empty() && self.course.head.is_empty();
+        let verdict = match verdict {
+            // Its end is in the registry alone.
+            Ok(()) if is_whole_gone => Ok(()),
             Ok(()) => self.judge_end(report),
             bad => bad,
         };
@@ -329,31 +434,151 @@ impl<'a> SegmentCheck<'a> {
                 reason,
             });
         }
-        report.lines += self.course.head.len();
+        report.lines += self.course.head.len().saturating_sub(self.unread);
         report.checkpoints += self.course.checkpoints;
         report.open += usize::from(self.alive == Some(true));
         Ok(())
     }
 
-    /// Reads all segments, up to the first bad line.
-    fn read(&mut self) -> io::Result<CourseVerdict> {
+    /// The segments of the directory with such numbers.
+    fn here(&self, wanted: impl Fn(u32) -> bool) -> Vec<(u32, SegmentPlace)> {
+        let segments = self.segments.iter().filter(|(number, _)| wanted(*number));
+        let places = segments.map(|(number, name)| (*number, SegmentPlace::Here(name.clone())));
+        places.collect()
+    }
+
+    /// Reads what is left of the removed segments: in the directory, if the removal was interrupted, and in the archive.
+    fn read_removed(
+        &mut self,
+        registry: &'a Registry,
+        removed: &'a RemovedRecord,
+        report: &mut VerifyReport,
+    ) -> io::Result<CourseVerdict> {
+        let stream = self.stream;
+        // They are removed from the last to the first, so that the first ones are left.
+        let left = self.here(|number| number <= removed.segments);
+        if !left.is_empty() {
+            if let Err(reason) = self.read(&left, false)? {
+                return Ok(Err(reason));
+            }
+            report.notes.push(format!(
+                "{stream}: {} segments that the registry records as removed are here, as in an archive, or after an interrupted removal, with which the next `handout audit retain` goes on",
+                left.len()
+            ));
+            if left
+                .last()
+                .is_some_and(|(last, _)| *last == removed.segments)
+            {
+                return Ok(self.judge_removed(removed));
+            }
+            self.course = self.see.course(stream).beside(self.archive.cloned());
+        }
+        if let Some(archive) = self.archive.filter(|_| removed.is_archived) {
+            let archived = ArchivedSegment::of_stream(archive, registry, stream).into_iter();
+            let archived: Vec<_> = archived
+                .map(|(number, segment)| (number, SegmentPlace::Archived(segment)))
+                .collect();
+            let read = self.read(&archived, false)?;
+            return Ok(read.and_then(|()| self.judge_removed(removed)));
+        }
+        self.unread = removed.lines;
+        if let Some(end) = &removed.end {
+            let log = Some(&*registry.log);
+            let (key, number) = (self.see.key, removed.segments);
+            self.course = Course::resume(self.see.directory, key, log, number, end.clone());
+        }
+        // With nothing left, the number of lines must be the one with which the stream was closed.
+        let closed = registry.streams.get(stream);
+        let closed = closed.is_some_and(
+            |entry| matches!(entry, RegistryEntry::Closed { lines, .. } if *lines == removed.lines),
+        );
+        Ok(match removed.end.is_some() || closed {
+            true => Ok(()),
+            false => Err("the registry records its removal, but not its end".to_owned()),
+        })
+    }
+
+    /// Checks that what was read of the removed segments ends as the registry records.
+    fn judge_removed(&self, removed: &RemovedRecord) -> CourseVerdict {
+        let is_it = match &removed.end {
+            Some(end) => *end == self.course.head,
+            // The end of the stream is judged by its entry.
+            None => removed.lines == self.course.head.len(),
+        };
+        match is_it {
+            true => Ok(()),
+            false => {
+                Err("the removed segments have other lines than the registry records".to_owned())
+            }
+        }
+    }
+
+    /// Checks that both forms of a segment have the same lines: a process that was killed may leave both.
+    fn judge_forms(&self, name: &str) -> io::Result<CourseVerdict> {
+        let there = &self.see.there;
+        if !(there.plain.contains(name) && there.compressed.contains(name)) {
+            return Ok(Ok(()));
+        }
+        let never = CancellationToken::new();
+        let compressed = self.see.directory.compressed_segment(name);
+        let compressed = compressed.and_then(|mut file| hash_of(&mut file, &never));
+        let compressed = match compressed {
+            Err(error) => return damage(error).map(Err),
+            Ok(hash) => hash,
+        };
+        let plain = match self.see.directory.read(name) {
+            // It was removed meanwhile: the two were compared then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
+            Err(error) => return damage(error).map(Err),
+            Ok(mut file) => hash_of(&mut file, &never)?,
+        };
+        Ok(match plain == compressed {
+            true => Ok(()),
+            false => Err(format!(
+                "its compressed form {} has other lines",
+                compressed_name(name)
+            )),
+        })
+    }
+
+    /// Reads segments, up to the first bad line. The last of them may have a line that is still being written, if `to_the_end` says
+    /// that nothing follows.
+    fn read(
+        &mut self,
+        segments: &[(u32, SegmentPlace)],
+        to_the_end: bool,
+    ) -> io::Result<CourseVerdict> {
         let mut line = Vec::new();
-        for (index, (number, name)) in self.segments.iter().enumerate() {
-            self.at = (name.clone(), 1);
+        for (index, (number, place)) in segments.iter().enumerate() {
+            self.at = (place.name().to_owned(), 1);
             if let Err(reason) = self.course.begin(*number) {
                 return Ok(Err(reason));
             }
-            let is_last = index + 1 == self.segments.len();
-            let file = match self.see.directory.read(name) {
+            if let SegmentPlace::Here(name) = place
+                && let Err(reason) = self.judge_forms(name)?
+            {
+                return Ok(Err(reason));
+            }
+            let is_last = to_the_end && index + 1 == segments.len();
+            let file = match place.open(self.see.directory) {
                 Err(error) => return damage(error).map(Err),
-                Ok(file) => file,
+                Ok(Some(file)) => file,
+                Ok(None) => return Ok(Err("it is not in the archive".to_owned())),
             };
             let mut reader = BufReader::with_capacity(1 << 20, file);
             self.at.1 = 0;
-            while read_line(&mut reader, &mut line)? > 0 {
+            loop {
+                match read_line(&mut reader, &mut line) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => return damage(error).map(Err),
+                }
                 self.at.1 += 1;
                 if is_last && (is_too_long(&line) || !line.ends_with(b"\n")) {
-                    let tail = read_tail(&mut reader, &mut line)?;
+                    let tail = match read_tail(&mut reader, &mut line) {
+                        Err(error) => return damage(error).map(Err),
+                        Ok(tail) => tail,
+                    };
                     return Ok(match tail {
                         Ok(()) => self.judge_torn(),
                         hole => hole,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use directory::{Directory, Location};
+use directory::Directory;
 use handout::access::book::{AccessBook, FileMark};
 use handout::access::events::objects_in;
 use handout::access::join::{ClientPrivacy, Joiner, ReadCounts};
@@ -17,6 +17,7 @@ use handout::access::reading::{FileOutcome, files_in, read_file, read_whole};
 use handout::assemble;
 #[cfg(feature = "embedded")]
 use handout::assemble::Serving;
+use handout::audit::source::LogSource;
 use handout::clock;
 use handout::config::{Config, QueueConfig, QueueKind};
 use handout::edge::ErrorKind;
@@ -245,10 +246,10 @@ async fn event_queue(
 }
 
 /// The audit logs that are named, or the configuration's.
-pub(super) fn audit_places(config: &Config, named: &[PathBuf]) -> Vec<Location> {
+pub(super) fn audit_places(config: &Config, named: &[PathBuf]) -> Vec<LogSource> {
     match named.is_empty() {
-        true => vec![config.audit_place()],
-        false => named.iter().map(Location::from).collect(),
+        true => vec![config.audit_place().into()],
+        false => named.iter().map(LogSource::from).collect(),
     }
 }
 
@@ -263,7 +264,7 @@ struct ReadSummary {
 
 /// Reads files, and loads the ids of the audit log before the first of a round.
 struct AccessReader<'a> {
-    audit: Vec<Location>,
+    audit: Vec<LogSource>,
     book: AccessBook,
     origin_paths: Vec<String>,
     config: &'a Config,

@@ -1,8 +1,12 @@
 //! `handout audit`: verifies the log, finds lines, and counts links.
 
+mod archive;
+mod export;
 mod find;
+mod retain;
 pub(in crate::cli) mod whose;
 
+use self::archive::ReadArchive;
 pub(in crate::cli) use self::find::object;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +20,7 @@ use handout::assemble::OpenError;
 use handout::audit::find::LinkQuery;
 use handout::audit::note::PublicKey;
 use handout::audit::remembered::Memory;
+use handout::audit::source::LogSource;
 use handout::audit::stats::stats;
 use handout::audit::tail::Tail;
 use handout::audit::verify::verify_remembered;
@@ -42,6 +47,7 @@ pub(crate) enum AuditCommand {
     #[command(after_help = "Examples:
   handout audit verify
   handout audit verify --public-key handout+1d9ea9ee+AQIDBA… /mnt/copy-of-the-log
+  handout audit verify --archive                      the segments that were removed after audit.keep, too
 
 The key of your own log comes from the configuration. To verify a copy from another installation, give the key that
 `handout audit key` prints there; without a key, verification detects damage but not forgery.")]
@@ -55,6 +61,12 @@ The key of your own log comes from the configuration. To verify a copy from anot
     /// Prints the lines that match, as they are in the log.
     #[command(after_help = find::HELP)]
     Find(Box<find::FindArgs>),
+    /// Prints every line that concerns a recipient, for a subject-access request.
+    #[command(after_help = export::HELP)]
+    Export(export::AuditExportArgs),
+    /// Compresses, archives and removes sealed segments, as the configuration says, once.
+    #[command(after_help = retain::HELP)]
+    Retain(retain::RetainArgs),
     /// Prints the last lines of all streams; with --follow, new lines too.
     #[command(after_help = "Example:\n  handout audit tail -f")]
     Tail {
@@ -96,6 +108,8 @@ pub(crate) struct VerifyArgs {
     /// Prints the result as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    archive: archive::ArchiveArgs,
 }
 
 #[derive(Debug, Args)]
@@ -136,7 +150,15 @@ pub(super) async fn audit(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        AuditCommand::Verify(arguments) => verify_dir(&arguments, environment),
+        AuditCommand::Verify(arguments) => Box::pin(verify_dir(&arguments, environment)).await,
+        AuditCommand::Export(arguments) => {
+            let config = books_of(&arguments.config, environment)?;
+            Box::pin(export::export(&arguments, &config, environment)).await
+        }
+        AuditCommand::Retain(arguments) => {
+            let config = books_of(&arguments.config, environment)?;
+            Box::pin(retain::retain(&arguments, &config, environment)).await
+        }
         AuditCommand::Key { config } => {
             let config = books_of(&config, environment)?;
             let keyring = Keyring::open(&config.secret_key_file())?;
@@ -161,7 +183,7 @@ pub(super) async fn audit(
         }
         AuditCommand::Find(arguments) => {
             let config = books_of(&arguments.config, environment)?;
-            find::find_lines(&arguments, &config, environment).await
+            Box::pin(find::find_lines(&arguments, &config, environment)).await
         }
         AuditCommand::Tail {
             lines,
@@ -190,7 +212,7 @@ fn could_not_read(dir: &Path) -> String {
     format!("could not read the audit log in {}", dir.display())
 }
 
-fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let dir = match &arguments.dir {
         Some(dir) => Location::from(dir),
         None => books_of(&arguments.config, environment)?.audit_place(),
@@ -203,7 +225,13 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
     // The memory is signed with this installation's key, so it does not apply if another key is requested.
     let memory = own.filter(|(key, _)| Some(*key) == pinned);
     let memory = memory.map(|(_, memory)| memory);
-    let report = verify_remembered(&dir, pinned.as_ref(), memory.as_ref());
+    let source = archive_beside(dir.clone(), arguments, environment).await?;
+    let (source, archive) = source;
+    let report =
+        tokio::task::block_in_place(|| verify_remembered(source, pinned.as_ref(), memory.as_ref()));
+    if let Some(archive) = archive {
+        archive.close().await;
+    }
     let report = report.with_context(|| could_not_read(&dir))?;
     if arguments.json {
         say_json(&report)?;
@@ -236,6 +264,20 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
     } else {
         exit::FOUND.into()
     })
+}
+
+/// A log with the archive that the arguments name; without one, no configuration is needed.
+async fn archive_beside(
+    dir: Location,
+    arguments: &VerifyArgs,
+    environment: &Environment,
+) -> anyhow::Result<(LogSource, Option<ReadArchive>)> {
+    if arguments.archive.archive.is_none() {
+        return Ok((dir.into(), None));
+    }
+    let config = books_of(&arguments.config, environment)?;
+    let archive = Box::pin(ReadArchive::of(&arguments.archive, &config, environment)).await?;
+    Ok((archive.beside(dir), Some(archive)))
 }
 
 /// A public key, from the argument or from a file.

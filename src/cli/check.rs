@@ -2,6 +2,7 @@
 //!
 //! Each topic has a file, and adds its findings to the [`CheckReport`] as soon as they are known.
 
+mod archive;
 mod connections;
 mod deletions;
 mod events;

@@ -3,6 +3,7 @@
 mod attacker;
 mod life;
 mod program;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::fs;

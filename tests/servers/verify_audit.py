@@ -3,13 +3,14 @@
     python verify_audit.py DIRECTORY VERIFIER_KEY
 
 Written from the specifications: RFC 6962 section 2.1 (the tree), c2sp.org/signed-note, c2sp.org/tlog-checkpoint, and from
-what docs/adr (0043 to 0048) say of the log. Says how much it saw as JSON, or stops with what is wrong.
+what docs/adr (0043 to 0048, and 0080) say of the log. Compressed segments are read by the program `zstd`. Says how much it saw as JSON, or stops with what is wrong.
 """
 
 import base64
 import hashlib
 import json
 import pathlib
+import subprocess
 import sys
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -40,15 +41,33 @@ class Key:
         return text
 
 
-def root_of(leaves):
-    """The definition of the RFC, by levels: pairs are joined, an odd one goes up as it is."""
-    if not leaves:
-        return sha256(b"")
-    level = [sha256(b"\x00" + leaf) for leaf in leaves]
-    while len(level) > 1:
-        pairs = [sha256(b"\x01" + a + b) for a, b in zip(level[::2], level[1::2])]
-        level = pairs + level[len(pairs) * 2 :]
-    return level[0]
+class Tree:
+    """The roots of complete subtrees, the largest first: one for each bit of the number of leaves."""
+
+    def __init__(self, size=0, peaks=()):
+        self.size, self.peaks = size, list(peaks)
+        assert len(self.peaks) == bin(size).count("1"), "one root for each complete subtree"
+
+    def push(self, leaf):
+        hashed, size = sha256(b"\x00" + leaf), self.size
+        while size & 1:
+            hashed, size = sha256(b"\x01" + self.peaks.pop() + hashed), size >> 1
+        self.peaks.append(hashed)
+        self.size += 1
+
+    def root(self):
+        if not self.peaks:
+            return sha256(b"")
+        *left, right = self.peaks
+        for peak in reversed(left):
+            right = sha256(b"\x01" + peak + right)
+        return right
+
+
+def lines_of(segment):
+    if segment.suffix == ".zst":
+        return subprocess.run(["zstd", "-dcq", segment], check=True, stdout=subprocess.PIPE).stdout
+    return segment.read_bytes()
 
 
 def checkpoint(key, note):
@@ -58,20 +77,20 @@ def checkpoint(key, note):
     return log, stream, int(size), base64.b64decode(root)
 
 
-def stream(key, log, name, segments):
-    hashes, checkpoints, previous, last = [], 0, bytes(32), None
+def stream(key, log, name, segments, tree, previous):
+    checkpoints, last = 0, None
     for segment in segments:
-        for raw in segment.read_bytes().splitlines(keepends=True):
+        for raw in lines_of(segment).splitlines(keepends=True):
             line = json.loads(raw)
-            assert (line["stream"], line["seq"]) == (name, len(hashes)), f"{segment}: {line['seq']}"
+            assert (line["stream"], line["seq"]) == (name, tree.size), f"{segment}: {line['seq']}"
             assert line["prev"] == "sha256:" + previous.hex(), f"{segment}: {line['seq']} does not follow"
             if line["ev"] == "checkpoint":
-                assert checkpoint(key, line["note"]) == (log, name, len(hashes), root_of(hashes))
+                assert checkpoint(key, line["note"]) == (log, name, tree.size, tree.root())
                 checkpoints += 1
             previous, last = sha256(raw), line["ev"]
-            hashes.append(previous)
+            tree.push(previous)
     assert last in ("close", "recover"), f"{name} has its last line"
-    return len(hashes), root_of(hashes), checkpoints
+    return checkpoints
 
 
 def main(directory, key):
@@ -80,17 +99,31 @@ def main(directory, key):
     assert origin == "handout/streams"
     assert log.startswith("log ") and len(log) == 4 + 32
     assert generation.startswith("generation ") and int(generation.split(" ")[1]) > 0
+    removed = {entry.split(" ")[0]: entry.split(" ")[2:] for entry in entries if entry.split(" ")[1] == "removed"}
+    entries = [entry for entry in entries if entry.split(" ")[1] != "removed"]
     total = {"streams": 0, "lines": 0, "checkpoints": 0}
     for entry in entries:
         name, state, size, root = entry.split(" ")
         assert state == "closed", f"{name} has ended"
-        lines, found, checkpoints = stream(key, log[4:], name, sorted(directory.glob(name + ".*.jsonl")))
-        assert (lines, found) == (int(size), base64.b64decode(root)), f"{name} is as it was registered"
+        segments = sorted(directory.glob(name + ".*.jsonl*"))
+        tree, previous, before = Tree(), bytes(32), 0
+        if name in removed:
+            number, before, place, *end = removed[name]
+            assert place in ("archived", "expired")
+            before = int(before)
+            assert not segments or int(segments[0].name.split(".")[1]) == int(number) + 1, f"{name} goes on"
+            if end == ["all"]:
+                assert not segments and before == int(size), f"{name} is gone"
+                continue
+            previous = base64.b64decode(end[0])
+            tree = Tree(before, [base64.b64decode(peak) for peak in end[1].split(",")])
+        checkpoints = stream(key, log[4:], name, segments, tree, previous)
+        assert (tree.size, tree.root()) == (int(size), base64.b64decode(root)), f"{name} is as it was registered"
         total["streams"] += 1
-        total["lines"] += lines
+        total["lines"] += tree.size - before
         total["checkpoints"] += checkpoints
     known = {entry.split(" ")[0] for entry in entries}
-    assert {path.name.split(".")[0] for path in directory.glob("*.jsonl")} == known, "all are registered"
+    assert {path.name.split(".")[0] for path in directory.glob("*.jsonl*")} <= known, "all are registered"
     print(json.dumps(total))
 
 

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use directory::Location;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::access::identity::LinkKey;
 use crate::audit::find::{LinkQuery, find};
+use crate::audit::source::LogSource;
 use crate::bounds::MAX_REPORTED_LINKS;
 
 /// A link.
@@ -84,7 +84,7 @@ impl AuditFacts {
     /// Reads what the logs say of the links of a query, or of the `wanted` ones. Opens count within `times`.
     pub(super) fn read(
         &mut self,
-        places: &[Location],
+        places: &[LogSource],
         query: &LinkQuery,
         wanted: Option<&HashSet<u64>>,
         times: (Option<Timestamp>, Option<Timestamp>),

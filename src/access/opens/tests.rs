@@ -81,7 +81,7 @@ impl Scene {
     fn report(&self, question: &OpensQuestion) -> OpensReport {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("s.0001.jsonl"), &self.audit).unwrap();
-        let places = [Location::from(&folder.path().to_owned())];
+        let places = [LogSource::from(folder.path())];
         let known = KnownLinks::of_logs(&places).unwrap();
         let mut book = AccessBook::in_memory().unwrap();
         let privacy = ClientPrivacy {

@@ -9,6 +9,7 @@ use clap::Args;
 use directory::Location;
 use handout::audit::find::{LinkQuery, find};
 use handout::audit::record::Pseudonyms;
+use handout::audit::source::LogSource;
 use handout::audit::table;
 use handout::audit::verify::{bytes_to_verify, verify_remembered};
 use handout::clock;
@@ -23,6 +24,7 @@ use presign::{signature_in, wrapping};
 
 use super::super::terminal::{TerminalLines, complain};
 use super::super::{ConfigArgs, exit};
+use super::archive::{ArchiveArgs, ReadArchive, tell_unread};
 use super::whose::{IssuedTo, Whose};
 use super::{TimeArgs, could_not_read, own_log};
 
@@ -74,6 +76,8 @@ pub(crate) struct FindArgs {
     #[arg(long)]
     csv: bool,
     #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
     pub(super) config: ConfigArgs,
 }
 
@@ -102,7 +106,9 @@ pub(super) async fn find_lines(
     let names = Pseudonyms::new(&keyring, false);
     let portal = config.portal_url()?;
     let question = arguments.question(portal.as_deref(), &names)?;
-    let logs = arguments.logs(config);
+    let opening = ReadArchive::of(&arguments.archive, config, environment);
+    let archive = Box::pin(opening).await?;
+    let logs = arguments.logs(config, &archive);
     let asks_whose = arguments.url.is_some() || arguments.link_id.is_some();
     let count = match asks_whose {
         true => {
@@ -112,7 +118,7 @@ pub(super) async fn find_lines(
                 .tell_whose(&matches.lines, whose, environment)
                 .await?;
             for place in matches.places {
-                arguments.tell_trust(place, environment)?;
+                tokio::task::block_in_place(|| arguments.tell_trust(place, environment))?;
             }
             count
         }
@@ -122,6 +128,8 @@ pub(super) async fn find_lines(
             lines.end()?
         }
     };
+    archive.close().await;
+    logs.tell_unread();
     if count > 0 {
         return Ok(ExitCode::SUCCESS);
     }
@@ -154,12 +162,13 @@ fn matches_of_link(question: Question, logs: &Logs) -> anyhow::Result<Matches<'_
 #[derive(Default)]
 struct Matches<'a> {
     lines: Vec<String>,
-    places: Vec<&'a Location>,
+    places: Vec<&'a LogSource>,
 }
 
 impl FindArgs {
     /// Says on stderr if a log is not known to be whole: a line that names a person may be forged.
-    fn tell_trust(&self, place: &Location, environment: &Environment) -> anyhow::Result<()> {
+    fn tell_trust(&self, source: &LogSource, environment: &Environment) -> anyhow::Result<()> {
+        let place = &source.place;
         let dir = place.display();
         let bytes = bytes_to_verify(place).with_context(|| could_not_read(place))?;
         if bytes > MAX_VERIFIED_BYTES {
@@ -171,7 +180,7 @@ impl FindArgs {
         }
         let own = own_log(place, &self.config, environment)?;
         let (key, memory) = own.unzip();
-        let report = verify_remembered(place, key.as_ref(), memory.as_ref());
+        let report = verify_remembered(source, key.as_ref(), memory.as_ref());
         let report = report.with_context(|| could_not_read(place))?;
         if let Some(problem) = report.problems.first() {
             complain(format_args!(
@@ -209,16 +218,15 @@ impl FindArgs {
         Ok(Question { query, link_id })
     }
 
-    fn logs(&self, config: &Config) -> Logs {
-        match self.dirs.is_empty() {
-            true => Logs {
-                places: vec![config.audit_place()],
-                are_named: false,
-            },
-            false => Logs {
-                places: self.dirs.iter().map(Location::from).collect(),
-                are_named: true,
-            },
+    fn logs(&self, config: &Config, archive: &ReadArchive) -> Logs {
+        let places = match self.dirs.is_empty() {
+            true => vec![config.audit_place()],
+            false => self.dirs.iter().map(Location::from).collect(),
+        };
+        let sources = places.into_iter().map(|place| archive.beside(place));
+        Logs {
+            sources: sources.collect(),
+            are_named: !self.dirs.is_empty(),
         }
     }
 
@@ -291,29 +299,35 @@ fn parts_of_link(
 }
 
 /// The audit logs that are searched, one for each worker.
-struct Logs {
-    places: Vec<Location>,
+pub(super) struct Logs {
+    pub(super) sources: Vec<LogSource>,
     /// Whether the arguments name them.
-    are_named: bool,
+    pub(super) are_named: bool,
 }
 
 impl Logs {
-    fn search(
+    /// Says on stderr which lines were not searched, since they were removed.
+    pub(super) fn tell_unread(&self) {
+        self.sources.iter().for_each(tell_unread);
+    }
+
+    pub(super) fn search(
         &self,
         query: &LinkQuery,
         mut found: impl FnMut(&str) -> io::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut places = self.places.iter();
-        places.try_for_each(|place| self.search_in(place, query, &mut found))
+        let mut sources = self.sources.iter();
+        sources.try_for_each(|source| self.search_in(source, query, &mut found))
     }
 
     fn search_in(
         &self,
-        place: &Location,
+        source: &LogSource,
         query: &LinkQuery,
         found: impl FnMut(&str) -> io::Result<()>,
     ) -> anyhow::Result<()> {
-        let segments = find(place, query, found);
+        let place = &source.place;
+        let segments = find(source, query, found);
         let segments = segments.with_context(|| could_not_read(place))?;
         anyhow::ensure!(
             segments > 0 || !self.are_named,
@@ -325,23 +339,23 @@ impl Logs {
 
     fn collect(&self, query: &LinkQuery) -> anyhow::Result<Matches<'_>> {
         let mut matches = Matches::default();
-        for place in &self.places {
+        for source in &self.sources {
             let before = matches.lines.len();
-            self.search_in(place, query, |line| {
+            self.search_in(source, query, |line| {
                 matches.lines.push(line.to_owned());
                 Ok(())
             })?;
             if matches.lines.len() > before {
-                matches.places.push(place);
+                matches.places.push(source);
             }
         }
         Ok(matches)
     }
 
     fn without_match(&self, config: &Config) -> String {
-        let places: Vec<_> = self.places.iter().map(|place| place.display()).collect();
-        let places: Vec<String> = places.iter().map(ToString::to_string).collect();
-        let others = match config.ledger.kind == LedgerKind::S3 && self.places.len() == 1 {
+        let places = self.sources.iter();
+        let places: Vec<String> = places.map(|it| it.place.display().to_string()).collect();
+        let others = match config.ledger.kind == LedgerKind::S3 && self.sources.len() == 1 {
             true => "; each worker has a log of its own: name the directories of all",
             false => "",
         };
@@ -350,14 +364,14 @@ impl Logs {
 }
 
 /// Lines on stdout, as JSON or as a table.
-struct FoundLines {
+pub(super) struct FoundLines {
     out: TerminalLines,
     csv: bool,
     count: usize,
 }
 
 impl FoundLines {
-    fn begin(csv: bool) -> io::Result<Self> {
+    pub(super) fn begin(csv: bool) -> io::Result<Self> {
         let mut out = TerminalLines::new();
         if csv {
             out.csv(&table::heading())?;
@@ -366,7 +380,7 @@ impl FoundLines {
         Ok(Self { out, csv, count })
     }
 
-    fn print(&mut self, line: &str) -> io::Result<()> {
+    pub(super) fn print(&mut self, line: &str) -> io::Result<()> {
         self.count += 1;
         match self.csv {
             true => self.out.csv(&table::row(line)?),
@@ -374,7 +388,7 @@ impl FoundLines {
         }
     }
 
-    fn end(self) -> io::Result<usize> {
+    pub(super) fn end(self) -> io::Result<usize> {
         self.out.flush()?;
         Ok(self.count)
     }

@@ -18,7 +18,7 @@ use handout::store::{Cursor, ErrorKind, ObjectMeta, ObjectStore, Storage, Versio
 use handout::text::chain;
 
 use super::report::{BoxError, CheckOutcome, CheckReport, bounded};
-use super::{deletions, lifetimes, links, publishing};
+use super::{archive, deletions, lifetimes, links, publishing};
 
 pub(super) async fn check(
     config: &Config,
@@ -43,6 +43,7 @@ pub(super) async fn check(
         deletions::check(config, &connections, report).await?;
         links::check(config, &connections, report).await?;
         payloads(config, &connections, report).await?;
+        archive::check(config, &connections, report).await?;
         report
             .look("ledger", ledger(config, &connections, &keyring))
             .await

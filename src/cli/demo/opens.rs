@@ -37,7 +37,7 @@ pub(super) async fn show(
         return Ok(());
     };
     let opened = open_as_recipients(made, &config.embedded.public_url).await?;
-    let places = [config.audit_place()];
+    let places = [config.audit_place().into()];
     let known = KnownLinks::of_logs(&places)?;
     let mut book = AccessBook::open(&config.state_dir)?;
     let privacy = ClientPrivacy {

@@ -1,0 +1,169 @@
+//! The archive of the audit log, for commands that read it or put segments into it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+#[cfg(feature = "embedded")]
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use directory::Location;
+use handout::assemble;
+#[cfg(feature = "embedded")]
+use handout::assemble::Serving;
+use handout::audit::BucketReader;
+use handout::audit::source::{ArchiveFolder, LogSource, SegmentArchive, removed_from};
+use handout::clock;
+use handout::config::{AuditArchivePlace, Config};
+use handout::environment::Environment;
+use handout::keyring::Keyring;
+use handout::links::connection::Connections;
+
+use super::super::terminal::complain;
+
+/// How long the end of a command waits for the embedded endpoint.
+#[cfg(feature = "embedded")]
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ArchiveArgs {
+    /// Reads the segments that were removed after audit.keep, too: from audit.archive, or from another bucket or a directory to which
+    /// the archive was downloaded.
+    #[arg(
+        long,
+        value_name = "s3://BUCKET/PREFIX|DIR",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub(super) archive: Option<String>,
+}
+
+/// Connections that a command opened.
+pub(super) struct OpenConnections {
+    pub(super) connections: Connections,
+    #[cfg(feature = "embedded")]
+    embedded: Option<localstore::Endpoint>,
+}
+
+impl OpenConnections {
+    pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
+        let keyring = Keyring::open(&config.secret_key_file())?;
+        #[cfg(feature = "embedded")]
+        let embedded = assemble::start_embedded(config, &keyring, Serving::Itself).await?;
+        #[cfg(feature = "embedded")]
+        let address = embedded.as_ref().map(localstore::Endpoint::address);
+        #[cfg(not(feature = "embedded"))]
+        let address = None;
+        let opening = assemble::connection::open(config, &keyring, address, environment);
+        Ok(Self {
+            connections: Box::pin(opening).await?,
+            #[cfg(feature = "embedded")]
+            embedded,
+        })
+    }
+
+    pub(super) async fn close(self) {
+        #[cfg(feature = "embedded")]
+        if let Some(embedded) = self.embedded {
+            embedded.shutdown(LAST_ANSWERS).await;
+        }
+    }
+}
+
+/// The archive that is read beside the logs, if any.
+pub(super) struct ReadArchive {
+    archive: Option<Arc<dyn SegmentArchive>>,
+    connections: Option<OpenConnections>,
+}
+
+impl ReadArchive {
+    /// The archive that the arguments name.
+    pub(super) async fn of(
+        arguments: &ArchiveArgs,
+        config: &Config,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
+        let place = match arguments.archive.as_deref() {
+            None => return Ok(Self::none()),
+            Some("") => config
+                .audit_archive()?
+                .context("audit.archive is not set: name the archive, as --archive=s3://BUCKET/PREFIX or --archive=DIR")?,
+            Some(named) if named.starts_with("s3://") => config.archive_at("audit.archive", named)?,
+            Some(named) => {
+                let folder = ArchiveFolder(Location::from(&PathBuf::from(named)));
+                return Ok(Self {
+                    archive: Some(Arc::new(folder)),
+                    connections: None,
+                });
+            }
+        };
+        Self::at(place, config, environment).await
+    }
+
+    /// The archive of the arguments, or else the configured one.
+    pub(super) async fn of_or_configured(
+        arguments: &ArchiveArgs,
+        config: &Config,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
+        match config.audit_archive()? {
+            Some(place) if arguments.archive.is_none() => {
+                Self::at(place, config, environment).await
+            }
+            _ => Self::of(arguments, config, environment).await,
+        }
+    }
+
+    const fn none() -> Self {
+        Self {
+            archive: None,
+            connections: None,
+        }
+    }
+
+    async fn at(
+        place: AuditArchivePlace,
+        config: &Config,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
+        let opened = OpenConnections::open(config, environment).await?;
+        let bucket = config.archive_bucket(place, &opened.connections, clock::system)?;
+        Ok(Self {
+            archive: Some(Arc::new(BucketReader::new(bucket))),
+            connections: Some(opened),
+        })
+    }
+
+    /// A log with this archive.
+    pub(super) fn beside(&self, place: Location) -> LogSource {
+        LogSource {
+            place,
+            archive: self.archive.clone(),
+        }
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(connections) = self.connections {
+            connections.close().await;
+        }
+    }
+}
+
+/// Says on stderr which lines of a log were not searched, since they were removed.
+pub(super) fn tell_unread(source: &LogSource) {
+    // A log that cannot be read was reported.
+    let removed = removed_from(source.place.clone()).unwrap_or_default();
+    let (gone, kept) = (removed.segments - removed.archived, removed.archived);
+    let dir = source.place.display();
+    if kept > 0 && source.archive.is_none() {
+        complain(format_args!(
+            "{kept} segments that were removed from {dir} after audit.keep are in the archive and were not read: give --archive"
+        ));
+    }
+    if gone > 0 {
+        complain(format_args!(
+            "{gone} segments were removed from {dir} after audit.keep without an archive: their lines are gone"
+        ));
+    }
+}
