@@ -60,8 +60,8 @@ peers: ## proves links, jobs, queues and mails against servers that people run; 
 		$(foreach name,$(ONLY),--only "$(name)") $(if $(QUICK),--quick) $(if $(STRICT),--strict)
 
 .PHONY: check
-check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit
-	@tests/setup.sh tools
+check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit, the files of deploy/ (tests/deploy.sh)
+	@tests/setup.sh venv tools deploy
 	set -x
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -91,6 +91,15 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 			exit 1
 		fi
 	}
+	tests/deploy.sh "$(target)/debug/handout"
+
+.PHONY: package
+package: ## a Debian package and a tarball in target/package, from the profile dist; judged by tests/package.sh; MAINTAINER="Name <address>"
+	@tests/setup.sh deploy package
+	cargo build --profile dist --locked
+	rm -rf "$(target)/package"
+	.test/deploy/bin/python deploy/package/build.py "$(target)/dist/handout" "$(target)/package"
+	tests/package.sh "$(target)/package"
 
 .PHONY: bench
 bench: ## the numbers of the design; compare ratios within one run

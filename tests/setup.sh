@@ -2,16 +2,17 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools; and portal-peers, which only make bench needs
+#   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools, deploy; package, which only make package needs; and portal-peers, which only make bench needs
 #
 # As root on Debian it installs the system packages that are missing (python3-venv, chromium, firefox-esr, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
-# libarchive-tools, default-jdk-headless); elsewhere it says which.
+# libarchive-tools, default-jdk-headless, prometheus for its promtool); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema, standardwebhooks   (tests/requirements.txt)
 #   .test/node     playwright-core, axe-core, oidc-provider                             (tests/browser/package-lock.json)
 #   .test/browser  one line: the path of the browser
 #   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)
+#   .test/deploy   helm (built by Go 1.26 or later), kubernetes-validate, cfn-lint                 (tests/deploy/requirements.txt)
 #   .test/bench-node, .test/bench-venv  Express and FastAPI, beside which the portal is measured                 (benches/peers/portal)
 #   .test/peers    servers that people run, made by tests/peers/servers.sh and not here
 set -euo pipefail
@@ -244,6 +245,42 @@ prepare_tools() {
     stamp tools "$wanted"
 }
 
+# --- deploy ---------------------------------------------------------------------------------------------------------------------------
+
+# What tests/deploy.sh judges deploy/ with. helm is built, since no registry that is asked here has it; that takes a minute or two.
+helm=helm.sh/helm/v3/cmd/helm@v3.22.0
+
+prepare_deploy() {
+    local python wanted
+    if ! command -v promtool >/dev/null; then
+        without_services
+        debian "promtool" prometheus
+    fi
+    python=$(find_python)
+    wanted=$({ "$python" -VV && echo "$helm" && cat tests/deploy/requirements.txt; } | sha256sum | cut -d' ' -f1)
+    if is_ready deploy "$wanted" && .test/deploy/bin/python -c '' 2>/dev/null && [[ -x .test/deploy/bin/helm ]]; then
+        return
+    fi
+    command -v go >/dev/null || fail "go is missing, which builds helm; please install Go 1.26 or later"
+    rm -rf .test/deploy .test/stamps/deploy
+    quietly "making .test/deploy" "$python" -m venv .test/deploy
+    quietly "installing tests/deploy/requirements.txt" .test/deploy/bin/python -m pip install --no-deps -r tests/deploy/requirements.txt
+    quietly "checking the pins" .test/deploy/bin/python -m pip check
+    quietly "building $helm" nice env CGO_ENABLED=0 GOBIN="$PWD/.test/deploy/bin" go install -ldflags="-s -w" "$helm"
+    stamp deploy "$wanted"
+}
+
+# --- package --------------------------------------------------------------------------------------------------------------------------
+
+# What judges the packages of `make package`.
+prepare_package() {
+    local program missing=
+    for program in lintian man strip; do
+        command -v "$program" >/dev/null || missing+=" $program"
+    done
+    if [[ -n $missing ]]; then debian "$missing" lintian man-db binutils; fi
+}
+
 # --- portal-peers ---------------------------------------------------------------------------------------------------------------------
 
 # The web applications of `cargo bench --bench portal`. better-sqlite3 is compiled, which takes two minutes.
@@ -269,14 +306,14 @@ prepare_portal_peers() {
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
-    set -- venv chromium firefox node postfix nginx fetchers zips tools
+    set -- venv chromium firefox node postfix nginx fetchers zips tools deploy
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | firefox | node | postfix | nginx | fetchers | zips | tools) "prepare_$part" ;;
+    venv | chromium | firefox | node | postfix | nginx | fetchers | zips | tools | deploy | package) "prepare_$part" ;;
     portal-peers) prepare_portal_peers ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [firefox] [node] [postfix] [nginx] [fetchers] [zips] [tools] [portal-peers]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [firefox] [node] [postfix] [nginx] [fetchers] [zips] [tools] [deploy] [package] [portal-peers]" >&2
         exit 64
         ;;
     esac

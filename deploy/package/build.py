@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Makes a Debian package and a tarball of a program that is built.
+
+    .test/deploy/bin/python deploy/package/build.py target/dist/handout target/package
+
+The same program at the same commit gives the same bytes: times are those of SOURCE_DATE_EPOCH, or of the last commit.
+"""
+
+import datetime
+import gzip
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import string
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MAINTAINER = os.environ.get("MAINTAINER", "Handout <handout@localhost.localdomain>")
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+LICENCES = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense)", re.I)
+
+
+def output(*command, **more):
+    return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True, cwd=ROOT, **more).stdout
+
+
+def compressed(path, data, when):
+    """As gzip -9n would, with no time in it."""
+    path.write_bytes(gzip.compress(data.encode() if isinstance(data, str) else data, 9, mtime=0))
+
+
+def manual(program, version, when):
+    """The manual page, from what the program says of its commands."""
+
+    def plain(text):
+        return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-"), flags=re.M)
+
+    said = output(program, "--help")
+    listed = said.split("Commands:", 1)[1].split("\nOptions:", 1)[0]
+    # A long description goes on in further lines.
+    commands = re.findall(r"^  ([a-z][a-z-]*) {2,}(\S.*(?:\n {10,}\S.*)*)", listed, re.M)
+    commands = [(name, " ".join(text.split())) for name, text in commands]
+    lines = [
+        f'.TH HANDOUT 1 {when:%Y-%m-%d} "Handout {version}" "User Commands"',
+        ".SH NAME",
+        "handout \\- hands files out of S3 as links, mails and galleries",
+        ".SH SYNOPSIS",
+        ".B handout",
+        ".I COMMAND",
+        "[\\fIOPTION\\fR]...",
+        ".SH DESCRIPTION",
+        "Each command prints its options and an example with",
+        ".BR \\-\\-help .",
+        ".SH COMMANDS",
+    ]
+    for name, text in commands:
+        lines += [".TP", f".B {plain(name)}", plain(text)]
+    lines += [".SH FILES", ".TP", ".I /etc/handout/config.toml", "The configuration, which lists every key with its default."]
+    lines += [".TP", ".I /var/lib/handout", "Queue, ledger, audit log and secret of the service."]
+    lines += [".SH EXIT STATUS", "0 done; 1 the check or the job found something; 64 usage; 65 damaged audit data; 69 a service is down; 78 configuration."]
+    if len(commands) < 10:
+        sys.exit(f"package: only {len(commands)} commands in --help")
+    return "\n".join(lines) + "\n"
+
+
+def licences():
+    """The licence texts of every crate that is linked, which a distribution of the program must carry."""
+    metadata = json.loads(output("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", output("rustc", "-vV").split("host: ")[1].split()[0]))
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    root = next(package["id"] for package in metadata["packages"] if package["name"] == "handout")
+    linked, waiting = set(), [root]
+    while waiting:
+        if (here := waiting.pop()) not in linked:
+            linked.add(here)
+            waiting += [d["pkg"] for d in nodes[here]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"])]
+    crates, texts = [], {}
+    for package in sorted(metadata["packages"], key=lambda package: (package["name"], package["version"])):
+        if package["id"] not in linked or package["source"] is None:
+            continue
+        name = f"{package['name']} {package['version']}"
+        crates.append(f"{name}: {package['license']}  {package.get('repository') or ''}")
+        for file in sorted(pathlib.Path(package["manifest_path"]).parent.iterdir()):
+            if file.is_file() and LICENCES.match(file.name):
+                texts.setdefault(file.read_text(errors="replace").strip(), []).append(f"{name}: {file.name}")
+    if len(crates) < 100:
+        sys.exit(f"package: only {len(crates)} crates are linked")
+    rule = "=" * 78
+    # Many crates have the same text, which stands here once.
+    parts = [f"{rule}\n" + "\n".join(of) + f"\n{rule}\n\n{text}\n" for text, of in texts.items()]
+    return "The crates that handout links, and below their licence texts.\n\n" + "\n".join(crates) + "\n\n" + "\n".join(parts)
+
+
+def copyright_file():
+    mit = (ROOT / "LICENSE-MIT").read_text().strip()
+    holder = next((line for line in mit.splitlines() if line.lower().startswith("copyright")), "Copyright (c) the authors of Handout")
+    paragraph = "\n".join(f" {line}" if line.strip() else " ." for line in mit.splitlines())
+    return f"""\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: handout
+Comment: The licence texts of the crates that are linked are in licences.txt.gz.
+
+Files: *
+Copyright: {holder.removeprefix("Copyright ").removeprefix("(c) ")}
+License: MIT or Apache-2.0
+
+License: MIT
+{paragraph}
+
+License: Apache-2.0
+ On Debian systems, the text of this licence is in
+ /usr/share/common-licenses/Apache-2.0.
+"""
+
+
+def stage(program, folder, version, when):
+    """What goes into both."""
+    shutil.copy(program, folder / "handout")
+    subprocess.run(["strip", "-s", folder / "handout"], check=True)
+    (folder / "handout").chmod(0o755)
+    shutil.copy(ROOT / "config.toml", folder)
+    unit = (ROOT / "systemd/handout.service").read_text()
+    if unit.count("/usr/local/bin/handout run") != 1:
+        sys.exit("package: the unit has no ExecStart=/usr/local/bin/handout run")
+    # A package has its program in /usr/bin; how to install by hand is not said there.
+    unit = unit.replace("/usr/local/bin/handout run", "/usr/bin/handout run")
+    unit = "".join(line for line in unit.splitlines(keepends=True) if not line.startswith(("#   install ", "#   systemctl daemon-reload")))
+    unit = unit.replace("#\n#\n", "#\n", 1)
+    (folder / "handout.service").write_text(unit)
+    (folder / "completions").mkdir()
+    for shell in ["bash", "fish", "zsh"]:
+        (folder / f"completions/handout.{shell}").write_text(output(program, "completions", shell))
+    page = manual(program, version, when)
+    compressed(folder / "handout.1.gz", page, when)
+    changes = f"handout ({version}-1) unstable; urgency=medium\n\n  * Version {version}. What changes for operators is in CHANGELOG.md.\n\n -- {MAINTAINER}  {when:%a, %d %b %Y %H:%M:%S +0000}\n"
+    compressed(folder / "changelog.Debian.gz", changes, when)
+    (folder / "copyright").write_text(copyright_file())
+    compressed(folder / "licences.txt.gz", licences(), when)
+
+
+def tarball(folder, path, name, when):
+    """The same for other systems, with the licences and the documents beside it."""
+
+    def settled(info):
+        info.uid = info.gid = 0
+        info.uname = info.gname = "root"
+        info.mtime = int(when.timestamp())
+        info.mode = 0o755 if info.mode & 0o100 else 0o644
+        return info
+
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        files = {file.relative_to(folder): file for file in folder.rglob("*") if file.is_file() and file.name not in ("copyright", "changelog.Debian.gz", "handout.service")}
+        files |= {pathlib.Path(path): ROOT / path for path in ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE", "systemd/handout.service"]}
+        for inside, file in sorted(files.items()):
+            archive.add(file, f"{name}/{inside}", filter=settled)
+    compressed(path, data.getvalue(), when)
+
+
+def main():
+    program, target = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+    version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or output("git", "log", "-1", "--format=%ct"))
+    when = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
+    machine = ARCHITECTURES[os.uname().machine]
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch) / "stage"
+        folder.mkdir()
+        stage(program, folder, version, when)
+        values = {"ARCH": machine, "VERSION": version, "MAINTAINER": MAINTAINER, "MTIME": f"{when:%Y-%m-%dT%H:%M:%SZ}", "STAGE": str(folder)}
+        config = pathlib.Path(scratch) / "nfpm.yaml"
+        config.write_text(string.Template((ROOT / "deploy/package/nfpm.yaml").read_text()).substitute(values))
+        package = target / f"handout_{version}-1_{machine}.deb"
+        nfpm = pathlib.Path(sys.executable).parent / "nfpm"
+        output(nfpm, "package", "--config", config, "--packager", "deb", "--target", package, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)})
+        name = f"handout-{version}-{os.uname().machine}-linux"
+        tarball(folder, target / f"{name}.tar.gz", name, when)
+    for path in [package, target / f"{name}.tar.gz"]:
+        print(f"package: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
