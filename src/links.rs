@@ -20,6 +20,7 @@ pub mod portal;
 mod presentation;
 mod ranges;
 pub mod saved;
+pub(crate) mod sessions;
 pub mod signer;
 mod sorted;
 pub mod walk;

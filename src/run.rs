@@ -13,6 +13,7 @@ use self::delivery::Delivery;
 use crate::audit::record::{Context, LinkKind, Pseudonyms};
 use crate::cancellation::Cancellation;
 use crate::job::Job;
+use crate::links::connection::AssumedRole;
 
 /// A job and its message.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl JobRun {
     pub(crate) fn context<'a>(
         &'a self,
         kind: LinkKind,
-        role: Option<&'a str>,
+        role: Option<AssumedRole<'a>>,
         names: &'a Pseudonyms,
     ) -> Context<'a> {
         Context {

@@ -8,6 +8,7 @@ mod filled;
 mod link_trial;
 mod origin;
 mod process;
+mod revocation;
 mod sqs;
 mod sts;
 
@@ -32,16 +33,17 @@ use presign::{Addressing, ServerUrl};
 
 use self::origin::Configured;
 use crate::assemble::OpenError;
-use crate::config::{Config, ConnectionConfig, EmbeddedConfig};
+use crate::config::{Config, ConnectionConfig, EmbeddedConfig, RoleSession};
 use crate::config_error::ConfigError;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{Egress, http, retries};
 use crate::environment::Environment;
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose};
-use crate::links::credentials::CredentialSource;
 use crate::links::credentials::doubt::OnceMore;
+use crate::links::credentials::{CredentialSource, Origin};
 use crate::links::distribution::Distribution;
+use crate::links::sessions::JobSessions;
 use crate::links::signer::{LinkParameters, Server, SessionEnd, Signer, SigningEndpoint};
 
 use crate::rate_limit::RateLimiter;
@@ -59,6 +61,7 @@ pub const EMBEDDED_REGION: &str = "us-east-1";
 pub const OF_ENVIRONMENT: &str = "environment";
 
 pub use link_trial::WayError;
+pub use revocation::{ProbeError, ProbeOutcome, RevocationAccess, revocation_access};
 pub use sqs::{SqsRoute, sqs_client};
 
 /// A directory that the embedded endpoint serves, and the keys for it.
@@ -156,8 +159,11 @@ pub async fn open_but(
             connections.insert(parsed, connection);
             continue;
         }
-        let (store, signer, own_signer) = match (sites.get(name), embedded) {
-            (Some(site), Some(address)) => embedded_connection(site, address, &config.embedded),
+        let (store, signer, own_signer, sessions) = match (sites.get(name), embedded) {
+            (Some(site), Some(address)) => {
+                let (store, signer, own) = embedded_connection(site, address, &config.embedded);
+                (store, signer, own, None)
+            }
             (Some(_), None) => return Err(no_embedded(name)),
             (None, _) => aws_connection(name, wanted, environment).await?,
         };
@@ -177,6 +183,7 @@ pub async fn open_but(
                 own_signer,
                 distribution,
                 role: wanted.assume_role.as_deref().map(Into::into),
+                sessions,
                 link_rate: RateLimiter::new(config.links.rate),
                 zip_memory: ZipMemory::default(),
             },
@@ -255,14 +262,14 @@ async fn aws_connection(
     name: &str,
     wanted: &ConnectionConfig,
     environment: &Environment,
-) -> Result<(S3Store, Signer, Option<Signer>), ConfigError> {
+) -> Result<(S3Store, Signer, Option<Signer>, Option<JobSessions>), ConfigError> {
     let route = Box::pin(ConnectionRoute::of_connection(name, wanted, environment)).await?;
     let signer = route.signer();
     let own_signer = route
         .public
         .is_some()
         .then(|| signer.at(route.own_endpoint()));
-    Ok((route.store(), signer, own_signer))
+    Ok((route.store(), signer, own_signer, route.sessions))
 }
 
 /// Signs links without a job.
@@ -392,6 +399,7 @@ struct ConnectionRoute {
     /// The server that links name, if it differs.
     public: Option<(String, Addressing)>,
     source: CredentialSource,
+    sessions: Option<JobSessions>,
     egress: Egress,
     puts: Puts,
     parameters: LinkParameters,
@@ -429,8 +437,16 @@ impl ConnectionRoute {
             region: Some(region.clone()),
             ..base
         };
-        let origin = Configured::new(name, base, wanted, environment);
+        let origin = Arc::new(Configured::new(name, base, wanted, environment));
         let section = format!("connections.{name}");
+        let source = CredentialSource::new(
+            name,
+            section.clone(),
+            Arc::clone(&origin) as Arc<dyn Origin>,
+            session_end(environment),
+        );
+        let has_sessions = wanted.assume_role_session == Some(RoleSession::Job);
+        let sessions = has_sessions.then(|| JobSessions::new(source.clone(), origin));
         let other_server = wanted.endpoint_url.clone().or_else(|| s3_endpoint(&sdk));
         let addressing = Addressing::of(wanted.path_style.unwrap_or(other_server.is_some()));
         let public = wanted.public_endpoint_url.clone();
@@ -443,12 +459,8 @@ impl ConnectionRoute {
                 no_ignored: !wanted.link_parameters.unwrap_or(true),
             },
             puts: Puts::new(&section, wanted.sse, wanted.sse_kms_key_id.clone()),
-            source: CredentialSource::new(
-                name,
-                section,
-                Arc::new(origin),
-                session_end(environment),
-            ),
+            source,
+            sessions,
             sdk,
             other_server,
             region,

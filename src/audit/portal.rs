@@ -150,8 +150,18 @@ pub struct ChangedFields<'a> {
     /// The new end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// The number of the change in the ledger.
-    pub ordinal: u64,
+    /// The number of the change in the ledger; none for a tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u64>,
+    /// How links of S3 were revoked: `tag`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub means: Option<&'a str>,
+    /// The connection whose object has the tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<&'a str>,
+    /// The version that has the tag, if links are pinned to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'a str>,
     /// The user who asked for it.
     pub by: &'a str,
     /// The reason.

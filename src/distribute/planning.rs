@@ -90,7 +90,8 @@ async fn plan_with(
         ..SignerFacts::default()
     };
     let needed_until = asked_until(asked, signer.time_there(run.now));
-    signer.credentials_end = connection.signer.credentials_end(needed_until).await?;
+    let of_job = connection.signer_of(&job.id);
+    signer.credentials_end = of_job.credentials_end(needed_until).await?;
     let (job, now) = (Arc::clone(job), run.now);
     let (policy, templates) = (
         Arc::clone(&services.signing.policy),

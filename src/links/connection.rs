@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::distribution::Distribution;
+use super::sessions::JobSessions;
 use super::signer::Signer;
-use crate::job::ConnectionName;
+use crate::job::{ConnectionName, JobId};
 use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
@@ -26,10 +27,39 @@ pub struct Connection {
     pub distribution: Option<Arc<Distribution>>,
     /// The role whose credentials sign, if the connection assumes one.
     pub role: Option<Arc<str>>,
+    /// The sessions of jobs, if each job has its own.
+    pub(crate) sessions: Option<JobSessions>,
     /// The rate limit of its links.
     pub link_rate: RateLimiter,
     /// The memory for its ZIPs.
     pub zip_memory: ZipMemory,
+}
+
+impl Connection {
+    /// The signer of a job's links: with a session of the job's own, if the connection says so.
+    pub fn signer_of(&self, job: &JobId) -> Signer {
+        match &self.sessions {
+            Some(sessions) => self.signer.with_source(sessions.of(job.as_str())),
+            None => self.signer.clone(),
+        }
+    }
+
+    /// The role whose credentials sign, as audit lines have it.
+    pub(crate) fn assumed_role(&self) -> Option<AssumedRole<'_>> {
+        Some(AssumedRole {
+            arn: self.role.as_deref()?,
+            has_job_sessions: self.sessions.is_some(),
+        })
+    }
+}
+
+/// A role whose credentials sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AssumedRole<'a> {
+    /// Its ARN.
+    pub arn: &'a str,
+    /// Whether each job has a session of its own.
+    pub has_job_sessions: bool,
 }
 
 /// All connections, by name.

@@ -213,6 +213,28 @@ impl CredentialSource {
         }
     }
 
+    /// Another source of the same section, with the same health and clock.
+    pub(crate) fn with_origin(&self, origin: Arc<dyn Origin>) -> Self {
+        let SourceInner {
+            section,
+            session_end,
+            edge,
+            clock,
+            ..
+        } = &*self.inner;
+        Self {
+            inner: Arc::new(SourceInner {
+                section: section.clone(),
+                origin,
+                session_end: session_end.clone(),
+                edge: edge.clone(),
+                doubt: Doubt::default(),
+                clock: clock.clone(),
+                state: Mutex::default(),
+            }),
+        }
+    }
+
     pub(crate) fn edge(&self) -> &Edge {
         &self.inner.edge
     }

@@ -100,6 +100,9 @@ pub fn page_link_id(deriver: &Deriver, job: JobRef, rid: &str) -> String {
     deriver.id(&[b"portal-page", &job.0, rid.as_bytes()])
 }
 
+/// What audit lines of the portal's links have in the place of a key's id.
+pub const OF_PORTAL: &str = "portal";
+
 /// The part of a link by which the audit log knows it, without keeping the link: the signature, or the token.
 pub fn secret_of(url: &PresignedUrl) -> &str {
     match url.signature() {

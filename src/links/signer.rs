@@ -150,6 +150,15 @@ impl Signer {
         }
     }
 
+    /// The same links, signed with the credentials of another source.
+    #[must_use]
+    pub(crate) fn with_source(&self, source: CredentialSource) -> Self {
+        Self {
+            source,
+            ..self.clone()
+        }
+    }
+
     /// The region for which it signs, unless a bucket has its own.
     pub fn region(&self) -> &str {
         plain_region(&self.endpoint.region)

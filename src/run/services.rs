@@ -9,9 +9,9 @@ use crate::deliver::{Mailer, Sender};
 use crate::error::JobError;
 use crate::job::{Bucket, ConnectionName, Via};
 use crate::keyring::{Keyring, Purpose};
-use crate::links::connection::{Connection, Connections};
+use crate::links::connection::{AssumedRole, Connection, Connections};
 use crate::links::listing::GatherError;
-use crate::links::portal::PortalSigner;
+use crate::links::portal::{OF_PORTAL, PortalSigner};
 use crate::links::{LinkSigner, SignError, UrlSigner};
 use crate::media;
 use crate::plan::{Plan, PlanError, Policy};
@@ -91,8 +91,8 @@ impl Signing {
     }
 
     /// The role whose credentials sign the links of a connection, if it assumes one.
-    pub(crate) fn role(&self, connection: &ConnectionName) -> Option<&str> {
-        self.connections.get(connection)?.role.as_deref()
+    pub(crate) fn role(&self, connection: &ConnectionName) -> Option<AssumedRole<'_>> {
+        self.connections.get(connection)?.assumed_role()
     }
 
     /// The signer of the links to a plan's objects; of the portal's links, one for links of the same length.
@@ -130,7 +130,7 @@ impl Signing {
     pub fn portal_signer(&self, signer: PortalSigner) -> LinkSigner {
         LinkSigner {
             url_signer: UrlSigner::Portal(Box::new(signer)),
-            access_key_id: "portal".into(),
+            access_key_id: OF_PORTAL.into(),
             link_ids: self.keyring.deriver(Purpose::LinkId),
         }
     }
@@ -148,7 +148,7 @@ impl Signing {
             .region(bucket)
             .await
             .map_err(GatherError::Store)?;
-        let signer = &connection.signer;
+        let signer = connection.signer_of(&plan.job.id);
         let (presigner, access_key_id) = signer
             .presigner(bucket, region.as_deref(), plan.lifetime, plan.expiry_guard)
             .await?;

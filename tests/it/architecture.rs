@@ -99,6 +99,8 @@ fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner
         "render/",
         "cli/",
         "assemble/connection/link_trial.rs",
+        // A link of its own to a revoked object, for its first byte.
+        "assemble/connection/revocation.rs",
         "portal/answer.rs",
         "portal/list.rs",
         "portal/stream.rs",
@@ -165,10 +167,11 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         "aws_smithy_http_client::",
         &["edge/http.rs", "edge/egress.rs", "edge/proxy.rs"],
     ),
-    // A socket: the dialogue with a relay, the embedded endpoint, and the connections of `/live`.
+    // A socket: the dialogue with a relay, the embedded endpoint, and the connections of `/live` and the command that asks it.
     (
         "TcpStream",
         &[
+            "cli/health.rs",
             "deliver/smtp/dialogue.rs",
             "deliver/smtp/wire.rs",
             "serving/connections.rs",

@@ -128,6 +128,7 @@ fn fronted(change: impl FnOnce(&mut CloudFrontConfig)) -> World {
             response_overrides: true,
             bucket: None,
             origin_path: None,
+            key_value_store: None,
         };
         change(&mut cloudfront);
         let connection = config.connections.get_mut("local").unwrap();

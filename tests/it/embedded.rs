@@ -27,6 +27,7 @@ mod below;
 mod clients;
 mod links;
 mod slots;
+mod tags;
 
 const REGION: &str = "eu-west-1";
 const BUCKET: &str = "reports";

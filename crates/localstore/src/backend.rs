@@ -2,6 +2,7 @@
 //!
 //! Every other operation is rejected before its input is read.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,9 +12,10 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::http::Extensions;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{
-    self, CommonPrefix, ETag, ETagCondition, EncodingType, HeadBucketInput, HeadBucketOutput,
+    self, CommonPrefix, DeleteObjectTaggingInput, DeleteObjectTaggingOutput, ETag, ETagCondition,
+    EncodingType, GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput,
     ListBucketsInput, ListBucketsOutput, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput,
-    PutObjectOutput, Timestamp,
+    PutObjectOutput, PutObjectTaggingInput, PutObjectTaggingOutput, Timestamp,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -24,10 +26,19 @@ use crate::listing::{self, ListingPage, ListingQuery, Mark};
 use crate::query::SignedQuery;
 use crate::room::{ConnectionPlace, KeyHolder};
 use crate::scope::Sites;
+use crate::tags;
 use crate::upload::{self, Expected, ReceiveError};
 
 /// The operations that are served besides those of `objects`, by the names of S3.
-const OPERATIONS: [&str; 4] = ["HeadBucket", "ListBuckets", "ListObjectsV2", "PutObject"];
+const OPERATIONS: [&str; 7] = [
+    "DeleteObjectTagging",
+    "GetObjectTagging",
+    "HeadBucket",
+    "ListBuckets",
+    "ListObjectsV2",
+    "PutObject",
+    "PutObjectTagging",
+];
 
 /// The maximum page size of a listing. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 const MAX_PAGE: i32 = 1000;
@@ -83,6 +94,21 @@ impl Backend {
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         done.map_err(|error| self.disk_error(what, &error))
+    }
+
+    /// Replaces the tags of an object.
+    async fn tag(
+        &self,
+        bucket: Bucket,
+        key: String,
+        tags: BTreeMap<String, String>,
+    ) -> S3Result<()> {
+        let turn = Arc::clone(&self.turn);
+        let tagged = self.blocking("tag an object", move || bucket.set_tags(&key, &tags, &turn));
+        match tagged.await? {
+            true => Ok(()),
+            false => Err(tags::no_such_key()),
+        }
     }
 
     /// Logs the cause for the operator, and returns only a generic error to the client.
@@ -251,6 +277,43 @@ impl S3 for Backend {
         Ok(S3Response::new(list_output(input, page.await?, max_keys)))
     }
 
+    async fn get_object_tagging(
+        &self,
+        request: S3Request<GetObjectTaggingInput>,
+    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+        tags::only_version(request.input.version_id.as_deref())?;
+        let bucket = self.bucket(&request, &request.input.bucket).await?;
+        let key = request.input.key;
+        let found = self.blocking("read the tags of an object", move || bucket.find(&key));
+        let object = found.await?.ok_or_else(tags::no_such_key)?;
+        Ok(S3Response::new(GetObjectTaggingOutput {
+            tag_set: tags::to_set(object.description.tags),
+            ..GetObjectTaggingOutput::default()
+        }))
+    }
+
+    async fn put_object_tagging(
+        &self,
+        request: S3Request<PutObjectTaggingInput>,
+    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+        tags::only_version(request.input.version_id.as_deref())?;
+        let tags = tags::of_set(&request.input.tagging.tag_set)?;
+        let bucket = self.bucket(&request, &request.input.bucket).await?;
+        self.tag(bucket, request.input.key, tags).await?;
+        Ok(S3Response::new(PutObjectTaggingOutput::default()))
+    }
+
+    async fn delete_object_tagging(
+        &self,
+        request: S3Request<DeleteObjectTaggingInput>,
+    ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
+        tags::only_version(request.input.version_id.as_deref())?;
+        let bucket = self.bucket(&request, &request.input.bucket).await?;
+        let none = BTreeMap::new();
+        self.tag(bucket, request.input.key, none).await?;
+        Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
+    }
+
     async fn put_object(
         &self,
         mut request: S3Request<PutObjectInput>,
@@ -284,6 +347,7 @@ impl S3 for Backend {
             cache_control: input.cache_control,
             expires: input.expires.as_ref().and_then(seconds),
             metadata: input.metadata.unwrap_or_default().into_iter().collect(),
+            tags: BTreeMap::new(),
         };
         if !description.can_be_sent() {
             return Err(s3_error!(

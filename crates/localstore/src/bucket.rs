@@ -11,6 +11,7 @@
 //! The reserved folder of a bucket holds the drafts and the descriptions. The file system must support `rename` and hard links,
 //! and a bucket must be on one file system.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -357,6 +358,40 @@ impl Bucket {
         let (folder, name) = Description::place(key, etag);
         description.save(&self.reserved(&folder)?, &name)?;
         Ok(true)
+    }
+
+    /// Replaces the tags of an object; `false` if it does not exist. `turn` keeps other writers of this process out.
+    pub(crate) fn set_tags(
+        &self,
+        key: &str,
+        tags: &BTreeMap<String, String>,
+        turn: &Mutex<()>,
+    ) -> io::Result<bool> {
+        let _turn = turn
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for _ in 0..ATTEMPTS {
+            let Some(object) = self.find(key)? else {
+                return Ok(false);
+            };
+            let description = Description {
+                tags: tags.clone(),
+                ..object.description
+            };
+            let etag = &object.stat.etag;
+            if !self.describe(key, etag, &description)? {
+                absent_is_none(self.forget(key, etag))?;
+            }
+            // An object that was replaced meanwhile has a description of its own.
+            if self.stat(key)?.is_some_and(|now| now.etag == *etag) {
+                return Ok(true);
+            }
+            absent_is_none(self.forget(key, etag))?;
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the object is replaced faster than it can be tagged",
+        ))
     }
 
     /// Reads the description of a version: it belongs to these bytes under this key.

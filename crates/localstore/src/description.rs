@@ -42,7 +42,13 @@ pub(crate) struct Description {
     /// `x-amz-meta-*`, without that prefix.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) metadata: BTreeMap<String, String>,
+    /// The tags of the object. A new upload has none, as in S3.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tags: BTreeMap<String, String>,
 }
+
+/// The tag that revokes the links to an object.
+const REVOKED: (&str, &str) = ("handout-revoked", "true");
 
 impl Description {
     /// The location of a version's description: its folder in the reserved one, and its name.
@@ -85,6 +91,13 @@ impl Description {
             && names.all(|name| HeaderName::from_bytes(name.as_bytes()).is_ok())
             && self.metadata.len() <= MAX_METADATA
             && self.expires.is_none_or(|end| end <= LAST_SECOND)
+    }
+
+    /// Whether the object has the tag by which its links are revoked. The endpoint has no policies: it behaves as a bucket whose
+    /// policy denies `GetObject` of such objects to all.
+    pub(crate) fn is_revoked(&self) -> bool {
+        let (name, value) = REVOKED;
+        self.tags.get(name).is_some_and(|tag| tag == value)
     }
 
     pub(crate) fn save(&self, folder: &Directory, name: &str) -> io::Result<()> {

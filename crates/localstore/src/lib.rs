@@ -5,8 +5,9 @@
 //! has the key `2026/11/a b.pdf`.
 //!
 //! It supports the part of S3 that Handout and the holders of links need: `GetObject` and `HeadObject` with ranges, conditions
-//! and overrides, `PutObject` with `If-None-Match: *` and `If-Match`, `ListObjectsV2`, `HeadBucket` and `ListBuckets`. Every
-//! request must be signed; every other operation returns `NotImplemented`. Buckets are created by the operator, or by
+//! and overrides, `PutObject` with `If-None-Match: *` and `If-Match`, `ListObjectsV2`, `HeadBucket` and `ListBuckets`, and the
+//! tags of objects. An object with the tag `handout-revoked=true` is denied to all. Every request must be signed; every other
+//! operation returns `NotImplemented`. Buckets are created by the operator, or by
 //! [`create_bucket`].
 //!
 //! The path of a request:
@@ -16,8 +17,8 @@
 //! 2. `scope`: checks of a signature before it is computed, as `claim` and `query` read it; `below`: the host and the path that
 //!    it covers; then s3s computes it; `rejection`: the words of errors
 //! 3. `objects`: the operations of links, with the `conditions` of HTTP; `backend`: the other operations
-//! 4. `bucket`: complete files in their places; `names` maps keys to places, `description` stores headers, `upload` receives
-//!    bytes, and `listing` sorts keys
+//! 4. `bucket`: complete files in their places; `names` maps keys to places, `description` stores headers and `tags`, `upload`
+//!    receives bytes, and `listing` sorts keys
 
 mod access_log;
 mod backend;
@@ -37,6 +38,7 @@ mod rejection;
 mod room;
 mod scope;
 mod service;
+mod tags;
 mod upload;
 
 use std::fmt;

@@ -88,6 +88,12 @@ impl S3Route for ObjectRoute {
         let object = found.await?;
         let object =
             object.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
+        if object.description.is_revoked() {
+            return Err(s3_error!(
+                AccessDenied,
+                "Access Denied: the links to the object are revoked"
+            ));
+        }
         match conditions::evaluate(&request.headers, &object.stat) {
             ConditionVerdict::Send => {}
             ConditionVerdict::NotModified => return Err(not_modified(&object.stat)),

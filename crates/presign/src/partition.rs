@@ -52,6 +52,21 @@ pub fn before_suffix(host: &str) -> Option<&str> {
         .find_map(|suffix| host.strip_suffix(suffix)?.strip_suffix('.'))
 }
 
+/// The name of a region's partition in ARNs, such as `aws` or `aws-cn`.
+pub fn arn_partition(region: &str) -> &'static str {
+    let starts = [
+        ("cn-", "aws-cn"),
+        ("us-gov-", "aws-us-gov"),
+        ("eusc-", "aws-eusc"),
+        ("us-iso-", "aws-iso"),
+        ("us-isob-", "aws-iso-b"),
+        ("eu-isoe-", "aws-iso-e"),
+        ("us-isof-", "aws-iso-f"),
+    ];
+    let found = starts.iter().find(|(start, _)| region.starts_with(start));
+    found.map_or("aws", |(_, name)| name)
+}
+
 fn suffix(region: &str) -> &'static str {
     let other = OTHERS.iter().find(|(start, _)| region.starts_with(start));
     other.map_or(COMMON, |(_, suffix)| suffix)

@@ -54,6 +54,7 @@ mod tests {
                 response_overrides: true,
                 bucket: None,
                 origin_path: None,
+                key_value_store: None,
             };
             let error = open("x", &wanted, &environment).unwrap_err().to_string();
             error.replace(&directory, "DIR")

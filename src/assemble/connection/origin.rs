@@ -1,6 +1,7 @@
 //! The credentials of a section of the configuration, reloaded when one of its files changes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -18,10 +19,12 @@ use super::sts::{self, CallerIdentity, Sessions};
 use crate::config::{ConnectionConfig, Secret};
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
+use crate::job::session_name::SHARED_SESSION;
 use crate::links::credentials::Origin;
+use crate::links::sessions::SessionOrigin;
 
 /// The credentials of a connection or a queue, as its section describes them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Configured {
     base: Base,
     keys: Option<KeyFiles>,
@@ -63,6 +66,7 @@ impl Configured {
             role: wanted.assume_role.as_ref().map(|arn| sts::Role {
                 arn: arn.clone(),
                 lasts: wanted.assume_role_duration,
+                session: SHARED_SESSION.to_owned(),
             }),
             sts_endpoint: wanted.sts_endpoint_url.clone(),
             environment: environment.clone(),
@@ -138,6 +142,16 @@ impl Origin for Configured {
             }
             None => own,
         })
+    }
+}
+
+impl SessionOrigin for Configured {
+    fn of_session(&self, session: &str) -> Arc<dyn Origin> {
+        let mut origin = self.clone();
+        if let Some(role) = &mut origin.role {
+            session.clone_into(&mut role.session);
+        }
+        Arc::new(origin)
     }
 }
 

@@ -17,12 +17,10 @@ use aws_sdk_sts::types::Credentials as Given;
 
 use crate::edge::{EdgeError, HeedsRetryAfter};
 use crate::environment::Environment;
+use crate::job::session_name::SHARED_SESSION;
 use crate::links::credentials::clean;
 use crate::mounted;
 use crate::quantity::Span;
-
-/// The session name of a role in AWS's logs.
-const SESSION_NAME: &str = "handout";
 
 /// A role to assume.
 #[derive(Debug, Clone)]
@@ -31,6 +29,8 @@ pub(super) struct Role {
     pub(super) arn: String,
     /// The duration of its sessions, instead of STS's default of an hour.
     pub(super) lasts: Option<Span>,
+    /// The name of its sessions in AWS's logs and policies.
+    pub(super) session: String,
 }
 
 /// The identity of the process by a token file, as Kubernetes and other platforms provide it.
@@ -127,9 +127,13 @@ impl Sessions {
     async fn ask(&self) -> Result<Credentials, CredentialsError> {
         let action = || format!("assume the role {}", self.role());
         let given = match &self.way {
-            StsClient::Keys(Role { arn, lasts }) => {
+            StsClient::Keys(Role {
+                arn,
+                lasts,
+                session,
+            }) => {
                 let request = self.client.assume_role().role_arn(arn);
-                let request = request.role_session_name(SESSION_NAME);
+                let request = request.role_session_name(session);
                 let seconds = lasts.and_then(|lasts| i32::try_from(lasts.as_secs()).ok());
                 let answer = request.set_duration_seconds(seconds).send().await;
                 answer
@@ -138,7 +142,7 @@ impl Sessions {
             }
             StsClient::Token(identity) => {
                 let request = self.client.assume_role_with_web_identity();
-                let session = identity.session.as_deref().unwrap_or(SESSION_NAME);
+                let session = identity.session.as_deref().unwrap_or(SHARED_SESSION);
                 let answer = request
                     .role_arn(&identity.role)
                     .role_session_name(session)

@@ -10,6 +10,7 @@ use handout::audit::record::{Context, LinkKind};
 use handout::clock;
 use handout::error::JobError;
 use handout::job::{Bucket, Via};
+use handout::links::connection::AssumedRole;
 use handout::links::direct::{self, LinkOptions};
 use handout::links::signer::SignerError;
 use handout::links::{Link, Links, SignError, UrlSigner};
@@ -187,7 +188,10 @@ impl PresignDesk<'_> {
         Context {
             job: direct::JOB,
             connection: self.connection(),
-            role: recording.role.as_deref(),
+            role: recording.role.as_deref().map(|arn| AssumedRole {
+                arn,
+                has_job_sessions: false,
+            }),
             message_id: None,
             attempt: 1,
             kind: LinkKind::Named,

@@ -1,0 +1,163 @@
+//! Which links were revoked, and when, by the lines of `handout revoke`.
+
+use std::collections::HashMap;
+use std::io;
+
+use jiff::Timestamp;
+use memchr::memmem::Finder;
+use serde::Deserialize;
+
+use super::facts::OpenedLinkFacts;
+use crate::access::identity::LinkKey;
+use crate::audit::find::{LinkQuery, find};
+use crate::audit::source::LogSource;
+use crate::job::JobId;
+
+/// What a revocation is about.
+#[derive(Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
+struct RevokedTarget {
+    what: String,
+    job: Option<String>,
+    rid: Option<String>,
+    bucket: Option<String>,
+    key: Option<String>,
+    link_id: Option<String>,
+    /// `tag`: all links to the object are revoked, whatever else the line is about.
+    means: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RevokedLine {
+    ev: String,
+    ts: Timestamp,
+    #[serde(flatten)]
+    target: RevokedTarget,
+}
+
+/// The revocations that were not taken back, each with its instant.
+#[derive(Debug, Default)]
+pub(super) struct StandingRevocations(HashMap<RevokedTarget, Timestamp>);
+
+impl StandingRevocations {
+    /// Reads all lines of revocations, which are few.
+    pub(super) fn read(places: &[LogSource]) -> io::Result<Self> {
+        let mut all = Self::default();
+        let field = Finder::new(",\"by\":");
+        for place in places {
+            find(place, &LinkQuery::default(), |line| {
+                if field.find(line.as_bytes()).is_some() {
+                    all.add(line);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, line: &str) {
+        let Ok(line) = serde_json::from_str::<RevokedLine>(line) else {
+            return;
+        };
+        if line.ev == "revoked" {
+            self.0.entry(line.target).or_insert(line.ts);
+        } else if line.ev == "restored" {
+            self.0.remove(&line.target);
+        }
+    }
+
+    /// When a link was revoked first.
+    pub(super) fn of(&self, id: u64, link: &OpenedLinkFacts) -> Option<Timestamp> {
+        let all = self.0.iter();
+        let of_link = all.filter(|(target, _)| target.covers(id, link));
+        of_link.map(|(_, at)| *at).min()
+    }
+}
+
+impl RevokedTarget {
+    fn covers(&self, id: u64, link: &OpenedLinkFacts) -> bool {
+        let is = |wanted: Option<&str>, found: &str| wanted == Some(found);
+        let job = self.job.as_deref();
+        if self.means.is_some() || self.what == "object" {
+            return is(self.bucket.as_deref(), &link.bucket) && is(self.key.as_deref(), &link.key);
+        }
+        match self.what.as_str() {
+            "job" => job.is_some_and(|job| is_of_job(job, &link.job)),
+            "recipient" => {
+                is(self.rid.as_deref(), &link.rid)
+                    && job.is_none_or(|job| is_of_job(job, &link.job))
+            }
+            "link" => self
+                .link_id
+                .as_deref()
+                .is_some_and(|link_id| LinkKey::of_link(link_id).0 == id),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a link of the job `found` is one of `job`: of the job itself, or of a part of it.
+fn is_of_job(job: &str, found: &str) -> bool {
+    let whole = || found.parse::<JobId>().ok().and_then(|found| found.whole());
+    job == found || whole().is_some_and(|whole| whole.as_str() == job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_revoked_with_its_job_its_recipient_its_object_or_alone_until_that_is_taken_back() {
+        let id = |digit: char| digit.to_string().repeat(32);
+        let link = OpenedLinkFacts {
+            job: "daily".into(),
+            rid: "r1".into(),
+            to: None,
+            bucket: "b".into(),
+            key: "a.pdf".into(),
+            size: None,
+        };
+        let own = LinkKey::of_link(&id('1')).0;
+        let line = |ev: &str, fields: &str| {
+            format!(r#"{{"v":2,"ev":"{ev}","ts":"2026-11-29T12:00:00.000Z",{fields},"by":"ann"}}"#)
+        };
+        for (fields, is_revoked) in [
+            (r#""what":"job","job":"daily""#.to_owned(), true),
+            (r#""what":"job","job":"weekly""#.to_owned(), false),
+            (r#""what":"job","job":"dail""#.to_owned(), false),
+            (r#""what":"recipient","rid":"r1""#.to_owned(), true),
+            (
+                r#""what":"recipient","rid":"r1","job":"weekly""#.to_owned(),
+                false,
+            ),
+            (
+                r#""what":"object","bucket":"b","key":"a.pdf""#.to_owned(),
+                true,
+            ),
+            (
+                r#""what":"object","bucket":"b","key":"b.pdf""#.to_owned(),
+                false,
+            ),
+            (format!(r#""what":"link","link_id":"{}""#, id('1')), true),
+            (format!(r#""what":"link","link_id":"{}""#, id('2')), false),
+            (
+                format!(
+                    r#""what":"link","bucket":"b","key":"a.pdf","link_id":"{}","means":"tag""#,
+                    id('2')
+                ),
+                true,
+            ),
+            (
+                r#""what":"job","job":"daily","bucket":"b","key":"b.pdf","means":"tag""#.to_owned(),
+                false,
+            ),
+            (r#""what":"sessions","rid":"r1""#.to_owned(), false),
+        ] {
+            let mut all = StandingRevocations::default();
+            all.add(&line("revoked", &fields));
+            assert_eq!(all.of(own, &link).is_some(), is_revoked, "{fields}");
+            all.add(&line("restored", &fields));
+            assert_eq!(all.of(own, &link), None, "{fields}");
+        }
+    }
+}

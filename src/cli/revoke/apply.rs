@@ -1,0 +1,312 @@
+//! Tags the objects of links, records each in the audit log, and tries whether links are refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Context;
+use handout::assemble::PROGRAM;
+use handout::assemble::connection::{ProbeOutcome, RevocationAccess, revocation_access};
+use handout::audit::AuditLog;
+use handout::audit::portal as lines;
+use handout::audit::portal::ChangedFields;
+use handout::clock;
+use handout::config::Config;
+use handout::environment::Environment;
+use handout::failpoint::{self, Failpoint};
+use handout::job::Bucket;
+use handout::keyring::Keyring;
+use handout::text::chain;
+use serde::Serialize;
+
+use super::super::terminal::complain;
+use super::means::Means;
+use super::plan::RevocationPlan;
+use super::tagged::{TagBook, TagTarget, TaggedObject};
+
+/// What was done at stores.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct TagReport {
+    /// How many objects got the tag, or lost it.
+    pub(super) changed: u64,
+    /// How many had it before, or had lost it.
+    pub(super) unchanged: u64,
+    /// Objects that could not be tagged, and why.
+    pub(super) failed: Vec<FailedTag>,
+    /// Whether links are refused, for an object of each bucket.
+    pub(super) probes: Vec<ProbeReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct FailedTag {
+    pub(super) bucket: String,
+    pub(super) key: String,
+    pub(super) reason: String,
+}
+
+/// What became of a link of the command's own.
+#[derive(Debug, Serialize)]
+pub(super) struct ProbeReport {
+    pub(super) connection: String,
+    pub(super) bucket: String,
+    pub(super) key: String,
+    /// After how many seconds it was refused; none if it was not.
+    pub(super) refused_after_s: Option<f64>,
+    /// Why it is not known to be refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+}
+
+/// The objects that the plan tags: where no other means kills fewer links, or wherever the tag is a means if `larger`.
+pub(super) fn objects_of(plan: &RevocationPlan, larger: bool) -> BTreeSet<TaggedObject> {
+    let mut objects = BTreeSet::new();
+    for group in &plan.groups {
+        let mut means = group.means.iter().take(if larger { usize::MAX } else { 1 });
+        if !means.any(|means| means.means == Means::Tag) {
+            continue;
+        }
+        for (key, versions) in &group.reach.keys {
+            let of = |version: &Option<String>| TaggedObject {
+                connection: group.key.connection.clone(),
+                bucket: group.key.bucket.clone(),
+                key: key.clone(),
+                version: version.clone(),
+            };
+            objects.extend(versions.iter().map(of));
+        }
+    }
+    objects
+}
+
+/// What a change of tags needs.
+pub(super) struct Tagging<'a> {
+    pub(super) config: &'a Config,
+    pub(super) keyring: &'a Keyring,
+    pub(super) environment: &'a Environment,
+    pub(super) target: &'a TagTarget,
+    pub(super) by: &'a str,
+    pub(super) why: Option<&'a str>,
+}
+
+/// The stores of some connections. A directory is served by this command meanwhile.
+struct Stores {
+    by_name: BTreeMap<String, RevocationAccess>,
+    #[cfg(feature = "embedded")]
+    endpoint: Option<localstore::Endpoint>,
+}
+
+impl Stores {
+    async fn open(
+        tagging: &Tagging<'_>,
+        names: impl Iterator<Item = &str>,
+    ) -> anyhow::Result<Self> {
+        let Tagging {
+            config,
+            keyring,
+            environment,
+            ..
+        } = tagging;
+        let names: BTreeSet<&str> = names.collect();
+        #[cfg(feature = "embedded")]
+        let endpoint = {
+            let is_directory = |name: &&str| {
+                let connection = config.connections.get(*name);
+                connection.is_some_and(|connection| connection.directory.is_some())
+            };
+            let itself = handout::assemble::Serving::Itself;
+            match names.iter().any(is_directory) {
+                true => handout::assemble::start_embedded(config, keyring, itself).await?,
+                false => None,
+            }
+        };
+        #[cfg(feature = "embedded")]
+        let address = endpoint.as_ref().map(localstore::Endpoint::address);
+        #[cfg(not(feature = "embedded"))]
+        let address = None;
+        let mut by_name = BTreeMap::new();
+        for name in names {
+            let opened = Box::pin(revocation_access(
+                config,
+                keyring,
+                name,
+                address,
+                environment,
+            ))
+            .await?;
+            by_name.insert(name.to_owned(), opened);
+        }
+        Ok(Self {
+            by_name,
+            #[cfg(feature = "embedded")]
+            endpoint,
+        })
+    }
+
+    async fn close(self) {
+        #[cfg(feature = "embedded")]
+        if let Some(endpoint) = self.endpoint {
+            endpoint.shutdown(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+impl Tagging<'_> {
+    /// Tags objects, writes a line for each, and tries one of each bucket for `within`. An object that has the tag and no line, as
+    /// after a command that was killed, gets its line.
+    pub(super) async fn revoke(
+        &self,
+        objects: &BTreeSet<TaggedObject>,
+        within: Duration,
+    ) -> anyhow::Result<TagReport> {
+        let book = TagBook::read(self.config)?;
+        let jobs = objects.iter().map(|object| {
+            let has_line = book.has(object, self.target);
+            (object, true, has_line)
+        });
+        let stores = Stores::open(self, objects.iter().map(|object| &*object.connection)).await?;
+        let mut report = self.tag(jobs.collect(), true, &stores).await?;
+        let failed: BTreeSet<(&str, &str)> = report
+            .failed
+            .iter()
+            .map(|failed| (&*failed.bucket, &*failed.key))
+            .collect();
+        let mut tried = BTreeSet::new();
+        let mut probes = Vec::new();
+        for object in objects {
+            let has_tag = !failed.contains(&(&*object.bucket, &*object.key));
+            if has_tag && tried.insert((&object.connection, &object.bucket)) {
+                probes.push(probe(object, within, &stores).await);
+            }
+        }
+        report.probes = probes;
+        stores.close().await;
+        Ok(report)
+    }
+
+    /// Takes the tags of a revocation off, except from objects that another revocation is about.
+    pub(super) async fn restore(&self) -> anyhow::Result<TagReport> {
+        let book = TagBook::read(self.config)?;
+        let objects = book.objects_of(self.target);
+        let names = objects.iter().map(|(object, _)| &*object.connection);
+        let stores = Stores::open(self, names).await?;
+        let jobs = objects.iter();
+        let jobs = jobs.map(|(object, is_others_too)| (object, !is_others_too, false));
+        let report = self.tag(jobs.collect(), false, &stores).await?;
+        stores.close().await;
+        Ok(report)
+    }
+
+    /// Changes the tags of objects, where that is asked for, and writes the lines that are missing.
+    async fn tag(
+        &self,
+        objects: Vec<(&TaggedObject, bool, bool)>,
+        is_revoked: bool,
+        stores: &Stores,
+    ) -> anyhow::Result<TagReport> {
+        let mut report = TagReport::default();
+        if objects.is_empty() {
+            return Ok(report);
+        }
+        // Opened first: nothing is changed that cannot be recorded.
+        let settings = self.config.audit_settings(self.keyring, self.environment)?;
+        let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
+        for (object, is_asked, has_line) in objects {
+            let marked = match is_asked {
+                true => mark(object, is_revoked, stores).await,
+                false => Ok(false),
+            };
+            match marked {
+                Ok(true) => report.changed += 1,
+                Ok(false) => report.unchanged += 1,
+                Err(error) => {
+                    report.failed.push(FailedTag {
+                        bucket: object.bucket.clone(),
+                        key: object.key.clone(),
+                        reason: chain(&*error),
+                    });
+                    continue;
+                }
+            }
+            failpoint::pass(Failpoint::ObjectTagged);
+            if !has_line {
+                let line = match is_revoked {
+                    true => lines::revoked(&self.fields(object)),
+                    false => lines::restored(&self.fields(object)),
+                };
+                let appended = log.append(vec![line]).await;
+                appended.context("the tag is changed, and its audit line could not be written")?;
+            }
+        }
+        drop(log);
+        writer.close();
+        Ok(report)
+    }
+
+    fn fields<'a>(&'a self, object: &'a TaggedObject) -> ChangedFields<'a> {
+        ChangedFields {
+            what: &self.target.what,
+            job: self.target.job.as_deref(),
+            rid: self.target.rid.as_deref(),
+            bucket: Some(&object.bucket),
+            key: Some(&object.key),
+            link_id: self.target.link_id.as_deref(),
+            expires_at: None,
+            ordinal: None,
+            means: Some("tag"),
+            connection: Some(&object.connection),
+            version: object.version.as_deref(),
+            by: self.by,
+            reason: self.why,
+        }
+    }
+}
+
+async fn mark(object: &TaggedObject, is_revoked: bool, stores: &Stores) -> anyhow::Result<bool> {
+    let bucket: Bucket = object.bucket.parse()?;
+    let store = &stores.by_name[&object.connection];
+    let version = object.version.as_deref();
+    Ok(Box::pin(store.mark(&bucket, &object.key, version, is_revoked)).await?)
+}
+
+async fn probe(object: &TaggedObject, within: Duration, stores: &Stores) -> ProbeReport {
+    let mut report = ProbeReport {
+        connection: object.connection.clone(),
+        bucket: object.bucket.clone(),
+        key: object.key.clone(),
+        refused_after_s: None,
+        reason: None,
+    };
+    let tried = async {
+        let bucket: Bucket = object.bucket.parse()?;
+        let store = &stores.by_name[&object.connection];
+        let version = object.version.as_deref();
+        let probing = store.probe(&bucket, &object.key, version, within, clock::system);
+        Ok::<_, anyhow::Error>(Box::pin(probing).await?)
+    };
+    match tried.await {
+        Ok(ProbeOutcome::Refused(after)) => {
+            report.refused_after_s = Some((after.as_secs_f64() * 100.0).round() / 100.0);
+        }
+        Ok(ProbeOutcome::Opens) => report.reason = Some("it still opens".to_owned()),
+        Ok(ProbeOutcome::Unknown(reason)) => report.reason = Some(reason),
+        Err(error) => report.reason = Some(chain(&*error)),
+    }
+    report
+}
+
+impl TagReport {
+    /// Whether links are known to be refused.
+    pub(super) fn is_proven(&self) -> bool {
+        let mut probes = self.probes.iter();
+        self.failed.is_empty() && probes.all(|probe| probe.refused_after_s.is_some())
+    }
+
+    /// For people, on stderr: what went wrong.
+    pub(super) fn complain(&self) {
+        for failed in &self.failed {
+            complain(format_args!(
+                "s3://{}/{} is not tagged: {}",
+                failed.bucket, failed.key, failed.reason
+            ));
+        }
+    }
+}

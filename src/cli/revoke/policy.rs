@@ -1,0 +1,385 @@
+//! The policies and shell commands that revoke links of S3 and CloudFront.
+//!
+//! Every statement was tried with a simulator of IAM: it denies what it names and lets its neighbours open.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use handout::config::ConnectionConfig;
+use handout::store::s3::REVOKED_TAG;
+use jiff::Timestamp;
+use presign::partition::arn_partition;
+use serde_json::{Value, json};
+
+use super::plan::LinkReach;
+
+/// What a presigned request is to `s3:authType`.
+const PRESIGNED: &str = "REST-QUERY-STRING";
+
+/// The age above which `deny_age` denies signatures, in milliseconds.
+const MAX_AGE_MS: u32 = 600_000;
+
+/// How many keys CloudFront takes in a request to a key value store.
+const MAX_PUTS: usize = 50;
+
+/// The most keys that a statement names; more are denied by their common prefix.
+const MAX_NAMED: usize = 100;
+
+/// What ARNs begin with.
+#[derive(Debug, Clone)]
+pub(super) struct Arns {
+    partition: String,
+}
+
+impl Arns {
+    /// The partition of a connection: of its role, or of its region.
+    pub(super) fn of(connection: Option<&ConnectionConfig>, role: Option<&str>) -> Self {
+        let role = role.or_else(|| connection?.assume_role.as_deref());
+        let of_role = role.and_then(|role| role.strip_prefix("arn:")?.split(':').next());
+        let of_role = of_role.filter(|partition| partition.starts_with("aws"));
+        let region = connection.and_then(|connection| connection.region.as_deref());
+        let partition = of_role.unwrap_or_else(|| arn_partition(region.unwrap_or_default()));
+        Self {
+            partition: partition.to_owned(),
+        }
+    }
+
+    fn objects(&self, bucket: &str, key: &str) -> String {
+        // `*` and `?` of a key are wildcards in an ARN; `${*}` and `${?}` are the characters.
+        let mut escaped = String::with_capacity(key.len());
+        for c in key.chars() {
+            match c {
+                '*' | '?' | '$' => {
+                    escaped.push_str("${");
+                    escaped.push(c);
+                    escaped.push('}');
+                }
+                c => escaped.push(c),
+            }
+        }
+        format!("arn:{}:s3:::{bucket}/{escaped}", self.partition)
+    }
+
+    fn all(&self, bucket: &str) -> String {
+        format!("arn:{}:s3:::{bucket}/*", self.partition)
+    }
+}
+
+/// The actions that open an object, also one of a version.
+fn reads() -> Value {
+    json!(["s3:GetObject", "s3:GetObjectVersion"])
+}
+
+/// The statement that makes the tag revoke: it stands in a bucket's policy before it is needed.
+pub(super) fn standing_deny(arns: &Arns, bucket: &str) -> Value {
+    let (name, value) = REVOKED_TAG;
+    json!({
+        "Sid": "HandoutDeny1Tag",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": reads(),
+        "Resource": arns.all(bucket),
+        "Condition": { "StringEquals": { format!("s3:ExistingObjectTag/{name}"): value } },
+    })
+}
+
+/// Denies presigned requests for the objects of links, or for their common prefix if they are many.
+pub(super) fn deny_keys(arns: &Arns, bucket: &str, reach: &LinkReach, now: Timestamp) -> Value {
+    let below = |prefix: &str| format!("{}*", arns.objects(bucket, prefix));
+    let count = reach.keys.len() + reach.prefixes.len();
+    let resources: Vec<String> = match reach.is_cut || count > MAX_NAMED {
+        true => vec![below(reach.common.as_deref().unwrap_or_default())],
+        false => {
+            let keys = reach.keys.keys().map(|key| arns.objects(bucket, key));
+            keys.chain(reach.prefixes.iter().map(|prefix| below(prefix)))
+                .collect()
+        }
+    };
+    json!({
+        "Sid": sid("HandoutDeny2Keys", now),
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": reads(),
+        "Resource": resources,
+        "Condition": { "StringEquals": { "s3:authType": PRESIGNED } },
+    })
+}
+
+/// Denies one session of a role: that of a job.
+pub(super) fn deny_session(
+    arns: &Arns,
+    bucket: &str,
+    role: &str,
+    session: &str,
+    now: Timestamp,
+) -> Value {
+    json!({
+        "Sid": sid("HandoutDeny3Job", now),
+        "Effect": "Deny",
+        "Principal": { "AWS": assumed_role(role, session) },
+        "Action": reads(),
+        "Resource": arns.all(bucket),
+    })
+}
+
+/// Denies all sessions of a role that began before now. Keys of users have no such instant, and are not denied.
+pub(super) fn deny_older_sessions(now: Timestamp) -> Value {
+    json!({
+        "Sid": "HandoutDeny4OlderSessions",
+        "Effect": "Deny",
+        "Action": "*",
+        "Resource": "*",
+        "Condition": { "DateLessThan": { "aws:TokenIssueTime": second(now) } },
+    })
+}
+
+/// Denies presigned requests that were signed more than ten minutes before.
+pub(super) fn deny_age(arns: &Arns, bucket: &str, now: Timestamp) -> Value {
+    json!({
+        "Sid": sid("HandoutDeny5Age", now),
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": arns.all(bucket),
+        "Condition": {
+            "NumericGreaterThan": { "s3:signatureAge": MAX_AGE_MS.to_string() },
+            "StringEquals": { "s3:authType": PRESIGNED },
+        },
+    })
+}
+
+/// A policy of some statements.
+pub(super) fn document(statements: &[Value]) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+/// The ids of statements in a policy must differ, and have letters and digits alone.
+fn sid(begin: &str, now: Timestamp) -> String {
+    format!("{begin}{}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+fn second(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The name of a role, from its ARN.
+pub(super) fn role_name(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+/// The ARN of a session, from that of its role.
+fn assumed_role(role: &str, session: &str) -> String {
+    let mut parts = role.splitn(6, ':').skip(1);
+    let partition = parts.next().unwrap_or("aws");
+    let account = parts.nth(2).unwrap_or_default();
+    let name = role_name(role);
+    format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session}")
+}
+
+/// The commands that put a statement into the policy of a bucket. A statement with the same id is replaced.
+pub(super) fn bucket_commands(bucket: &str, statement: &Value) -> Vec<String> {
+    let bucket = quoted(bucket);
+    let statement = quoted(&statement.to_string());
+    vec![
+        format!(
+            "aws s3api get-bucket-policy --bucket {bucket} --query Policy --output text > policy.json"
+        ),
+        format!(
+            "jq --argjson deny {statement} '.Statement |= map(select(.Sid != $deny.Sid)) + [$deny]' policy.json > revoked.json"
+        ),
+        format!("aws s3api put-bucket-policy --bucket {bucket} --policy file://revoked.json"),
+    ]
+}
+
+/// The command that adds a tag to an object and keeps the others.
+pub(super) fn tag_command(
+    bucket: &str,
+    key: &str,
+    version: Option<&str>,
+    (name, value): (&str, &str),
+) -> String {
+    let mut place = format!("--bucket {} --key {}", quoted(bucket), quoted(key));
+    if let Some(version) = version {
+        let _infallible = write!(place, " --version-id {}", quoted(version));
+    }
+    let query =
+        format!("{{TagSet: [TagSet[?Key!='{name}'], [{{Key: '{name}', Value: '{value}'}}]][]}}");
+    format!(
+        "aws s3api get-object-tagging {place} --query \"{query}\" > tags.json && aws s3api put-object-tagging {place} --tagging file://tags.json"
+    )
+}
+
+/// The commands that put the ids of links into a key value store.
+pub(super) fn key_value_commands(arn: &str, ids: &BTreeSet<String>) -> Vec<String> {
+    let arn = quoted(arn);
+    let ids: Vec<&String> = ids.iter().collect();
+    let command = |ids: &[&String]| {
+        let puts: Vec<String> = ids.iter().map(|id| format!("Key={id},Value=1")).collect();
+        format!(
+            "aws cloudfront-keyvaluestore update-keys --kvs-arn {arn} --if-match \"$(aws cloudfront-keyvaluestore describe-key-value-store --kvs-arn {arn} --query ETag --output text)\" --puts {}",
+            puts.join(" ")
+        )
+    };
+    ids.chunks(MAX_PUTS).map(command).collect()
+}
+
+/// The commands that take a public key out of its key group.
+pub(super) fn key_group_commands(id: &str) -> Vec<String> {
+    vec![
+        format!(
+            "group=$(aws cloudfront list-key-groups --query \"KeyGroupList.Items[?contains(KeyGroup.KeyGroupConfig.Items, '{id}')].KeyGroup.Id | [0]\" --output text)"
+        ),
+        "etag=$(aws cloudfront get-key-group-config --id \"$group\" --query ETag --output text)".to_owned(),
+        format!(
+            "aws cloudfront get-key-group-config --id \"$group\" --query \"KeyGroupConfig | merge(@, {{Items: Items[?@!='{id}']}})\" > key-group.json"
+        ),
+        "aws cloudfront update-key-group --id \"$group\" --if-match \"$etag\" --key-group-config file://key-group.json".to_owned(),
+    ]
+}
+
+/// A text as one word of a shell.
+pub(super) fn quoted(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@=+,".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use handout::config::ConnectionConfig;
+
+    use super::*;
+
+    fn arns(region: &str) -> Arns {
+        let connection = ConnectionConfig {
+            region: Some(region.to_owned()),
+            ..ConnectionConfig::default()
+        };
+        Arns::of(Some(&connection), None)
+    }
+
+    fn reach(keys: &[&str]) -> LinkReach {
+        let keys = keys
+            .iter()
+            .map(|key| ((*key).to_owned(), BTreeSet::from([None])));
+        LinkReach {
+            keys: keys.collect::<BTreeMap<_, _>>(),
+            common: Some("2026/".to_owned()),
+            ..LinkReach::default()
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-29T12:00:00.5Z".parse().unwrap()
+    }
+
+    #[test]
+    fn each_statement_denies_what_it_names_and_nothing_else() {
+        let aws = arns("eu-west-1");
+        assert_eq!(
+            standing_deny(&aws, "acme-reports"),
+            json!({
+                "Sid": "HandoutDeny1Tag", "Effect": "Deny", "Principal": "*",
+                "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+                "Resource": "arn:aws:s3:::acme-reports/*",
+                "Condition": { "StringEquals": { "s3:ExistingObjectTag/handout-revoked": "true" } },
+            })
+        );
+        assert_eq!(
+            deny_keys(
+                &aws,
+                "acme-reports",
+                &reach(&["2026/a.pdf", "2026/wh?t*$.pdf"]),
+                now()
+            ),
+            json!({
+                "Sid": "HandoutDeny2Keys20261129T120000Z", "Effect": "Deny", "Principal": "*",
+                "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+                "Resource": ["arn:aws:s3:::acme-reports/2026/a.pdf", "arn:aws:s3:::acme-reports/2026/wh${?}t${*}${$}.pdf"],
+                "Condition": { "StringEquals": { "s3:authType": "REST-QUERY-STRING" } },
+            })
+        );
+        let role = "arn:aws:iam::123456789012:role/path/handout-signer";
+        assert_eq!(
+            deny_session(&aws, "acme-reports", role, "shoot-0815", now()),
+            json!({
+                "Sid": "HandoutDeny3Job20261129T120000Z", "Effect": "Deny",
+                "Principal": { "AWS": "arn:aws:sts::123456789012:assumed-role/handout-signer/shoot-0815" },
+                "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+                "Resource": "arn:aws:s3:::acme-reports/*",
+            })
+        );
+        assert_eq!(
+            deny_older_sessions(now()),
+            json!({
+                "Sid": "HandoutDeny4OlderSessions", "Effect": "Deny", "Action": "*", "Resource": "*",
+                "Condition": { "DateLessThan": { "aws:TokenIssueTime": "2026-11-29T12:00:00Z" } },
+            })
+        );
+        assert_eq!(
+            deny_age(&aws, "acme-reports", now()),
+            json!({
+                "Sid": "HandoutDeny5Age20261129T120000Z", "Effect": "Deny", "Principal": "*",
+                "Action": "s3:*", "Resource": "arn:aws:s3:::acme-reports/*",
+                "Condition": {
+                    "NumericGreaterThan": { "s3:signatureAge": "600000" },
+                    "StringEquals": { "s3:authType": "REST-QUERY-STRING" },
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn many_keys_are_denied_by_what_they_begin_with() {
+        let many: Vec<String> = (0..=MAX_NAMED).map(|n| format!("2026/{n}.pdf")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let statement = deny_keys(&arns(""), "b", &reach(&many), now());
+        assert_eq!(statement["Resource"], json!(["arn:aws:s3:::b/2026/*"]));
+        let page = LinkReach {
+            prefixes: BTreeSet::from(["p/renditions-".to_owned()]),
+            ..reach(&["p/page.html"])
+        };
+        let statement = deny_keys(&arns(""), "b", &page, now());
+        assert_eq!(
+            statement["Resource"],
+            json!([
+                "arn:aws:s3:::b/p/page.html",
+                "arn:aws:s3:::b/p/renditions-*"
+            ])
+        );
+    }
+
+    #[test]
+    fn arns_are_of_the_partition_of_the_region_or_the_role() {
+        for (region, partition) in [
+            ("cn-north-1", "aws-cn"),
+            ("us-gov-west-1", "aws-us-gov"),
+            ("eu-west-1", "aws"),
+        ] {
+            let statement = standing_deny(&arns(region), "b");
+            assert_eq!(statement["Resource"], format!("arn:{partition}:s3:::b/*"));
+        }
+        let role = "arn:aws-cn:iam::123456789012:role/r";
+        let of_role = Arns::of(None, Some(role));
+        assert_eq!(of_role.all("b"), "arn:aws-cn:s3:::b/*");
+        assert_eq!(
+            assumed_role(role, "s"),
+            "arn:aws-cn:sts::123456789012:assumed-role/r/s"
+        );
+    }
+
+    #[test]
+    fn a_key_is_one_word_of_a_shell_whatever_it_has_in_it() {
+        assert_eq!(quoted("2026/a.pdf"), "2026/a.pdf");
+        assert_eq!(quoted("it's $(rm) \"x\""), r#"'it'\''s $(rm) "x"'"#);
+        assert_eq!(quoted(""), "''");
+        let ids = (0..51).map(|n| format!("{n:032x}")).collect();
+        let commands = key_value_commands("arn:aws:cloudfront::1:key-value-store/x", &ids);
+        assert_eq!(commands.len(), 2);
+        assert!(commands[1].ends_with("--puts Key=00000000000000000000000000000032,Value=1"));
+    }
+}

@@ -1,0 +1,236 @@
+//! What a target means: links of the portal, which the ledger knows, and links that only the audit log knows.
+
+use handout::assemble::OpenedLedger;
+use handout::audit::find::LinkQuery;
+use handout::clock;
+use handout::config::Config;
+use handout::distribute::part_or_job;
+use handout::job::JobId;
+use handout::ledger::portal::{ChangeKind, ChangeTarget};
+use handout::links::LINK_ID;
+use handout::links::portal::{OF_PORTAL, token_in};
+use handout::portal_access::{LinkIndex, RecipientLinks};
+use presign::explain::Explainer;
+use presign::{signature_in, wrapping};
+use serde::Deserialize;
+
+use super::plan::RevocationPlan;
+use super::residue::each_line;
+use super::tagged::TagBook;
+use super::{Wanted, facts_of, known_job, link_text, tag_target};
+
+/// The links that a command is about.
+pub(super) struct MeantLinks {
+    /// The target of the change, and of its line.
+    pub(super) target: ChangeTarget,
+    /// Whether the ledger is changed: not for a job without links of the portal, or a link of S3.
+    pub(super) in_ledger: bool,
+    /// The same links in the audit log.
+    pub(super) query: LinkQuery,
+    /// What the audit log says of them, if it was read already.
+    pub(super) plan: Option<RevocationPlan>,
+}
+
+#[derive(Deserialize)]
+struct LinkLine {
+    ev: String,
+    #[serde(default)]
+    link_id: String,
+    #[serde(default)]
+    access_key_id: String,
+}
+
+impl MeantLinks {
+    /// Links that the ledger knows.
+    pub(super) fn of_portal(target: ChangeTarget) -> Self {
+        Self {
+            query: query_of(&target),
+            target,
+            in_ledger: true,
+            plan: None,
+        }
+    }
+
+    /// What the arguments mean.
+    pub(super) async fn of(
+        wanted: Wanted,
+        kind: ChangeKind,
+        config: &Config,
+        opened: &OpenedLedger,
+    ) -> anyhow::Result<Self> {
+        let target = match wanted {
+            Wanted::Target(target) => target,
+            Wanted::Recipient(recipient, job) => ChangeTarget::Recipient {
+                rid: opened.names.recipient_id(&recipient.canonical_address()),
+                job,
+            },
+            Wanted::Sessions(recipient) => ChangeTarget::Sessions {
+                rid: opened.names.recipient_id(&recipient.canonical_address()),
+            },
+            Wanted::Link(link) => return Self::of_link(&link, config, opened).await,
+        };
+        let meant = Self::of_portal(target);
+        let known = match &meant.target {
+            ChangeTarget::Job { job } => known_job(job, opened).await.map(drop),
+            ChangeTarget::Recipient {
+                rid,
+                job: Some(job),
+            } => known_recipient(job, rid, opened).await,
+            _ => Ok(()),
+        };
+        match known {
+            Ok(()) => Ok(meant),
+            Err(unknown) => meant.without_ledger(kind, config, unknown),
+        }
+    }
+
+    /// The same for links that the ledger does not know. Without any in the audit log, they are unknown.
+    fn without_ledger(
+        self,
+        kind: ChangeKind,
+        config: &Config,
+        unknown: anyhow::Error,
+    ) -> anyhow::Result<Self> {
+        let target = tag_target(&self.target);
+        let is_tagged = || Ok(!TagBook::read(config)?.objects_of(&target).is_empty());
+        let (plan, is_known) = match kind {
+            ChangeKind::Restored => (None, is_tagged()),
+            ChangeKind::Revoked | ChangeKind::Moved { .. } => {
+                let plan = RevocationPlan::of(&self.query, config, clock::system())?;
+                let is_known = !plan.groups.is_empty();
+                (Some(plan), Ok::<_, anyhow::Error>(is_known))
+            }
+        };
+        match is_known? {
+            true => Ok(Self {
+                in_ledger: false,
+                plan,
+                ..self
+            }),
+            false => Err(unknown),
+        }
+    }
+
+    async fn of_link(link: &str, config: &Config, opened: &OpenedLedger) -> anyhow::Result<Self> {
+        let of_id = |link_id: String| ChangeTarget::Link { link_id };
+        let is_id = link.len() == 32 && link.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if is_id {
+            let meant = Self::of_portal(of_id(link.to_ascii_lowercase()));
+            // An id that this machine's log does not have may be of another machine's portal.
+            let lines = lines_of(&meant.query, config)?;
+            let in_ledger = lines.is_empty() || lines.iter().any(LinkLine::is_of_portal);
+            return Ok(Self { in_ledger, ..meant });
+        }
+        let text = link_text(link)?;
+        let portal = config.portal_url()?;
+        let is_of_portal = portal.is_some_and(|portal| token_in(&text, &portal).is_some());
+        let signed = parts_of_signed(&text, opened);
+        let Some((fingerprint, link_id)) = signed.filter(|_| !is_of_portal) else {
+            let facts = facts_of(&text, config, opened).await?;
+            return Ok(Self::of_portal(of_id(facts.link_id)));
+        };
+        let by_signature = LinkQuery {
+            link: fingerprint,
+            ..LinkQuery::default()
+        };
+        let mut lines = match by_signature.link {
+            Some(_) => lines_of(&by_signature, config)?,
+            None => Vec::new(),
+        };
+        if lines.is_empty()
+            && let Some(link_id) = link_id
+        {
+            let by_id = LinkQuery {
+                link_id: Some(link_id),
+                ..LinkQuery::default()
+            };
+            lines = lines_of(&by_id, config)?;
+        }
+        let Some(line) = lines.into_iter().next() else {
+            anyhow::bail!(
+                "no line of this machine's audit log has this link: run the command where the link was issued, or revoke the object"
+            );
+        };
+        // The portal signed the link for a visitor: the link that was mailed is its own.
+        let in_ledger = line.ev == "opened" || line.ev == "probe";
+        Ok(Self {
+            in_ledger,
+            ..Self::of_portal(of_id(line.link_id))
+        })
+    }
+}
+
+impl LinkLine {
+    fn is_of_portal(&self) -> bool {
+        self.access_key_id == OF_PORTAL || matches!(self.ev.as_str(), "opened" | "probe" | "view")
+    }
+
+    fn is_of_link(&self) -> bool {
+        !matches!(self.ev.as_str(), "revoked" | "restored" | "moved") && !self.link_id.is_empty()
+    }
+}
+
+fn lines_of(query: &LinkQuery, config: &Config) -> anyhow::Result<Vec<LinkLine>> {
+    let mut lines = Vec::new();
+    each_line(config, query, |line| {
+        let line = serde_json::from_str::<LinkLine>(line).ok();
+        lines.extend(line.filter(LinkLine::is_of_link));
+    })?;
+    Ok(lines)
+}
+
+/// The fingerprint and the id of a signed link, as a mail system has passed it on; `None` if a text has neither.
+fn parts_of_signed(text: &str, opened: &OpenedLedger) -> Option<(Option<String>, Option<String>)> {
+    let found = wrapping::unwrap(text);
+    let url = found.as_ref().map_or(text, |found| found.url.expose());
+    let signature = signature_in(url);
+    let fingerprint = signature.map(|signature| opened.names.fingerprint(&signature));
+    let explainer = Explainer {
+        servers: &[],
+        custom: Some(LINK_ID),
+    };
+    let link_id = explainer.explain(url, clock::system()).link_id;
+    let is_signed = fingerprint.is_some() || link_id.is_some();
+    is_signed.then_some((fingerprint, link_id))
+}
+
+/// The lines of the audit log that are about a target.
+fn query_of(target: &ChangeTarget) -> LinkQuery {
+    match target {
+        ChangeTarget::Job { job } => LinkQuery {
+            job: Some(job.to_string()),
+            ..LinkQuery::default()
+        },
+        ChangeTarget::Recipient { rid, job } => LinkQuery {
+            rid: Some(rid.clone()),
+            job: job.as_ref().map(ToString::to_string),
+            ..LinkQuery::default()
+        },
+        ChangeTarget::Object { bucket, key } => LinkQuery {
+            object: Some((bucket.to_string(), key.clone())),
+            ..LinkQuery::default()
+        },
+        ChangeTarget::Link { link_id } => LinkQuery {
+            link_id: Some(link_id.clone()),
+            ..LinkQuery::default()
+        },
+        ChangeTarget::Sessions { rid } => LinkQuery {
+            rid: Some(rid.clone()),
+            ..LinkQuery::default()
+        },
+    }
+}
+
+/// Checks that a job has links of a recipient that can be told from those of others.
+async fn known_recipient(job: &JobId, rid: &str, opened: &OpenedLedger) -> anyhow::Result<()> {
+    let job = &part_or_job(&*opened.ledger, job, rid).await?;
+    known_job(job, opened).await?;
+    let index = LinkIndex::new(&opened.keyring, &opened.names, opened.portal());
+    match index.links_of_recipient(job, rid).await? {
+        RecipientLinks::ToldApart => Ok(()),
+        RecipientLinks::None => anyhow::bail!("the job {job} has no such recipient"),
+        RecipientLinks::Shared => anyhow::bail!(
+            "all recipients share the links of the job {job}, which open without a sign-in: revoke the job"
+        ),
+    }
+}

@@ -1,0 +1,588 @@
+//! Revocation of signed links: what the plan says, what the tag does, and what a command that was killed leaves behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use handout::config::RevokeMeans;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use crate::support::answering::answering;
+use crate::support::docs::page;
+use crate::support::servers::{Parts, Server, run};
+use crate::support::world::{World, email_job};
+use crate::support::{get, hrefs, program};
+
+/// A world with two files, in which `revoke --apply` may tag.
+fn world() -> World {
+    World::new()
+        .object("2026/a.csv", "a,b\n")
+        .object("2026/b.jpg", "not really a picture")
+        .configured(|config| {
+            config.revoke.apply = vec![RevokeMeans::Ledger, RevokeMeans::Tag];
+        })
+}
+
+fn to_two(mut job: Value) -> Value {
+    job["email"]["to"] = json!(["Ann Bell <ann@acme.example>", "bo@acme.example"]);
+    job
+}
+
+fn handout(config: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.args(arguments).arg("--config").arg(config);
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn complained(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+async fn status(link: &str) -> u16 {
+    get(link).await.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaked_link_is_refused_when_its_object_is_tagged_and_opens_when_it_is_restored() {
+    let mut world = world().job(&to_two(email_job("daily")));
+    world.run().await;
+    let config = world.written();
+    let mails = world.mails();
+    let (link, other) = (&mails[0].hrefs[0], &mails[0].hrefs[1]);
+    let of_bo = &mails[1].hrefs[0];
+    let opened = world.open().await;
+
+    let dry = handout(&config, &["revoke", "link", link, "--dry-run"]);
+    let plan = said(&dry);
+    assert!(
+        plan.contains("1 link of S3 to 1 object in s3://reports, of 1 recipient"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("A link of S3 cannot be revoked alone"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("1 link of 1 recipient that are not meant die too"),
+        "{plan}"
+    );
+    assert!(plan.contains("--apply does it"), "{plan}");
+    assert_eq!(dry.status.code(), Some(1), "nothing was revoked");
+    assert_eq!(status(link).await, 200);
+
+    let applied = handout(
+        &config,
+        &["revoke", "link", link, "--apply", "--why", "leaked"],
+    );
+    let told = said(&applied);
+    assert!(applied.status.success(), "{told}{}", complained(&applied));
+    assert!(
+        told.contains("1 object got the tag handout-revoked=true"),
+        "{told}"
+    );
+    assert!(told.contains("was refused after 0"), "{told}");
+    for refused in [link, of_bo] {
+        assert_eq!(status(refused).await, 403);
+    }
+    assert_eq!(status(other).await, 200, "the other file opens");
+    let line = world.audit_of("revoked").remove(0);
+    for (field, expected) in [
+        ("what", "link"),
+        ("means", "tag"),
+        ("bucket", "reports"),
+        ("key", "2026/a.csv"),
+        ("connection", "local"),
+        ("reason", "leaked"),
+    ] {
+        assert_eq!(line[field], expected, "{line}");
+    }
+    assert_eq!(line.get("ordinal"), None);
+    assert!(handout(&config, &["audit", "verify"]).status.success());
+    let found = handout(
+        &config,
+        &["audit", "find", "--key", "s3://reports/2026/a.csv"],
+    );
+    assert!(
+        said(&found).contains("\"ev\":\"revoked\""),
+        "{}",
+        said(&found)
+    );
+
+    let again = handout(&config, &["revoke", "link", link, "--apply", "--json"]);
+    let report: Value = serde_json::from_str(&said(&again)).unwrap();
+    assert_eq!(
+        (&report["tags"]["changed"], &report["tags"]["unchanged"]),
+        (&json!(0), &json!(1))
+    );
+    assert_eq!(again.status.code(), Some(1), "nothing was changed");
+    assert_eq!(world.audit_of("revoked").len(), 1);
+
+    let kept = handout(&config, &["restore", "link", link]);
+    assert!(
+        complained(&kept).contains("have the tag"),
+        "{}",
+        complained(&kept)
+    );
+    assert_eq!(status(link).await, 403);
+    let restored = handout(&config, &["restore", "link", link, "--apply"]);
+    assert!(restored.status.success(), "{}", complained(&restored));
+    assert_eq!(status(link).await, 200);
+    assert_eq!(world.audit_of("restored")[0]["means"], "tag");
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_was_killed_behind_the_tag_writes_its_line_when_it_is_run_again() {
+    let mut world = world().job(&email_job("daily"));
+    world.run().await;
+    let config = world.written();
+    let link = world.mails()[0].hrefs[0].clone();
+    let opened = world.open().await;
+    let killed = Command::new(program())
+        .args(["revoke", "job", "daily", "--apply", "--config"])
+        .arg(&config)
+        .env("HANDOUT_FAILPOINT", "object-tagged")
+        .status()
+        .unwrap();
+    assert_eq!(killed.code(), None);
+    assert_eq!(status(&link).await, 403, "the tag is there");
+    assert_eq!(world.audit_of("revoked").len(), 0);
+    let again = handout(&config, &["revoke", "job", "daily", "--apply"]);
+    assert!(again.status.success(), "{}", complained(&again));
+    let told = said(&again);
+    assert!(
+        told.contains("1 object got the tag handout-revoked=true; 1 had it"),
+        "{told}"
+    );
+    let keys: Vec<Value> = world
+        .audit_of("revoked")
+        .iter()
+        .map(|line| line["key"].clone())
+        .collect();
+    assert_eq!(keys, ["2026/a.csv", "2026/b.jpg"]);
+    // Another revocation of one of them keeps its tag.
+    let object = "s3://reports/2026/a.csv";
+    handout(&config, &["revoke", "object", object, "--apply"]);
+    handout(&config, &["restore", "job", "daily", "--apply"]);
+    assert_eq!(status(&link).await, 403);
+    assert_eq!(status(&world.mails()[0].hrefs[1]).await, 200);
+    handout(&config, &["restore", "object", object, "--apply"]);
+    assert_eq!(status(&link).await, 200);
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_configuration_does_not_allow_is_printed_and_not_done() {
+    let mut world = world().job(&email_job("daily"));
+    world.config.revoke.apply.clear();
+    world.run().await;
+    let config = world.written();
+    let link = world.mails()[0].hrefs[0].clone();
+    let opened = world.open().await;
+    let printed = handout(&config, &["revoke", "job", "daily", "--apply"]);
+    let (told, complaint) = (said(&printed), complained(&printed));
+    assert!(
+        told.contains("$ aws s3api get-object-tagging --bucket reports --key 2026/a.csv"),
+        "{told}"
+    );
+    assert!(
+        complaint.contains("revoke.apply in the configuration does not have \"tag\""),
+        "{complaint}"
+    );
+    let object = handout(&config, &["revoke", "object", "s3://reports/2026/a.csv"]);
+    assert!(
+        complained(&object).contains("does not have \"ledger\""),
+        "{}",
+        complained(&object)
+    );
+    assert_eq!(
+        (printed.status.code(), object.status.code()),
+        (Some(1), Some(1))
+    );
+    assert_eq!(status(&link).await, 200);
+    assert_eq!(world.audit_of("revoked").len(), 0);
+    for (arguments, expected) in [
+        (
+            &["revoke", "job", "dialy"][..],
+            "has no links of the portal for a job dialy",
+        ),
+        (
+            &["revoke", "link", "https://x.example/a?X-Amz-Signature=00"],
+            "has this link",
+        ),
+        (&["revoke", "standing-deny", "reports"], "s3://BUCKET"),
+    ] {
+        let refused = handout(&config, arguments);
+        assert!(
+            complained(&refused).contains(expected),
+            "{arguments:?}: {}",
+            complained(&refused)
+        );
+    }
+    opened.close().await;
+}
+
+/// The page of docs, typed word for word on one machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_about_a_leaked_link_does_what_it_says() {
+    let mut world = World::new().configured(|config| {
+        config.revoke.apply = vec![RevokeMeans::Ledger, RevokeMeans::Tag];
+        config.allow[0].bucket = "acme-reports".to_owned();
+    });
+    let buckets = world.dir.path().join("buckets");
+    localstore::create_bucket(&buckets, "acme-reports").unwrap();
+    let folder = buckets.join("acme-reports/2026/11/23");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("q3.pdf"), "a report").unwrap();
+    let mut job = to_two(email_job("acme-2026-11-23"));
+    job["from"]["bucket"] = "acme-reports".into();
+    world = world.job(&job);
+    world.run().await;
+    world.written();
+    let link = world.mails()[0].hrefs[0].clone();
+    fs::write(world.dir.path().join("leaked-url.txt"), &link).unwrap();
+    let opened = world.open().await;
+    let blocks = page("docs/links/leaked.md").blocks("sh");
+    let [_, leaked, targets, restored] = &blocks[..] else {
+        panic!("{blocks:?}");
+    };
+    let typed = |block: &str| {
+        let mut path = program();
+        path.pop();
+        let output = Command::new("/bin/sh")
+            .args(["-c", block])
+            .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
+            .current_dir(world.dir.path())
+            .output()
+            .unwrap();
+        said(&output) + &complained(&output)
+    };
+    let told = typed(leaked);
+    assert!(told.contains("was refused after"), "{told}");
+    assert_eq!(status(&link).await, 403);
+    let told = typed(targets);
+    assert!(
+        !told.contains("error") && told.matches("was refused after").count() == 3,
+        "{told}"
+    );
+    let lines = world.audit_of("revoked");
+    let mut whats: Vec<&str> = lines
+        .iter()
+        .map(|line| line["what"].as_str().unwrap())
+        .collect();
+    whats.sort_unstable();
+    // The object is in the ledger, too.
+    assert_eq!(whats, ["job", "link", "object", "object", "recipient"]);
+    let told = typed(restored);
+    assert!(told.contains("\"ev\":\"revoked\""), "{told}");
+    assert_eq!(status(&link).await, 403, "other revocations stand");
+    assert_eq!(world.audit_of("restored").len(), 2);
+    opened.close().await;
+}
+
+const AWS: [(&str, &str); 5] = [
+    ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+    ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ("AWS_DEFAULT_REGION", "eu-west-1"),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+    ("AWS_PAGER", ""),
+];
+
+/// AWS as moto plays it: a bucket with a file and a policy, a configuration, and a job that was run.
+struct Cloud {
+    dir: tempfile::TempDir,
+    server: Server,
+    parts: Parts,
+}
+
+impl Cloud {
+    fn new(parts: Parts, connection: &str) -> Self {
+        let cloud = Self {
+            dir: tempfile::tempdir().unwrap(),
+            server: parts.start("moto.py", &[]),
+            parts,
+        };
+        cloud.aws(&[
+            "s3api",
+            "create-bucket",
+            "--bucket",
+            "acme-reports",
+            "--create-bucket-configuration",
+            "LocationConstraint=eu-west-1",
+        ]);
+        cloud.write("q3.pdf", "a report");
+        cloud.aws(&[
+            "s3api",
+            "put-object",
+            "--bucket",
+            "acme-reports",
+            "--key",
+            "2026/11/23/q3.pdf",
+            "--body",
+            "q3.pdf",
+            "--tagging",
+            "team=sales",
+        ]);
+        let policy = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Own","Effect":"Deny","Principal":"*","Action":"s3:DeleteObject","Resource":"arn:aws:s3:::acme-reports/*"}]}"#;
+        cloud.aws(&[
+            "s3api",
+            "put-bucket-policy",
+            "--bucket",
+            "acme-reports",
+            "--policy",
+            policy,
+        ]);
+        let state = cloud.dir.path().join("state");
+        cloud.write("config.toml", &format!(
+            "state_dir = {state:?}\n[revoke]\napply = [\"ledger\", \"tag\"]\n[connections.reports]\nregion = \"eu-west-1\"\n{connection}\n[[allow]]\nconnection = \"reports\"\nbucket = \"acme-reports\"\nrecipients = [\"*@acme.example\"]\n"
+        ));
+        cloud
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
+        command
+            .env_clear()
+            .envs(AWS)
+            .env("AWS_ENDPOINT_URL", self.server.url())
+            .env("HOME", self.dir.path())
+            .current_dir(self.dir.path());
+        command
+    }
+
+    fn aws(&self, arguments: &[&str]) -> String {
+        let mut command = self.parts.tool("aws");
+        command.args(arguments);
+        String::from_utf8(run(&mut self.prepared(command))).unwrap()
+    }
+
+    fn handout(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments);
+        self.prepared(command).output().unwrap()
+    }
+
+    /// Runs lines in a shell that has the AWS CLI, jq and the program.
+    fn typed(&self, lines: &str) -> Output {
+        let mut program = program();
+        program.pop();
+        let aws = self.parts.python();
+        let path = format!(
+            "{}:{}:/usr/bin:/bin",
+            program.display(),
+            aws.parent().unwrap().display()
+        );
+        let mut command = Command::new("/bin/sh");
+        command.args(["-ec", lines]);
+        let mut command = self.prepared(command);
+        command.env("PATH", path).output().unwrap()
+    }
+
+    /// Runs a job about the file, and returns the links of its mails.
+    fn job(&self, id: &str, to: &[&str]) -> Vec<String> {
+        let job = json!({
+            "v": 1,
+            "id": id,
+            "from": { "connection": "reports", "bucket": "acme-reports", "prefix": "2026/" },
+            "links": { "expires_in": "50m" },
+            "email": { "to": to, "subject": "Report" },
+        });
+        self.write("job.json", &job.to_string());
+        let ran = self.handout(&["job", "run", "job.json"]);
+        assert!(ran.status.success(), "{}", complained(&ran));
+        let outbox = fs::read_dir(self.dir.path().join("state/outbox")).unwrap();
+        let paths = outbox.map(|entry| entry.unwrap().path());
+        let pages = paths.filter(|path| path.extension().is_some_and(|end| end == "html"));
+        pages
+            .flat_map(|page| hrefs(&fs::read_to_string(page).unwrap()))
+            .collect()
+    }
+
+    fn policy(&self) -> Value {
+        let text = self.aws(&[
+            "s3api",
+            "get-bucket-policy",
+            "--bucket",
+            "acme-reports",
+            "--query",
+            "Policy",
+            "--output",
+            "text",
+        ]);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn tags(&self) -> Value {
+        let text = self.aws(&[
+            "s3api",
+            "get-object-tagging",
+            "--bucket",
+            "acme-reports",
+            "--key",
+            "2026/11/23/q3.pdf",
+            "--query",
+            "TagSet",
+        ]);
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+fn sids(policy: &Value) -> Vec<String> {
+    let statements = policy["Statement"].as_array().unwrap();
+    statements
+        .iter()
+        .map(|it| it["Sid"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_is_printed_for_aws_runs_as_it_stands_and_a_bucket_without_the_deny_is_told() {
+    let Some(parts) = Parts::or_skip("what_is_printed_for_aws") else {
+        return;
+    };
+    let cloud = Cloud::new(parts, "");
+    let links = cloud.job("acme-2026-11-23", &["ann@acme.example", "bo@acme.example"]);
+    assert_eq!(links.len(), 2, "{links:?}");
+
+    // The policy of the bucket has no standing Deny.
+    let cut = ["revoke", "link", &links[0], "--apply", "--probe-for", "1s"];
+    let applied = cloud.handout(&cut);
+    let (told, complaint) = (said(&applied), complained(&applied));
+    assert_eq!(applied.status.code(), Some(1), "{told}{complaint}");
+    assert!(
+        complaint.contains("was not refused: it still opens"),
+        "{complaint}"
+    );
+    assert!(
+        complaint.contains("the standing Deny is missing"),
+        "{complaint}"
+    );
+    assert!(told.contains("HandoutDeny1Tag"), "{told}");
+    let tags =
+        json!([{ "Key": "handout-revoked", "Value": "true" }, { "Key": "team", "Value": "sales" }]);
+    let sorted = |tags: Value| {
+        let mut tags: Vec<Value> = serde_json::from_value(tags).unwrap();
+        tags.sort_by_key(|tag| tag["Key"].as_str().unwrap().to_owned());
+        Value::from(tags)
+    };
+    assert_eq!(sorted(cloud.tags()), tags, "the other tag stays");
+    let restored = cloud.handout(&["restore", "link", &links[0], "--apply"]);
+    assert!(restored.status.success(), "{}", complained(&restored));
+    assert_eq!(cloud.tags(), json!([{ "Key": "team", "Value": "sales" }]));
+
+    let planned = cloud.handout(&["revoke", "job", "acme-2026-11-23", "--dry-run", "--json"]);
+    let report: Value = serde_json::from_str(&said(&planned)).unwrap();
+    let group = &report["plan"][0];
+    assert_eq!(
+        (&group["answered_by"], &group["links"]),
+        (&json!("s3"), &json!(2))
+    );
+    let commands = |means: &str| {
+        let all = group["means"].as_array().unwrap();
+        let found = all.iter().find(|it| it["means"] == means).unwrap();
+        assert_eq!(found["others"]["links"], 0, "{found}");
+        let lines: Vec<String> = serde_json::from_value(found["commands"].clone()).unwrap();
+        lines.join("\n")
+    };
+    let output = cloud.typed(&commands("tag"));
+    assert!(output.status.success(), "{}", complained(&output));
+    assert_eq!(sorted(cloud.tags()), tags);
+    // From here on moto, which knows no conditions, denies the object.
+    let prepared = &page("docs/links/leaked.md").blocks("sh")[0];
+    for _ in 0..2 {
+        let output = cloud.typed(prepared);
+        assert!(output.status.success(), "{}", complained(&output));
+        let policy = cloud.policy();
+        assert_eq!(sids(&policy), ["Own", "HandoutDeny1Tag"]);
+        let condition = &policy["Statement"][1]["Condition"]["StringEquals"];
+        assert_eq!(condition["s3:ExistingObjectTag/handout-revoked"], "true");
+    }
+    for means in ["deny-keys", "deny-age"] {
+        let output = cloud.typed(&commands(means));
+        assert!(output.status.success(), "{means}: {}", complained(&output));
+    }
+    let policy = cloud.policy();
+    let sids = sids(&policy);
+    assert!(
+        sids.len() == 4 && sids[2].starts_with("HandoutDeny2Keys"),
+        "{sids:?}"
+    );
+    assert_eq!(
+        policy["Statement"][2]["Resource"],
+        json!(["arn:aws:s3:::acme-reports/2026/11/23/q3.pdf"])
+    );
+    assert!(
+        commands("deactivate-key")
+            .contains("--access-key-id AKIAIOSFODNN7EXAMPLE --status Inactive")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_sign_with_sessions_of_their_own_which_a_policy_can_name() {
+    let Some(parts) = Parts::or_skip("jobs_sign_with_sessions") else {
+        return;
+    };
+    let end = handout::clock::system()
+        .checked_add(SignedDuration::from_mins(60))
+        .unwrap();
+    let answer = format!(
+        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>{end}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    );
+    let answer: &'static str = answer.leak();
+    let date = handout::clock::system()
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string();
+    let (sts, asked) = answering(date, move |_| {
+        ("200 OK", "Content-Type: text/xml\r\n".to_owned(), answer)
+    })
+    .await;
+    let connection = format!(
+        "assume_role = \"arn:aws:iam::123456789012:role/path/handout-signer\"\nassume_role_session = \"job\"\nsts_endpoint_url = \"{sts}\"\n"
+    );
+    let cloud = Cloud::new(parts, &connection);
+    let links = tokio::task::block_in_place(|| cloud.job("shoot/0815", &["ann@acme.example"]));
+    tokio::task::block_in_place(|| cloud.job("weekly", &["bo@acme.example"]));
+    let names: Vec<String> = asked
+        .lock()
+        .unwrap()
+        .iter()
+        .filter_map(|request| {
+            let (_, name) = request.split_once("RoleSessionName=")?;
+            name.split('&').next().map(ToOwned::to_owned)
+        })
+        .collect();
+    let of_shoot = names
+        .iter()
+        .find(|name| name.starts_with("shoot_0815-"))
+        .unwrap();
+    assert_eq!(of_shoot.len(), "shoot_0815-".len() + 16);
+    assert!(names.iter().any(|name| name == "weekly"), "{names:?}");
+    let planned = cloud.handout(&["revoke", "link", &links[0], "--dry-run", "--json"]);
+    let report: Value = serde_json::from_str(&said(&planned)).unwrap();
+    let group = &report["plan"][0];
+    assert_eq!(group["session"], **of_shoot, "{report}");
+    let means = group["means"].as_array().unwrap();
+    let of = |name: &str| means.iter().find(|it| it["means"] == name).unwrap();
+    // The smallest means: the link of another job to the same object lives on.
+    assert_eq!(means[0]["means"], "deny-session");
+    assert_eq!(of("deny-session")["others"]["links"], 0);
+    for larger in ["tag", "deny-keys", "deny-older-sessions", "deny-age"] {
+        assert_eq!(of(larger)["others"]["links"], 1, "{larger}");
+    }
+    let applied = cloud.handout(&["revoke", "link", &links[0], "--apply"]);
+    let complaint = complained(&applied);
+    assert!(complaint.contains("kills fewer links"), "{complaint}");
+    assert_eq!(cloud.tags(), json!([{ "Key": "team", "Value": "sales" }]));
+    assert_eq!(
+        of("deny-session")["statement"]["Principal"]["AWS"],
+        format!("arn:aws:sts::123456789012:assumed-role/handout-signer/{of_shoot}")
+    );
+}
