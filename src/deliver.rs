@@ -333,7 +333,7 @@ impl PreparedSend<'_> {
                     because,
                 })
             }
-            Outcome::Unknown { words } => {
+            Outcome::Unknown { words } | Outcome::Suppressed { words } => {
                 let error = relay.no_reply();
                 SendOutcome::Unknown { words, error }
             }

@@ -15,6 +15,7 @@ mod decision;
 mod desk;
 mod form;
 mod issuers;
+mod leave;
 mod limits;
 mod link;
 mod list;
@@ -55,6 +56,7 @@ use self::settings::PortalSettings;
 use self::stream_places::StreamPlaces;
 use self::ticket::Tickets;
 use crate::assemble::Services;
+use crate::audit::AuditLog;
 use crate::bounds::MAX_WAITING_CODES;
 use crate::cancellation::Cancellation;
 use crate::clock::Clock;
@@ -62,8 +64,10 @@ use crate::config::{Config, ConfigError};
 use crate::edge::health::EdgeKind;
 use crate::environment::Environment;
 use crate::keyring::Keyring;
+use crate::ledger::people::PeopleRecords;
 use crate::ledger::portal::PortalLedger;
 use crate::links::connection::Connections;
+use crate::person_token::PersonKeys;
 use crate::portal_access::{AccessServices, PortalAccess};
 use crate::run::{Presenting, Sending};
 use crate::serving::{self, Drain, ServedConnections, ServerTls};
@@ -78,6 +82,9 @@ struct PortalServices {
     settings: PortalSettings,
     issuers: OidcIssuers,
     keyring: Keyring,
+    people: PeopleRecords,
+    person_keys: PersonKeys,
+    audit: AuditLog,
     clock: Clock,
 }
 
@@ -111,6 +118,12 @@ impl PortalServices {
             settings,
             issuers,
             keyring: signing.keyring.clone(),
+            people: services
+                .people
+                .clone()
+                .unwrap_or_else(|| PeopleRecords::of(&*recording.ledger)),
+            person_keys: PersonKeys::new(&signing.keyring),
+            audit: recording.audit.clone(),
             clock: services.clock,
         })
     }

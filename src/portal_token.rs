@@ -19,6 +19,7 @@ use presign::hex::hex;
 
 use crate::bounds::MAX_ZIPS;
 use crate::keyring::{Deriver, Keyring, Purpose};
+use crate::text::base32;
 
 /// How many letters a token has.
 pub const TOKEN_LETTERS: usize = 44;
@@ -33,9 +34,6 @@ const TOKEN_BYTES: usize = TAG_BYTES + CONTENT_BYTES;
 
 /// The version of the content; part of what the tag covers.
 const VERSION: &[u8] = &[1];
-
-/// Crockford's alphabet in lower case: without `i`, `l`, `o` and `u`. <https://www.crockford.com/base32.html>
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// The recipient of a link that all recipients of a job share.
 pub const EVERYBODY: u32 = 0x00ff_ffff;
@@ -201,14 +199,14 @@ impl PortalKeys {
         let mut bytes = [0; TOKEN_BYTES];
         bytes[..TAG_BYTES].copy_from_slice(&tag);
         bytes[TAG_BYTES..].copy_from_slice(&content);
-        TokenText(spell(&bytes))
+        TokenText(base32::spell(&bytes))
     }
 
     /// What a text says, if it is a token of this installation. Case, and `O`, `I` and `L` for digits, are forgiven.
     ///
     /// A forged token costs two hashes.
     pub fn open(&self, text: &str) -> Option<PortalToken> {
-        let bytes = read(text)?;
+        let bytes: [u8; TOKEN_BYTES] = base32::read(text)?;
         let (tag, sealed) = bytes.split_at(TAG_BYTES);
         let tag: [u8; TAG_BYTES] = tag.try_into().ok()?;
         let mut content: [u8; CONTENT_BYTES] = sealed.try_into().ok()?;
@@ -229,53 +227,6 @@ impl PortalKeys {
             *byte ^= mask;
         }
     }
-}
-
-fn spell(bytes: &[u8; TOKEN_BYTES]) -> [u8; TOKEN_LETTERS] {
-    let mut letters = [0; TOKEN_LETTERS];
-    let (mut held, mut bits) = (0_u32, 0);
-    let mut bytes = bytes.iter();
-    for letter in &mut letters {
-        if bits < 5 {
-            // The last letter has four bits more than there are.
-            held = (held << 8) | u32::from(bytes.next().copied().unwrap_or_default());
-            bits += 8;
-        }
-        bits -= 5;
-        *letter = ALPHABET[(held >> bits) as usize & 31];
-        held &= (1 << bits) - 1;
-    }
-    letters
-}
-
-fn read(text: &str) -> Option<[u8; TOKEN_BYTES]> {
-    if text.len() != TOKEN_LETTERS {
-        return None;
-    }
-    let mut bytes = [0; TOKEN_BYTES];
-    let (mut held, mut bits, mut at) = (0_u32, 0, 0);
-    for letter in text.bytes() {
-        held = (held << 5) | u32::from(value(letter)?);
-        bits += 5;
-        if bits >= 8 {
-            bits -= 8;
-            bytes[at] = u8::try_from(held >> bits & 255).ok()?;
-            at += 1;
-            held &= (1 << bits) - 1;
-        }
-    }
-    // Another last letter would be another spelling of the same token.
-    (held == 0).then_some(bytes)
-}
-
-fn value(letter: u8) -> Option<u8> {
-    let letter = match letter.to_ascii_lowercase() {
-        b'o' => b'0',
-        b'i' | b'l' => b'1',
-        letter => letter,
-    };
-    let at = ALPHABET.iter().position(|known| *known == letter)?;
-    u8::try_from(at).ok()
 }
 
 #[cfg(test)]
@@ -316,7 +267,7 @@ mod tests {
             prop_assert_eq!(keys.open(text), Some(token));
             prop_assert_eq!(keys.open(&text.to_ascii_uppercase()), Some(token));
             prop_assert_eq!(keys.open(&text.replace('0', "O").replace('1', "l")), Some(token));
-            prop_assert!(text.bytes().all(|letter| ALPHABET.contains(&letter)));
+            prop_assert!(text.bytes().all(|letter| base32::ALPHABET.contains(&letter)));
         }
 
         #[test]
@@ -325,8 +276,8 @@ mod tests {
         ) {
             let keys = keys();
             let mut letters = keys.seal(&token(job, recipient, object)).0;
-            let changed = (value(letters[at]).unwrap() + by) % 32;
-            letters[at] = ALPHABET[usize::from(changed)];
+            let changed = (base32::value(letters[at]).unwrap() + by) % 32;
+            letters[at] = base32::ALPHABET[usize::from(changed)];
             prop_assert_eq!(keys.open(std::str::from_utf8(&letters).unwrap()), None);
         }
 

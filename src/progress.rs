@@ -25,6 +25,8 @@ pub(crate) enum MailEnd {
     Unknown,
     /// It will be tried again.
     Deferred,
+    /// It is not sent: its recipient is suppressed.
+    Suppressed,
 }
 
 /// How a message was settled.
@@ -54,6 +56,7 @@ struct Counts {
     mails_rejected: AtomicU64,
     mails_unknown: AtomicU64,
     mails_deferred: AtomicU64,
+    mails_suppressed: AtomicU64,
     jobs_done: AtomicU64,
     jobs_retried: AtomicU64,
     jobs_parked: AtomicU64,
@@ -104,6 +107,8 @@ pub struct Snapshot {
     pub mails_unknown: u64,
     /// Mails that must be tried again.
     pub mails_deferred: u64,
+    /// Mails that were not sent, since their recipient is suppressed.
+    pub mails_suppressed: u64,
     /// Jobs that are done.
     pub jobs_done: u64,
     /// Jobs that will be tried again.
@@ -155,6 +160,7 @@ impl Progress {
             mails_rejected: read(&counts.mails_rejected),
             mails_unknown: read(&counts.mails_unknown),
             mails_deferred: read(&counts.mails_deferred),
+            mails_suppressed: read(&counts.mails_suppressed),
             jobs_done: read(&counts.jobs_done),
             jobs_retried: read(&counts.jobs_retried),
             jobs_parked: read(&counts.jobs_parked),
@@ -225,6 +231,7 @@ impl Progress {
             MailEnd::Rejected => &self.counts.mails_rejected,
             MailEnd::Unknown => &self.counts.mails_unknown,
             MailEnd::Deferred => &self.counts.mails_deferred,
+            MailEnd::Suppressed => &self.counts.mails_suppressed,
         };
         add(counter, 1);
     }

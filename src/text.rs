@@ -3,6 +3,7 @@
 //! [`printable`] is used everywhere. A job's fields, an object's key, a relay's or a store's message may have characters that
 //! end a line, control a terminal, reorder the text around them, or are refused by SQS; and they may be a megabyte long.
 
+pub(crate) mod base32;
 mod causes;
 pub mod charset;
 pub(crate) mod csv;

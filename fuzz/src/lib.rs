@@ -17,6 +17,7 @@ use handout::audit::note::{PublicKey, SigningKey};
 use handout::audit::seal::SealKey;
 use handout::audit::tail::Tail;
 use handout::audit::verify::verify;
+use handout::feedback::{FeedbackRead, report, ses};
 use handout::job::envelope::{self, EventRule};
 use handout::job::glob::{self, Slashes};
 use handout::job::phrase::Phrase;
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     ("audit_log", audit_log),
     ("envelope", envelope),
     ("explain", explained),
+    ("feedback", feedback),
     ("glob", pattern),
     ("job", job),
     ("keys", keys),
@@ -171,6 +173,26 @@ pub fn envelope(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// Bounces and complaints, as events of SES and as mails: words are kept without addresses, and what comes twice has one id.
+pub fn feedback(data: &[u8]) {
+    let events = text(data).map(ses::read).into_iter();
+    for read in events.chain([report::read(data)]) {
+        let FeedbackRead::Event(event) = read else {
+            continue;
+        };
+        assert_eq!(event.id.len(), 16);
+        assert!(!event.people.is_empty() && event.people.len() <= 50);
+        for person in &event.people {
+            assert!(
+                person.words.len() <= 300 && !person.words.contains('@'),
+                "{person:?}"
+            );
+            assert!(!person.words.contains(char::is_control));
+        }
+    }
+    assert_eq!(report::read(data), report::read(data));
 }
 
 /// Phrases: as they were written, and as long as their parts when they are filled.

@@ -97,6 +97,28 @@ pub async fn sqs_queue(
     Ok(queue.with_parked(of_parked, parked.url().to_owned()))
 }
 
+/// The queue of bounces and complaints with its URL, if the configuration has one.
+pub async fn feedback_queue(
+    config: &Config,
+    environment: &Environment,
+) -> Result<Option<(SqsQueue, String)>, ConfigError> {
+    let wanted = &config.feedback;
+    let Some(url) = &wanted.queue_url else {
+        return Ok(None);
+    };
+    let url = queue_address("feedback.queue_url", url)?;
+    let route = SqsRoute {
+        region: wanted.region.as_deref(),
+        endpoint_url: wanted.endpoint_url.as_deref(),
+        profile: wanted.profile.as_deref(),
+        ca_file: wanted.ca_file.as_deref(),
+        variant: EndpointVariant::default(),
+    };
+    let client = connection::sqs_client("feedback", route.to(url.place()), environment).await?;
+    let url = url.url().to_owned();
+    Ok(Some((SqsQueue::new(client, url.clone()), url)))
+}
+
 /// Where results of jobs are sent.
 pub async fn results(config: &Config, environment: &Environment) -> Result<Results, ConfigError> {
     let wanted = &config.results;

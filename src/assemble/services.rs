@@ -10,7 +10,9 @@ use crate::deliver::DeliveryLedger;
 use crate::deliver::notice::Notices;
 use crate::edge::health::Edges;
 use crate::error::JobError;
-use crate::job::Recipient;
+use crate::job::{Job, Recipient};
+use crate::ledger::LedgerError;
+use crate::ledger::people::{PeopleRecords, Suppressed};
 use crate::ledger::portal::PortalLedger;
 use crate::links::listing::Listing;
 use crate::mail_trial::{self, MailTrial, Tried};
@@ -41,6 +43,8 @@ pub struct Services {
     pub payloads: Payloads,
     /// Where results of jobs are sent.
     pub results: Results,
+    /// What is known of recipients beyond one job; `None` where nothing would be, and the ledger is in a bucket.
+    pub people: Option<PeopleRecords>,
     /// The progress counters.
     pub progress: Progress,
     /// The health of every dependency.
@@ -67,6 +71,22 @@ impl Services {
             connections: Arc::clone(&self.signing.connections),
             audit: self.recording.audit.clone(),
         })
+    }
+
+    /// What suppresses the mail of a job to a recipient, if anything does. In a rehearsal, another person gets the mail.
+    pub(crate) async fn suppressed(
+        &self,
+        job: &Job,
+        rid: &str,
+    ) -> Result<Option<Suppressed>, LedgerError> {
+        let Some(people) = &self.people else {
+            return Ok(None);
+        };
+        if self.recording.rehearsed_to.is_some() {
+            return Ok(None);
+        }
+        let list = self.sending.sender.list_tag(job);
+        people.suppressed(rid, list, (self.clock)()).await
     }
 
     /// Sends all mails of jobs to one address, and no notices: the jobs are rehearsals.

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
+use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::SinglePart;
 use lettre::message::header::{ContentTransferEncoding, ContentType};
 
 use super::{Letter, MailSummary};
 use crate::config::MailingList;
-use crate::job::{Job, JobId, Recipient};
+use crate::job::{Job, JobId, ListId, Recipient};
 use crate::keyring::{Keyring, Purpose};
+use crate::person_token::{PersonKeys, PersonTag, PersonTokenKind};
 use crate::redact::Secrets;
 use crate::render::{Logo, RenderedMail};
 use headers::Headers;
@@ -31,18 +33,70 @@ pub struct Sender {
     list: MailingList,
     signers: Arc<[dkim::DkimSigner]>,
     rehearsal: Option<Arc<Recipient>>,
+    people: PersonKeys,
+    bounces: Option<Address>,
+    leave_url: Option<Arc<str>>,
 }
 
 impl Sender {
     /// A sender; its domain is also that of the Message-IDs.
     pub fn new(from: Recipient, keyring: Keyring) -> Self {
         Self {
+            people: PersonKeys::new(&keyring),
             from,
             keyring,
             list: MailingList::default(),
             signers: Arc::default(),
             rehearsal: None,
+            bounces: None,
+            leave_url: None,
         }
+    }
+
+    /// The same sender, whose mails name their recipient in the envelope sender: `bounces@` becomes `bounces+token@`.
+    pub fn with_bounces(self, bounces: Option<Address>) -> Self {
+        Self { bounces, ..self }
+    }
+
+    /// The same sender, whose mails of a list have a link to leave it below this URL: the portal's.
+    pub fn with_leave_url(self, leave_url: Option<String>) -> Self {
+        let leave_url = leave_url.map(Arc::from);
+        Self { leave_url, ..self }
+    }
+
+    /// The list that a mail of a job belongs to.
+    fn list_of<'a>(&'a self, job: &'a Job) -> Option<&'a ListId> {
+        let of_job = job.email.as_ref().and_then(|email| email.list_id.as_ref());
+        of_job.or(self.list.id.as_ref())
+    }
+
+    /// The tag of the list that a mail of a job belongs to.
+    pub fn list_tag(&self, job: &Job) -> Option<PersonTag> {
+        self.list_of(job)
+            .map(|list| self.people.list_tag(list.id()))
+    }
+
+    /// The envelope sender of the mail to a recipient. The same for each attempt, since greylisting compares it.
+    fn envelope_sender(&self, job: &JobId, recipient: &Recipient) -> Address {
+        let token = || {
+            let bounces = self.bounces.as_ref().filter(|_| self.rehearsal.is_none())?;
+            let tag = self.people.job_tag(job.as_str());
+            let token = self
+                .people
+                .spell(PersonTokenKind::Bounce, &self.rid(recipient), tag)?;
+            Address::new(format!("{}+{token}", bounces.user()), bounces.domain()).ok()
+        };
+        token().unwrap_or_else(|| self.from.address.clone())
+    }
+
+    /// The portal's link by which a recipient leaves the list of a job.
+    fn leave_link(&self, job: &Job, recipient: &Recipient) -> Option<String> {
+        let (base, list) = (self.leave_url.as_ref()?, self.list_of(job)?);
+        let tag = self.people.list_tag(list.id());
+        let token = self
+            .people
+            .spell(PersonTokenKind::Leave, &self.rid(recipient), tag)?;
+        Some(format!("{base}/leave/{token}"))
     }
 
     /// The same sender, for mails of a list that recipients can unsubscribe from.
@@ -126,7 +180,15 @@ impl Sender {
         };
         let body = alternative(&boundary, mail.text, &html);
         let bytes = self.signed(&headers, &body, at).into_bytes();
-        self.letter_of(self.receiver(recipient), message_id, bytes, subject, page)
+        let from = self.envelope_sender(&job.id, recipient);
+        self.letter_of(
+            from,
+            self.receiver(recipient),
+            message_id,
+            bytes,
+            subject,
+            page,
+        )
     }
 
     /// Builds a letter of plain text that belongs to no job: a notice. `parts` make its Message-ID unique.
@@ -152,11 +214,13 @@ impl Sender {
         let (_, body) = whole.split_once("\r\n\r\n").expect("a part has headers");
         let bytes = self.signed(&headers, body, at).into_bytes();
         let html = format!("<pre>{}</pre>\n", handlebars::html_escape(text));
-        self.letter_of(to, message_id, bytes, subject, html)
+        let from = self.from.address.clone();
+        self.letter_of(from, to, message_id, bytes, subject, html)
     }
 
     fn letter_of(
         &self,
+        from: Address,
         to: &Recipient,
         message_id: String,
         bytes: Vec<u8>,
@@ -164,7 +228,7 @@ impl Sender {
         html: String,
     ) -> Letter {
         let secrets = Secrets::of_recipient(&to.address, to.name.as_deref());
-        let (from, to) = (self.from.address.clone(), to.address.clone());
+        let to = to.address.clone();
         Letter {
             secrets,
             envelope: Envelope::new(Some(from), vec![to.clone()]).expect("there is a recipient"),
@@ -201,7 +265,8 @@ impl Sender {
         put_machine(&mut headers, &self.message_id(&job.id, recipient), at);
         if self.rehearsal.is_none() {
             let list_id = job.email.as_ref().and_then(|email| email.list_id.as_ref());
-            list::put(&self.list, list_id, &self.rid(recipient), &mut headers);
+            let own = self.leave_link(job, recipient);
+            list::put(&self.list, list_id, &self.rid(recipient), own, &mut headers);
         }
         headers.text("X-Handout-Job", job.id.as_str());
         headers.put("MIME-Version", "1.0");

@@ -209,6 +209,7 @@ impl Notice<'_> {
         for (address, outcome) in named.iter().take(MAX_NAMED) {
             let what = match outcome {
                 Outcome::Unknown { .. } => "in doubt",
+                Outcome::Suppressed { .. } => "suppressed",
                 Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::NotSent { .. } => {
                     "refused"
                 }

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::lease::Owner;
+use crate::ledger::people::Suppressed;
 use crate::ledger::resolver::{DoubtQuestion, Resolver, ResolverReply};
 use crate::ledger::status::record_of;
 use crate::ledger::status_of;
@@ -235,6 +236,33 @@ impl DeliveryLedger {
         self.tell_surely(line).await?;
         failpoint::pass(Failpoint::Told);
         Ok(())
+    }
+
+    /// Records that a recipient gets no mail of a job.
+    pub async fn suppress<E>(
+        &self,
+        job: &JobId,
+        rid: &str,
+        n: u32,
+        suppressed: &Suppressed,
+    ) -> Result<Outcome, E>
+    where
+        E: From<LedgerError> + From<RecordError>,
+    {
+        let words = suppressed.words();
+        // The line first: a record without a line would be a recipient of whom the log says nothing.
+        let line = record::suppressed(&record::SuppressedRecipient {
+            job: job.as_str(),
+            rid,
+            n,
+            reason: &words,
+        });
+        self.tell_surely(line).await?;
+        let body = json!({ "words": words, "at": (self.clock)() });
+        let record = Record::new(job, rid, n, Kind::Suppressed, body);
+        self.create_surely(record).await?;
+        tracing::info!(job.id = %job, rid, kind = suppressed.kind.as_str(), "recipient suppressed; no mail is sent");
+        Ok(Outcome::Suppressed { words })
     }
 
     /// Appends a line about what has already happened, and retries while the disk has no room for it.

@@ -188,6 +188,7 @@ const fn end_of(turn: &Result<DeliveryResult, JobError>) -> Option<MailEnd> {
         Ok(DeliveryResult::Ended(Outcome::Rejected { .. })) => Some(MailEnd::Rejected),
         Ok(DeliveryResult::Ended(Outcome::Unknown { .. })) => Some(MailEnd::Unknown),
         Ok(DeliveryResult::Ended(Outcome::NotSent { .. })) | Err(_) => Some(MailEnd::Deferred),
+        Ok(DeliveryResult::Ended(Outcome::Suppressed { .. })) => Some(MailEnd::Suppressed),
         Ok(DeliveryResult::EndedBefore(_)) => None,
     }
 }
@@ -213,6 +214,17 @@ async fn pending_recipients(
         let turn = match found {
             RecipientStatus::Ready { n } => {
                 let rid = services.recording.rid(reader);
+                // On the heap: each job's future would reserve the space.
+                let suppressed = Box::pin(services.suppressed(&plan.job, &rid)).await?;
+                if let Some(suppressed) = suppressed {
+                    let recording = &services.recording;
+                    let recorded =
+                        recording.suppress::<JobError>(&plan.job.id, &rid, n, &suppressed);
+                    let outcome = Box::pin(recorded).await?;
+                    services.progress.mailed(MailEnd::Suppressed);
+                    turns.push((Arc::clone(reader), Ok(DeliveryResult::Ended(outcome))));
+                    continue;
+                }
                 match services.sending.mailer.put_off(&plan.job.id, &rid, reader) {
                     Some(error) => Err(error.into()),
                     None => {

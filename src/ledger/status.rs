@@ -77,6 +77,22 @@ pub fn record_of(records: &[Record], n: u32, kind: Kind) -> Option<&Record> {
 
 /// Computes a recipient's status from its records.
 pub fn status_of(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
+    let status = status_of_attempts(records)?;
+    let RecipientStatus::Ready { n } = status else {
+        return Ok(status);
+    };
+    let Some(suppressed) = record_of(records, n, Kind::Suppressed) else {
+        return Ok(status);
+    };
+    let words = suppressed.body["words"].as_str().unwrap_or_default();
+    let outcome = Outcome::Suppressed {
+        words: words.to_owned(),
+    };
+    Ok(RecipientStatus::Final { n, outcome })
+}
+
+/// The status by the attempts that were made.
+fn status_of_attempts(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
     let attempts = records
         .iter()
         .filter(|record| record.kind == Kind::Intent)
@@ -211,6 +227,25 @@ mod tests {
         assert_eq!(
             status_of(&second).unwrap(),
             RecipientStatus::InFlight { n: 1 }
+        );
+    }
+
+    #[test]
+    fn a_suppressed_recipient_is_final_unless_an_attempt_was_made() {
+        let suppressed = (0, Kind::Suppressed, json!({ "words": "left" }));
+        let outcome = Outcome::Suppressed {
+            words: "left".to_owned(),
+        };
+        let all = vec![suppressed.clone()];
+        assert_eq!(
+            status_of(&records(&all)).unwrap(),
+            RecipientStatus::Final { n: 0, outcome }
+        );
+        let all = [suppressed, (0, Kind::Intent, Value::Null)];
+        assert_eq!(
+            status_of(&records(&all)).unwrap(),
+            RecipientStatus::InFlight { n: 0 },
+            "the attempt of another worker counts"
         );
     }
 

@@ -27,9 +27,10 @@ pub(super) enum PortalCount {
     CodeHeldBack,
     SignedInByCode,
     SignedInByIssuer,
+    Left,
 }
 
-const COUNTS: usize = PortalCount::SignedInByIssuer as usize + 1;
+const COUNTS: usize = PortalCount::Left as usize + 1;
 
 /// The counters of a portal, and how many connections it has.
 #[derive(Debug, Clone)]
@@ -102,6 +103,11 @@ impl PortalCounts {
                     ("{reason=\"limited\"}", Count::Limited),
                     ("{reason=\"unavailable\"}", Count::Unavailable),
                 ]),
+            ),
+            (
+                "handout_portal_left_total",
+                "Recipients who left a list.",
+                samples(&[("", Count::Left)]),
             ),
             (
                 "handout_portal_codes_total",

@@ -165,10 +165,10 @@ async fn mail_code(request: &CodeRequest, codes: &MailCodes) -> Result<CodeResul
         .map_err(|_| CodeError::Late)??
     {
         Outcome::Accepted { .. } => Ok(CodeResult::Mailed),
-        outcome
-        @ (Outcome::Rejected { .. } | Outcome::NotSent { .. } | Outcome::Unknown { .. }) => {
-            Err(CodeError::NotAccepted(outcome.words().to_owned()))
-        }
+        outcome @ (Outcome::Rejected { .. }
+        | Outcome::NotSent { .. }
+        | Outcome::Unknown { .. }
+        | Outcome::Suppressed { .. }) => Err(CodeError::NotAccepted(outcome.words().to_owned())),
     }
 }
 

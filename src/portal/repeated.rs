@@ -13,4 +13,6 @@ pub(super) struct PortalLines {
     pub(super) templates: RepeatedLine,
     /// A refusal could not be recorded.
     pub(super) refusals: RepeatedLine,
+    /// A recipient could not leave a list.
+    pub(super) leaves: RepeatedLine,
 }

@@ -7,7 +7,7 @@ use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
 
 use super::visitor::{Denial, Visitor};
-use super::{Portal, issuers, link, list, mine, sign_in};
+use super::{Portal, issuers, leave, link, list, mine, sign_in};
 use crate::portal_access::AccessRefusal;
 
 /// What `/robots.txt` says; it is the same for every portal.
@@ -26,6 +26,7 @@ pub(super) fn router(portal: Portal) -> Router {
         .route("/sign-in/oidc/{name}/{token}", get(issuers::begin))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/mine", get(mine::mine))
+        .route("/leave/{token}", get(leave::page).post(leave::leave))
         .route("/robots.txt", get(robots))
         .method_not_allowed_fallback(other_method)
         .fallback(unknown)

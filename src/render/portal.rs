@@ -3,6 +3,7 @@
 //! A page loads nothing but its files. Its one script repairs a video whose signature has ended; without it, the page works.
 
 mod files;
+mod leave;
 mod sign_in;
 mod trouble;
 

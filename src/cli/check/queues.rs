@@ -1,4 +1,4 @@
-//! Checks the queue of jobs, the queue of parked messages, and the destination of results.
+//! Checks the queue of jobs, the queue of parked messages, the destination of results, and the queue of feedback.
 
 use std::io;
 use std::path::Path;
@@ -26,7 +26,25 @@ pub(super) async fn check(
         QueueKind::Sqlite => report.look("queue", on_this_machine(config)).await?,
         QueueKind::Sqs => in_sqs(config, environment, report).await?,
     }
-    results(config, environment, report).await
+    results(config, environment, report).await?;
+    feedback(config, environment, report).await
+}
+
+/// Checks the queue of bounces and complaints, if configured.
+async fn feedback(
+    config: &Config,
+    environment: &Environment,
+    report: &CheckReport,
+) -> io::Result<()> {
+    let opened = bounded(assemble::feedback_queue(config, environment)).await;
+    match opened.and_then(|opened| Ok(opened?)) {
+        Ok(None) => Ok(()),
+        Ok(Some((queue, _))) => {
+            let counted = bounded(queue.waiting()).await;
+            tell_count("feedback", "wait", counted, report)
+        }
+        Err(error) => report.tell("feedback", Err(error)),
+    }
 }
 
 async fn on_this_machine(config: &Config) -> CheckOutcome {
@@ -63,6 +81,11 @@ fn regions(config: &Config, report: &CheckReport) -> io::Result<()> {
         ("queue.url", &queue.url, &queue.region),
         ("queue.parked_url", &queue.parked_url, &queue.region),
         ("results.queue_url", &results.queue_url, &results.region),
+        (
+            "feedback.queue_url",
+            &config.feedback.queue_url,
+            &config.feedback.region,
+        ),
     ] {
         let address = url.as_deref().and_then(|url| QueueAddress::parse(url).ok());
         let named = address.and_then(|address| address.place().region.clone());

@@ -10,8 +10,15 @@ use crate::config::MailingList;
 use crate::job::ListId;
 use crate::text::percent;
 
-/// Puts the headers of a mail to the recipient with this id. `id` is the job's own list, if it has one.
-pub(super) fn put(list: &MailingList, id: Option<&ListId>, rid: &str, headers: &mut Headers) {
+/// Puts the headers of a mail to the recipient with this id. `id` is the job's own list, if it has one. `portal` is the portal's link to
+/// leave it, where the configuration names no URL of its own.
+pub(super) fn put(
+    list: &MailingList,
+    id: Option<&ListId>,
+    rid: &str,
+    portal: Option<String>,
+    headers: &mut Headers,
+) {
     let id = id.or(list.id.as_ref());
     if let Some(id) = id {
         headers.phrase_and_id("List-Id", id.name.as_deref(), id.id());
@@ -19,7 +26,8 @@ pub(super) fn put(list: &MailingList, id: Option<&ListId>, rid: &str, headers: &
     let list_id = id.map_or("", ListId::id);
     // The one-click URL first: by RFC 2369, programs use the first one that they support.
     let url = list.unsubscribe_url.as_ref();
-    let url = url.map(|url| format!("<{}>", url.filled(rid, list_id)));
+    let url = url.map(|url| url.filled(rid, list_id)).or(portal);
+    let url = url.map(|url| format!("<{url}>"));
     let mailto = list.unsubscribe_mailto.as_ref();
     let mailto = mailto.map(|address| format!("<{}>", mailto_url(address, rid, list_id)));
     let one_click = url.is_some();
@@ -52,7 +60,7 @@ mod tests {
 
     fn lines(list: &MailingList, id: Option<&ListId>) -> String {
         let mut headers = Headers::default();
-        put(list, id, "0f1e", &mut headers);
+        put(list, id, "0f1e", None, &mut headers);
         headers
             .iter()
             .map(super::super::headers::Header::line)

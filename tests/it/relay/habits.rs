@@ -396,7 +396,9 @@ fn word(turn: &Result<DeliveryResult, JobError>) -> &'static str {
         Ok(turn) => match turn.outcome() {
             Outcome::Accepted { .. } => "accepted",
             Outcome::Rejected { .. } => "rejected",
-            Outcome::NotSent { .. } | Outcome::Unknown { .. } => "no-end",
+            Outcome::NotSent { .. } | Outcome::Unknown { .. } | Outcome::Suppressed { .. } => {
+                "no-end"
+            }
         },
         Err(JobError::Deliver(DeliverError::Later { .. })) => "later",
         Err(JobError::Deliver(DeliverError::Relay(error))) => match error.trouble {

@@ -1,0 +1,143 @@
+//! `handout feedback`: takes in bounces and complaints that come as mails, from a pipe or a Maildir.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use handout::assemble;
+use handout::clock;
+use handout::config::Config;
+use handout::deliver::Sender;
+use handout::environment::Environment;
+use handout::feedback::report;
+use handout::feedback_intake::{FeedbackEnd, FeedbackRecorder};
+use handout::text::chain;
+
+use super::{ConfigArgs, say};
+
+/// What a mail server takes for "try again later" (sysexits.h).
+const TEMPORARY: u8 = 75;
+
+/// The longest mail that is read, in bytes; a returned mail may be in it.
+const MAX_MAIL: u64 = 32 * 1024 * 1024;
+
+/// The most mails of a Maildir that one run takes.
+const MAX_MAILS: usize = 100_000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A mail is read as a delivery report (RFC 3464), a complaint (ARF, RFC 5965) or a bounce in free text. What it means is recorded in the ledger,
+and later jobs refuse recipients that it suppresses. Mails that are none of these are left unread: they are no failure. A failure of the
+ledger exits with 75, so that the mail server tries again.
+
+Examples:
+  handout feedback - < bounce.eml
+  handout feedback /var/mail/bounces/Maildir")]
+pub(crate) struct FeedbackArgs {
+    /// A Maildir, whose new mails are read and moved to `cur`; or `-` for one mail on stdin.
+    #[arg(value_name = "MAILDIR")]
+    source: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Runs the command.
+pub(super) async fn feedback(
+    arguments: &FeedbackArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    match Box::pin(take(arguments, environment)).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            super::terminal::complain(chain(&*error));
+            Ok(TEMPORARY.into())
+        }
+    }
+}
+
+async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Result<()> {
+    let config = arguments.config.load(environment)?;
+    config.must_suppress()?;
+    let opened = assemble::open_ledger(&config, environment, clock::system).await?;
+    let sender = sender_of(&config, &opened.keyring)?;
+    let recorder = FeedbackRecorder::beside(
+        Arc::clone(&opened.ledger),
+        &opened.keyring,
+        opened.names.clone(),
+        sender,
+        clock::system,
+    );
+    let taken = if arguments.source == Path::new("-") {
+        take_one(&recorder, io::stdin().lock())
+            .await
+            .and_then(|end| {
+                say(end.word())?;
+                Ok(())
+            })
+    } else {
+        take_maildir(&recorder, &arguments.source).await
+    };
+    opened.close().await;
+    taken
+}
+
+/// The sender of mails, whose address and Message-IDs are in reports.
+fn sender_of(config: &Config, keyring: &handout::keyring::Keyring) -> anyhow::Result<Sender> {
+    Ok(Sender::new(config.sender()?, keyring.clone()))
+}
+
+async fn take_one(recorder: &FeedbackRecorder, mail: impl Read) -> anyhow::Result<FeedbackEnd> {
+    let mut bytes = Vec::new();
+    mail.take(MAX_MAIL)
+        .read_to_end(&mut bytes)
+        .context("could not read the mail")?;
+    Ok(recorder.settle(&report::read(&bytes)).await?)
+}
+
+/// Takes the new mails of a Maildir. A mail is moved to `cur` after its records are durable: one that is taken twice changes nothing.
+async fn take_maildir(recorder: &FeedbackRecorder, dir: &Path) -> anyhow::Result<()> {
+    let (new, cur) = (dir.join("new"), dir.join("cur"));
+    let entries = fs::read_dir(&new).with_context(|| {
+        format!(
+            "{} is no Maildir: could not read its folder new",
+            dir.display()
+        )
+    })?;
+    let mut names: Vec<_> = entries
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .map(|entry| entry.file_name())
+        .take(MAX_MAILS)
+        .collect();
+    names.sort();
+    fs::create_dir_all(&cur).with_context(|| format!("could not make {}", cur.display()))?;
+    let mut taken = 0_u64;
+    for name in names {
+        let path = new.join(&name);
+        let mail = match fs::File::open(&path) {
+            Ok(mail) => mail,
+            // Another run has taken it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(error).with_context(|| format!("could not read {}", path.display()));
+            }
+        };
+        let end = take_one(recorder, mail).await?;
+        let mut seen = name.clone();
+        seen.push(":2,S");
+        match fs::rename(&path, cur.join(seen)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("could not move {}", path.display()));
+            }
+            _ => {}
+        }
+        taken += 1;
+        say(format_args!("{}\t{}", end.word(), name.to_string_lossy()))?;
+    }
+    say(format_args!("{taken} mails taken"))?;
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! `handout suppression`: who gets no mail, and why; suppressing a recipient, and lifting it.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use handout::assemble::{self, OpenedLedger};
+use handout::clock;
+use handout::config::Config;
+use handout::environment::Environment;
+use handout::job::Recipient;
+use handout::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord, standing};
+use serde_json::json;
+
+use super::{ConfigArgs, exit, say, say_json};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SuppressionCommand {
+    /// Lists the suppressed recipients by their ids: what suppresses them, since when and until when.
+    #[command(after_help = "Example:\n  handout suppression list")]
+    List {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Suppresses a recipient: no job mails the address until it is removed from the list.
+    #[command(
+        after_help = "Example:\n  handout suppression add ann@acme.example --reason 'asked by telephone'"
+    )]
+    Add(SuppressionChangeArgs),
+    /// Lifts what suppresses a recipient: bounces, complaints, lists that were left, and what an operator said.
+    #[command(
+        after_help = "Example:\n  handout suppression remove ann@acme.example --reason 'the mailbox works again'"
+    )]
+    Remove(SuppressionChangeArgs),
+    /// Shows all records of a recipient.
+    #[command(after_help = "Example:\n  handout suppression show ann@acme.example")]
+    Show {
+        #[command(flatten)]
+        person: PersonArgs,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PersonArgs {
+    /// The address.
+    address: Option<String>,
+    /// The recipient's id instead, as in the audit log.
+    #[arg(long, value_name = "ID")]
+    rid: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuppressionChangeArgs {
+    #[command(flatten)]
+    person: PersonArgs,
+    /// Why; it is kept with the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl PersonArgs {
+    fn rid(&self, opened: &OpenedLedger) -> anyhow::Result<String> {
+        if let Some(rid) = &self.rid {
+            let is_id = rid.len() == 32 && rid.bytes().all(|b| b.is_ascii_hexdigit());
+            anyhow::ensure!(is_id, "the id has 32 hexadecimal digits");
+            return Ok(rid.to_ascii_lowercase());
+        }
+        let recipient = Recipient::parse(self.address.as_deref().unwrap_or_default())
+            .map_err(|error| anyhow::anyhow!("the address {error}"))?;
+        Ok(opened.names.recipient_id(&recipient.canonical_address()))
+    }
+}
+
+/// Runs the command.
+pub(super) async fn suppression(
+    command: SuppressionCommand,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        SuppressionCommand::List { json, config } => {
+            list(&config.load(environment)?, environment, json).await
+        }
+        SuppressionCommand::Add(arguments) => {
+            change(&arguments, PersonKind::Operator, environment).await
+        }
+        SuppressionCommand::Remove(arguments) => {
+            change(&arguments, PersonKind::Lifted, environment).await
+        }
+        SuppressionCommand::Show {
+            person,
+            json,
+            config,
+        } => show(&config.load(environment)?, environment, &person, json).await,
+    }
+}
+
+async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow::Result<ExitCode> {
+    let opened = assemble::open_ledger(config, environment, clock::system).await?;
+    let all = PeopleRecords::of(&*opened.ledger).all().await;
+    opened.close().await;
+    let now = clock::system();
+    let mut rows = Vec::new();
+    for (rid, records) in &all? {
+        if let Some(suppressed) = standing(records, None, now) {
+            let row = (
+                rid.clone(),
+                suppressed.kind,
+                suppressed.since,
+                suppressed.until,
+                None,
+            );
+            rows.push(row);
+        }
+        let mut lists: Vec<&String> = records
+            .iter()
+            .filter(|record| record.kind == PersonKind::Left)
+            .filter_map(|record| record.tag.as_ref())
+            .collect();
+        lists.sort_unstable();
+        lists.dedup();
+        for list in lists {
+            let left = standing(records, Some(list), now);
+            if let Some(left) = left.filter(|left| left.kind == PersonKind::Left) {
+                rows.push((
+                    rid.clone(),
+                    left.kind,
+                    left.since,
+                    left.until,
+                    Some(list.clone()),
+                ));
+            }
+        }
+    }
+    if json {
+        let rows = rows.iter().map(|(rid, kind, since, until, list)| {
+            json!({ "rid": rid, "kind": kind, "since": since, "until": until, "list": list })
+        });
+        say_json(&json!({ "suppressed": rows.collect::<Vec<_>>() }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (rid, kind, since, until, list) in &rows {
+        let until = until.map_or_else(
+            || "until it is lifted".to_owned(),
+            |at| format!("until {at}"),
+        );
+        let list = list
+            .as_ref()
+            .map_or_else(String::new, |list| format!("\tlist {list}"));
+        say(format_args!("{rid}\t{kind}\tsince {since}\t{until}{list}"))?;
+    }
+    if rows.is_empty() {
+        say("No recipient is suppressed.")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn change(
+    arguments: &SuppressionChangeArgs,
+    kind: PersonKind,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let config = arguments.config.load(environment)?;
+    config.must_suppress()?;
+    let opened = assemble::open_ledger(&config, environment, clock::system).await?;
+    let changed = record(arguments, kind, &opened, environment).await;
+    opened.close().await;
+    say(changed?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn record(
+    arguments: &SuppressionChangeArgs,
+    kind: PersonKind,
+    opened: &OpenedLedger,
+    environment: &Environment,
+) -> anyhow::Result<String> {
+    let rid = arguments.person.rid(opened)?;
+    let people = PeopleRecords::of(&*opened.ledger);
+    let now = clock::system();
+    let before = standing(&people.of_person(&rid).await?, None, now);
+    let detail = PersonDetail {
+        source: "operator".to_owned(),
+        words: handout::text::printable(&arguments.reason, 300).into_owned(),
+        by: Some(super::revoke::by(environment)),
+        ..PersonDetail::default()
+    };
+    let record = PersonRecord::by_operator(now, kind);
+    people.add(&rid, &record, &detail).await?;
+    Ok(match (kind, before) {
+        (PersonKind::Lifted, Some(before)) => {
+            format!("{rid} is not suppressed any more ({})", before.words())
+        }
+        (PersonKind::Lifted, None) => {
+            format!("{rid} was not suppressed; lists that the recipient left are lifted")
+        }
+        _ => format!("{rid} is suppressed from now on"),
+    })
+}
+
+async fn show(
+    config: &Config,
+    environment: &Environment,
+    person: &PersonArgs,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let opened = assemble::open_ledger(config, environment, clock::system).await?;
+    let shown = async {
+        let rid = person.rid(&opened)?;
+        let people = PeopleRecords::of(&*opened.ledger);
+        let records = people.of_person(&rid).await?;
+        let mut rows = Vec::new();
+        for record in records {
+            let detail = people.detail(&rid, &record).await?.unwrap_or_default();
+            rows.push((record, detail));
+        }
+        anyhow::Ok((rid, rows))
+    };
+    let shown = shown.await;
+    opened.close().await;
+    let (rid, rows) = shown?;
+    let records: Vec<PersonRecord> = rows.iter().map(|(record, _)| record.clone()).collect();
+    let now = standing(&records, None, clock::system());
+    if json {
+        let rows = rows.iter().map(|(record, detail)| {
+            json!({ "at": record.at, "kind": record.kind, "tag": record.tag, "detail": detail })
+        });
+        let suppressed = now.as_ref().map(handout::ledger::people::Suppressed::words);
+        say_json(
+            &json!({ "rid": rid, "suppressed": suppressed, "records": rows.collect::<Vec<_>>() }),
+        )?;
+    } else {
+        let words = now
+            .as_ref()
+            .map_or_else(|| "not suppressed".to_owned(), |now| now.words());
+        say(format_args!("{rid}: {words}"))?;
+        for (PersonRecord { at, kind, .. }, detail) in &rows {
+            let job = detail.job.as_deref().unwrap_or("-");
+            let status = detail.status.as_deref().unwrap_or("-");
+            let (source, words) = (&detail.source, &detail.words);
+            say(format_args!(
+                "{at}\t{kind}\t{source}\t{job}\t{status}\t{words}"
+            ))?;
+        }
+    }
+    Ok(if rows.is_empty() {
+        exit::FOUND.into()
+    } else {
+        ExitCode::SUCCESS
+    })
+}

@@ -1,0 +1,339 @@
+//! Takes bounces, complaints and deliveries in: finds the recipient and the job of an event, and records what it means.
+//!
+//! An event is settled when its records are durable, so one that comes again after a crash changes nothing. The records are made before
+//! anything else that follows: the next job refuses a suppressed recipient, whether or not a result could be sent.
+
+mod counts;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::assemble::Services;
+use crate::audit::{AuditLog, RecordError, record};
+use crate::clock::Clock;
+use crate::deliver::Sender;
+use crate::feedback::{FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict};
+use crate::job::{JobId, Recipient};
+use crate::keyring::Keyring;
+use crate::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord};
+use crate::ledger::{Kind, Ledger, LedgerError, Record};
+use crate::person_token::{FoundToken, PersonKeys, PersonTag};
+use crate::results::{FeedbackResult, JobResult, Results, ResultsError};
+
+pub use counts::{FeedbackCounts, FeedbackEnd};
+pub use worker::FeedbackWorker;
+
+/// How many of the latest jobs an event may be about.
+const KNOWN_JOBS: usize = 10_000;
+
+/// How often the list of jobs is read again at the most, for a job that is not in it.
+const JOBS_KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// Why an event could not be settled; it comes again.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedbackError {
+    /// The ledger did not take or give a record.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The audit log did not take a line.
+    #[error(transparent)]
+    Audit(#[from] RecordError),
+    /// The result could not be sent.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+}
+
+/// Records events.
+#[derive(Debug)]
+pub struct FeedbackRecorder {
+    ledger: Arc<dyn Ledger>,
+    people: PeopleRecords,
+    keys: PersonKeys,
+    sender: Sender,
+    rid: Box<dyn RecipientIds>,
+    /// The daemon's log; commands beside a daemon have none.
+    audit: Option<AuditLog>,
+    results: Results,
+    jobs: Mutex<KnownJobs>,
+    clock: Clock,
+}
+
+/// The ids of recipients, as the ledger has them.
+trait RecipientIds: Send + Sync + std::fmt::Debug {
+    fn id_of(&self, recipient: &Recipient) -> String;
+}
+
+impl RecipientIds for record::Pseudonyms {
+    fn id_of(&self, recipient: &Recipient) -> String {
+        self.recipient_id(&recipient.canonical_address())
+    }
+}
+
+/// The latest jobs, by their tags.
+#[derive(Debug, Default)]
+struct KnownJobs {
+    read_at: Option<Instant>,
+    by_tag: HashMap<PersonTag, JobId>,
+}
+
+/// Of whom an event is.
+struct About {
+    rid: String,
+    job: Option<JobId>,
+    tag: Option<PersonTag>,
+}
+
+impl FeedbackRecorder {
+    /// A recorder of a daemon.
+    pub fn new(services: &Services) -> Self {
+        let recording = &services.recording;
+        let people = services.people.clone();
+        Self {
+            people: people.unwrap_or_else(|| PeopleRecords::of(&*recording.ledger)),
+            audit: Some(recording.audit.clone()),
+            results: services.results.clone(),
+            ..Self::beside(
+                Arc::clone(&recording.ledger),
+                &services.signing.keyring,
+                recording.names.clone(),
+                services.sending.sender.clone(),
+                services.clock,
+            )
+        }
+    }
+
+    /// A recorder of a command that runs beside a daemon: it writes no audit lines and sends no results.
+    pub fn beside(
+        ledger: Arc<dyn Ledger>,
+        keyring: &Keyring,
+        names: record::Pseudonyms,
+        sender: Sender,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            people: PeopleRecords::of(&*ledger),
+            ledger,
+            keys: PersonKeys::new(keyring),
+            sender,
+            rid: Box::new(names),
+            audit: None,
+            results: Results::Off,
+            jobs: Mutex::default(),
+            clock,
+        }
+    }
+
+    /// Settles what was read of a message or a mail. Durable when it returns.
+    ///
+    /// # Errors
+    /// What is needed does not answer: the same is to be read again later.
+    pub async fn settle(&self, read: &FeedbackRead) -> Result<FeedbackEnd, FeedbackError> {
+        let event = match read {
+            FeedbackRead::Event(event) => event,
+            FeedbackRead::Ignored(reason) => return Ok(FeedbackEnd::Ignored(reason)),
+        };
+        let about = match event.token(&self.keys) {
+            FoundToken::Ours(token) => About {
+                job: self.job_of(token.tag).await?,
+                rid: token.rid,
+                tag: Some(token.tag),
+            },
+            FoundToken::Forged => return Ok(FeedbackEnd::Ignored("forged")),
+            FoundToken::Missing => match self.by_message_id(event).await? {
+                Some(about) => about,
+                None => return Ok(FeedbackEnd::Ignored("not_ours")),
+            },
+        };
+        self.record(event, &about).await?;
+        Ok(FeedbackEnd::Recorded(event.verdict()))
+    }
+
+    /// The job with this tag, if it is among the latest.
+    async fn job_of(&self, tag: PersonTag) -> Result<Option<JobId>, LedgerError> {
+        let mut jobs = self.jobs.lock().await;
+        if let Some(job) = jobs.by_tag.get(&tag) {
+            return Ok(Some(job.clone()));
+        }
+        // A job may have begun since the list was read: a delivery is reported within a second.
+        if let Some(read_at) = jobs.read_at {
+            tokio::time::sleep_until(read_at + JOBS_KNOWN_FOR).await;
+        }
+        let latest = self.ledger.jobs(KNOWN_JOBS).await?.into_iter();
+        jobs.by_tag = latest
+            .map(|job| (self.keys.job_tag(job.as_str()), job))
+            .collect();
+        jobs.read_at = Some(Instant::now());
+        Ok(jobs.by_tag.get(&tag).cloned())
+    }
+
+    /// Finds a mail of ours by its Message-ID, which follows from job and address and cannot be guessed; and, of SES alone, by our address as
+    /// its sender.
+    async fn by_message_id(&self, event: &FeedbackEvent) -> Result<Option<About>, LedgerError> {
+        let addresses = event
+            .people
+            .iter()
+            .filter_map(|person| person.address.as_deref());
+        let people: Vec<Recipient> = addresses
+            .filter_map(|address| Recipient::parse(address).ok())
+            .collect();
+        if !event.message_ids.is_empty() && !people.is_empty() {
+            // Reads the list of jobs, if it is old.
+            self.job_of(PersonTag([0; 8])).await?;
+            let jobs = self.jobs.lock().await;
+            for (tag, job) in &jobs.by_tag {
+                let sent = people.iter().find(|reader| {
+                    event
+                        .message_ids
+                        .contains(&self.sender.message_id(job, reader))
+                });
+                if let Some(reader) = sent {
+                    return Ok(Some(About {
+                        rid: self.rid.id_of(reader),
+                        job: Some(job.clone()),
+                        tag: Some(*tag),
+                    }));
+                }
+            }
+        }
+        let is_ours = |sender: &String| {
+            Recipient::parse(sender).is_ok_and(|sender| {
+                sender.canonical_address() == self.sender.address().to_ascii_lowercase()
+            })
+        };
+        // What is on the queue is believed, by its policy; a mail may come from any machine.
+        let is_of_ses = event.source == FeedbackSource::Ses && event.senders.iter().any(is_ours);
+        Ok(match &people[..] {
+            [reader] if is_of_ses => Some(About {
+                rid: self.rid.id_of(reader),
+                job: None,
+                tag: None,
+            }),
+            _ => None,
+        })
+    }
+
+    async fn record(&self, event: &FeedbackEvent, about: &About) -> Result<(), FeedbackError> {
+        let (now, verdict) = ((self.clock)(), event.verdict());
+        let at = event.at.unwrap_or(now).min(now);
+        let person = event.person();
+        let status = person.and_then(|person| person.status.clone());
+        let words = person
+            .map(|person| person.words.clone())
+            .unwrap_or_default();
+        let source = match event.source {
+            FeedbackSource::Ses => "ses",
+            FeedbackSource::Dsn => "dsn",
+            FeedbackSource::Arf => "arf",
+        };
+        if let Some(audit) = &self.audit
+            && verdict != FeedbackVerdict::Delivered
+        {
+            let line = record::feedback(&record::MailFeedback {
+                rid: &about.rid,
+                job: about.job.as_ref().map(JobId::as_str),
+                verdict: verdict.as_str(),
+                source,
+                status: status.as_deref(),
+                list: None,
+            });
+            audit.append(vec![line]).await?;
+        }
+        if let Some(kind) = self.kind_of(verdict, &about.rid).await? {
+            let detail = PersonDetail {
+                source: source.to_owned(),
+                job: about.job.as_ref().map(ToString::to_string),
+                status: status.clone(),
+                words: words.clone(),
+                ..PersonDetail::default()
+            };
+            let record = PersonRecord::new(at, kind, about.tag, event.id.clone());
+            let is_new = self.people.add(&about.rid, &record, &detail).await?;
+            if is_new && verdict.suppresses() {
+                tracing::warn!(
+                    rid = about.rid,
+                    job.id = about.job.as_ref().map(tracing::field::display),
+                    verdict = verdict.as_str(),
+                    status,
+                    words,
+                    "a recipient is suppressed from now on; `handout suppression remove` lifts it"
+                );
+            }
+        }
+        let Some(job) = &about.job else {
+            return Ok(());
+        };
+        let kind = match verdict {
+            FeedbackVerdict::Delivered => Kind::Delivered,
+            FeedbackVerdict::Delayed | FeedbackVerdict::Noted => return Ok(()),
+            FeedbackVerdict::Hard
+            | FeedbackVerdict::ByRelay
+            | FeedbackVerdict::Complaint
+            | FeedbackVerdict::Soft
+            | FeedbackVerdict::MailFault
+            | FeedbackVerdict::Rejected => Kind::Bounced,
+        };
+        let body = json!({ "verdict": verdict, "source": source, "status": status, "words": words, "at": at });
+        let record = Record::new(job, &about.rid, 0, kind, body);
+        self.ledger.create(record).await?;
+        if kind == Kind::Bounced {
+            self.tell(event, job, &about.rid, at, status.as_deref(), &words)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The record about the recipient that a verdict makes, if any. A delivery is recorded only for a recipient with soft bounces.
+    async fn kind_of(
+        &self,
+        verdict: FeedbackVerdict,
+        rid: &str,
+    ) -> Result<Option<PersonKind>, LedgerError> {
+        Ok(match verdict {
+            FeedbackVerdict::Hard => Some(PersonKind::Hard),
+            FeedbackVerdict::ByRelay => Some(PersonKind::ByRelay),
+            FeedbackVerdict::Complaint => Some(PersonKind::Complaint),
+            FeedbackVerdict::Soft => Some(PersonKind::Soft),
+            FeedbackVerdict::Delivered => {
+                let before = self.people.of_person(rid).await?;
+                let last = before
+                    .iter()
+                    .rev()
+                    .find(|record| matches!(record.kind, PersonKind::Soft | PersonKind::Delivered));
+                last.filter(|last| last.kind == PersonKind::Soft)
+                    .map(|_| PersonKind::Delivered)
+            }
+            FeedbackVerdict::MailFault
+            | FeedbackVerdict::Rejected
+            | FeedbackVerdict::Delayed
+            | FeedbackVerdict::Noted => None,
+        })
+    }
+
+    /// Sends a second result of a job. It may be sent twice, as every result.
+    async fn tell(
+        &self,
+        event: &FeedbackEvent,
+        job: &JobId,
+        rid: &str,
+        at: Timestamp,
+        status: Option<&str>,
+        words: &str,
+    ) -> Result<(), ResultsError> {
+        let feedback = FeedbackResult {
+            rid,
+            verdict: event.verdict().as_str(),
+            status,
+            words,
+        };
+        let message = format!("feedback-{}", event.id);
+        let result = JobResult::feedback(job, &message, &feedback, at);
+        self.results.tell(&result, 1).await
+    }
+}

@@ -1,0 +1,517 @@
+//! Bounces, complaints and leaving, with real parts: SQS of moto, a real SMTP server, daemons that are killed, and a portal that is served.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use handout::config::{Tls, Transport};
+use handout::keyring::{Keyring, Purpose};
+use handout::person_token::{PersonKeys, PersonTokenKind};
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::check::KEYS;
+use crate::conformance::{make_queue, sqs_client};
+use crate::daemon::{Daemon, submit};
+use crate::support::portal::{Visitor, portal_world};
+use crate::support::servers::{Parts, Server};
+use crate::support::world::{World, email_job};
+use crate::support::{get, program, until};
+
+const ANN: &str = "ann@acme.example";
+
+/// The longest time from an event to the next job that refuses.
+const SOON: Duration = Duration::from_secs(5);
+
+fn handout(world: &World, words: &[&str], stdin: &[u8]) -> Output {
+    let mut handout = Command::new(program());
+    handout.args(words).arg("--config").arg(world.written());
+    let mut child = handout
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn keyring(world: &World) -> Keyring {
+    Keyring::open(&world.config.secret_key_file()).unwrap()
+}
+
+fn rid(world: &World, address: &str) -> String {
+    keyring(world).id(Purpose::RecipientId, &[address.as_bytes()])
+}
+
+/// The envelope sender of a job's mail.
+fn envelope_sender(world: &World, job: &str) -> String {
+    let keys = PersonKeys::new(&keyring(world));
+    let rid = rid(world, ANN);
+    let token = keys.spell(PersonTokenKind::Bounce, &rid, keys.job_tag(job));
+    format!("bounces+{}@sender.example", token.unwrap())
+}
+
+/// An event of SES about a job's mail, as the corpus has it.
+fn ses_event(world: &World, name: &str, job: &str) -> String {
+    let path = format!("tests/fixtures/feedback/ses/{name}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("bounces+").unwrap();
+    let token = rest.split('@').next().unwrap().to_owned();
+    let sender = format!("bounces+{token}@sender.example");
+    text.replace(&sender, &envelope_sender(world, job))
+}
+
+/// A world with a feedback queue of moto.
+async fn with_feedback(moto: &Server) -> (World, aws_sdk_sqs::Client, String) {
+    let client = sqs_client(moto);
+    let url = make_queue(&client, "feedback").await;
+    let (endpoint, queue) = (moto.url(), url.clone());
+    let world = World::new().object("a.pdf", "x").configured(move |config| {
+        config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+        config.feedback.queue_url = Some(queue);
+        config.feedback.endpoint_url = Some(endpoint);
+        config.feedback.region = Some("eu-west-1".to_owned());
+        config.results.file = Some(config.state_dir.join("results.jsonl"));
+    });
+    (world, client, url)
+}
+
+async fn send(client: &aws_sdk_sqs::Client, url: &str, body: &str) {
+    let sent = client.send_message().queue_url(url).message_body(body);
+    sent.send().await.unwrap();
+}
+
+/// How many events are on the queue, hidden ones included.
+async fn left(client: &aws_sdk_sqs::Client, url: &str) -> u64 {
+    use aws_sdk_sqs::types::QueueAttributeName as Name;
+    let names = [
+        Name::ApproximateNumberOfMessages,
+        Name::ApproximateNumberOfMessagesNotVisible,
+    ];
+    let asked = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .set_attribute_names(Some(names.to_vec()));
+    let told = asked.send().await.unwrap().attributes.unwrap();
+    told.values()
+        .map(|count| count.parse::<u64>().unwrap())
+        .sum()
+}
+
+async fn metric(daemon: &Daemon, line: &str) -> bool {
+    let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
+    String::from_utf8_lossy(&metrics)
+        .lines()
+        .any(|known| known == line)
+}
+
+fn results(world: &World) -> Vec<Value> {
+    let path = world.config.results.file.clone().unwrap();
+    let lines = fs::read_to_string(path).unwrap_or_default();
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn after_a_bounce_the_next_job_refuses_its_recipient_within_five_seconds() {
+    let Some(parts) = Parts::or_skip("after_a_bounce_the_next_job_refuses") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let (world, client, url) = with_feedback(&moto).await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    submit(&config, &email_job("first"));
+    until("the first mail", async || {
+        (world.mails().len() == 1).then_some(())
+    })
+    .await;
+
+    // What is no event of SES is counted and deleted, a job too.
+    send(&client, &url, &email_job("planted").to_string()).await;
+    // Accepted becomes delivered.
+    let delivery = ses_event(&world, "delivered--event-delivery.sns.json", "first");
+    send(&client, &url, &delivery).await;
+    until("the delivery", async || {
+        metric(
+            &daemon,
+            "handout_feedback_events_total{verdict=\"delivered\"} 1",
+        )
+        .await
+        .then_some(())
+    })
+    .await;
+    let shown = said(&handout(&world, &["ledger", "show", "first"], b""));
+    assert!(shown.contains("delivered at attempt 0"), "{shown}");
+
+    let bounce = ses_event(&world, "hard--event-bounce-general.raw.json", "first");
+    let sender = envelope_sender(&world, "first");
+    let other = if sender[8..].starts_with('0') {
+        '1'
+    } else {
+        '0'
+    };
+    let forged = bounce.replace(&sender, &format!("bounces+{other}{}", &sender[9..]));
+    let forged = forged.replace("-feed", "-forged");
+    let sent_at = Instant::now();
+    send(&client, &url, &bounce).await;
+    // The same once more, and one with a token that nobody made.
+    send(&client, &url, &bounce).await;
+    send(&client, &url, &forged).await;
+    until("the bounce", async || {
+        (!world.audit_of("feedback").is_empty()).then_some(())
+    })
+    .await;
+    until("a job that refuses", async || {
+        let id = format!("next-{}", sent_at.elapsed().as_millis());
+        submit(&config, &email_job(&id));
+        (!world.audit_of("suppressed").is_empty()).then_some(())
+    })
+    .await;
+    let took = sent_at.elapsed();
+    assert!(took <= SOON, "{took:?}");
+    // Mails that were on their way.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mails = world.mails().len();
+    submit(&config, &email_job("last"));
+    until("the last job", async || {
+        let done = results(&world)
+            .into_iter()
+            .find(|result| result["job"] == "last");
+        done.filter(|done| done["suppressed"] == 1)
+    })
+    .await;
+    assert_eq!(world.mails().len(), mails, "nothing was sent");
+    until("an empty queue", async || {
+        (left(&client, &url).await == 0).then_some(())
+    })
+    .await;
+    assert!(
+        world.audit().iter().all(|line| line["job"] != "planted"),
+        "it is no queue of jobs"
+    );
+
+    let forged = "handout_feedback_events_total{ignored=\"forged\"} 1";
+    assert!(metric(&daemon, forged).await, "nobody made that token");
+    let suppressed = &world.audit_of("suppressed")[0];
+    assert_eq!(suppressed["rid"], rid(&world, ANN));
+    assert!(
+        suppressed["reason"]
+            .as_str()
+            .unwrap()
+            .contains("bounced for good")
+    );
+    let late = results(&world);
+    let late = late
+        .iter()
+        .find(|result| result["outcome"] == "feedback")
+        .unwrap();
+    assert_eq!(
+        (&late["job"], &late["feedback"]["verdict"]),
+        (&json!("first"), &json!("hard"))
+    );
+    assert_eq!(late["feedback"]["status"], "5.1.1");
+    let shown = said(&handout(&world, &["ledger", "show", "first"], b""));
+    assert!(shown.contains("bounced at attempt 0"), "{shown}");
+    let listed = said(&handout(&world, &["suppression", "list", "--json"], b""));
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        listed["suppressed"].as_array().unwrap().len(),
+        1,
+        "one record of two events: {listed}"
+    );
+
+    // An operator lifts it, and the next job mails again.
+    let lifted = [
+        "suppression",
+        "remove",
+        ANN,
+        "--reason",
+        "the mailbox works again",
+    ];
+    assert!(said(&handout(&world, &lifted, b"")).contains("not suppressed any more"));
+    until("a mail after the lift", async || {
+        let id = format!("lifted-{}", sent_at.elapsed().as_millis());
+        submit(&config, &email_job(&id));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        (world.mails().len() > mails).then_some(())
+    })
+    .await;
+    daemon.stops(&config).await;
+}
+
+/// A process that dies between record and deletion leaves the event to the next one, which finds the record.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_daemon_that_is_killed_between_record_and_deletion_records_an_event_once() {
+    let Some(parts) = Parts::or_skip("a_daemon_that_is_killed_between_record_and_deletion") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let (world, client, url) = with_feedback(&moto).await;
+    let config = world.written();
+    let first = Daemon::start(&config, &KEYS).await;
+    submit(&config, &email_job("first"));
+    until("the first mail", async || {
+        (world.mails().len() == 1).then_some(())
+    })
+    .await;
+    first.stops(&config).await;
+    let complaint = ses_event(&world, "complaint--event-abuse.eventbridge.json", "first");
+    send(&client, &url, &complaint).await;
+    let variables = [KEYS[0], KEYS[1], ("HANDOUT_FAILPOINT", "feedback-recorded")];
+    let killed = Daemon::launch(&config, &variables);
+    assert_eq!(killed.end().await.0, None, "it is killed by a signal");
+    assert_eq!(left(&client, &url).await, 1, "it is not deleted");
+    let again = Daemon::start(&config, &KEYS).await;
+    until("the deletion", async || {
+        (left(&client, &url).await == 0).then_some(())
+    })
+    .await;
+    let shown = said(&handout(
+        &world,
+        &["suppression", "show", ANN, "--json"],
+        b"",
+    ));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["records"].as_array().unwrap().len(), 1, "{shown}");
+    assert_eq!(shown["records"][0]["kind"], "complaint");
+    again.stops(&config).await;
+}
+
+/// A report of a mail server, as the corpus has it, to the envelope sender of a job's mail.
+fn dsn(world: &World, sender: &str) -> Vec<u8> {
+    let path = "tests/fixtures/feedback/mail/hard--postfix-no-user.eml";
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (_, rest) = text.split_once("To: bounces+").unwrap();
+    let token = rest.split('@').next().unwrap().to_owned();
+    let known = format!("bounces+{token}@sender.example");
+    assert_ne!(known, envelope_sender(world, "first"));
+    text.replace(&known, sender).into_bytes()
+}
+
+#[tokio::test]
+async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_one_does_not() {
+    let Some(parts) = Parts::or_skip("a_report_to_the_envelope_sender") else {
+        return;
+    };
+    let mails = tempfile::tempdir().unwrap();
+    let dir = mails.path().to_string_lossy().into_owned();
+    let relay = parts.start("smtp_sink.py", &["--maildir", &dir]);
+    let mut world = World::new().object("a.pdf", "x").configured(|config| {
+        config.mail.transport = Transport::Smtp;
+        config.mail.from = "Reports <reports@sender.example>".to_owned();
+        config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+        let smtp = &mut config.mail.smtp;
+        (smtp.host, smtp.port, smtp.tls) = ("127.0.0.1".to_owned(), relay.port, Tls::None);
+    });
+    world = world.job(&email_job("first"));
+    world.run().await;
+    let envelopes = || -> Vec<String> {
+        let files = fs::read_dir(mails.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let json = files.filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+        let senders = json.map(|path| {
+            let envelope: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+            envelope["from"].as_str().unwrap().to_owned()
+        });
+        senders.collect()
+    };
+    let sender = envelope_sender(&world, "first");
+    assert_eq!(envelopes(), std::slice::from_ref(&sender));
+
+    // A stranger's token, and a reply of a person on holiday.
+    let (user, domain) = sender.split_once('@').unwrap();
+    let last = if user.ends_with('0') { "g" } else { "0" };
+    let forged = format!("{}{last}@{domain}", &user[..user.len() - 1]);
+    let mut without_id = String::from_utf8(dsn(&world, &forged)).unwrap();
+    without_id = without_id.replace("<ddb2", "<0000");
+    let end = said(&handout(&world, &["feedback", "-"], without_id.as_bytes()));
+    assert_eq!(end.trim(), "forged");
+    let vacation = format!(
+        "From: Ann <{ANN}>\r\nTo: {sender}\r\nAuto-Submitted: auto-replied\r\n\r\n550 5.1.1 away\r\n"
+    );
+    let end = said(&handout(&world, &["feedback", "-"], vacation.as_bytes()));
+    assert_eq!(end.trim(), "auto_reply");
+    let shown = handout(&world, &["suppression", "show", ANN], b"");
+    assert_eq!(shown.status.code(), Some(1), "nothing is known of her");
+
+    // The real one comes from a Maildir, and a mail server has changed its case.
+    let maildir = world.dir.path().join("Maildir");
+    fs::create_dir_all(maildir.join("new")).unwrap();
+    let report = dsn(&world, &sender.to_ascii_uppercase());
+    for name in ["1.host", "2.host"] {
+        fs::write(maildir.join("new").join(name), &report).unwrap();
+    }
+    let path = maildir.to_string_lossy().into_owned();
+    let taken = said(&handout(&world, &["feedback", &path], b""));
+    assert!(
+        taken.contains("hard\t1.host") && taken.contains("2 mails taken"),
+        "{taken}"
+    );
+    assert!(maildir.join("cur/1.host:2,S").exists());
+    assert_eq!(fs::read_dir(maildir.join("new")).unwrap().count(), 0);
+    let shown = said(&handout(&world, &["suppression", "show", ANN], b""));
+    assert_eq!(shown.matches("\thard\t").count(), 1, "{shown}");
+    assert!(shown.contains("5.1.1") && !shown.contains(ANN), "{shown}");
+    world = world.job(&email_job("second"));
+    world.run().await;
+    assert_eq!(envelopes().len(), 1, "the second job mails nobody");
+    let preview = world.dir.path().join("second.json");
+    fs::write(&preview, email_job("third").to_string()).unwrap();
+    let out = world.dir.path().join("preview");
+    let words = [
+        "job",
+        "preview",
+        preview.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let shown = said(&handout(&world, &words, b""));
+    assert!(shown.contains("suppressed"), "{shown}");
+}
+
+#[tokio::test]
+async fn leaving_by_one_click_is_about_one_list_and_scanners_change_nothing() {
+    let world = portal_world(|portal| {
+        // Mail programs take https alone; a proxy in front would end it.
+        let listen = portal.listen.unwrap();
+        portal.public_url = Some(format!("https://localhost:{}", listen.port()));
+    })
+    .object("a.pdf", "x");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let job = |id: &str, list: &str| {
+        let mut job = email_job(id);
+        job["email"]["list_id"] = json!(list);
+        job
+    };
+    submit(&config, &job("first", "daily.sender.example"));
+    until("the first mail", async || {
+        (world.mails().len() == 1).then_some(())
+    })
+    .await;
+    let eml = world.mails()[0].eml.replace("\r\n ", " ");
+    assert!(
+        eml.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"),
+        "{eml}"
+    );
+    let (_, rest) = eml
+        .split_once("List-Unsubscribe: <https://localhost:")
+        .unwrap();
+    let path = rest.split('>').next().unwrap().split_once('/').unwrap().1;
+    let url = format!("http://{}/{path}", world.config.portal.listen.unwrap());
+
+    // Scanners: GET, HEAD, and a POST without the words.
+    let reader = Visitor::default();
+    let page = reader.open(&url).await;
+    assert_eq!((page.status, page.header("set-cookie")), (200, ""));
+    assert!(page.body.contains("Leave the list"), "{}", page.body);
+    assert_eq!(reader.ask(Method::HEAD, &url, &[], "").await.status, 200);
+    assert_eq!(reader.ask(Method::POST, &url, &[], "").await.status, 200);
+    let german = reader
+        .get(&url, &[("accept", "text/html"), ("accept-language", "de")])
+        .await;
+    assert!(
+        german.body.contains("Verteiler verlassen"),
+        "{}",
+        german.body
+    );
+    let nothing = handout(&world, &["suppression", "show", ANN], b"");
+    assert_eq!(nothing.status.code(), Some(1));
+
+    // A wrong token is answered alike.
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let wrong = format!("{}x", &url[..url.len() - 1]);
+    let answer = reader
+        .ask(Method::POST, &wrong, &[form], "List-Unsubscribe=One-Click")
+        .await;
+    let multipart = "--b\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--b--\r\n";
+    let parts = ("content-type", "multipart/form-data; boundary=b");
+    let left = reader.ask(Method::POST, &url, &[parts], multipart).await;
+    assert_eq!((answer.status, &answer.body), (left.status, &left.body));
+    assert_eq!(
+        (
+            left.status,
+            left.header("location"),
+            left.header("set-cookie")
+        ),
+        (200, "", "")
+    );
+    // Once more, by the button.
+    let again = reader.submit(&url, "List-Unsubscribe=One-Click").await;
+    assert!(
+        again.body.contains("You have left the list"),
+        "{}",
+        again.body
+    );
+
+    submit(&config, &job("second", "daily.sender.example"));
+    until("the refusal", async || {
+        (!world.audit_of("suppressed").is_empty()).then_some(())
+    })
+    .await;
+    submit(&config, &job("third", "weekly.sender.example"));
+    submit(&config, &email_job("fourth"));
+    until("mails of others", async || {
+        (world.mails().len() == 3).then_some(())
+    })
+    .await;
+    assert_eq!(world.audit_of("suppressed").len(), 1);
+    let left = world.audit_of("feedback");
+    assert_eq!(left.len(), 1, "three requests are one record: {left:?}");
+    assert_eq!(
+        (&left[0]["verdict"], &left[0]["source"]),
+        (&json!("left"), &json!("portal"))
+    );
+    let listed = said(&handout(&world, &["suppression", "list"], b""));
+    assert!(
+        listed.contains("left") && listed.contains("list "),
+        "{listed}"
+    );
+    daemon.stops(&config).await;
+}
+
+#[test]
+fn an_operator_suppresses_and_lifts_with_a_reason() {
+    let world = World::new();
+    let none = handout(&world, &["suppression", "list"], b"");
+    assert!(!none.status.success(), "there is no ledger yet");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async { world.open().await.close().await });
+    let no_reason = handout(&world, &["suppression", "add", ANN], b"");
+    assert_eq!(no_reason.status.code(), Some(64));
+    let added = ["suppression", "add", ANN, "--reason", "asked by telephone"];
+    assert!(said(&handout(&world, &added, b"")).contains("is suppressed from now on"));
+    let listed = said(&handout(&world, &["suppression", "list"], b""));
+    assert!(
+        listed.starts_with(&rid(&world, ANN)) && listed.contains("operator"),
+        "{listed}"
+    );
+    let shown = said(&handout(&world, &["suppression", "show", ANN], b""));
+    assert!(shown.contains("asked by telephone"), "{shown}");
+    let by_id = [
+        "suppression",
+        "remove",
+        "--rid",
+        &rid(&world, ANN),
+        "--reason",
+        "x",
+    ];
+    said(&handout(&world, &by_id, b""));
+    assert!(said(&handout(&world, &["suppression", "list"], b"")).contains("No recipient"));
+}
