@@ -25,11 +25,12 @@ pub use self::ledgers::{OpenedLedger, open_ledger, open_sqlite_ledger, s3_ledger
 use self::ledgers::{names, open_database};
 pub use self::mail::{brand, locale, mail_settings};
 use self::mail::{mailer, pictures, renditions};
-pub use self::queues::{open_queue, open_sqlite_queue, results, sqs_queue};
+pub use self::queues::{feedback_queue, open_queue, open_sqlite_queue, results, sqs_queue};
 use self::queues::{queue_edge, taken_over};
 pub use self::state_dir::private_dir;
 use self::state_dir::{fresh_spool, lock_state_dir};
-use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
+use crate::audit::retention::RetentionSettings;
+use crate::audit::{ArchiveBucket, AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::{Config, LedgerKind, QueueKind};
 use crate::config_error::ConfigError;
@@ -42,6 +43,7 @@ use crate::job::RelayName;
 use crate::job::envelope::EventRule;
 use crate::keyring::{Keyring, KeyringError};
 use crate::ledger::lease::Owner;
+use crate::ledger::people::PeopleRecords;
 use crate::ledger::resolver::Resolver;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
@@ -169,9 +171,11 @@ pub struct Opened {
     pub rules: Vec<EventRule>,
     /// The schedules with their jobs.
     pub schedules: Vec<ScheduledJob>,
+    /// What becomes of sealed segments of the audit log, if anything.
+    pub retention: Option<RetentionSettings>,
     audit_writer: Writer,
     /// The configuration in use, for comparison on reload.
-    config: Config,
+    config: Box<Config>,
     reading: ConfigReading,
     #[cfg(feature = "embedded")]
     embedded: Option<localstore::Endpoint>,
@@ -256,6 +260,7 @@ pub async fn open(
     let results = results(config, environment).await?;
     // Opened after everything that can fail because of others: each opening of the log starts a stream.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
+    let retention = config.audit_retention(audit_settings, connections, clock)?;
     let resolver = config.ledger.resolve_cmd.as_ref();
     let recording = DeliveryLedger {
         ledger,
@@ -277,6 +282,7 @@ pub async fn open(
         ))
         .chain(handed_to.cloned())
         .chain(std::iter::once(recording.audit.edge().clone()))
+        .chain(archive_edge(retention.as_ref()))
         .collect();
     let Changeable {
         signing,
@@ -289,6 +295,8 @@ pub async fn open(
         connection,
         buckets: buckets.into(),
     };
+    let suppresses = config.suppresses();
+    let people = suppresses.then(|| PeopleRecords::of(&*recording.ledger));
     let services = Services {
         signing,
         recording,
@@ -297,6 +305,7 @@ pub async fn open(
         at_once,
         payloads,
         results,
+        people,
         progress,
         edges,
         share: (config.queue.max_in_flight / 2).max(1),
@@ -309,8 +318,9 @@ pub async fn open(
         schedules,
         services,
         queue,
+        retention,
         audit_writer,
-        config: config.clone(),
+        config: Box::new(config.clone()),
         reading,
         #[cfg(feature = "embedded")]
         embedded,
@@ -352,6 +362,8 @@ impl Changeable {
         let templates = Templates::load(config.templates.dir.as_deref())?;
         let sender = Sender::new(config.sender()?, fixed.keyring.clone())
             .with_list(config.mailing_list()?)
+            .with_bounces(config.bounce_address()?)
+            .with_leave_url(config.leave_url())
             .signed_by(config.dkim_signers(environment)?);
         let relay = |section: &str, name: &RelayName| {
             let services = untouched(&[section, "mail.from"])?;
@@ -437,6 +449,12 @@ fn edges(
         .into_iter()
         .chain(connections.values().flat_map(of_connection))
         .chain(relays.into_iter().cloned())
+}
+
+/// The edge of the audit log's archive, if there is one.
+fn archive_edge(retention: Option<&RetentionSettings>) -> Option<Edge> {
+    let archive = retention?.archive.as_ref();
+    archive.map(|archive: &ArchiveBucket| archive.store().edge().clone())
 }
 
 /// The program and its version, as the audit log names it.

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// The most batches of links that are remembered as having their audit lines, for all jobs together; about 4 MB.
 pub const MAX_ISSUED_BATCHES: usize = 50_000;
 
+/// The most jobs whose own sessions of a role are kept, for each connection; a job whose session was dropped gets another.
+pub const MAX_JOB_SESSIONS: usize = 256;
+
 /// The most jobs for which it is remembered whether their mails have room for all files; a few hundred bytes each.
 pub const MAX_TRIED_JOBS: usize = 10_000;
 
@@ -254,6 +257,18 @@ pub const MAX_VAR_BYTES: usize = 16 * 1024;
 /// The most that the variables of a job or of one recipient may have together, in bytes, names included: each mail may
 /// repeat them.
 pub const MAX_VARS_BYTES: usize = 64 * 1024;
+
+/// The most rows of a list of recipients.
+pub const MAX_LIST_ROWS: u64 = 100_000;
+
+/// The largest file with a list of recipients, in bytes: it is copied to the disk while it is read.
+pub const MAX_LIST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The longest row of a list of recipients, in bytes: the longest variables and as much again.
+pub const MAX_ROW_BYTES: usize = 128 * 1024;
+
+/// The most columns of a list of recipients.
+pub const MAX_LIST_COLUMNS: usize = 200;
 
 /// The longest text of an event of S3 (bucket, key, version, sequencer, time), in bytes: S3's limit for a key.
 pub const MAX_EVENT_TEXT_BYTES: usize = 1024;

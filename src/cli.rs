@@ -3,12 +3,15 @@
 mod access;
 mod audit;
 mod check;
+mod config;
 #[cfg(feature = "embedded")]
 mod demo;
 pub(crate) mod exit;
 mod explain;
+mod feedback;
 #[cfg(test)]
 mod guides;
+mod health;
 mod intake;
 mod job;
 mod ledger;
@@ -23,6 +26,7 @@ mod revoke;
 mod run;
 mod schedule;
 mod supervision;
+mod suppression;
 mod templates;
 mod terminal;
 
@@ -70,22 +74,33 @@ enum Command {
     /// Checks configuration, connections, queue, relay and templates before a job needs them.
     #[command(after_help = "Example:\n  handout check --config /etc/handout/config.toml")]
     Check(check::CheckArgs),
+    /// Shows the configuration as it is in effect.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Asks the running daemon whether it is ready, for probes of containers: exit 0 or 1.
+    #[command(after_help = health::EXAMPLES)]
+    Health(health::HealthArgs),
     /// Runs, submits, previews or resends a job; lists parked jobs.
     #[command(subcommand)]
     Job(job::JobCommand),
     /// Lists schedules, shows what comes next, or starts a job of one by hand.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// Lists, adds and removes recipients who get no mail: after bounces, complaints, or by a decision.
+    #[command(subcommand)]
+    Suppression(suppression::SuppressionCommand),
+    /// Takes in bounces and complaints that come as mails, from a pipe or a Maildir.
+    Feedback(feedback::FeedbackArgs),
     /// Prints a presigned URL for each named object, one per line; needs no configuration.
     #[command(after_help = presign::EXAMPLES)]
     Presign(Box<presign::PresignArgs>),
     /// Explains a presigned URL: what it opens, which key signed it, when it expires, and why it fails (exit 1).
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::ExplainArgs),
-    /// Revokes links of the portal: of a job, a recipient, an object, one link, or the sign-ins of a recipient.
+    /// Revokes links: of a job, a recipient, an object, one link, or the sign-ins of a recipient.
     #[command(subcommand, after_help = revoke::EXAMPLES)]
-    Revoke(revoke::RevokeTarget),
-    /// Lets revoked links of the portal open again.
+    Revoke(revoke::RevokeCommand),
+    /// Lets revoked links open again.
     #[command(
         subcommand,
         after_help = "Example:\n  handout restore job acme-daily-2026-11-23"
@@ -141,7 +156,7 @@ impl Cli {
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigArgs {
-    /// The configuration file [default: config.toml here, then /etc/handout/config.toml]
+    /// The configuration file [default: config.toml here, then /etc/handout/config.toml, then the HANDOUT_ variables alone]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -158,7 +173,7 @@ impl ConfigArgs {
     /// The configuration; without a file, a configuration whose audit log is in the user's own directory. `None` if the user has
     /// no such directory.
     fn load_or_of_user(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
-        match Config::load(self.config.as_deref(), environment) {
+        match Config::load_file(self.config.as_deref(), environment) {
             Err(ConfigError::Nowhere) => Ok(Config::of_user(environment)?),
             loaded => Ok(Some(loaded?)),
         }
@@ -173,11 +188,17 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Run(arguments) => Box::pin(run::run(&arguments, environment)).await,
         Command::Portal(arguments) => Box::pin(portal::portal(&arguments, environment)).await,
         Command::Check(arguments) => check::check(&arguments, environment).await,
+        Command::Config(command) => config::config(&command, environment),
+        Command::Health(arguments) => health::health(&arguments, environment).await,
         Command::Job(command) => Box::pin(job::job(command, environment)).await,
+        Command::Suppression(command) => {
+            Box::pin(suppression::suppression(command, environment)).await
+        }
+        Command::Feedback(arguments) => feedback::feedback(&arguments, environment).await,
         Command::Schedule(command) => Box::pin(schedule::schedule(command, environment)).await,
         Command::Presign(arguments) => Box::pin(presign::presign(*arguments, environment)).await,
         Command::Explain(arguments) => explain::explain(&arguments, environment).await,
-        Command::Revoke(target) => Box::pin(revoke::revoke(target, environment)).await,
+        Command::Revoke(command) => Box::pin(revoke::revoke(command, environment)).await,
         Command::Restore(target) => Box::pin(revoke::restore(target, environment)).await,
         Command::Extend(arguments) => Box::pin(revoke::extend(arguments, environment)).await,
         Command::Opens(arguments) => Box::pin(opens::opens(&arguments, environment)).await,

@@ -10,9 +10,11 @@ pub mod colour;
 mod deadlines;
 pub(crate) mod distribution;
 mod encryption;
+mod feedback;
 mod helo;
 mod intake;
 mod letter;
+mod list;
 pub(crate) mod load;
 mod mailing_list;
 pub(crate) mod overrides;
@@ -21,8 +23,10 @@ mod portal;
 pub mod queue_address;
 mod relay;
 mod results;
+mod revoke;
 mod rules;
 mod schedule;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,12 +37,16 @@ use presign::cloudfront::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 
 pub use access::AccessConfig;
+pub use audit::AuditArchivePlace;
 pub use brand::BrandConfig;
 pub use deadlines::Deadlines;
 pub use encryption::Encryption;
+pub use feedback::FeedbackConfig;
 pub(crate) use helo::helo_name;
+pub use list::RecipientListConfig;
 pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
+pub use revoke::{RevokeConfig, RevokeMeans};
 pub use schedule::ScheduleConfig;
 
 pub use intake::IntakeConfig;
@@ -46,6 +54,7 @@ pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery, 
 pub(crate) use relay::LoginSource;
 
 pub use crate::job::OnDoubt;
+pub use crate::plan::lists::OnBadRow;
 
 pub use crate::config_error::ConfigError;
 
@@ -82,8 +91,12 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Reports from access logs.
     pub access: AccessConfig,
+    /// What `handout revoke` may do by itself.
+    pub revoke: RevokeConfig,
     /// Where results of jobs are sent.
     pub results: ResultsConfig,
+    /// Bounces and complaints.
+    pub feedback: FeedbackConfig,
     /// The pages.
     pub gallery: GalleryConfig,
     /// The directories of pages and manifests.
@@ -102,6 +115,8 @@ pub struct Config {
     pub on_event: Vec<OnEventConfig>,
     /// The schedules.
     pub schedule: Vec<ScheduleConfig>,
+    /// The lists of recipients.
+    pub list: Vec<RecipientListConfig>,
 }
 
 impl Default for Config {
@@ -121,7 +136,9 @@ impl Default for Config {
             ledger: LedgerConfig::default(),
             audit: AuditConfig::default(),
             access: AccessConfig::default(),
+            revoke: RevokeConfig::default(),
             results: ResultsConfig::default(),
+            feedback: FeedbackConfig::default(),
             gallery: GalleryConfig::default(),
             publish: PublishConfig::default(),
             templates: TemplatesConfig::default(),
@@ -131,6 +148,7 @@ impl Default for Config {
             allow: Vec::new(),
             on_event: Vec::new(),
             schedule: Vec::new(),
+            list: Vec::new(),
         }
     }
 }
@@ -254,6 +272,9 @@ pub struct ConnectionConfig {
     /// The duration of its sessions, instead of STS's default of an hour; links end with their session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role_duration: Option<Span>,
+    /// Whose sessions links are signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_role_session: Option<RoleSession>,
     /// Another STS-compatible server, for the role and for a web identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sts_endpoint_url: Option<String>,
@@ -281,6 +302,17 @@ pub struct ConnectionConfig {
     /// A distribution in front of its bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloudfront: Option<CloudFrontConfig>,
+}
+
+/// The sessions of a role that a connection assumes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleSession {
+    /// All jobs share a session.
+    #[default]
+    Shared,
+    /// Each job has a session of its own, so that a policy can revoke the links of one job.
+    Job,
 }
 
 impl ConnectionConfig {
@@ -318,6 +350,9 @@ pub struct CloudFrontConfig {
     /// The folder of the bucket that is the distribution's root.
     #[serde(default)]
     pub origin_path: Option<String>,
+    /// The ARN of the key value store with the ids of revoked links.
+    #[serde(default)]
+    pub key_value_store: Option<String>,
 }
 
 impl CloudFrontConfig {
@@ -441,6 +476,8 @@ pub struct MailConfig {
     pub transport: Transport,
     /// The sender.
     pub from: String,
+    /// The address in whose local part mails name their recipient as their envelope sender.
+    pub bounce_address: Option<String>,
     /// The language of recipients without a locale.
     pub locale: String,
     /// The time zone of the instants in mails and pages.
@@ -474,6 +511,7 @@ impl Default for MailConfig {
         Self {
             transport: Transport::Outbox,
             from: "Handout <handout@localhost.localdomain>".to_owned(),
+            bounce_address: None,
             locale: "en".to_owned(),
             time_zone: "UTC".to_owned(),
             at_once: 4,
@@ -677,6 +715,29 @@ pub struct AuditConfig {
     pub rotate_size: Size,
     /// The free space that the log's disk must have for messages to be received.
     pub min_free: Size,
+    /// How long lines are kept; for ever by default.
+    pub keep: Option<Span>,
+    /// Whether sealed segments are compressed, also if they are neither archived nor removed.
+    pub compress: bool,
+    /// Where sealed segments are put: `s3://bucket/prefix`.
+    pub archive: Option<String>,
+    /// The connection that puts them there; the only connection if absent.
+    pub archive_connection: Option<String>,
+    /// How long the archive locks each object.
+    pub archive_lock: Option<Span>,
+    /// Who may shorten that.
+    pub archive_lock_mode: ArchiveLockMode,
+}
+
+/// Who may shorten the lock of an object in the archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveLockMode {
+    /// Credentials with the permission to bypass it.
+    #[default]
+    Governance,
+    /// The lock cannot be shortened.
+    Compliance,
 }
 
 impl Default for AuditConfig {
@@ -687,6 +748,12 @@ impl Default for AuditConfig {
             checkpoint_key_file: None,
             rotate_size: Size::mebibytes(64),
             min_free: Size::mebibytes(100),
+            keep: None,
+            compress: false,
+            archive: None,
+            archive_connection: None,
+            archive_lock: None,
+            archive_lock_mode: ArchiveLockMode::default(),
         }
     }
 }
@@ -786,6 +853,9 @@ pub struct AllowConfig {
     /// The permitted recipients: `*@acme.example`.
     #[serde(default)]
     pub recipients: Vec<String>,
+    /// The lists of recipients that jobs may use.
+    #[serde(default)]
+    pub lists: Vec<String>,
     /// The permitted reply addresses besides the recipients and the sender's own domain.
     #[serde(default)]
     pub reply_to: Vec<String>,

@@ -8,14 +8,19 @@ mod batches;
 mod edges;
 mod finish;
 mod mails;
+mod parts;
 mod payload;
 mod planning;
 mod portal;
 mod state;
 
+use futures_util::future::BoxFuture;
+
 use self::audiences::deliver_all;
 use self::edges::{under_lease, until_it_gives_way};
 use self::finish::{comes_too_late, finish, notify, supersede};
+pub(crate) use self::parts::first_parts;
+pub use self::parts::{doubtful_parts, part_or_job, parts_so_far, reopen_whole, resend_parts};
 pub(crate) use self::planning::{list, plan_of, settle};
 use self::state::{JobState, check_body, resume, start};
 use crate::archive::FinishedZip;
@@ -32,14 +37,10 @@ use crate::text::chain;
 
 /// Runs a job, from its plan to its last mail, and notifies the operator of the recipients it did not reach.
 pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
-    let at = services.enter(&run.job)?;
-    let ran = Box::pin(run_at_edges(run, &at, services)).await;
-    // A failure caused by a dependency that is down comes back when the dependency does.
-    let down = || at.iter().find_map(JobAtEdge::outage);
-    let audit = || services.recording.audit.edge().outage();
-    let report = ran.map_err(|error| error.or_outage(audit().or_else(down)))?;
-    // The notice needs none of them.
-    drop(at);
+    let report = match run.job.is_in_parts() {
+        true => in_parts(run, services).await?,
+        false => Box::pin(enter_and_run(run, services)).await?,
+    };
     if report.failed() > 0
         && services.sending.notices.are_wanted()
         && let Err(error) = notify(run, &report, services).await
@@ -47,6 +48,24 @@ pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, 
         tracing::warn!(job.id = %run.job.id, error = chain(&error), "could not send the notice to the operator (mail.notify)");
     }
     Ok(report)
+}
+
+/// Runs a job in parts. The futures of its parts are not in the type of this one.
+fn in_parts<'a>(
+    run: &'a JobRun,
+    services: &'a Services,
+) -> BoxFuture<'a, Result<JobReport, JobError>> {
+    Box::pin(parts::distribute_parts(run, services))
+}
+
+/// Runs a job, or the part of a job that is one recipient's, while it is known at each of its dependencies.
+async fn enter_and_run(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
+    let at = services.enter(&run.job)?;
+    let ran = Box::pin(run_at_edges(run, &at, services)).await;
+    // A failure caused by a dependency that is down comes back when the dependency does.
+    let down = || at.iter().find_map(JobAtEdge::outage);
+    let audit = || services.recording.audit.edge().outage();
+    ran.map_err(|error| error.or_outage(audit().or_else(down)))
 }
 
 /// Runs a job at the dependencies that it has entered, unless it is done or comes too late. No other process runs it
@@ -120,7 +139,10 @@ async fn hand_out(
         expires_at: Some(plan.lifetime.expires_at),
         ..JobReport::default()
     };
-    if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
+    if listing.has_no_files(plan) && plan.when_empty == WhenEmpty::Skip {
+        // Keys of a recipient's own that do not exist are no files that the job lost.
+        (report.unavailable, report.missing) = (0, 0);
+    } else {
         deliver_all(run, state, at, services, &mut report).await?;
         let publishing = services.publishing(run, plan, state.archive.as_ref());
         for audience in plan.audiences().iter().take(MAX_REPORTED) {

@@ -25,6 +25,7 @@ use crate::links::SignError;
 use crate::links::listing::GatherError;
 use crate::links::saved::SavedError;
 use crate::links::signer::SignerError;
+use crate::plan::lists::ListError;
 use crate::plan::{Aged, PlanError};
 use crate::render::RenderError;
 use crate::results::ResultsError;
@@ -48,6 +49,9 @@ pub enum JobError {
     /// The job is not allowed, or cannot be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The recipients of its list are not known.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// Its id belongs to another job.
     #[error("the job id {id} was used before for another job: give this one an id of its own")]
     Conflict {
@@ -254,6 +258,15 @@ impl JobError {
                 | PlanError::Template { .. }
                 | PlanError::Locale { .. } => FailureClass::Permanent,
             },
+            Self::List(error) => match error {
+                ListError::Refused(_) => FailureClass::Policy,
+                ListError::Unknown { .. } | ListError::Row { .. } | ListError::Whole { .. } => {
+                    FailureClass::Permanent
+                }
+                ListError::Store { source, .. } => edge(source),
+                // The operator's file or disk is the cause, not the job.
+                ListError::File { .. } => FailureClass::Edge,
+            },
             Self::Gather(error) => match error {
                 GatherError::Store(error) => edge(error),
                 GatherError::OutOfOrder { .. }
@@ -346,9 +359,13 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Payload { source: error, .. } => edge(error) == FailureClass::Edge,
+            | Self::Payload { source: error, .. }
+            | Self::List(ListError::Store { source: error, .. }) => {
+                edge(error) == FailureClass::Edge
+            }
             // The keys of the ledger are Handout's own, so that a rejected request is no fault of the job.
             Self::Gather(GatherError::Spool { .. } | GatherError::Skew { .. })
+            | Self::List(ListError::File { .. })
             | Self::Ledger(LedgerError::Store(_)) => true,
             Self::Signer(error) => signer(error) == FailureClass::Edge,
             Self::Deliver(DeliverError::Relay(error)) => !error.is_pause(),
@@ -359,6 +376,7 @@ impl JobError {
             Self::Gather(_)
             | Self::Deliver(_)
             | Self::Ledger(_)
+            | Self::List(_)
             | Self::Parse(_)
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
@@ -392,11 +410,15 @@ impl JobError {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
             | Self::Ledger(LedgerError::Store(error))
-            | Self::Payload { source: error, .. } => error.fact == ErrorKind::Elsewhere,
+            | Self::Payload { source: error, .. }
+            | Self::List(ListError::Store { source: error, .. }) => {
+                error.fact == ErrorKind::Elsewhere
+            }
             Self::Deferred { first, .. } => first.is_of_configuration(),
             Self::Gather(_)
             | Self::Deliver(_)
             | Self::Ledger(_)
+            | Self::List(_)
             | Self::Parse(_)
             | Self::Plan(_)
             | Self::Conflict { .. }
@@ -454,16 +476,20 @@ impl JobError {
             | Self::Deliver(DeliverError::Publish(error))
             | Self::Ledger(LedgerError::Store(error))
             | Self::Results(ResultsError::Queue(error) | ResultsError::Webhook(error))
-            | Self::Payload { source: error, .. } => edge_at_least(error),
+            | Self::Payload { source: error, .. }
+            | Self::List(ListError::Store { source: error, .. }) => edge_at_least(error),
             Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
                 EDGE_AT_LEAST
             }
             Self::Deferred { at_least, .. } => *at_least,
-            Self::Gather(GatherError::Spool { .. }) => DISK_AT_LEAST,
+            Self::Gather(GatherError::Spool { .. }) | Self::List(ListError::File { .. }) => {
+                DISK_AT_LEAST
+            }
             Self::Record(error) if error.is_full() => DISK_AT_LEAST,
             Self::Ledger(error) if error.is_full() => DISK_AT_LEAST,
             Self::Deliver(DeliverError::File { source, .. }) if is_of_disk(source) => DISK_AT_LEAST,
             Self::Deliver(_)
+            | Self::List(_)
             | Self::Parse(_)
             | Self::Plan(_)
             | Self::Conflict { .. }
@@ -495,6 +521,32 @@ impl JobError {
         })
     }
 
+    /// The errors of two groups of recipients as one.
+    pub(crate) fn together(before: Option<Self>, more: Self) -> Self {
+        match (before, more) {
+            (
+                Some(Self::Deferred {
+                    count,
+                    at_least,
+                    first,
+                }),
+                Self::Deferred {
+                    count: others,
+                    at_least: sooner,
+                    first: other,
+                },
+            ) => {
+                let first = Self::most_hopeful(vec![*first, *other]);
+                Self::Deferred {
+                    count: count + others,
+                    at_least: at_least.min(sooner),
+                    first: Box::new(first.expect("of two errors there is one")),
+                }
+            }
+            (_, more) => more,
+        }
+    }
+
     /// What the reason of a parked message may add: only who sees the message may see it.
     pub fn for_readers(&self) -> Option<&str> {
         if let Self::Parse(error) = self {
@@ -508,10 +560,12 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Payload { source: error, .. } => {
+            | Self::Payload { source: error, .. }
+            | Self::List(ListError::Store { source: error, .. }) => {
                 matches!(error.fact, ErrorKind::Denied | ErrorKind::Elsewhere)
             }
             Self::Signer(_)
+            | Self::List(ListError::File { .. })
             | Self::Gather(GatherError::Skew { .. })
             | Self::Poison { .. }
             | Self::Panicked => true,
@@ -525,6 +579,7 @@ impl JobError {
             },
             Self::Record(_) | Self::Ledger(_) => self.class() == FailureClass::Disk,
             Self::Parse(_)
+            | Self::List(_)
             | Self::Plan(_)
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }

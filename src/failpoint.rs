@@ -73,8 +73,26 @@ pub enum Failpoint {
     CodeUsed,
     /// A change to links, such as a revocation, is in the ledger; its audit line is not written yet.
     ChangeCreated,
+    /// An object has the tag that revokes its links; the audit line is not written yet.
+    ObjectTagged,
     /// The message of a schedule's job is on the queue, and its record does not exist yet.
     ScheduleSent,
+    /// A segment of the audit log is compressed and read back; its compressed form has no name yet.
+    SegmentDrafted,
+    /// Both forms of the segment exist.
+    SegmentCompressed,
+    /// A compressed segment was put into the archive, and is not verified there yet.
+    SegmentShipped,
+    /// The registry records that segments were removed; they are still there.
+    RemovalRecorded,
+    /// The last of these segments is removed.
+    RemovalBegun,
+    /// A bounce or complaint is recorded; its event is not deleted yet.
+    FeedbackRecorded,
+    /// The recipients of a job in parts are stored, and its plan does not name them yet.
+    Frozen,
+    /// Some recipients of a job in parts have a final status, which is not recorded for the job yet.
+    ChunkServed,
 }
 
 #[cfg(debug_assertions)]
@@ -139,7 +157,7 @@ mod armed {
 
 impl Failpoint {
     /// All places.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 43] = [
         Self::Received,
         Self::Leased,
         Self::Listed,
@@ -173,7 +191,16 @@ impl Failpoint {
         Self::TryTaken,
         Self::CodeUsed,
         Self::ChangeCreated,
+        Self::ObjectTagged,
         Self::ScheduleSent,
+        Self::FeedbackRecorded,
+        Self::SegmentDrafted,
+        Self::SegmentCompressed,
+        Self::SegmentShipped,
+        Self::RemovalRecorded,
+        Self::RemovalBegun,
+        Self::Frozen,
+        Self::ChunkServed,
     ];
 
     /// The name by which a test asks for it.
@@ -212,7 +239,16 @@ impl Failpoint {
             Self::TryTaken => "try-taken",
             Self::CodeUsed => "code-used",
             Self::ChangeCreated => "change-created",
+            Self::ObjectTagged => "object-tagged",
+            Self::Frozen => "frozen",
+            Self::ChunkServed => "chunk-served",
             Self::ScheduleSent => "schedule-sent",
+            Self::SegmentDrafted => "segment-drafted",
+            Self::SegmentCompressed => "segment-compressed",
+            Self::SegmentShipped => "segment-shipped",
+            Self::RemovalRecorded => "removal-recorded",
+            Self::RemovalBegun => "removal-begun",
+            Self::FeedbackRecorded => "feedback-recorded",
         }
     }
 }

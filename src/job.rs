@@ -11,13 +11,16 @@ pub mod envelope;
 mod file_name;
 pub mod glob;
 mod json;
+pub mod list;
 pub mod list_id;
 pub mod message;
 pub mod occurrence;
+pub mod parts;
 pub mod phrase;
 pub mod place;
 pub mod pointer;
 pub mod recipient;
+pub mod session_name;
 pub mod sns;
 mod vars;
 pub mod wire;
@@ -35,8 +38,9 @@ pub use file_name::FileName;
 pub use glob::Globs;
 pub use list_id::ListId;
 pub use message::{FilledMessage, ReaderMessage};
+pub use parts::PartOf;
 pub use phrase::{Phrase, PhraseScope};
-pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
+pub use place::{Bucket, ConnectionName, JobId, Key, ListName, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
 pub use wire::{
     ContentDisposition, ManifestFormat, OnDoubt, OpenMode, Order, Overflow, SignIn, Via,
@@ -248,6 +252,8 @@ pub struct Job {
     pub vars: Map<String, Value>,
     /// The fields of the event from which the job was made.
     pub event: Option<Map<String, Value>>,
+    /// The job that this one is a part of, if it is the part of one recipient.
+    pub part: Option<PartOf>,
     /// The event's position in the order of events of its key, where it has one.
     pub occurrence: Option<Occurrence>,
     /// SHA-256 of the job's JSON: the same id with another body is another job under a taken name.
@@ -280,6 +286,8 @@ pub enum Selection {
     Prefix(Phrase, Filter),
     /// Objects with these keys.
     Keys(Vec<Key>),
+    /// Objects with keys that name the recipient.
+    KeysOfRecipient(Vec<Phrase>),
 }
 
 /// Which of the listed objects belong to the job.
@@ -383,7 +391,13 @@ impl Job {
     pub fn scope<'a>(&'a self, time_zone: &'a TimeZone) -> PhraseScope<'a> {
         PhraseScope {
             vars: Some(&self.vars),
-            job: Some(&self.id),
+            // The author of the job knows its own id, and not those of its parts.
+            job: Some(self.part.as_ref().map_or(&self.id, |part| &part.job)),
+            recipient: self
+                .part
+                .as_ref()
+                .and(self.email.as_ref())
+                .and_then(|email| email.to.first()),
             scheduled_at: self.scheduled_at,
             time_zone: Some(time_zone),
             event: self.event.as_ref(),
@@ -423,7 +437,7 @@ impl Job {
         let gallery = wire
             .gallery
             .map(|gallery| gallery_order(gallery, links.via));
-        Ok(Self {
+        let job = Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
             time_zone: wire.time_zone.as_deref().map(time_zone).transpose()?,
@@ -436,10 +450,13 @@ impl Job {
             on_doubt: wire.on_doubt,
             vars: vars::checked("vars", wire.vars)?,
             event,
+            part: None,
             occurrence: None,
             body_sha256,
             message: Arc::from(""),
-        })
+        };
+        parts::check(&job)?;
+        Ok(job)
     }
 }
 
@@ -494,7 +511,10 @@ fn source(from: wire::From, is_of_event: bool) -> Result<ObjectSource, ParseJobE
                 let reason = "is set together with from.keys: include, exclude and modified_after need from.prefix";
                 return Err(ParseJobError::field("from.include", reason));
             }
-            Selection::Keys(parse_keys(&keys)?)
+            match keys.iter().any(|key| parts::names_recipient(key)) {
+                true => Selection::KeysOfRecipient(parts::key_phrases(&keys)?),
+                false => Selection::Keys(parse_keys(&keys)?),
+            }
         }
     };
     if from.limit == Some(0) {

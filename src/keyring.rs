@@ -8,12 +8,14 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use directory::Directory;
 use presign::hex::{hex, hex_of};
 use presign::midstate::MacMidstate;
 use sha2::{Digest, Sha256};
 
 use crate::bounds::MAX_SECRET;
+use crate::mounted;
 
 /// The length of the secret, in bytes.
 const SECRET_LENGTH: usize = 32;
@@ -53,6 +55,10 @@ pub enum Purpose {
     PortalCode,
     /// The state of a sign-in at an OIDC issuer.
     PortalOidc,
+    /// The code of the tokens by which bounces and requests to leave name a recipient.
+    PersonToken,
+    /// The short reference of a job or a list in them.
+    PersonTag,
 }
 
 impl Purpose {
@@ -74,6 +80,8 @@ impl Purpose {
             Self::PortalTicket => "portal-ticket",
             Self::PortalCode => "portal-code",
             Self::PortalOidc => "portal-oidc",
+            Self::PersonToken => "person-token",
+            Self::PersonTag => "person-tag",
         }
     }
 }
@@ -94,7 +102,7 @@ pub enum KeyringError {
     },
     /// The file exists, but does not have the format of a secret.
     #[error(
-        "the secret {} has {length} bytes instead of {SECRET_LENGTH}: restore it from a backup, or remove it to start with a new one (older link ids will then not be found)",
+        "the secret {} has {length} bytes instead of {SECRET_LENGTH}, which may be spelled in hexadecimal digits or in base64: restore it from a backup, or remove it to start with a new one (older link ids will then not be found)",
         path.display()
     )]
     Damaged {
@@ -123,7 +131,11 @@ impl Keyring {
         Self { secret }
     }
 
-    /// Reads the secret at `path`; makes it, readable by its owner alone, when there is none.
+    /// Reads the secret at `path`: 32 bytes, or their spelling in hexadecimal digits or in base64. Makes it, readable by its owner
+    /// alone, when there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read or made, or has another content.
     pub fn open(path: &Path) -> Result<Self, KeyringError> {
         let failed = |source| KeyringError::Io {
             path: path.to_owned(),
@@ -137,14 +149,11 @@ impl Keyring {
             read => read,
         };
         let bytes = read.map_err(failed)?;
-        let length = bytes.len();
-        bytes
-            .try_into()
-            .map(Self::new)
-            .map_err(|_| KeyringError::Damaged {
-                path: path.to_owned(),
-                length,
-            })
+        let secret = secret_of(&bytes).ok_or_else(|| KeyringError::Damaged {
+            path: path.to_owned(),
+            length: bytes.len(),
+        })?;
+        Ok(Self::new(secret))
     }
 
     /// A deriver of values for a purpose; a caller that derives many keeps it.
@@ -201,8 +210,36 @@ impl Deriver {
     }
 }
 
+/// The secret in the bytes of its file. Tools that make secrets for containers write text: `openssl rand -hex 32` with a line end,
+/// and Kubernetes and password managers base64.
+fn secret_of(bytes: &[u8]) -> Option<[u8; SECRET_LENGTH]> {
+    if let Ok(secret) = bytes.try_into() {
+        return Some(secret);
+    }
+    let text = str::from_utf8(bytes).ok()?.trim_ascii();
+    let mut secret = [0; SECRET_LENGTH];
+    if text.len() == 2 * SECRET_LENGTH {
+        for (byte, digits) in secret.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = str::from_utf8(digits).ok()?;
+            // A sign would be taken for a digit.
+            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            *byte = u8::from_str_radix(digits, 16).ok()?;
+        }
+        return Some(secret);
+    }
+    let text = text.trim_end_matches('=');
+    let length = Base64Unpadded::decode(text, &mut secret).map(<[u8]>::len);
+    let length = length.or_else(|_| Base64UrlUnpadded::decode(text, &mut secret).map(<[u8]>::len));
+    (length == Ok(SECRET_LENGTH)).then_some(secret)
+}
+
 /// Reads the file, up to the size that shows that it is not a secret. Symbolic links are followed: mounted secrets are links.
 fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    if let Some(text) = mounted::given_for(path) {
+        return Ok(text.into_bytes());
+    }
     let mut bytes = Vec::with_capacity(SECRET_LENGTH);
     let file = directory::read_mounted(path)?;
     file.take(MAX_SECRET).read_to_end(&mut bytes)?;
@@ -281,6 +318,43 @@ mod tests {
         }
         // Link ids must not change between releases.
         assert_eq!(whole, "ec8c69c187639f677a761f60f3ccca59");
+    }
+
+    #[test]
+    fn a_secret_may_be_spelled_in_digits_or_in_base64_and_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        let secret: [u8; 32] = std::array::from_fn(|at| 251 - 4 * u8::try_from(at).unwrap());
+        let digits = hex(&secret);
+        let url = Base64UrlUnpadded::encode_string(&secret);
+        let base64 = base64ct::Base64::encode_string(&secret);
+        assert!(base64.contains(['+', '/']), "the alphabets differ");
+        let spelled = [
+            secret.to_vec(),
+            digits.clone().into_bytes(),
+            format!("{}\n", digits.to_uppercase()).into_bytes(),
+            format!("{base64}\r\n").into_bytes(),
+            base64.trim_end_matches('=').as_bytes().to_vec(),
+            format!(" {url} ").into_bytes(),
+        ];
+        for bytes in spelled {
+            fs::write(&path, &bytes).unwrap();
+            let read = Keyring::open(&path).unwrap().secret;
+            assert_eq!(read, secret, "{}", String::from_utf8_lossy(&bytes));
+        }
+        let wrong = [
+            format!("+{}", &digits[1..]),
+            digits[2..].to_owned(),
+            format!("{digits}00"),
+            format!("{url}AA"),
+            url[..42].to_owned(),
+            format!("{}!", &url[..42]),
+            String::new(),
+        ];
+        for text in wrong {
+            fs::write(&path, &text).unwrap();
+            assert!(Keyring::open(&path).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@
 //! done       every recipient has a final status: the message may be deleted
 //! reopened   a verdict came after `done`: the job may be worked once more, until the next `done`
 //! notified   the operator is notified, or was, of the recipients without a mail at this `done`
+//! s.<n>      SUPPRESSED instead of attempt n: the recipient gets no mail of this job
+//! d.0, b.0   what a mail system reported of an accepted mail: it arrived; it bounced, or was complained about
+//! chunk.<n>  some recipients of a job in parts have a final status, each in a job of their own: what these came to
 //! zip.<n>    which upload the parts of a ZIP go to: another attempt continues it
 //! served     an event of a key was served; an earlier one comes too late
 //! lease      which worker runs the job now; the one record that changes, and correctness does not rest on it
@@ -46,6 +49,7 @@ pub mod intake;
 pub mod lease;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
+pub mod people;
 pub mod picture_cache;
 pub mod portal;
 pub mod resolve;
@@ -100,10 +104,18 @@ pub enum Kind {
     Served,
     /// Which upload the parts of a ZIP go to.
     Zip,
+    /// The recipient gets no mail of this job: bounces, a complaint, or a wish of the recipient or an operator.
+    Suppressed,
+    /// A mail system reported that the mail arrived.
+    Delivered,
+    /// A mail system reported that an accepted mail did not arrive, or that its recipient complained.
+    Bounced,
+    /// Some recipients of a job in parts have a final status.
+    Chunk,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::Plan,
         Self::Intent,
         Self::Outcome,
@@ -114,6 +126,10 @@ impl Kind {
         Self::Notified,
         Self::Served,
         Self::Zip,
+        Self::Suppressed,
+        Self::Delivered,
+        Self::Bounced,
+        Self::Chunk,
     ];
 
     /// The word under which a store keeps the kind.
@@ -129,6 +145,10 @@ impl Kind {
             Self::Notified => "notified",
             Self::Served => "served",
             Self::Zip => "zip",
+            Self::Suppressed => "s",
+            Self::Delivered => "d",
+            Self::Bounced => "b",
+            Self::Chunk => "chunk",
         }
     }
 
@@ -160,7 +180,7 @@ pub struct Record {
     /// The recipient's id; empty for a record of the whole job.
     pub rid: String,
     /// The attempt at this recipient, from 0; for `done`, `notified` and `reopened`, how often the job had been
-    /// reopened; for `zip`, the number of the upload.
+    /// reopened; for `zip`, the number of the upload; for `chunk`, that of the recipients' page.
     #[serde(deserialize_with = "attempt")]
     pub n: u32,
     /// The kind.
@@ -398,6 +418,11 @@ pub enum Outcome {
         /// What is known about it.
         words: String,
     },
+    /// Nothing was sent, and nothing will be: the recipient is suppressed.
+    Suppressed {
+        /// Why, and since when.
+        words: String,
+    },
 }
 
 impl Outcome {
@@ -408,6 +433,7 @@ impl Outcome {
             Self::Rejected { .. } => "rejected",
             Self::NotSent { .. } => "not_sent",
             Self::Unknown { .. } => "unknown",
+            Self::Suppressed { .. } => "suppressed",
         }
     }
 
@@ -417,7 +443,7 @@ impl Outcome {
             Self::Accepted { .. } => Some(250),
             Self::Rejected { code, .. } => Some(*code),
             Self::NotSent { code, .. } => *code,
-            Self::Unknown { .. } => None,
+            Self::Unknown { .. } | Self::Suppressed { .. } => None,
         }
     }
 
@@ -427,7 +453,8 @@ impl Outcome {
             Self::Accepted { words }
             | Self::Rejected { words, .. }
             | Self::NotSent { words, .. }
-            | Self::Unknown { words } => words,
+            | Self::Unknown { words }
+            | Self::Suppressed { words } => words,
         }
     }
 

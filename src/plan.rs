@@ -6,6 +6,7 @@
 mod archive;
 mod audience;
 pub mod expiry;
+pub mod lists;
 mod origin_scope;
 mod overflow;
 pub mod policy;
@@ -686,6 +687,10 @@ fn relay(job: &Job, rule: &AllowRule) -> RelayName {
 fn objects(job: &Job, scope: &PhraseScope<'_>) -> Result<Objects, PlanError> {
     Ok(match &job.from.selection {
         Selection::Keys(keys) => Objects::Named(keys.clone()),
+        Selection::KeysOfRecipient(keys) => {
+            let keys = keys.iter().map(|key| fill_key(key, scope));
+            Objects::Named(keys.collect::<Result<_, _>>()?)
+        }
         Selection::Prefix(prefix, filter) => {
             Objects::Under(fill_prefix("from.prefix", prefix, scope)?, filter.clone())
         }
@@ -849,16 +854,37 @@ fn fill_prefix(
     prefix: &Phrase,
     scope: &PhraseScope<'_>,
 ) -> Result<Prefix, PlanError> {
-    let filled = fill(field, prefix, scope, MAX_KEY_BYTES)?;
-    if filled
+    fill_in_place(field, prefix, scope)?
+        .parse()
+        .map_err(|source| PlanError::Name { field, source })
+}
+
+/// Fills in a key that names the recipient.
+fn fill_key(key: &Phrase, scope: &PhraseScope<'_>) -> Result<Key, PlanError> {
+    let field = "from.keys";
+    fill_in_place(field, key, scope)?
+        .parse()
+        .map_err(|source| PlanError::Name { field, source })
+}
+
+/// Fills in a prefix or a key. The values of a recipient cannot lead out of the recipient's place.
+fn fill_in_place(
+    field: &'static str,
+    phrase: &Phrase,
+    scope: &PhraseScope<'_>,
+) -> Result<String, PlanError> {
+    let scope = PhraseScope {
+        is_place: true,
+        ..*scope
+    };
+    let filled = fill(field, phrase, &scope, MAX_KEY_BYTES)?;
+    match filled
         .split('/')
         .any(|segment| matches!(segment, "." | ".."))
     {
-        return Err(PlanError::DotSegments { field });
+        true => Err(PlanError::DotSegments { field }),
+        false => Ok(filled),
     }
-    filled
-        .parse()
-        .map_err(|source| PlanError::Name { field, source })
 }
 
 fn fill_place(

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::assemble::Services;
 use crate::deliver::Letter;
-use crate::distribute::{list, plan_of, settle};
+use crate::distribute::{first_parts, list, plan_of, settle};
 use crate::error::JobError;
-use crate::job::Recipient;
+use crate::job::{Recipient, WhenEmpty};
 use crate::links::Unavailable;
 use crate::links::listing::{Entry, Listing};
 use crate::mail_trial::MailTrial;
@@ -20,10 +20,79 @@ use crate::plan::Plan;
 use crate::render::RenderedPage;
 use crate::render::email::{Digest, RenderedDigest};
 use crate::render::gallery::{Gallery, PageLinks};
+use crate::report::PartsReport;
 use crate::run::JobRun;
 
 /// How many mails of each audience, and of how many audiences, a check renders.
 const MAX_CHECKED_MAILS: usize = 100;
+
+/// How many parts of a job in parts a check tries.
+const MAX_CHECKED_PARTS: usize = 5;
+
+/// Checks a job as far as it can be known beforehand. Of a job in parts, one of the first few must be one that can be done: a
+/// recipient without files says nothing of the others.
+///
+/// # Errors
+/// Any error that would keep the job from being done.
+pub async fn check_job(run: &JobRun, services: &Services) -> Result<(), JobError> {
+    try_parts(run, services, Objectless::Fails).await
+}
+
+/// Checks the example of a rule, as if its objects existed.
+///
+/// # Errors
+/// Any error that would keep the job from being done.
+pub async fn check_example(run: &JobRun, services: &Services) -> Result<(), JobError> {
+    try_parts(run, services, Objectless::Imagines).await
+}
+
+/// What a check does about objects that do not exist.
+#[derive(Debug, Clone, Copy)]
+enum Objectless {
+    /// It lists what there is.
+    Fails,
+    /// It imagines one.
+    Imagines,
+}
+
+async fn try_parts(
+    run: &JobRun,
+    services: &Services,
+    objectless: Objectless,
+) -> Result<(), JobError> {
+    let (parts, _) = runs(run, services, MAX_CHECKED_PARTS).await?;
+    let mut first = None;
+    for part in &parts {
+        let checked = async {
+            let preview = match objectless {
+                Objectless::Fails => Preview::begin(part, services).await?,
+                Objectless::Imagines => Preview::imagine(part, services).await?,
+            };
+            preview.check().await
+        };
+        match Box::pin(checked).await {
+            Ok(()) => return Ok(()),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// The runs that a preview shows: those of the first parts of a job in parts, at most `most`, or the run itself.
+///
+/// # Errors
+/// The list of the job cannot be read.
+pub async fn runs(
+    run: &JobRun,
+    services: &Services,
+    most: usize,
+) -> Result<(Vec<JobRun>, Option<PartsReport>), JobError> {
+    if !run.job.is_in_parts() {
+        return Ok((vec![run.clone()], None));
+    }
+    let (parts, report) = Box::pin(first_parts(run, services, most)).await?;
+    Ok((parts, Some(report)))
+}
 
 /// A planned and listed job whose mails and pages can be rendered.
 pub struct Preview<'t> {
@@ -133,6 +202,11 @@ impl<'t> Preview<'t> {
             preview: self,
             mails,
         })
+    }
+
+    /// Whether the job would send no mail, since it has no files.
+    pub fn would_be_skipped(&self) -> bool {
+        self.listing.has_no_files(&self.plan) && self.plan.when_empty == WhenEmpty::Skip
     }
 
     /// The number of links for each audience.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::job::list::BadRow;
 use crate::job::{Job, Recipient};
 use crate::ledger::status::last_done;
 use crate::ledger::{Outcome, Record};
@@ -39,6 +40,9 @@ pub struct JobReport {
     pub rejected: u64,
     /// Mails with an unknown outcome, which are not sent again.
     pub unknown: u64,
+    /// Recipients to whom nothing was sent, since they are suppressed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub suppressed: u64,
     /// Recipients without a mail that was accepted; at most a hundred.
     pub without_mail: Vec<WithoutMail>,
     /// How many files the shortest of the last attempt's mails shows, if mails lead to fewer than all files
@@ -52,6 +56,86 @@ pub struct JobReport {
     /// Where ZIPs are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub zips: Vec<String>,
+    /// What the recipients of a job in parts came to, of which each has a part of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<PartsReport>,
+}
+
+/// How many recipients a report of a job in parts names for each reason; more of them are only counted.
+pub(crate) const MAX_NAMED_PARTS: usize = 20;
+
+/// The recipients of a job in parts, besides those in the counts of mails.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PartsReport {
+    /// How many recipients the job has.
+    pub recipients: u64,
+    /// How many have no files, and so got no mail (`from.when_empty = "skip"`).
+    pub empty: u64,
+    /// The ids of the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_files: Vec<String>,
+    /// How many have a part that was rejected: a rule does not allow it, or there are no files (`from.when_empty = "refuse"`).
+    pub refused: u64,
+    /// The first of them, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<RefusedPart>,
+    /// How many rows of the list repeat the address of an earlier row.
+    pub repeated: u64,
+    /// How many rows of the list are no recipients.
+    pub bad_rows: u64,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<BadRow>,
+}
+
+/// A recipient whose part of a job was rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedPart {
+    /// The recipient's id.
+    pub rid: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl PartsReport {
+    /// Counts a recipient without files.
+    pub(crate) fn count_empty(&mut self, rid: &str) {
+        self.empty += 1;
+        push_bounded(&mut self.without_files, [rid.to_owned()], MAX_NAMED_PARTS);
+    }
+
+    /// Counts a recipient whose part was rejected.
+    pub(crate) fn refuse(&mut self, rid: &str, reason: String) {
+        self.refused += 1;
+        let rid = rid.to_owned();
+        push_bounded(
+            &mut self.reasons,
+            [RefusedPart { rid, reason }],
+            MAX_NAMED_PARTS,
+        );
+    }
+
+    fn add(&mut self, other: Self) {
+        self.recipients += other.recipients;
+        self.empty += other.empty;
+        self.refused += other.refused;
+        self.repeated += other.repeated;
+        self.bad_rows += other.bad_rows;
+        push_bounded(
+            &mut self.without_files,
+            other.without_files,
+            MAX_NAMED_PARTS,
+        );
+        push_bounded(&mut self.reasons, other.reasons, MAX_NAMED_PARTS);
+        push_bounded(&mut self.rows, other.rows, MAX_NAMED_PARTS);
+    }
+}
+
+/// Adds as many as there is room for.
+fn push_bounded<T>(all: &mut Vec<T>, more: impl IntoIterator<Item = T>, most: usize) {
+    let room = most.saturating_sub(all.len());
+    all.extend(more.into_iter().take(room));
 }
 
 /// A recipient without a mail that was accepted, and why.
@@ -73,9 +157,31 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 impl JobReport {
-    /// How many recipients have no accepted mail.
-    pub const fn failed(&self) -> u64 {
-        self.rejected + self.unknown
+    /// How many recipients have no accepted mail, although they should have one.
+    pub fn failed(&self) -> u64 {
+        let refused = self.parts.as_ref().map_or(0, |parts| parts.refused);
+        self.rejected + self.unknown + refused
+    }
+
+    /// Adds the report of a part of the job, or of several parts.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.links += other.links;
+        self.unavailable += other.unavailable;
+        self.missing += other.missing;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.unknown += other.unknown;
+        self.suppressed += other.suppressed;
+        // The earliest end: all links work until then.
+        self.expires_at = self.expires_at.into_iter().chain(other.expires_at).min();
+        self.shown = self.shown.into_iter().chain(other.shown).min();
+        push_bounded(&mut self.without_mail, other.without_mail, MAX_REPORTED);
+        push_bounded(&mut self.galleries, other.galleries, MAX_REPORTED);
+        push_bounded(&mut self.manifests, other.manifests, MAX_REPORTED);
+        push_bounded(&mut self.zips, other.zips, MAX_REPORTED);
+        if let Some(parts) = other.parts {
+            self.parts.get_or_insert_default().add(parts);
+        }
     }
 
     /// The known addresses of recipients without a mail, and the outcome of their mails.
@@ -114,6 +220,7 @@ impl JobReport {
             }
             Outcome::Rejected { .. } => self.rejected += 1,
             Outcome::Unknown { .. } => self.unknown += 1,
+            Outcome::Suppressed { .. } => self.suppressed += 1,
             // Not final: such a result is an error, and the job comes back.
             Outcome::NotSent { .. } => return,
         }

@@ -86,6 +86,21 @@ pub enum ResultsError {
 enum JobOutcome {
     Done,
     Parked,
+    Feedback,
+}
+
+/// What a mail system reported of an accepted mail, after the job's result.
+#[derive(Debug, Clone, Serialize)]
+pub struct FeedbackResult<'a> {
+    /// The recipient's id.
+    pub rid: &'a str,
+    /// What it means: `hard`, `by_relay`, `complaint`, `soft`, `mail_fault` or `rejected`.
+    pub verdict: &'a str,
+    /// The enhanced status code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'a str>,
+    /// The words of the receiving server, without addresses.
+    pub words: &'a str,
 }
 
 /// The end of a job.
@@ -103,6 +118,9 @@ pub struct JobResult<'a> {
     reason: Option<&'a str>,
     #[serde(flatten)]
     delivered: Option<&'a JobReport>,
+    /// What a mail system reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feedback: Option<&'a FeedbackResult<'a>>,
     /// The result in a sentence, for a channel that people read.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -124,6 +142,7 @@ impl<'a> JobResult<'a> {
             at,
             reason: None,
             delivered: Some(delivered),
+            feedback: None,
             text: None,
         }
     }
@@ -143,6 +162,27 @@ impl<'a> JobResult<'a> {
             at,
             reason: Some(reason),
             delivered: None,
+            feedback: None,
+            text: None,
+        }
+    }
+
+    /// What a mail system reported of a mail of a job that is done.
+    pub const fn feedback(
+        job: &'a JobId,
+        message: &'a str,
+        feedback: &'a FeedbackResult<'a>,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            job: Some(job),
+            message,
+            outcome: JobOutcome::Feedback,
+            at,
+            reason: None,
+            delivered: None,
+            feedback: Some(feedback),
             text: None,
         }
     }
@@ -152,6 +192,10 @@ impl JobResult<'_> {
     /// The result in one sentence, for people.
     fn sentence(&self) -> String {
         let job = self.job.map_or("a message", |job| job.as_str());
+        if let Some(feedback) = self.feedback {
+            let FeedbackResult { rid, verdict, .. } = feedback;
+            return plain(&format!("a mail of {job} to {rid} was reported: {verdict}"));
+        }
         let Some(report) = self.delivered else {
             let reason = self.reason.unwrap_or_default();
             return plain(&format!("{job} was parked: {reason}"));
@@ -161,14 +205,25 @@ impl JobResult<'_> {
             rejected,
             unknown,
             links,
+            suppressed,
             ..
         } = report;
+        let suppressed = match suppressed {
+            0 => String::new(),
+            _ => format!(", {suppressed} suppressed"),
+        };
+        if let Some(parts) = &report.parts {
+            let (recipients, empty, refused) = (parts.recipients, parts.empty, parts.refused);
+            return plain(&format!(
+                "{job} is done: {recipients} recipients, {links} links, {accepted} mails accepted, {rejected} rejected, {unknown} in doubt, {empty} without files, {refused} not allowed or refused{suppressed}"
+            ));
+        }
         match report.failed() {
             0 => plain(&format!(
-                "{job} is done: {links} links, {accepted} mails accepted"
+                "{job} is done: {links} links, {accepted} mails accepted{suppressed}"
             )),
             _ => plain(&format!(
-                "{job} is done: {links} links, {accepted} mails accepted, {rejected} rejected, {unknown} in doubt"
+                "{job} is done: {links} links, {accepted} mails accepted, {rejected} rejected, {unknown} in doubt{suppressed}"
             )),
         }
     }

@@ -121,6 +121,7 @@ fn config(dir: &Path, endpoint: &str) -> Config {
             bucket: "acme-reports".to_owned(),
             prefix: String::new(),
             recipients: Vec::new(),
+            lists: Vec::new(),
             reply_to: Vec::new(),
             relays: Vec::new(),
             publish: vec!["s3://published/".to_owned()],

@@ -5,11 +5,11 @@
 
 use std::io;
 
-use directory::Location;
 use memchr::memmem::Finder;
 
 use super::identity::{LinkKey, is_key, key_hash};
 use crate::audit::find::{LinkQuery, find};
+use crate::audit::source::LogSource;
 use crate::bounds::MAX_KNOWN_LINKS;
 
 /// The hash of a key that fits each key: of links to renditions, which share an id.
@@ -88,10 +88,10 @@ pub enum IssuedIds {
 
 impl KnownLinks {
     /// Reads the audit logs in `places`, one for each worker.
-    pub fn of_logs(places: &[Location]) -> io::Result<Self> {
+    pub fn of_logs(places: &[LogSource]) -> io::Result<Self> {
         let mut reader = KnownReader::new();
         for place in places {
-            find(place.clone(), &LinkQuery::default(), |line| {
+            find(place, &LinkQuery::default(), |line| {
                 reader.add(line.as_bytes())
             })?;
         }
@@ -177,6 +177,10 @@ impl KnownReader {
         let Some(link) = text_after(&self.link_id, line) else {
             return Ok(());
         };
+        // A line of a tagged object has the id of a link and a key, and issues nothing.
+        if is_of_change(line) {
+            return Ok(());
+        }
         // A page of the portal has no key, and neither has a change to links.
         let key = text_after(&self.key, line).map_or(ANY_KEY, |key| key_hash(&key));
         let is_of_page =
@@ -203,6 +207,14 @@ impl KnownReader {
             opens: IdTable::new(self.opens),
         }
     }
+}
+
+/// Whether a line is of a revocation or a restoration. The event stands at the beginning of a line.
+fn is_of_change(line: &[u8]) -> bool {
+    let head = &line[..line.len().min(40)];
+    [&b"\"ev\":\"revoked\""[..], b"\"ev\":\"restored\""]
+        .iter()
+        .any(|event| memchr::memmem::find(head, event).is_some())
 }
 
 /// The JSON text that follows a field's name.
@@ -253,6 +265,10 @@ mod tests {
             format!(
                 r#"{{"v":2,"ev":"revoked","what":"link","link_id":"{}"}}"#,
                 ID.replace('0', "3")
+            ),
+            format!(
+                r#"{{"v":2,"ev":"revoked","what":"link","bucket":"b","key":"p/x.jpg","link_id":"{}"}}"#,
+                ID.replace('0', "4")
             ),
         ];
         for line in &lines {

@@ -1,22 +1,24 @@
 //! Answers who opened what: the links of the audit log, what access logs say of them, and the portal's own lines.
 
 mod facts;
+mod revoked;
 mod sessions;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-use directory::Location;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::facts::{AuditFacts, OpenedLinkFacts};
+use self::revoked::StandingRevocations;
 use self::sessions::{Session, sessions_of};
 use super::book::{AccessBook, BookError};
 use super::person::OpenedBy;
 use super::row::AccessCounts;
 use super::verdict::{OpenVerdict, RefusedBecause, percent};
 use crate::audit::find::LinkQuery;
+use crate::audit::source::LogSource;
 
 /// What is asked.
 #[derive(Debug, Clone, Default)]
@@ -144,7 +146,7 @@ impl OpensReport {
 
 /// Answers a question from the audit logs in `places` and the access logs that were read.
 pub fn answer(
-    places: &[Location],
+    places: &[LogSource],
     book: &AccessBook,
     question: &OpensQuestion,
 ) -> Result<OpensReport, OpensError> {
@@ -175,8 +177,9 @@ pub fn answer(
         }
     })?;
     let sessions = sessions_of(&facts, rows, book)?;
+    let revoked = StandingRevocations::read(places).map_err(OpensError::Audit)?;
     let mut report = OpensReport {
-        rows: table(&facts, &sessions, question.all),
+        rows: table(&facts, &sessions, &revoked, question.all),
         coverage: coverage(&facts, &sessions),
     };
     if let Some((from, until)) = book.span()? {
@@ -220,30 +223,56 @@ fn coverage(facts: &AuditFacts, sessions: &[Session]) -> Coverage {
 type FileOf<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 /// A row for each recipient and file.
-fn table(facts: &AuditFacts, sessions: &[Session], all: bool) -> Vec<OpensRow> {
-    let mut by_file: BTreeMap<FileOf<'_>, (Vec<&Session>, &OpenedLinkFacts, u64)> = BTreeMap::new();
-    for link in facts.links.values() {
+fn table(
+    facts: &AuditFacts,
+    sessions: &[Session],
+    revoked: &StandingRevocations,
+    all: bool,
+) -> Vec<OpensRow> {
+    let mut by_file: BTreeMap<FileOf<'_>, OfFile<'_>> = BTreeMap::new();
+    for (id, link) in &facts.links {
         let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
-        by_file
-            .entry(file)
-            .or_insert_with(|| (Vec::new(), link, 0))
-            .2 += 1;
+        let of_file = by_file.entry(file).or_insert_with(|| OfFile {
+            sessions: Vec::new(),
+            link,
+            links: 0,
+            revoked_at: None,
+        });
+        of_file.links += 1;
+        let revoked_at = revoked.of(*id, link);
+        let known = of_file.revoked_at.into_iter();
+        of_file.revoked_at = known.chain(revoked_at).min();
     }
     for session in sessions {
         let link = &facts.links[&session.link];
         let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
-        if let Some((found, _, _)) = by_file.get_mut(&file) {
-            found.push(session);
+        if let Some(of_file) = by_file.get_mut(&file) {
+            of_file.sessions.push(session);
         }
     }
     by_file
         .into_values()
-        .filter(|(found, _, _)| all || !found.is_empty())
-        .map(|(found, link, links)| row(link, &found, links))
+        .filter(|of_file| all || !of_file.sessions.is_empty())
+        .map(|of_file| row(&of_file))
         .collect()
 }
 
-fn row(link: &OpenedLinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
+/// What is known of a file and a recipient.
+struct OfFile<'a> {
+    sessions: Vec<&'a Session>,
+    link: &'a OpenedLinkFacts,
+    links: u64,
+    /// When the first of the links was revoked.
+    revoked_at: Option<Timestamp>,
+}
+
+fn row(of_file: &OfFile<'_>) -> OpensRow {
+    let OfFile {
+        sessions,
+        link,
+        links,
+        revoked_at,
+    } = of_file;
     // The surest person comes first, and of those the best download. A refused request is no open.
     let opens = || {
         sessions
@@ -264,6 +293,9 @@ fn row(link: &OpenedLinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
     let mut evidence = best.map(|best| best.evidence.clone()).unwrap_or_default();
     if let Some(words) = all.mangling.words() {
         evidence.push(words.to_owned());
+    }
+    if let Some(at) = revoked_at {
+        evidence.push(format!("revoked at {at}"));
     }
     let people = || opens().filter(|session| !session.by.is_machine());
     let size = if all.size > 0 {
@@ -310,7 +342,7 @@ fn row(link: &OpenedLinkFacts, sessions: &[&Session], links: u64) -> OpensRow {
             .and_then(|at| Timestamp::from_second(at).ok()),
         networks: distinct(&mut people().flat_map(|session| session.networks.clone())),
         clients: distinct(&mut people().flat_map(|session| session.agents.clone())),
-        links,
+        links: *links,
     }
 }
 

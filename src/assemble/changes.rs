@@ -10,7 +10,7 @@ use crate::config::{Config, PortalConfig};
 use crate::mounted;
 
 /// Keys that are only read at start: changes to them take effect after a restart.
-const OF_THE_START: [&str; 12] = [
+const OF_THE_START: [&str; 13] = [
     "state_dir",
     "secret_key_file",
     "queue",
@@ -20,13 +20,21 @@ const OF_THE_START: [&str; 12] = [
     "http",
     "embedded",
     "intake",
+    "feedback",
     "portal.listen",
     "portal.tls_cert_file",
     "portal.tls_key_file",
 ];
 
 /// Lists of tables, which are reported as a whole.
-const LISTS: [&str; 5] = ["allow", "on_event", "schedule", "mail.dkim", "portal.oidc"];
+const LISTS: [&str; 6] = [
+    "allow",
+    "on_event",
+    "schedule",
+    "list",
+    "mail.dkim",
+    "portal.oidc",
+];
 
 /// How many files are read at once.
 const READ_AT_ONCE: usize = 8;
@@ -220,6 +228,7 @@ pub(super) fn with_what_stays(new: &Config, old: &Config) -> Config {
         http: old.http.clone(),
         embedded: old.embedded.clone(),
         intake: old.intake.clone(),
+        feedback: old.feedback.clone(),
         portal: PortalConfig {
             listen: old.portal.listen,
             tls_cert_file: old.portal.tls_cert_file.clone(),

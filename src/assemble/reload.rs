@@ -64,16 +64,19 @@ impl Opened {
             &*services.recording.ledger,
             &services.sending.mailer,
         );
-        // The portal replaces those of its providers itself.
+        // The portal replaces those of its providers itself; the archive and the feedback queue stay as they were at the start.
         let edges = &self.services.edges;
-        let providers: Vec<_> = edges
-            .iter()
-            .filter(|edge| edge.kind() == EdgeKind::Oidc)
-            .collect();
+        let stays = |kind| {
+            matches!(
+                kind,
+                EdgeKind::Oidc | EdgeKind::Archive | EdgeKind::Feedback
+            )
+        };
+        let providers: Vec<_> = edges.iter().filter(|edge| stays(edge.kind())).collect();
         let all = queue.into_iter().chain(others).chain(handed_to);
         let all = all.chain(providers);
         self.services.edges.exchange(all.collect());
-        self.config = mixed;
+        *self.config = mixed;
         self.reading = reading;
         Ok(told)
     }

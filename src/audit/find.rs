@@ -6,7 +6,6 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use directory::Location;
 use jiff::Timestamp;
 use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
@@ -14,8 +13,10 @@ use memchr::{memchr, memrchr};
 use super::chain::LineHead;
 use super::directory::{LogDirectory, TOO_LONG};
 use super::record::push_json;
+use super::source::{LogSource, SegmentPlace};
 use super::stream::spelled;
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
+use crate::job::JobId;
 
 /// How much of a segment is searched at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -32,7 +33,7 @@ pub struct LinkQuery {
     pub link_id: Option<String>,
     /// A recipient's id: of the links' recipient, or of who opened a link that is another's or everybody's.
     pub rid: Option<String>,
-    /// A job's id.
+    /// A job's id. The lines of its parts match too.
     pub job: Option<String>,
     /// A bucket and a key.
     pub object: Option<(String, String)>,
@@ -48,6 +49,8 @@ struct Search {
     needles: Vec<Finder<'static>>,
     /// The fields of which one has the recipient; empty if any recipient is meant.
     people: Vec<Finder<'static>>,
+    /// The field of the job and the beginning of its value: the job itself, or one of its parts.
+    job: Option<Finder<'static>>,
     since: Option<String>,
     until: Option<String>,
 }
@@ -59,7 +62,6 @@ impl Search {
             ("link", question.link.as_ref()),
             ("link_id", question.link_id.as_ref()),
             ("key", object.map(|(_, key)| key)),
-            ("job", question.job.as_ref()),
             ("bucket", object.map(|(bucket, _)| bucket)),
         ];
         let mut needles = Vec::new();
@@ -70,6 +72,14 @@ impl Search {
                 needles.push(Finder::new(&needle).into_owned());
             }
         }
+        let job = question.job.as_ref().map(|job| {
+            let mut needle = "\"job\":".to_owned();
+            push_json(job, &mut needle);
+            // Without the quotation mark at its end.
+            let begin = &needle[..needle.len() - 1];
+            Finder::new(begin).into_owned()
+        });
+        needles.extend(job.clone());
         let mut people = Vec::new();
         if let Some(rid) = &question.rid {
             let mut value = String::new();
@@ -84,6 +94,7 @@ impl Search {
         Self {
             needles,
             people,
+            job,
             since: question.since.map(spelled),
             until: question.until.map(spelled),
         }
@@ -95,6 +106,7 @@ impl Search {
         let is_in = |needle: &Finder<'_>| needle.find(line).is_some();
         others.all(is_in)
             && (self.people.is_empty() || self.people.iter().any(is_in))
+            && self.job.as_ref().is_none_or(|job| is_of_job(line, job))
             && self.is_in_time(line)
     }
 
@@ -131,24 +143,42 @@ impl Search {
     }
 }
 
+/// Whether a line is of a job or of one of its parts.
+fn is_of_job(line: &[u8], job: &Finder<'_>) -> bool {
+    let mut found = job.find_iter(line);
+    found.any(|at| {
+        let rest = &line[at + job.needle().len()..];
+        if rest.first() == Some(&b'"') {
+            return true;
+        }
+        let value = rest.split(|byte| *byte == b'"').next().unwrap_or_default();
+        // The id of a part has no characters that JSON escapes behind that of its job.
+        let part = str::from_utf8(value).ok().map(|end| format!("x{end}"));
+        let part = part.and_then(|part| part.parse::<JobId>().ok());
+        part.and_then(|part| part.whole())
+            .is_some_and(|whole| whole.as_str() == "x")
+    })
+}
+
 /// Calls `found` with every line that matches the query, oldest stream first, and returns how many segments the log has. An
 /// incomplete line, which is still being written, is skipped.
 pub fn find(
-    dir: impl Into<Location>,
+    source: impl Into<LogSource>,
     question: &LinkQuery,
     mut found: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<usize> {
     let search = Search::new(question);
-    let directory = &LogDirectory::open(&dir.into())?;
+    let source = source.into();
+    let directory = &LogDirectory::open(&source.place)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let segments = directory.segments()?;
+    let segments = SegmentPlace::all(directory, &source)?;
     for together in segments.chunks(cores) {
         std::thread::scope(|scope| {
             let mut results = Vec::new();
-            for name in together {
+            for segment in together {
                 let (sender, receiver) = sync_channel(AHEAD);
                 let search = &search;
-                let reader = scope.spawn(move || read(directory, name, search, &sender));
+                let reader = scope.spawn(move || read(directory, segment, search, &sender));
                 results.push((reader, receiver));
             }
             for (reader, answers) in results {
@@ -170,18 +200,27 @@ pub fn find(
 /// Reads a segment and sends the matches, until the receiver is dropped.
 fn read(
     directory: &LogDirectory,
-    name: &str,
+    segment: &SegmentPlace,
     search: &Search,
     answers: &SyncSender<Vec<u8>>,
 ) -> io::Result<()> {
-    let mut file = directory.read(name)?;
+    let mut file = match (segment, segment.open(directory)) {
+        // It was removed since the directory was read.
+        (SegmentPlace::Here(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        (_, opened) => match opened? {
+            Some(file) => file,
+            None => return Ok(()),
+        },
+    };
     let mut buffer = vec![0; CHUNK];
     let mut held = 0;
     loop {
         if held > MAX_AUDIT_LINE_BYTES {
             let sentence = format!(
                 "{}: {TOO_LONG}; `handout audit verify` says where",
-                directory.path_of(name).display()
+                directory.path_of(segment.name()).display()
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
         }

@@ -17,7 +17,9 @@ use super::note::PublicKey;
 use crate::job::{ContentDisposition, Recipient};
 use crate::keyring::{Deriver, Keyring, Purpose};
 
-use crate::links::portal::secret_of;
+use crate::job::session_name::session_name;
+use crate::links::connection::AssumedRole;
+use crate::links::portal::{OF_PORTAL, secret_of};
 use crate::links::{Link, Links};
 use crate::plan::Audience;
 use crate::plan::Bound;
@@ -136,7 +138,7 @@ pub struct Context<'a> {
     /// The connection that signed.
     pub connection: &'a str,
     /// The role whose credentials signed, if the connection assumes one.
-    pub role: Option<&'a str>,
+    pub role: Option<AssumedRole<'a>>,
     /// The message that carried it, if one did.
     pub message_id: Option<&'a str>,
     /// How often the job was started, from 1.
@@ -199,6 +201,8 @@ struct CommonFields<'a> {
     connection: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
 }
 
 /// The fields that they share after those.
@@ -220,6 +224,10 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
     let rid = context.names.recipient_id(&links.audience.canonical());
     let to = context.names.in_clear(links.audience.recipient());
     let event = context.kind.event();
+    // The portal signs when a link is opened, with the session that all jobs share.
+    let has_session = context.role.is_some_and(|role| role.has_job_sessions)
+        && &*links.access_key_id != OF_PORTAL;
+    let session = has_session.then(|| session_name(context.job));
     let whose = fields(&CommonFields {
         job: context.job,
         message: context.message_id,
@@ -227,7 +235,8 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         rid: &rid,
         to: to.as_deref(),
         connection: context.connection,
-        role: context.role,
+        role: context.role.map(|role| role.arn),
+        session: session.as_deref(),
     });
     let how_long = fields(&LifetimeFields {
         signed_at: links.lifetime.signed_at,
@@ -378,6 +387,49 @@ pub struct MailOutcome<'a> {
 /// An `outcome` record.
 pub fn outcome(outcome: &MailOutcome<'_>) -> AuditRecord {
     AuditRecord::new("outcome", outcome)
+}
+
+/// A recipient who gets no mail of a job.
+#[derive(Debug, Serialize)]
+pub struct SuppressedRecipient<'a> {
+    /// The job.
+    pub job: &'a str,
+    /// The recipient's id.
+    pub rid: &'a str,
+    /// The number of the attempt that is not made.
+    pub n: u32,
+    /// Why, and since when.
+    pub reason: &'a str,
+}
+
+/// A `suppressed` record.
+pub fn suppressed(recipient: &SuppressedRecipient<'_>) -> AuditRecord {
+    AuditRecord::new("suppressed", recipient)
+}
+
+/// What a mail system reported of an accepted mail.
+#[derive(Debug, Serialize)]
+pub struct MailFeedback<'a> {
+    /// The recipient's id.
+    pub rid: &'a str,
+    /// The job, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<&'a str>,
+    /// What it means, such as `hard`, `complaint` or `delivered`.
+    pub verdict: &'a str,
+    /// Where it came from: `ses`, `dsn`, `arf` or `portal`.
+    pub source: &'a str,
+    /// The enhanced status code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'a str>,
+    /// The list that was left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<&'a str>,
+}
+
+/// A `feedback` record.
+pub fn feedback(feedback: &MailFeedback<'_>) -> AuditRecord {
+    AuditRecord::new("feedback", feedback)
 }
 
 /// A `refused` record: a rejected job, and the reason.

@@ -38,6 +38,10 @@ fn field(name: &str) -> Value {
         "to" => text("The recipient's address, if the configuration says so."),
         "connection" => text("The connection that signed."),
         "role" => text("The role whose credentials signed."),
+        "session" => text("The job's own session of the role."),
+        "means" => {
+            json!({ "enum": ["tag"], "description": "How links of S3 were revoked: by a tag of the object. Without it, by the ledger." })
+        }
         "bucket" => text("The bucket."),
         "prefix" => text("The beginning of the keys of all renditions."),
         "count" => count("How many links to renditions the page has."),
@@ -68,6 +72,14 @@ fn field(name: &str) -> Value {
             json!({ "enum": ["accepted", "rejected", "not_sent", "unknown"], "description": "What became of the mail." })
         }
         "code" => count("The relay's reply code."),
+        "verdict" => {
+            json!({ "enum": ["hard", "by_relay", "complaint", "soft", "mail_fault", "rejected", "delayed", "delivered", "noted", "left"], "description": "What the report means." })
+        }
+        "source" => {
+            json!({ "enum": ["ses", "dsn", "arf", "portal"], "description": "Where the report came from." })
+        }
+        "status" => text("The enhanced status code of the report."),
+        "list" => text("The id of the list that was left."),
         "message_id" => text("The mail's Message-ID."),
         "rehearsed_to" => hash("The recipient that got the mail instead: it was a rehearsal."),
         "reason" => text("Why it was not done."),
@@ -132,7 +144,9 @@ const LINK: (&[&str], &[&str]) = (
         "access_key_id",
         "disposition",
     ],
-    &["message", "to", "role", "etag", "version", "size"],
+    &[
+        "message", "to", "role", "session", "etag", "version", "size",
+    ],
 );
 
 /// The required fields of a line about an open.
@@ -172,6 +186,10 @@ const CHANGED: &[&str] = &[
     "key",
     "link_id",
     "expires_at",
+    "ordinal",
+    "means",
+    "connection",
+    "version",
     "reason",
 ];
 
@@ -200,7 +218,7 @@ type Event = (
     &'static [&'static str],
 );
 
-const EVENTS: [Event; 22] = [
+const EVENTS: [Event; 24] = [
     (
         "open",
         "The first line of a stream.",
@@ -238,13 +256,13 @@ const EVENTS: [Event; 22] = [
             "bound",
             "access_key_id",
         ],
-        &["message", "to", "role"],
+        &["message", "to", "role", "session"],
     ),
     (
         "zip",
         "A link to a ZIP of the job's files.",
         &ZIP_LINK,
-        &["message", "to", "role", "etag", "version"],
+        &["message", "to", "role", "session", "etag", "version"],
     ),
     (
         "published",
@@ -320,14 +338,14 @@ const EVENTS: [Event; 22] = [
     ),
     (
         "revoked",
-        "Links of the portal that do not open any more.",
-        &["what", "ordinal", "by"],
+        "Links that do not open any more: of the portal, or of S3 to an object that has the tag.",
+        &["what", "by"],
         CHANGED,
     ),
     (
         "restored",
-        "Links of the portal that open again.",
-        &["what", "ordinal", "by"],
+        "Links that open again.",
+        &["what", "by"],
         CHANGED,
     ),
     (
@@ -341,6 +359,18 @@ const EVENTS: [Event; 22] = [
         "What became of a mail.",
         &["job", "rid", "n", "outcome", "message_id"],
         &["code", "rehearsed_to"],
+    ),
+    (
+        "suppressed",
+        "A recipient who got no mail of a job: bounces, a complaint, or a wish.",
+        &["job", "rid", "n", "reason"],
+        &[],
+    ),
+    (
+        "feedback",
+        "What a mail system reported of an accepted mail, or a recipient who left a list.",
+        &["rid", "verdict", "source"],
+        &["job", "status", "list"],
     ),
     ("checkpoint", "All lines before it, signed.", &["note"], &[]),
     ("rotate", "The last line of a segment.", &["next"], &[]),

@@ -23,7 +23,7 @@ use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{Job, JobId, Recipient};
 use handout::progress::{Progress, Snapshot};
-use handout::report::JobReport;
+use handout::report::{JobReport, PartsReport};
 use handout::run::JobRun;
 use handout::text::{decode, shell_argument};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -42,7 +42,7 @@ pub(crate) enum JobCommand {
     /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt, or a file is missing.
     #[command(after_help = "\
 With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its
-links are real, and have their audit lines. Nothing is recorded for the job itself, which runs as if it had not been rehearsed.
+links are real, and have their audit lines. A job in parts is rehearsed with its first ten recipients. Nothing is recorded for the job itself, which runs as if it had not been rehearsed.
 
 Examples:
   handout job run job.json
@@ -173,7 +173,7 @@ async fn run(
     if let Some(to) = &rehearse {
         opened.services.rehearse(to.clone());
     }
-    work(&run, opened, config, json).await
+    Box::pin(work(&run, opened, config, json)).await
 }
 
 /// Runs a job with the opened services, and closes them.
@@ -237,6 +237,9 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
         return tell_failures(run, delivered, names);
     }
     say(format_args!("{id} is done."))?;
+    if let Some(parts) = &delivered.parts {
+        say(format_args!("  recipients   {}", parts.recipients))?;
+    }
     say(format_args!("  links        {}", delivered.links))?;
     if delivered.unavailable > 0 {
         say(format_args!("  unavailable  {}", delivered.unavailable))?;
@@ -267,15 +270,24 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
         ))?;
         tell_failures(run, delivered, names)?;
     }
+    delivered.parts.as_ref().map_or(Ok(()), tell_parts)?;
     let pages = delivered.galleries.iter().chain(&delivered.manifests);
     let mut published = pages.chain(&delivered.zips);
     published.try_for_each(|place| say(format_args!("  published    {place}")))
 }
 
-/// Prints a line for each recipient whose mail was rejected or is in doubt, with the relay's reply.
+/// Prints a line for each recipient whose mail was rejected or is in doubt, or who is suppressed, with the relay's reply.
 fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Result<()> {
-    let failed = delivered.failed();
+    let failed = delivered.rejected + delivered.unknown + delivered.suppressed;
     if failed == 0 {
+        return Ok(());
+    }
+    if run.job.list().is_some() {
+        // The job does not know the addresses of a list.
+        for without in &delivered.without_mail {
+            let (what, words) = (without.outcome.word(), without.outcome.words());
+            say(format_args!("  {what:<11}  {}: {words}", without.rid))?;
+        }
         return Ok(());
     }
     let rid = |reader: &Recipient| names.recipient_id(&reader.canonical_address());
@@ -292,6 +304,30 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
         ))?;
     }
     Ok(())
+}
+
+/// Prints what became of recipients of a job in parts without a mail, and of rows that are no recipients.
+fn tell_parts(parts: &PartsReport) -> std::io::Result<()> {
+    if parts.empty > 0 {
+        say(format_args!("  no files     {} recipients", parts.empty))?;
+    }
+    if parts.refused > 0 {
+        say(format_args!("  refused      {} recipients", parts.refused))?;
+    }
+    for part in &parts.reasons {
+        say(format_args!("    {}: {}", part.rid, part.reason))?;
+    }
+    if parts.repeated > 0 {
+        say(format_args!(
+            "  repeated     {} rows have the address of an earlier row",
+            parts.repeated
+        ))?;
+    }
+    if parts.bad_rows > 0 {
+        say(format_args!("  bad rows     {}", parts.bad_rows))?;
+    }
+    let mut rows = parts.rows.iter();
+    rows.try_for_each(|row| say(format_args!("    {row}")))
 }
 
 fn say_how_to_resend(id: &JobId) -> std::io::Result<()> {

@@ -10,6 +10,7 @@ use handout::assemble;
 use handout::assemble::OpenedLedger;
 use handout::clock;
 use handout::config::Config;
+use handout::distribute::{part_or_job, reopen_whole};
 use handout::environment::Environment;
 use handout::job::{JobId, Recipient};
 use handout::keyring::Keyring;
@@ -88,7 +89,7 @@ Examples:
 }
 
 /// An answer, as it is written.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ResolveAnswer {
     /// The mail was sent: nothing more is sent.
     Sent,
@@ -193,6 +194,7 @@ async fn answer_doubt(
         }
         false => recipient.to_owned(),
     };
+    let job = &part_or_job(&*opened.ledger, job, &rid).await?;
     let answer = match word {
         ResolveAnswer::Sent => Answer::WasSent,
         ResolveAnswer::Resend => Answer::ResendOk,
@@ -208,6 +210,9 @@ async fn answer_doubt(
     .await?
     {
         Resolved::Recorded => {
+            if word == ResolveAnswer::Resend {
+                reopen_whole(&*opened.ledger, job, clock::system()).await?;
+            }
             say(match word {
                 ResolveAnswer::Sent => "recorded: nothing more is sent",
                 ResolveAnswer::Resend => {

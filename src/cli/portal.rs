@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use handout::assemble::Services;
+use handout::audit::retention::RetentionCounts;
 use handout::config::{Config, ConfigError};
 use handout::environment::Environment;
 use handout::portal::{PortalCounts, PortalReload, PortalServer};
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::reload::reload_when_told;
-use super::run::{retried, start};
+use super::run::{keep_audit, retried, start};
 use super::supervision::Beside;
 use super::{ConfigArgs, exit};
 
@@ -133,6 +134,7 @@ pub(super) async fn portal(
         anyhow::bail!("portal.listen is not set");
     };
     let audit = opened.services.recording.audit.watch();
+    let retention_counts = RetentionCounts::default();
     health.runs(Vitals {
         progress: opened.services.progress.clone(),
         pulse: None,
@@ -141,7 +143,10 @@ pub(super) async fn portal(
         portal: Some(bound.counts()),
         schedules: None,
         intake: None,
+        retention: opened.retention.as_ref().map(|_| retention_counts.clone()),
+        feedback: None,
     });
+    let retaining = keep_audit(opened.retention.take(), retention_counts);
     let stop = CancellationToken::new();
     let (renew, mut renewed) = watch::channel(None);
     let (reloads, portal_reloads) = (beside.reloads(), bound.reloads());
@@ -184,6 +189,7 @@ pub(super) async fn portal(
         () = told => tracing::warn!("second signal; not waiting for requests that are being answered"),
         () = reloading => unreachable!("it does not end"),
         () = probing => unreachable!("it does not end"),
+        () = Box::pin(retaining) => unreachable!("it does not end"),
     }
     let has_failed = audit.failure().is_some();
     // The log closes when its last handle is gone.

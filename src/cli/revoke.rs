@@ -1,9 +1,19 @@
-//! `handout revoke`, `restore` and `extend`: changes to links of the portal, which every portal notices within a second.
+//! `handout revoke`, `restore` and `extend`: changes to links of the portal, which every portal notices within a second, and means
+//! against links that S3 and CloudFront answer.
 
+mod apply;
+mod means;
+mod plan;
+mod policy;
 mod residue;
+mod scope;
+mod standing;
+mod tagged;
+mod tell;
 
 use std::io::Read;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -14,22 +24,28 @@ use handout::audit::portal as lines;
 use handout::audit::portal::ChangedFields;
 use handout::bounds::MAX_WHY_BYTES;
 use handout::clock;
-use handout::config::Config;
+use handout::config::{Config, RevokeMeans};
+use handout::distribute::parts_so_far;
 use handout::environment::Environment;
 use handout::failpoint::{self, Failpoint};
 use handout::job::{Bucket, JobId, Recipient};
 use handout::ledger::portal::{ChangeKind, ChangeTarget, LinkChange};
 use handout::links::portal::token_in;
-use handout::portal_access::{LinkFacts, LinkIndex, RecipientLinks, RevokedLinks};
+use handout::portal_access::{LinkFacts, LinkIndex, RevokedLinks};
 use handout::portal_token::JobRef;
 use handout::quantity::Span;
 use handout::text::chain;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use self::apply::{TagReport, Tagging};
+use self::plan::{AnsweredBy, RevocationPlan};
 use self::residue::{Residue, each_line};
+use self::scope::MeantLinks;
+use self::standing::StandingArgs;
+use self::tagged::{TagBook, TagTarget};
 use super::terminal::complain;
-use super::{ConfigArgs, exit, say, say_json};
+use super::{ConfigArgs, exit, say_json};
 
 /// The maximum length of a link from stdin.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -38,17 +54,35 @@ const MAX_BYTES: u64 = 64 * 1024;
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) const EXAMPLES: &str = "\
-Every portal of the ledger refuses the links within portal.revocation_check (1 s), and an open that begins after the command
-returned does so with revocation_check = \"0s\" at once. Links that were signed before go on until they end; the command says how
-many this machine's audit log has, and until when. Links with links.via = \"s3\" or \"cloudfront\" cannot be revoked one by one.
+Links of the portal: every portal of the ledger refuses them within portal.revocation_check (1 s), and an open that begins after the
+command returned does so with revocation_check = \"0s\" at once. Links that were signed before go on until they end; the command says
+how many this machine's audit log has, and until when.
+
+Links of S3 and CloudFront: the command finds those of the target that still work, and prints the means against them, the smallest
+first, with how many other links die with each, and the commands for a shell. --apply tags the objects (handout-revoked=true) if
+revoke.apply in the configuration has \"tag\", and opens a link of its own until it is refused. The tag works where the policy of the
+bucket has the standing Deny. One link of S3 alone cannot be revoked: S3 has no policy that sees the parameters of a link.
+
+Exit code 1: nothing was revoked, or a link of the command's own still opens.
 
 Examples:
   handout revoke job acme-daily-2026-11-23 --why \"wrong month\"
   handout revoke recipient ann@acme.example --job acme-daily-2026-11-23
   handout revoke object s3://acme-reports/2026/11/a.pdf --dry-run
+  handout revoke object s3://acme-reports/2026/11/a.pdf --apply
   handout revoke link - < url.txt
   handout revoke sessions ann@acme.example
+  handout revoke standing-deny s3://acme-reports
   handout restore job acme-daily-2026-11-23";
+
+/// What is revoked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RevokeCommand {
+    #[command(flatten)]
+    Links(RevokeTarget),
+    /// Prints the statement that a bucket's policy needs before objects can be revoked by their tag.
+    StandingDeny(StandingArgs),
+}
 
 /// What links are meant.
 #[derive(Debug, Subcommand)]
@@ -59,7 +93,7 @@ pub(crate) enum RevokeTarget {
         #[arg(value_name = "ID")]
         id: JobId,
         #[command(flatten)]
-        how: ChangeArgs,
+        how: TargetArgs,
     },
     /// All links of a recipient, in one job or in all.
     Recipient {
@@ -70,7 +104,7 @@ pub(crate) enum RevokeTarget {
         #[arg(long, value_name = "ID")]
         job: Option<JobId>,
         #[command(flatten)]
-        how: ChangeArgs,
+        how: TargetArgs,
     },
     /// All links to an object.
     Object {
@@ -78,7 +112,7 @@ pub(crate) enum RevokeTarget {
         #[arg(value_name = "s3://BUCKET/KEY", value_parser = object)]
         place: (Bucket, String),
         #[command(flatten)]
-        how: ChangeArgs,
+        how: TargetArgs,
     },
     /// One link: of one recipient to one object, or to the page of a job.
     Link {
@@ -86,7 +120,7 @@ pub(crate) enum RevokeTarget {
         #[arg(value_name = "URL|ID|-")]
         link: String,
         #[command(flatten)]
-        how: ChangeArgs,
+        how: TargetArgs,
     },
     /// The sign-ins of a recipient until now; the links stay. `restore` makes them count again.
     Sessions {
@@ -94,12 +128,28 @@ pub(crate) enum RevokeTarget {
         #[arg(value_name = "ADDRESS", value_parser = Recipient::parse)]
         address: Recipient,
         #[command(flatten)]
-        how: ChangeArgs,
+        how: TargetArgs,
     },
 }
 
-/// How a change is made.
+/// How links of a target are changed.
 #[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// Tags the objects of links that S3 answers, or takes the tags off, if revoke.apply in the configuration has "tag".
+    #[arg(long, conflicts_with = "dry_run")]
+    apply: bool,
+    /// Tags objects also where another means kills fewer links.
+    #[arg(long, requires = "apply")]
+    larger: bool,
+    /// How long a link of the command's own is opened until it is refused.
+    #[arg(long, value_name = "SPAN", default_value = "10s")]
+    probe_for: Span,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// How a change is made.
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ChangeArgs {
     /// The reason, for the audit log.
     #[arg(long, value_name = "TEXT", value_parser = why)]
@@ -156,16 +206,26 @@ struct ChangeReport<'a> {
     /// Whether it was so before.
     unchanged: bool,
     dry_run: bool,
+    /// Whether the ledger has links that it is about.
+    in_ledger: bool,
     /// What works on.
     residue: &'a Residue,
+    /// The links of S3 and CloudFront, and the means against them.
+    plan: &'a RevocationPlan,
+    /// What was done at stores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<&'a TagReport>,
 }
 
 /// Revokes links.
 pub(super) async fn revoke(
-    target: RevokeTarget,
+    command: RevokeCommand,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    change(target, ChangeKind::Revoked, environment).await
+    match command {
+        RevokeCommand::Links(target) => change(target, ChangeKind::Revoked, environment).await,
+        RevokeCommand::StandingDeny(arguments) => standing::print(&arguments, environment),
+    }
 }
 
 /// Restores links.
@@ -182,29 +242,9 @@ async fn change(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let (wanted, how) = target.parts();
-    with_ledger(&how, environment, async |config, opened| {
-        let target = match wanted {
-            Wanted::Target(target) => {
-                if let ChangeTarget::Job { job } = &target {
-                    known_job(job, opened).await?;
-                }
-                target
-            }
-            Wanted::Recipient(recipient, job) => {
-                let rid = opened.names.recipient_id(&recipient.canonical_address());
-                if let Some(job) = &job {
-                    known_recipient(job, &rid, opened).await?;
-                }
-                ChangeTarget::Recipient { rid, job }
-            }
-            Wanted::Sessions(recipient) => ChangeTarget::Sessions {
-                rid: opened.names.recipient_id(&recipient.canonical_address()),
-            },
-            Wanted::Link(link) => ChangeTarget::Link {
-                link_id: link_id(&link, config, opened).await?,
-            },
-        };
-        make(target, kind, &how, config, opened, environment).await
+    with_ledger(&how.change, environment, async |config, opened| {
+        let meant = Box::pin(MeantLinks::of(wanted, kind, config, opened)).await?;
+        Box::pin(make(meant, kind, &how, config, opened, environment)).await
     })
     .await
 }
@@ -230,9 +270,15 @@ pub(super) async fn extend(
     };
     with_ledger(&how, environment, async |config, opened| {
         may_end_at(&job, until, config, opened).await?;
-        let target = ChangeTarget::Job { job };
+        let meant = MeantLinks::of_portal(ChangeTarget::Job { job });
         let kind = ChangeKind::Moved { until };
-        make(target, kind, &how, config, opened, environment).await
+        let how = TargetArgs {
+            apply: false,
+            larger: false,
+            probe_for: Span::seconds(0),
+            change: how.clone(),
+        };
+        Box::pin(make(meant, kind, &how, config, opened, environment)).await
     })
     .await
 }
@@ -241,23 +287,16 @@ pub(super) async fn extend(
 async fn known_job(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<Vec<JobRef>> {
     let known = opened.portal().references(job).await?;
     anyhow::ensure!(
-        !known.is_empty(),
+        !known.is_empty() || is_in_parts(job, opened).await?,
         "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
     );
     Ok(known)
 }
 
-/// Checks that a job has links of a recipient that can be told from those of others.
-async fn known_recipient(job: &JobId, rid: &str, opened: &OpenedLedger) -> anyhow::Result<()> {
-    known_job(job, opened).await?;
-    let index = LinkIndex::new(&opened.keyring, &opened.names, opened.portal());
-    match index.links_of_recipient(job, rid).await? {
-        RecipientLinks::ToldApart => Ok(()),
-        RecipientLinks::None => anyhow::bail!("the job {job} has no such recipient"),
-        RecipientLinks::Shared => anyhow::bail!(
-            "all recipients share the links of the job {job}, which open without a sign-in: revoke the job"
-        ),
-    }
+/// Whether each recipient of a job has a part of it: a change to the job is one to all of its parts.
+async fn is_in_parts(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<bool> {
+    let records = opened.ledger.records_of(job, "").await?;
+    Ok(parts_so_far(&records)?.is_some())
 }
 
 /// Checks that the rules permit links of a job until an instant: a job that is sent now could not ask for more.
@@ -267,6 +306,10 @@ async fn may_end_at(
     config: &Config,
     opened: &OpenedLedger,
 ) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !is_in_parts(job, opened).await?,
+        "the job {job} is in parts, each with rules of its own: extend the part of a recipient, {job}.part.RID"
+    );
     for reference in known_job(job, opened).await? {
         let Some(record) = opened.portal().job(reference).await? else {
             continue;
@@ -300,7 +343,7 @@ enum Wanted {
 }
 
 impl RevokeTarget {
-    fn parts(self) -> (Wanted, ChangeArgs) {
+    fn parts(self) -> (Wanted, TargetArgs) {
         match self {
             Self::Job { id, how } => (Wanted::Target(ChangeTarget::Job { job: id }), how),
             Self::Recipient { address, job, how } => (Wanted::Recipient(address, job), how),
@@ -326,24 +369,19 @@ async fn with_ledger(
     result
 }
 
-/// The id of a link, from the link or from itself.
-async fn link_id(link: &str, config: &Config, opened: &OpenedLedger) -> anyhow::Result<String> {
-    let is_id = link.len() == 32 && link.bytes().all(|digit| digit.is_ascii_hexdigit());
-    if is_id {
-        return Ok(link.to_ascii_lowercase());
-    }
-    let text = match link {
+/// The text of a link, from stdin if the argument says so.
+fn link_text(link: &str) -> anyhow::Result<String> {
+    match link {
         "-" => {
             let mut bytes = Vec::new();
             std::io::stdin()
                 .take(MAX_BYTES)
                 .read_to_end(&mut bytes)
                 .context("could not read the link from stdin")?;
-            String::from_utf8_lossy(&bytes).into_owned()
+            Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
         }
-        link => link.to_owned(),
-    };
-    Ok(facts_of(text.trim(), config, opened).await?.link_id)
+        link => Ok(link.trim().to_owned()),
+    }
 }
 
 /// What a link of the portal is for.
@@ -363,15 +401,181 @@ pub(super) async fn facts_of(
     Ok(index.facts(token).await?)
 }
 
+/// A change at the ledger, or what it would be.
+struct LedgerChange {
+    change: LinkChange,
+    ordinal: Option<u64>,
+    unchanged: bool,
+}
+
 /// Makes a change, records it in the audit log, and says what works on.
 async fn make(
-    target: ChangeTarget,
+    meant: MeantLinks,
     kind: ChangeKind,
-    how: &ChangeArgs,
+    how: &TargetArgs,
     config: &Config,
     opened: &OpenedLedger,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
+    let is_revoked = matches!(kind, ChangeKind::Revoked);
+    // Whoever may not write the record may see what it would be.
+    let may_change = !is_revoked || config.revoke.allows(RevokeMeans::Ledger);
+    let is_dry = how.change.dry_run || !may_change || !meant.in_ledger;
+    let MeantLinks {
+        target,
+        in_ledger,
+        query,
+        plan,
+    } = meant;
+    let made = in_the_ledger(
+        target,
+        kind,
+        (&how.change, is_dry),
+        config,
+        opened,
+        environment,
+    )
+    .await?;
+    // Behind the change, which must not wait for the log; and a log that cannot be read stops no revocation.
+    let (residue, plan) = match (is_revoked, plan) {
+        (false, _) => (Residue::default(), RevocationPlan::default()),
+        (true, plan) => looked_up(&made.change, &query, plan, config),
+    };
+    let tagging = Tagging {
+        config,
+        keyring: &opened.keyring,
+        environment,
+        target: &tag_target(&made.change.target),
+        by: &made.change.by,
+        why: how.change.why.as_deref(),
+    };
+    let tags = Box::pin(at_stores(&tagging, kind, how, &plan)).await?;
+    let report = ChangeReport {
+        change: &made.change,
+        ordinal: made.ordinal,
+        unchanged: made.unchanged,
+        dry_run: how.change.dry_run,
+        in_ledger,
+        residue: &residue,
+        plan: &plan,
+        tags: tags.as_ref(),
+    };
+    if how.change.json {
+        say_json(&report)?;
+    } else {
+        tell::tell(&report, may_change, config)?;
+    }
+    let is_proven = tags.as_ref().is_none_or(TagReport::is_proven);
+    let has_tagged = tags.as_ref().is_some_and(|tags| tags.changed > 0);
+    let has_changed = has_tagged || in_ledger && may_change && !made.unchanged;
+    Ok(match is_proven && has_changed {
+        true => ExitCode::SUCCESS,
+        false => exit::FOUND.into(),
+    })
+}
+
+/// What works on after a revocation, and what can be done about it. What cannot be read is complained of.
+fn looked_up(
+    change: &LinkChange,
+    query: &LinkQuery,
+    plan: Option<RevocationPlan>,
+    config: &Config,
+) -> (Residue, RevocationPlan) {
+    if matches!(change.target, ChangeTarget::Sessions { .. }) {
+        return Default::default();
+    }
+    let read = || {
+        let residue = Residue::of(query, config, change.at)?;
+        let plan = match plan {
+            Some(plan) => plan,
+            None => RevocationPlan::of(query, config, change.at)?,
+        };
+        Ok::<_, anyhow::Error>((residue, plan))
+    };
+    read().unwrap_or_else(|error| {
+        let error = chain(&*error);
+        complain(format!("what works on is not known: {error}"));
+        Default::default()
+    })
+}
+
+/// Tags the objects of the plan's links, or takes the tags of a former revocation off, if that is asked for and allowed.
+async fn at_stores(
+    tagging: &Tagging<'_>,
+    kind: ChangeKind,
+    how: &TargetArgs,
+    plan: &RevocationPlan,
+) -> anyhow::Result<Option<TagReport>> {
+    let allowed = tagging.config.revoke.allows(RevokeMeans::Tag);
+    match kind {
+        ChangeKind::Revoked if how.apply && plan.has(AnsweredBy::S3) => {
+            if !allowed {
+                complain(
+                    "--apply changes no tags: revoke.apply in the configuration does not have \"tag\"",
+                );
+                return Ok(None);
+            }
+            let within = Duration::from_secs(how.probe_for.as_secs());
+            let objects = apply::objects_of(plan, how.larger);
+            if objects.is_empty() {
+                complain(
+                    "--apply tags nothing: another means kills fewer links, or the objects are too many to be tagged",
+                );
+                return Ok(None);
+            }
+            Ok(Some(tagging.revoke(&objects, within).await?))
+        }
+        ChangeKind::Restored => {
+            let tagged = TagBook::read(tagging.config)?.objects_of(tagging.target);
+            if tagged.is_empty() {
+                return Ok(None);
+            }
+            if !how.apply || !allowed {
+                complain(format_args!(
+                    "{} objects have the tag handout-revoked=true still: --apply takes it off, if revoke.apply in the configuration has \"tag\"",
+                    tagged.len()
+                ));
+                return Ok(None);
+            }
+            Ok(Some(tagging.restore().await?))
+        }
+        ChangeKind::Revoked | ChangeKind::Moved { .. } => Ok(None),
+    }
+}
+
+/// The target as the lines of tags have it.
+fn tag_target(target: &ChangeTarget) -> TagTarget {
+    let mut fields = TagTarget::default();
+    let what = match target {
+        ChangeTarget::Job { job } => {
+            fields.job = Some(job.to_string());
+            "job"
+        }
+        ChangeTarget::Recipient { rid, job } => {
+            fields.rid = Some(rid.clone());
+            fields.job = job.as_ref().map(ToString::to_string);
+            "recipient"
+        }
+        ChangeTarget::Object { .. } => "object",
+        ChangeTarget::Link { link_id } => {
+            fields.link_id = Some(link_id.clone());
+            "link"
+        }
+        ChangeTarget::Sessions { .. } => "sessions",
+    };
+    what.clone_into(&mut fields.what);
+    fields
+}
+
+/// Makes a change in the ledger, unless it is so already or nothing is to be changed.
+async fn in_the_ledger(
+    target: ChangeTarget,
+    kind: ChangeKind,
+    (how, is_dry): (&ChangeArgs, bool),
+    config: &Config,
+    opened: &OpenedLedger,
+    environment: &Environment,
+) -> anyhow::Result<LedgerChange> {
     let records = opened.portal();
     let changes = records.changes().await?;
     let count = changes.len() as u64;
@@ -406,13 +610,13 @@ async fn make(
         nonce: handout::keyring::nonce(),
     };
     let mut ordinal = None;
-    if let Some((standing, change)) = standing.filter(|_| unchanged && !how.dry_run) {
+    if let Some((standing, change)) = standing.filter(|_| unchanged && !is_dry) {
         // A command that was killed may have made the change without its line.
         if !is_recorded(standing, &change, config).unwrap_or_default() {
             record(&change, standing, config, opened, environment).await?;
         }
     }
-    if !how.dry_run && !unchanged {
+    if !is_dry && !unchanged {
         let made = records.add_change(count, &change).await?;
         failpoint::pass(Failpoint::ChangeCreated);
         ordinal = Some(made);
@@ -420,33 +624,10 @@ async fn make(
             .await
             .context("the change is made, and its audit line could not be written")?;
     }
-    // Behind the change, which must not wait for the log; and a log that cannot be read stops no revocation.
-    let residue = match kind {
-        ChangeKind::Revoked => Residue::of(&change.target, config, change.at),
-        ChangeKind::Restored | ChangeKind::Moved { .. } => Ok(Residue::default()),
-    };
-    if let Err(error) = &residue {
-        let error = chain(&**error);
-        complain(format!("what works on is not known: {error}"));
-    }
-    let residue = residue.unwrap_or_default();
-    if how.json {
-        say_json(&ChangeReport {
-            change: &change,
-            ordinal,
-            unchanged,
-            dry_run: how.dry_run,
-            residue: &residue,
-        })?;
-    } else {
-        say(sentence(&change, unchanged, how.dry_run))?;
-        for line in residue.sentences() {
-            say(line)?;
-        }
-    }
-    Ok(match unchanged {
-        true => exit::FOUND.into(),
-        false => ExitCode::SUCCESS,
+    Ok(LedgerChange {
+        change,
+        ordinal,
+        unchanged,
     })
 }
 
@@ -466,7 +647,7 @@ fn is_recorded(ordinal: u64, change: &LinkChange, config: &Config) -> anyhow::Re
 }
 
 /// The user who asks: the one before sudo, if there is one.
-fn by(environment: &Environment) -> String {
+pub(super) fn by(environment: &Environment) -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| environment.get(name))
@@ -492,7 +673,10 @@ async fn record(
         key: None,
         link_id: None,
         expires_at: None,
-        ordinal,
+        ordinal: Some(ordinal),
+        means: None,
+        connection: None,
+        version: None,
         by: &change.by,
         reason: change.why.as_deref(),
     };
@@ -525,34 +709,4 @@ async fn record(
     drop(log);
     writer.close();
     Ok(appended?)
-}
-
-fn sentence(change: &LinkChange, unchanged: bool, dry_run: bool) -> String {
-    let what = match &change.target {
-        ChangeTarget::Job { job } => format!("the links of the job {job}"),
-        ChangeTarget::Recipient { rid, job: None } => {
-            format!("the links of the recipient {rid} in all jobs")
-        }
-        ChangeTarget::Recipient {
-            rid,
-            job: Some(job),
-        } => format!("the links of the recipient {rid} in the job {job}"),
-        ChangeTarget::Object { bucket, key } => format!("the links to s3://{bucket}/{key}"),
-        ChangeTarget::Link { link_id } => format!("the link {link_id}"),
-        ChangeTarget::Sessions { rid } => format!("the sign-ins of the recipient {rid}"),
-    };
-    let would = match (unchanged, dry_run) {
-        (true, _) => "already: ",
-        (false, true) => "would change: ",
-        (false, false) => "",
-    };
-    let are = match &change.target {
-        ChangeTarget::Link { .. } => "is",
-        _ => "are",
-    };
-    match change.kind {
-        ChangeKind::Revoked => format!("{would}{what} {are} revoked"),
-        ChangeKind::Restored => format!("{would}{what} {are} no longer revoked"),
-        ChangeKind::Moved { until } => format!("{would}{what} end at {until}"),
-    }
 }

@@ -7,10 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use handout::assemble;
 use handout::assemble::{OpenError, Opened, Services, Serving};
+use handout::audit::retention::{Retention, RetentionCounts, RetentionSettings};
 use handout::clock;
 use handout::config::{Config, QueueKind};
+use handout::edge::health::EdgeKind;
 use handout::environment::Environment;
 use handout::error::RetryLimits;
+use handout::feedback_intake::{FeedbackRecorder, FeedbackWorker};
 use handout::queue::Queue;
 use handout::scheduler::{ScheduleCounts, Scheduler};
 use handout::telemetry;
@@ -98,6 +101,15 @@ pub(super) async fn run(
             return Ok(ExitCode::SUCCESS);
         }
     };
+    let feedback = assemble::feedback_queue(config, environment).await?;
+    let feedback = feedback.map(|(queue, url)| {
+        let recorder = FeedbackRecorder::new(&services);
+        FeedbackWorker::new(Arc::new(queue), &url, recorder, clock::system)
+    });
+    if let Some(feedback) = &feedback {
+        let edge = std::iter::once(feedback.edge());
+        services.edges.exchange_kind(EdgeKind::Feedback, edge);
+    }
     let schedule_counts = ScheduleCounts::default();
     let scheduler = Scheduler::new(
         &opened.schedules,
@@ -105,6 +117,7 @@ pub(super) async fn run(
         &services,
         schedule_counts.clone(),
     );
+    let retention_counts = RetentionCounts::default();
     health.runs(Vitals {
         progress: services.progress.clone(),
         pulse: Some(pulse.clone()),
@@ -113,6 +126,8 @@ pub(super) async fn run(
         portal: portal.as_ref().map(BoundPortal::counts),
         schedules: Some(schedule_counts.clone()),
         intake: intake.as_ref().map(BoundIntake::counts),
+        retention: opened.retention.as_ref().map(|_| retention_counts.clone()),
+        feedback: feedback.as_ref().map(FeedbackWorker::counts),
     });
     let worker = Worker::new(
         Arc::clone(&opened.queue),
@@ -122,6 +137,7 @@ pub(super) async fn run(
         clock::system,
     );
     let worker = worker.renewed_by(renewed.clone());
+    let retaining = keep_audit(opened.retention.take(), retention_counts);
     let reloads = beside.reloads();
     let queue = Arc::clone(&opened.queue);
     announce(config, http);
@@ -167,8 +183,16 @@ pub(super) async fn run(
             let (ended, (), ()) = tokio::join!(working, serving, Box::pin(taking));
             ended
         };
+        let feedback_stop = portal_stop.clone();
+        let taking_feedback = async {
+            match feedback {
+                Some(feedback) => feedback.run(feedback_stop).await,
+                None => std::future::pending().await,
+            }
+        };
         let meanwhile = async {
             tokio::join!(
+                Box::pin(taking_feedback),
                 reload_when_told(
                     arguments,
                     environment,
@@ -179,6 +203,7 @@ pub(super) async fn run(
                 ),
                 probe_current(&services, renewed.clone()),
                 scheduler.run(renewed),
+                Box::pin(retaining),
                 tell_in_flight(&*queue, config),
                 notify::ready_when_polled(&services.progress),
                 notify::feed_watchdog(pulse)
@@ -217,6 +242,14 @@ pub(super) async fn run(
             Ok(ExitCode::SUCCESS)
         }
         Ended::DiskFailed => Ok(exit::DISK.into()),
+    }
+}
+
+/// Compresses, archives and removes sealed segments of the audit log, for as long as the future is polled.
+pub(super) async fn keep_audit(settings: Option<RetentionSettings>, counts: RetentionCounts) {
+    match settings {
+        Some(settings) => Retention::new(settings, clock::system, counts).run().await,
+        None => std::future::pending().await,
     }
 }
 

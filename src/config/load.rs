@@ -130,17 +130,43 @@ fn placed(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl Config {
-    /// Finds, reads and validates the configuration. Without a name, it is looked up in the working directory, where it must
-    /// belong to the user or to root, and then in `/etc/handout`.
+    /// Finds, reads and validates the configuration: that of the file, or without a file that of the environment, if a variable sets
+    /// a key.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
-        let path = match named {
-            Some(path) => path.to_owned(),
-            None => PLACES
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|path| path.symlink_metadata().is_ok())
-                .ok_or(ConfigError::Nowhere)?,
-        };
+        match Self::load_file(named, environment) {
+            Err(ConfigError::Nowhere) if !overrides::origins(environment).is_empty() => {
+                Self::of_environment(environment)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The configuration of a file. Without a name, it is looked up in the working directory, where it must belong to the user or
+    /// to root, and then in `/etc/handout`.
+    ///
+    /// # Errors
+    /// There is no file, or it cannot be used.
+    pub fn load_file(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        let path = Self::file(named).ok_or(ConfigError::Nowhere)?;
+        Self::of_file(named, &path, environment)
+    }
+
+    /// The path of the configuration file, if there is one.
+    pub(super) fn file(named: Option<&Path>) -> Option<PathBuf> {
+        let mut places = PLACES.map(PathBuf::from).into_iter();
+        let found = || places.find(|path| path.symlink_metadata().is_ok());
+        named.map(Path::to_owned).or_else(found)
+    }
+
+    fn of_file(
+        named: Option<&Path>,
+        path: &Path,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let path = path.to_owned();
         let unreadable = |source| ConfigError::Read {
             path: path.clone(),
             source,
@@ -173,13 +199,25 @@ impl Config {
             };
             config.state_dir = state_dir;
         }
+        config.resolved_here(environment).map(Some)
+    }
+
+    /// The configuration without a file. Relative paths start at the working directory.
+    fn of_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        let wrong = |reason| ConfigError::Variables { reason };
+        Self::parse("", environment)
+            .map_err(wrong)?
+            .resolved_here(environment)
+    }
+
+    fn resolved_here(mut self, environment: &Environment) -> Result<Self, ConfigError> {
         let here = std::env::current_dir().map_err(|source| ConfigError::Read {
             path: PathBuf::from("."),
             source,
         })?;
-        config.resolve_paths(&here, environment)?;
-        config.check()?;
-        Ok(Some(config))
+        self.resolve_paths(&here, environment)?;
+        self.check()?;
+        Ok(self)
     }
 
     /// Parses the text of a configuration, with the environment over it.
@@ -260,6 +298,7 @@ impl Config {
         self.check_ledger()?;
         self.check_results()?;
         self.check_intake()?;
+        self.check_feedback()?;
         self.check_portal()?;
         self.check_event_rules(&self.policy()?)?;
         self.event_rules()?;
@@ -346,6 +385,7 @@ impl Config {
             ("queue.url", &queue.url),
             ("queue.parked_url", &queue.parked_url),
             ("results.queue_url", &results.queue_url),
+            ("feedback.queue_url", &self.feedback.queue_url),
         ] {
             url.as_deref()
                 .map(|url| queue_address(key, url))
@@ -354,6 +394,7 @@ impl Config {
         for (key, endpoint) in [
             ("queue.endpoint_url", &queue.endpoint_url),
             ("results.endpoint_url", &results.endpoint_url),
+            ("feedback.endpoint_url", &self.feedback.endpoint_url),
         ] {
             endpoint
                 .as_deref()
@@ -572,6 +613,22 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
             return Err(ConfigError::value(key("assume_role_duration"), reason));
         }
     }
+    if connection.assume_role_session.is_some() && connection.assume_role.is_none() {
+        let reason = "is of no use without assume_role";
+        return Err(ConfigError::value(key("assume_role_session"), reason));
+    }
+    if let Some(arn) = connection
+        .cloudfront
+        .as_ref()
+        .and_then(|front| front.key_value_store.as_ref())
+        && !is_arn_of(arn, "cloudfront")
+    {
+        let reason = "is no ARN of a key value store, such as \"arn:aws:cloudfront::123456789012:key-value-store/ID\"";
+        return Err(ConfigError::value(
+            key("cloudfront.key_value_store"),
+            reason,
+        ));
+    }
     if let Some(endpoint) = &connection.endpoint_url {
         check_endpoint(endpoint, key("endpoint_url"))?;
     }
@@ -595,6 +652,19 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
             .map_err(|reason| ConfigError::value(key("sse_kms_key_id"), reason)),
         None => Ok(()),
     }
+}
+
+/// Whether a text is an ARN of a service.
+fn is_arn_of(text: &str, service: &str) -> bool {
+    let mut parts = text.splitn(6, ':');
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain
+        && parts.next() == Some("arn")
+        && parts
+            .next()
+            .is_some_and(|partition| partition.starts_with("aws"))
+        && parts.next() == Some(service)
+        && parts.nth(2).is_some_and(|resource| !resource.is_empty())
 }
 
 /// Validates a KMS key: its id, its ARN, or an alias of it.

@@ -1,13 +1,16 @@
 //! Resolves the paths of the configuration.
 //!
 //! A relative path is relative to the directory of the configuration file, regardless of the working directory and of whether the
-//! file or a variable sets it. A secret's bare file name is first looked up among systemd's credentials.
+//! file or a variable sets it. A secret's bare file name is first looked up among systemd's credentials, and `env:NAME` is the value
+//! of the environment variable `NAME`.
 
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use super::overrides::SECRET_IN_VARIABLE;
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
+use crate::mounted;
 
 /// A path, its kind, and the key that names it.
 type NamedPath<'a> = (String, PathKind, &'a mut PathBuf);
@@ -29,6 +32,9 @@ impl Config {
         environment: &Environment,
     ) -> Result<(), ConfigError> {
         for (key, kind, path) in self.paths() {
+            if kind == PathKind::Secret && secret_in_variable(&key, path, environment)? {
+                continue;
+            }
             if path.as_os_str().is_empty() {
                 let reason = "is empty: write a path, or leave the key out";
                 return Err(ConfigError::value(key, reason));
@@ -107,9 +113,15 @@ impl Config {
             let key = format!("schedule[{index}].job_file");
             all.push(plain(key, &mut schedule.job_file));
         }
+        for (index, list) in self.list.iter_mut().enumerate() {
+            let source = list.source.as_mut();
+            let file = source.filter(|source| !source.starts_with("s3:"));
+            all.push(plain(format!("list[{index}].source"), file));
+        }
         all.extend([
             plain("queue.ca_file", &mut self.queue.ca_file),
             plain("results.ca_file", &mut self.results.ca_file),
+            plain("feedback.ca_file", &mut self.feedback.ca_file),
             plain("mail.outbox_dir", &mut self.mail.outbox_dir),
             plain("brand.logo_file", &mut self.brand.logo_file),
             plain("ledger.resolve_cmd", &mut self.ledger.resolve_cmd),
@@ -130,6 +142,24 @@ impl Config {
         ]);
         all.into_iter().flatten().collect()
     }
+}
+
+/// Whether a variable has the secret itself; the file's readers find it then.
+fn secret_in_variable(
+    key: &str,
+    path: &Path,
+    environment: &Environment,
+) -> Result<bool, ConfigError> {
+    let name = path
+        .to_str()
+        .and_then(|path| path.strip_prefix(SECRET_IN_VARIABLE));
+    let Some(name) = name else { return Ok(false) };
+    let Some(secret) = environment.get(name) else {
+        let reason = format!("names the environment variable {name}, which is not set");
+        return Err(ConfigError::value(key, reason));
+    };
+    mounted::give(path, secret);
+    Ok(true)
 }
 
 fn secret<'a>(

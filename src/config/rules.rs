@@ -48,6 +48,7 @@ impl Config {
             default_publish: self.default_publish()?,
             base_urls: self.base_urls()?,
             portal: self.portal_rules()?,
+            lists: self.recipient_lists()?,
         })
     }
 
@@ -199,6 +200,7 @@ impl Config {
                 .parse()
                 .map_err(|error| ConfigError::value(key("prefix"), error))?,
             recipients: patterns("recipients", &allow.recipients)?,
+            lists: self.lists_of_rule(&key("lists"), &allow.lists)?,
             reply_to: patterns("reply_to", &allow.reply_to)?,
             publish: publish.collect::<Result<_, _>>()?,
             via: allow.via.clone(),

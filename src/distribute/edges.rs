@@ -57,7 +57,9 @@ pub(super) async fn under_lease(
     work: impl Future<Output = Result<JobReport, JobError>>,
 ) -> Result<JobReport, JobError> {
     let recording = &services.recording;
-    let Some(leases) = recording.ledger.leases() else {
+    // A part runs under the lease of its job, and nowhere else.
+    let leases = recording.ledger.leases().filter(|_| run.job.part.is_none());
+    let Some(leases) = leases else {
         return work.await;
     };
     let taking = lease::take(leases, &run.job.id, &recording.owner);

@@ -54,7 +54,8 @@ pub(super) async fn finish(
         ledger.create(served).await?;
     }
     failpoint::pass(Failpoint::Served);
-    if delivered.failed() > 0 && !is_rehearsal {
+    // The message of a part is that of its job.
+    if delivered.failed() > 0 && !is_rehearsal && run.job.part.is_none() {
         saved::save_message(&run.job, &**ledger).await?;
     }
     conclude(run, delivered, services).await?;

@@ -7,7 +7,7 @@ use crate::bounds::MAX_INTAKE_CHECK_TIME;
 use crate::error::{FailureClass, JobError};
 use crate::job::Job;
 use crate::mail_trial::Tried;
-use crate::preview::Preview;
+use crate::preview::check_job;
 use crate::progress::Progress;
 use crate::run::JobRun;
 use crate::text::chain;
@@ -40,7 +40,7 @@ impl Intake {
             ..current.services
         };
         let run = JobRun::first(job, clock());
-        let checking = async { Preview::begin(&run, &services).await?.check().await };
+        let checking = check_job(&run, &services);
         let until = deadline.min(Instant::now() + MAX_INTAKE_CHECK_TIME);
         let reason = match timeout_at(until, Box::pin(checking)).await {
             Ok(Ok(())) => return Ok(JobCheck::Passed),

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use super::message::{self, ReaderMessage};
-use super::wire::{self, Overflow, Visibility};
-use super::{ListId, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
+use super::wire::{self, Overflow, ToFields, Visibility};
+use super::{ListId, ListName, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
 use super::{parse_field, parse_optional, place, recipient, vars};
 
 /// The most recipients of one job; larger campaigns are split into several jobs.
@@ -21,8 +21,10 @@ pub const MAX_SHOWN: usize = 100;
 /// The mails of a job.
 #[derive(Debug, Clone)]
 pub struct EmailOrder {
-    /// The recipients in `To`. The list is not empty and has no duplicates.
+    /// The recipients in `To`, without duplicates. Empty only in a job whose recipients are those of a list.
     pub to: Vec<Recipient>,
+    /// The list with the recipients, if the job names them so.
+    pub list: Option<ListName>,
     /// More recipients, whom all mails show. None of them is in `to`.
     pub cc: Vec<Recipient>,
     /// Whether mails show all recipients in `to`.
@@ -68,20 +70,28 @@ impl EmailOrder {
 
 /// Parses the mails of a job.
 pub(super) fn order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
-    if email.to.is_empty() {
-        return Err(ParseJobError::field(
-            "email.to",
-            "is empty: a mail needs at least one recipient",
-        ));
-    }
-    let count = email.to.len() + email.cc.len();
+    let (to, list) = match email.to {
+        ToFields::Named(to) if to.is_empty() => {
+            return Err(ParseJobError::field(
+                "email.to",
+                "is empty: a mail needs at least one recipient",
+            ));
+        }
+        ToFields::Named(to) => (to, None),
+        ToFields::List(fields) => (
+            Vec::new(),
+            Some(parse_field("email.to.list", &fields.list)?),
+        ),
+    };
+    let count = to.len() + email.cc.len();
     if count > MAX_RECIPIENTS {
         let reason = format!("has {count} recipients: at most {MAX_RECIPIENTS} are allowed");
         return Err(ParseJobError::field("email.to", reason));
     }
     let mut seen = HashSet::with_capacity(count);
     let order = EmailOrder {
-        to: people("email.to", email.to, &mut seen)?,
+        to: people("email.to", to, &mut seen)?,
+        list,
         cc: people("email.cc", email.cc, &mut seen)?,
         visibility: email.visibility,
         list_id: parse_optional("email.list_id", email.list_id.as_deref())?,
@@ -115,7 +125,10 @@ fn people(
     Ok(parsed)
 }
 
-fn recipient(field: &str, wire: wire::RecipientFields) -> Result<Recipient, ParseJobError> {
+pub(super) fn recipient(
+    field: &str,
+    wire: wire::RecipientFields,
+) -> Result<Recipient, ParseJobError> {
     match wire {
         wire::RecipientFields::Short(text) => {
             Recipient::parse(&text).map_err(|error| ParseJobError::field(field, error))

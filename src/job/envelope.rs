@@ -17,7 +17,7 @@ use super::occurrence::Occurrence;
 use super::phrase::{Phrase, PhraseScope, stem_and_extension};
 use super::place::is_folder_marker;
 use super::pointer::PayloadPointer;
-use super::{Bucket, Job, ParseJobError, glob, json, sns, wire};
+use super::{Bucket, Job, ParseJobError, glob, json, parts, sns, wire};
 use crate::bounds::{MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::text::printable;
 
@@ -344,7 +344,7 @@ fn fill(
     event: &Map<String, Value>,
 ) -> Result<(), ParseJobError> {
     match value {
-        Value::String(text) if text.contains("{{") && !is_phrase(path) => {
+        Value::String(text) if text.contains("{{") && !is_phrase(path, text) => {
             let scope = PhraseScope {
                 event: Some(event),
                 ..PhraseScope::default()
@@ -371,8 +371,10 @@ fn fill(
     Ok(())
 }
 
-fn is_phrase(path: &[String]) -> bool {
+fn is_phrase(path: &[String], text: &str) -> bool {
+    let is_key = path == ["from", "keys"];
     PHRASES.iter().any(|phrase| phrase.iter().eq(path.iter()))
+        || (is_key && parts::names_recipient(text))
 }
 
 #[cfg(test)]

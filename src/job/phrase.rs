@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::date_distance::DateDistance;
-use super::recipient::Recipient;
+use super::recipient::{Recipient, forges};
 use super::{JobId, Key};
 use crate::bounds::MAX_PHRASE_BYTES;
 
@@ -64,6 +64,16 @@ pub enum PhraseError {
     /// The name's value is a list or an object.
     #[error("uses {{{{{0}}}}}, which is not a text, a number or true/false")]
     NotText(String),
+    /// A value of the recipient that could lead out of the recipient's place.
+    #[error(
+        "uses {{{{{name}}}}}, whose value for this recipient {reason}: in a prefix or key it must be a part of one folder's name"
+    )]
+    Place {
+        /// The name.
+        name: String,
+        /// What is wrong with its value, without the value.
+        reason: &'static str,
+    },
     /// The filled-in text is too long for its use.
     #[error("has more than {limit} bytes when it is filled in: use shorter values")]
     Overlong {
@@ -83,6 +93,12 @@ pub struct Phrase {
 enum PhrasePart {
     Literal(String),
     Name(PhraseName),
+}
+
+impl PhrasePart {
+    fn is_of_recipient(&self) -> bool {
+        matches!(self, Self::Name(name) if name.path[0] == "recipient")
+    }
 }
 
 /// A name in a phrase: `object.name`, or `date:-1d`.
@@ -121,8 +137,24 @@ impl Phrase {
 
     /// Whether its text differs for each recipient; if not, it is filled in once for a job.
     pub fn names_recipient(&self) -> bool {
-        let is_of_recipient = |part: &PhrasePart| matches!(part, PhrasePart::Name(name) if name.path[0] == "recipient");
-        self.parts.iter().any(is_of_recipient)
+        self.parts.iter().any(PhrasePart::is_of_recipient)
+    }
+
+    /// Whether a `/` stands after each name of the recipient, before the next such name and, with `to_its_end`, before the end.
+    ///
+    /// No value contains a `/`. So two recipients with different values have different texts, and with `to_its_end` no text
+    /// begins with another's: the prefix of customer 1 would otherwise have the files of customer 12.
+    pub fn separates_recipients(&self, to_its_end: bool) -> bool {
+        let mut is_open = false;
+        for part in &self.parts {
+            match part {
+                PhrasePart::Literal(text) => is_open &= !text.contains('/'),
+                PhrasePart::Name(_) if !part.is_of_recipient() => {}
+                PhrasePart::Name(_) if is_open => return false,
+                PhrasePart::Name(_) => is_open = true,
+            }
+        }
+        !(is_open && to_its_end)
     }
 }
 
@@ -294,6 +326,8 @@ pub struct PhraseScope<'a> {
     pub time_zone: Option<&'a TimeZone>,
     /// The fields of the event, as `{{event.bucket}}`, `.key`, `.folder`, `.stem`, `.time` and `.name`.
     pub event: Option<&'a Map<String, Value>>,
+    /// Whether the text is a prefix or a key: the recipient's values must be parts of a folder's name.
+    pub is_place: bool,
 }
 
 impl PhraseScope<'_> {
@@ -327,7 +361,16 @@ impl PhraseScope<'_> {
             ["job", "id"] => self.job.map(JobId::as_str),
             _ => None,
         };
+        let is_checked = self.is_place && words[0] == "recipient";
+        let check = |value: &str| match check_in_place(value).filter(|_| is_checked) {
+            Some(reason) => Err(PhraseError::Place {
+                name: name.to_string(),
+                reason,
+            }),
+            None => Ok(()),
+        };
         if let Some(plain) = plain {
+            check(plain)?;
             return text.push(plain);
         }
         let value = match *words.as_slice() {
@@ -339,7 +382,10 @@ impl PhraseScope<'_> {
             _ => self.vars.and_then(|vars| dig(vars, &words)),
         };
         match value {
-            Some(Value::String(value)) => text.push(value),
+            Some(Value::String(value)) => {
+                check(value)?;
+                text.push(value)
+            }
             Some(value @ (Value::Number(_) | Value::Bool(_))) => text.push(&value.to_string()),
             Some(Value::Null | Value::Array(_) | Value::Object(_)) => {
                 Err(PhraseError::NotText(name.to_string()))
@@ -427,6 +473,20 @@ pub(super) fn stem_and_extension(name: &str) -> (&str, &str) {
     match extension.len() {
         0 => (name, ""),
         length => (&name[..name.len() - length - 1], extension),
+    }
+}
+
+/// What keeps a recipient's value from being a part of one folder's name. Addresses and variables are chosen by others than the
+/// author of the prefix.
+fn check_in_place(value: &str) -> Option<&'static str> {
+    match value {
+        "" => Some("is empty"),
+        _ if value.contains('/') => Some("contains \"/\""),
+        _ if value.contains('\\') => Some("contains a backslash"),
+        _ if value.contains("..") => Some("contains \"..\""),
+        _ if value.chars().any(forges) => Some("contains a control character"),
+        _ if value.trim() != value => Some("begins or ends with white space"),
+        _ => None,
     }
 }
 

@@ -209,7 +209,29 @@ text_type! {
     JobId
 }
 
+/// What stands between a job's id and the recipient's id in the id of a part.
+const PART: &str = ".part.";
+
+/// The length of a recipient's id.
+const RID_BYTES: usize = 32;
+
+/// Our limit for the id of a job in parts, in bytes: the ids of its parts are longer.
+pub const MAX_ID_IN_PARTS_BYTES: usize = MAX_JOB_ID_BYTES - PART.len() - RID_BYTES;
+
 impl JobId {
+    /// The id of a recipient's part of the job. It depends on the recipient alone, so that each delivery of the job makes the
+    /// same parts.
+    pub fn part(&self, rid: &str) -> Self {
+        Self(format!("{self}{PART}{rid}").into())
+    }
+
+    /// The job that the id is a part of, if it is the id of a part.
+    pub fn whole(&self) -> Option<Self> {
+        let (whole, rid) = self.0.rsplit_once(PART)?;
+        let is_rid = rid.len() == RID_BYTES && rid.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_rid && !whole.is_empty()).then(|| Self(whole.into()))
+    }
+
     /// The id of a rehearsal of the job. Each rehearsal is a job of its own, so that nothing of it is recorded for the job.
     pub fn of_rehearsal(&self, at: Timestamp) -> Self {
         let end = format!(
@@ -217,7 +239,7 @@ impl JobId {
             at.strftime("%Y%m%dT%H%M%SZ"),
             &nonce()[..8]
         );
-        let most = MAX_JOB_ID_BYTES - end.len();
+        let most = MAX_ID_IN_PARTS_BYTES - end.len();
         let begin = &self.0[..self.0.floor_char_boundary(most.min(self.0.len()))];
         Self(format!("{begin}{end}").into())
     }
@@ -241,6 +263,20 @@ impl ConnectionName {
     fn check(text: &str) -> Result<(), NameError> {
         let allowed = "a connection's name has letters, digits, '-' and '_'";
         check_characters(text, "a connection's name", 64, allowed, |c| {
+            matches!(c, '-' | '_')
+        })
+    }
+}
+
+text_type! {
+    /// The name of a list of recipients in the configuration.
+    ListName
+}
+
+impl ListName {
+    fn check(text: &str) -> Result<(), NameError> {
+        let allowed = "a list's name has letters, digits, '-' and '_'";
+        check_characters(text, "a list's name", 64, allowed, |c| {
             matches!(c, '-' | '_')
         })
     }
@@ -319,6 +355,19 @@ mod tests {
         assert_eq!((key.folder(), key.file_name()), ("2026/11", "a b.pdf"));
         let marker: Key = "photos/".parse().unwrap();
         assert_eq!((marker.folder(), marker.file_name()), ("photos", ""));
+    }
+
+    #[test]
+    fn the_id_of_a_part_leads_to_its_job() {
+        let (job, rid): (JobId, _) = ("weekly.part.1".parse().unwrap(), "0a".repeat(16));
+        let part = job.part(&rid);
+        assert_eq!(part.whole(), Some(job.clone()));
+        assert_eq!(job.whole(), None);
+        let longest: JobId = "j".repeat(MAX_ID_IN_PARTS_BYTES).parse().unwrap();
+        assert_eq!(longest.part(&rid).as_str().len(), MAX_JOB_ID_BYTES);
+        for other in [format!("a.part.{}", "x".repeat(32)), format!(".part.{rid}")] {
+            assert_eq!(other.parse::<JobId>().unwrap().whole(), None, "{other}");
+        }
     }
 
     #[test]

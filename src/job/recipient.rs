@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::address::{self, AddressError};
+use super::wire::FullRecipient;
 use crate::bounds::{MAX_LOCALE_BYTES, MAX_NAME_BYTES, MAX_RECIPIENT_BYTES, MAX_TIME_ZONE_BYTES};
 use crate::clock;
 use crate::text::is_bidi_control;
@@ -143,6 +144,30 @@ impl Recipient {
     pub fn from_parts(address: &str, name: Option<&str>) -> Result<Self, RecipientError> {
         refuse_forging(address)?;
         Self::new(address.trim(), name.map(ToOwned::to_owned))
+    }
+
+    /// A recipient as an object, from which [`from_full`](Self::from_full) makes the same.
+    pub(crate) fn to_full(&self) -> FullRecipient {
+        let time_zone = self.time_zone.as_ref();
+        FullRecipient {
+            address: self.address.to_string(),
+            name: self.name.clone(),
+            locale: self
+                .locale
+                .as_ref()
+                .map(|locale| locale.as_str().to_owned()),
+            time_zone: time_zone.and_then(|zone| zone.iana_name().map(ToOwned::to_owned)),
+            vars: self.vars.clone(),
+        }
+    }
+
+    /// A recipient of an object whose variables were checked.
+    pub(crate) fn from_full(full: FullRecipient) -> Result<Self, RecipientError> {
+        let mut recipient = Self::from_parts(&full.address, full.name.as_deref())?;
+        recipient.locale = full.locale.as_deref().map(Locale::from_str).transpose()?;
+        recipient.time_zone = full.time_zone.as_deref().map(time_zone).transpose()?;
+        recipient.vars = full.vars;
+        Ok(recipient)
     }
 
     fn new(address: &str, name: Option<String>) -> Result<Self, RecipientError> {

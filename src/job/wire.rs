@@ -11,8 +11,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -82,9 +82,11 @@ pub struct From {
     pub connection: String,
     /// The bucket.
     pub bucket: String,
-    /// The prefix of the objects' keys; names in braces are filled in.
+    /// The prefix of the objects' keys; names in braces are filled in. If it names the recipient, as in
+    /// `customers/{{recipient.vars.customer}}/`, each recipient gets what lies under their own prefix.
     pub prefix: Option<String>,
-    /// The objects' keys, literally.
+    /// The objects' keys, literally. If one of them names the recipient, as in `{{recipient.vars.customer}}.pdf`, names in braces are
+    /// filled in, and each recipient gets the files under their own keys.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub keys: Vec<String>,
@@ -248,9 +250,8 @@ pub enum OpenMode {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
-    /// The recipients. Each gets a separate mail.
-    #[schemars(length(min = 1))]
-    pub to: Vec<RecipientFields>,
+    /// The recipients, or a list of the configuration. Each gets a separate mail.
+    pub to: ToFields,
     /// More recipients, whom every mail shows in `Cc`. Each gets a separate mail, as those in `to` do.
     #[serde(default)]
     pub cc: Vec<RecipientFields>,
@@ -297,6 +298,63 @@ pub enum Visibility {
     To,
 }
 
+/// The recipients of a job: named in it, or in a list of the configuration.
+#[derive(Debug, Clone)]
+pub enum ToFields {
+    /// In the job.
+    Named(Vec<RecipientFields>),
+    /// In a list.
+    List(ListFields),
+}
+
+/// A list of recipients, as in `{ "list": "customers" }`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RecipientList")]
+pub struct ListFields {
+    /// The name of a `[[list]]` of the configuration.
+    pub list: String,
+}
+
+impl<'de> Deserialize<'de> for ToFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = ToFields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<ToFields, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(ToFields::Named)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ToFields, A::Error> {
+                ListFields::deserialize(MapAccessDeserializer::new(map)).map(ToFields::List)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for ToFields {
+    fn schema_name() -> Cow<'static, str> {
+        "Recipients".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let recipient = generator.subschema_for::<RecipientFields>();
+        let list = generator.subschema_for::<ListFields>();
+        json_schema!({
+            "description": "The recipients, such as [\"ann@acme.example\"], or a list of the configuration, such as { \"list\": \"customers\" }.",
+            "anyOf": [{ "type": "array", "minItems": 1, "items": recipient }, list],
+        })
+    }
+}
+
 /// A recipient: `"Ann Bell <ann@acme.example>"`, or an object with more fields.
 #[derive(Debug, Clone)]
 pub enum RecipientFields {
@@ -307,20 +365,37 @@ pub enum RecipientFields {
 }
 
 /// A recipient as an object.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FullRecipient {
     /// The address alone.
     pub address: String,
     /// The person's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The mail's language, such as `de` or `pt-BR`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
     /// The time zone of the times in the mail, such as `Europe/Berlin`; the job's when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// Values for this recipient's mail.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub vars: Map<String, Value>,
+}
+
+impl FullRecipient {
+    /// About how many bytes it takes as JSON.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let vars = self.vars.iter().map(|(name, value)| {
+            let value = match value {
+                Value::String(text) => text.len(),
+                value => value.to_string().len(),
+            };
+            name.len() + value
+        });
+        self.address.len() + self.name.as_ref().map_or(0, String::len) + vars.sum::<usize>()
+    }
 }
 
 // By hand, since serde's untagged enums answer "data did not match any variant" and name no field.

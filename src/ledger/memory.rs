@@ -103,7 +103,8 @@ impl Ledger for MemoryLedger {
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let mut jobs: Vec<JobId> = Vec::new();
         for record in lock(&self.records).iter().rev() {
-            if record.kind != Kind::Served && !jobs.contains(&record.job) {
+            let is_part = record.job.whole().is_some();
+            if record.kind != Kind::Served && !is_part && !jobs.contains(&record.job) {
                 jobs.push(record.job.clone());
             }
         }

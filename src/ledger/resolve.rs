@@ -126,7 +126,8 @@ fn was_allowed(records: &[Record], n: u32) -> Result<bool, LedgerError> {
     })
 }
 
-async fn reopen(
+/// Records that a job may be run once more.
+pub(crate) async fn reopen(
     ledger: &dyn Ledger,
     job: &JobId,
     by: &str,

@@ -522,8 +522,10 @@ impl Ledger for S3Ledger {
         let stored = self.stored(&record);
         let bytes = serde_json::to_vec(&stored).expect("a record is plain data");
         let put = self.put(&key, bytes, WriteCondition::Absent).await;
+        // The parts of a job are found by the job: ten thousand of them would hide the other jobs.
+        let is_noted = record.kind == Kind::Plan && record.job.whole().is_none();
         if let Ok(Put::Done(_)) = put {
-            if record.kind == Kind::Plan {
+            if is_noted {
                 self.note(&stored).await?;
             }
             return Ok(Created::Ours);
@@ -534,7 +536,7 @@ impl Ledger for S3Ledger {
             return Err(self.contradicts_itself(&key));
         };
         let existing: StoredRecord = read_json(&key, &found)?;
-        if record.kind == Kind::Plan {
+        if is_noted {
             self.note(&existing).await?;
         }
         if existing.record.nonce == record.nonce {

@@ -151,8 +151,10 @@ impl Ledger for SqliteLedger {
         let names = self
             .database
             .call(move |connection| {
+                // The parts of a job are found by the job: ten thousand of them would hide the other jobs.
                 let mut statement = connection.prepare(
-                    "SELECT job FROM record WHERE kind <> 'served' GROUP BY job ORDER BY max(at) DESC, job LIMIT ?1",
+                    "SELECT job FROM record WHERE kind <> 'served' \
+                     AND NOT (substr(job, -38, 6) = '.part.' AND substr(job, -32) NOT GLOB '*[^0-9a-f]*') GROUP BY job ORDER BY max(at) DESC, job LIMIT ?1",
                 )?;
                 statement
                     .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?

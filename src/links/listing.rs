@@ -250,6 +250,12 @@ impl Listing {
         }
     }
 
+    /// Whether there is nothing to hand out: no object, or none of the keys that are one recipient's.
+    pub fn has_no_files(&self, plan: &Plan) -> bool {
+        let is_of_keys = matches!(plan.objects, Objects::Named(_)) && plan.job.part.is_some();
+        self.is_empty() || (is_of_keys && self.linkable == 0 && self.missing == self.unavailable)
+    }
+
     /// A listing that is built page by page; `spool_dir` takes the pages that do not fit into memory.
     pub(super) fn begin(spool_dir: &Location) -> Self {
         Self {
@@ -350,7 +356,7 @@ pub async fn list(
     }
     gathering.sort(stop).await?;
     let listing = gathering.finish()?;
-    if listing.is_empty() && plan.when_empty == WhenEmpty::Refuse {
+    if listing.has_no_files(plan) && plan.when_empty == WhenEmpty::Refuse {
         return Err(Refusal::Empty {
             place: describe(&plan.bucket, &plan.objects),
         }

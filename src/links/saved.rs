@@ -115,7 +115,7 @@ pub async fn load(
             recalled.push(presence.look_again(page).await?)?;
         }
     }
-    if recalled.is_empty() && plan.when_empty == WhenEmpty::Refuse {
+    if recalled.has_no_files(plan) && plan.when_empty == WhenEmpty::Refuse {
         let place = describe(&plan.bucket, &plan.objects);
         return Err(GatherError::from(Refusal::Empty { place }).into());
     }

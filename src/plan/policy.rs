@@ -10,12 +10,13 @@ use globset::GlobMatcher;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::lists::{ListError, RecipientList};
 use super::{ExpiryGuard, Objects, PublishTarget};
 use crate::job::envelope::EventRule;
 use crate::job::glob;
 use crate::job::{
-    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Job, OnDoubt, OpenMode,
-    Prefix, Recipient, RelayName, SignIn, Via,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, FileName, Job, ListName, OnDoubt,
+    OpenMode, Prefix, Recipient, RelayName, SignIn, Via,
 };
 use crate::quantity::Span;
 use crate::text::charset::TextCharset;
@@ -86,6 +87,8 @@ pub struct Policy {
     pub base_urls: Vec<(PathBuf, String)>,
     /// What jobs may ask of the portal, if there is one.
     pub portal: Option<PortalRules>,
+    /// The lists of recipients.
+    pub lists: Vec<RecipientList>,
 }
 
 /// What jobs may ask of the portal, and the defaults.
@@ -118,6 +121,8 @@ pub struct AllowRule {
     pub prefix: Prefix,
     /// The allowed recipients, as patterns for the canonical address.
     pub recipients: Vec<GlobMatcher>,
+    /// The lists of recipients that jobs may use. Each recipient of a list must be allowed besides.
+    pub lists: Vec<ListName>,
     /// Where replies may go besides the recipients and the sender's own domain.
     pub reply_to: Vec<GlobMatcher>,
     /// The allowed relays of mails; the first is the default of jobs that name none.
@@ -180,6 +185,16 @@ pub enum Refusal {
         index: usize,
         /// The address, masked.
         masked: String,
+    },
+    /// The rules for the place do not allow the list.
+    #[error(
+        "the [[allow]] rules for {place} do not let its recipients come from the list {list} (email.to.list): name it in the rule's lists"
+    )]
+    List {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The list.
+        list: ListName,
     },
     /// The rules for the recipients do not allow this address for replies. The address is masked.
     #[error(
@@ -357,6 +372,26 @@ impl Policy {
         Err(nearest)
     }
 
+    /// The list that a job names, if a rule for its bucket lets jobs use it: it is read before a part of the job is planned.
+    ///
+    /// # Errors
+    /// No such rule has the list, or the configuration has no such list.
+    pub fn list(&self, job: &Job, name: &ListName) -> Result<&RecipientList, ListError> {
+        let bucket = &job.from.bucket;
+        let mut rules = self
+            .rules
+            .iter()
+            .filter(|rule| rule.connection == job.from.connection && rule.bucket == *bucket);
+        if !rules.any(|rule| rule.lists.contains(name)) {
+            return Err(ListError::Refused(Refusal::List {
+                place: format!("s3://{bucket}"),
+                list: name.clone(),
+            }));
+        }
+        let found = self.lists.iter().find(|list| list.name == *name);
+        found.ok_or_else(|| ListError::Unknown { list: name.clone() })
+    }
+
     /// The relay of a job that names none, if it is known before the plan is made: all rules about its bucket have the same.
     pub fn usual_relay(&self, job: &Job) -> Option<RelayName> {
         let about = |rule: &&AllowRule| {
@@ -511,6 +546,13 @@ impl AllowRule {
         sender_domain: &str,
         mut targets: impl Iterator<Item = &'a PublishTarget>,
     ) -> Option<Refusal> {
+        let list = job.part.as_ref().and_then(|part| part.list.as_ref());
+        if let Some(list) = list.filter(|list| !self.lists.contains(list)) {
+            return Some(Refusal::List {
+                place: place.to_owned(),
+                list: list.clone(),
+            });
+        }
         let lists = job
             .email
             .iter()

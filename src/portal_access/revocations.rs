@@ -148,6 +148,11 @@ impl RevokedLinks {
         if self.revoked.is_empty() {
             return None;
         }
+        if let Some(whole) = job.whole()
+            && let Some(at) = self.of(&ChangeTarget::Job { job: whole })
+        {
+            return Some(at);
+        }
         let mut targets = vec![
             ChangeTarget::Job { job: job.clone() },
             ChangeTarget::Link {
@@ -182,7 +187,9 @@ impl RevokedLinks {
             let rid = rid.to_owned();
             self.of_record(&ChangeTarget::Recipient { rid, job }, reference)
         };
-        of(None).or_else(|| of(Some(job.clone())))
+        of(None)
+            .or_else(|| of(Some(job.clone())))
+            .or_else(|| of(Some(job.whole()?)))
     }
 
     /// The moved end of a job's links, if it was moved.

@@ -2,11 +2,13 @@
 
 mod demands;
 mod head;
+mod kept;
 mod lifecycle;
 mod multipart;
 mod page;
 mod parts;
 mod puts;
+mod tags;
 mod trial;
 
 use std::collections::HashMap;
@@ -28,11 +30,13 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use self::demands::Demands;
 use self::head::gives_no_reason;
+pub use self::kept::{KeptObject, ObjectRetention};
 pub use self::lifecycle::{Deleted, Deletion};
 use self::page::PageReader;
 use self::parts::{LARGEST_PUT, Upload};
 pub(crate) use self::puts::Payload;
 pub use self::puts::Puts;
+pub use self::tags::REVOKED_TAG;
 pub use self::trial::WriteTrial;
 use super::multipart::{LearnedWay, Multipart};
 use super::{

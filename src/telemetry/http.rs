@@ -23,7 +23,9 @@ use tokio::time::timeout;
 use super::metrics;
 use super::notify::Pulse;
 use crate::audit::log::Watch;
+use crate::audit::retention::RetentionCounts;
 use crate::edge::health::Edges;
+use crate::feedback_intake::FeedbackCounts;
 use crate::intake::IntakeCounts;
 use crate::mounted;
 use crate::portal::PortalCounts;
@@ -79,6 +81,10 @@ pub struct Vitals {
     pub schedules: Option<ScheduleCounts>,
     /// The intake, if it is served.
     pub intake: Option<IntakeCounts>,
+    /// The retention of the audit log, if there is one.
+    pub retention: Option<RetentionCounts>,
+    /// The feedback queue, if there is one.
+    pub feedback: Option<FeedbackCounts>,
 }
 
 impl Health {
@@ -112,6 +118,8 @@ impl Health {
                     vitals.portal.as_ref(),
                     vitals.schedules.as_ref(),
                     vitals.intake.as_ref(),
+                    vitals.retention.as_ref(),
+                    vitals.feedback.as_ref(),
                 )
             }
         }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use crate::audit::retention::RetentionCounts;
 use crate::edge::health::{Edge, Edges, FailureKind};
+use crate::feedback_intake::FeedbackCounts;
 use crate::intake::IntakeCounts;
 use crate::portal::PortalCounts;
 use crate::progress::Snapshot;
@@ -18,6 +20,8 @@ pub fn text(
     portal: Option<&PortalCounts>,
     schedules: Option<&ScheduleCounts>,
     intake: Option<&IntakeCounts>,
+    retention: Option<&RetentionCounts>,
+    feedback: Option<&FeedbackCounts>,
 ) -> String {
     let families: [Family<'_>; 9] = [
         (
@@ -37,6 +41,7 @@ pub fn text(
                 ("{result=\"rejected\"}", counts.mails_rejected),
                 ("{result=\"unknown\"}", counts.mails_unknown),
                 ("{result=\"deferred\"}", counts.mails_deferred),
+                ("{result=\"suppressed\"}", counts.mails_suppressed),
             ],
         ),
         (
@@ -107,6 +112,12 @@ pub fn text(
     if let Some(schedules) = schedules {
         of_schedules(&mut text, schedules);
     }
+    if let Some(retention) = retention {
+        of_retention(&mut text, retention);
+    }
+    if let Some(feedback) = feedback {
+        text.push_str(&feedback.text());
+    }
     of_edges(&mut text, edges);
     text
 }
@@ -149,6 +160,23 @@ fn of_server(text: &mut String, families: &[CollectedFamily], (server, connectio
     writeln!(
         text,
         "# HELP {name} Connections to the {server}.\n# TYPE {name} gauge\n{name} {connections}"
+    )
+    .expect("writing to a string does not fail");
+}
+
+/// What became of sealed segments of the audit log.
+fn of_retention(text: &mut String, retention: &RetentionCounts) {
+    let [compressed, archived, removed, failures] = retention.snapshot();
+    write!(
+        text,
+        "# HELP handout_audit_segments_total Sealed segments of the audit log, by what was done with them.\n\
+         # TYPE handout_audit_segments_total counter\n\
+         handout_audit_segments_total{{step=\"compressed\"}} {compressed}\n\
+         handout_audit_segments_total{{step=\"archived\"}} {archived}\n\
+         handout_audit_segments_total{{step=\"removed\"}} {removed}\n\
+         # HELP handout_audit_retention_failures_total Steps of the retention that failed, and segments that stay since something is wrong.\n\
+         # TYPE handout_audit_retention_failures_total counter\n\
+         handout_audit_retention_failures_total {failures}\n"
     )
     .expect("writing to a string does not fail");
 }
@@ -230,7 +258,15 @@ mod tests {
         let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
         edge.failed(FailureKind::Timeout, "");
         edge.failed(FailureKind::Timeout, "");
-        let text = text(&counts, &Edges::from_iter([edge]), None, None, None);
+        let text = text(
+            &counts,
+            &Edges::from_iter([edge]),
+            None,
+            None,
+            None,
+            None,
+            None,
+        );
         assert!(
             text.contains("\nhandout_edge_up{edge=\"relay:default\"} 0\n"),
             "{text}"

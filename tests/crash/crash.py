@@ -40,9 +40,13 @@ FAILPOINTS = (
     "received leased listed planned signed recorded published go-ahead intended half-sent replied concluded told doubted decided served done deleted"
     " refused draining rotating rotated"
     # The portal's: see `portals.py`.
-    " open-admitted open-signed open-recorded view-recorded try-taken code-used change-created"
+    " open-admitted open-signed open-recorded view-recorded try-taken code-used change-created object-tagged"
     # That of schedules: see `tests/it/schedules.rs`.
-    " schedule-sent"
+    " schedule-sent feedback-recorded"
+    # Those of the audit log's retention: see `tests/it/audit/retention.rs`.
+    " segment-drafted segment-compressed segment-shipped removal-recorded removal-begun"
+    # Those of jobs in parts: see `tests/it/parts.rs`.
+    " frozen chunk-served"
 ).split()
 #: Where a worker ends itself.
 WORKING = FAILPOINTS[: FAILPOINTS.index("open-admitted")]

@@ -14,17 +14,17 @@ use crate::support::servers::skipped_for;
 use crate::support::world::{World, email_job};
 use crate::support::{get, program, until};
 
-/// How long a stop may take here before it counts as hung. It takes up to 14 s on a quiet machine; `make faults` measures it.
+/// How long a stop may take here before it counts as hung. It takes up to 10 s on a quiet machine; `make faults` measures it.
 const STOP: Duration = Duration::from_secs(45);
 
 /// A small disk under a directory, until it is dropped.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
     /// Only root may mount one; elsewhere the test says that it is skipped.
-    fn mount(path: &Path, mebibytes: u32) -> Option<Self> {
+    pub(crate) fn mount(path: &Path, mebibytes: u32) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let size = format!("size={mebibytes}m,nr_inodes=64");
         let mounted = Command::new("mount")
@@ -41,7 +41,7 @@ impl SmallDisk {
     }
 
     /// Leaves so much room on the disk.
-    fn fill(&self, but_kibibytes: u64) {
+    pub(crate) fn fill(&self, but_kibibytes: u64) {
         let filling = self.path.join("filling");
         let disk = rustix::fs::statvfs(&self.path).unwrap();
         let free = (disk.f_bavail * disk.f_frsize).saturating_sub(but_kibibytes * 1024);
@@ -57,7 +57,7 @@ impl SmallDisk {
         while names.next().is_some_and(|name| fs::write(name, "").is_ok()) {}
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         for entry in fs::read_dir(&self.path).unwrap() {
             let path = entry.unwrap().path();
             if path.to_string_lossy().contains("/filling") {

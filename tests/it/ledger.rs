@@ -42,6 +42,7 @@ async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
     one_of_those_who_race_wins(&ledger).await;
     pages_come_back(&*ledger).await;
     what_the_portal_records_stays(&*ledger).await;
+    what_is_known_of_a_recipient_is_for_all_jobs(&*ledger).await;
     if let Some(picture_cache) = ledger.picture_cache() {
         what_is_on_the_shelf_comes_back(picture_cache).await;
     }
@@ -180,6 +181,33 @@ async fn what_the_portal_records_stays(ledger: &dyn Ledger) {
         .iter()
         .filter(|created| matches!(created, Ok(PortalCreated::Ours)));
     assert_eq!(ours.count(), 1, "of eight who race, one wins");
+}
+
+/// An event is one record however often it comes, and a lift after it lets mails go again.
+async fn what_is_known_of_a_recipient_is_for_all_jobs(ledger: &dyn Ledger) {
+    use handout::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord};
+    let (people, other) = (PeopleRecords::of(ledger), PeopleRecords::of(ledger));
+    let (rid, now) = ("00112233445566778899aabbccddeeff", clock::system());
+    let detail = PersonDetail {
+        source: "ses".to_owned(),
+        ..PersonDetail::default()
+    };
+    let hard = PersonRecord::new(now, PersonKind::Hard, None, "0011223344556677".to_owned());
+    assert_eq!(people.suppressed(rid, None, now).await.unwrap(), None);
+    assert!(people.add(rid, &hard, &detail).await.unwrap());
+    assert!(!other.add(rid, &hard, &detail).await.unwrap());
+    let suppressed = people.suppressed(rid, None, now).await.unwrap();
+    assert_eq!(suppressed.unwrap().kind, PersonKind::Hard);
+    assert_eq!(
+        people.of_person(rid).await.unwrap(),
+        std::slice::from_ref(&hard)
+    );
+    let read = people.detail(rid, &hard).await.unwrap();
+    assert_eq!(read.unwrap().source, "ses");
+    let lifted = PersonRecord::by_operator(now, PersonKind::Lifted);
+    assert!(people.add(rid, &lifted, &detail).await.unwrap());
+    assert_eq!(people.suppressed(rid, None, now).await.unwrap(), None);
+    assert_eq!(people.all().await.unwrap().len(), 1);
 }
 
 async fn what_is_on_the_shelf_comes_back(picture_cache: &dyn PictureCache) {
@@ -962,7 +990,7 @@ fn the_protocol_holds_in_its_model_and_the_usual_mistakes_do_not() {
     let Some(parts) = Parts::or_skip("the_protocol_holds_in_its_model") else {
         return;
     };
-    for name in ["ledger_model.py", "portal_model.py"] {
+    for name in ["ledger_model.py", "portal_model.py", "parts_model.py"] {
         for arguments in [[].as_slice(), &["--broken"]] {
             let (holds, words) = model(&parts, name, arguments);
             assert!(holds, "{words}");

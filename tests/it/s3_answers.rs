@@ -73,6 +73,7 @@ async fn gathered(
             bucket: "reports".parse().unwrap(),
             prefix: "".parse().unwrap(),
             recipients: vec![globset::Glob::new("*").unwrap().compile_matcher()],
+            lists: Vec::new(),
             reply_to: Vec::new(),
             relays: vec!["default".parse().unwrap()],
             publish: Vec::new(),
@@ -100,6 +101,7 @@ async fn gathered(
         default_publish: None,
         base_urls: Vec::new(),
         portal: None,
+        lists: Vec::new(),
     };
     change(&mut policy.links);
     let mut job = email_job("x");

@@ -29,6 +29,12 @@ fn jobs() -> Vec<(&'static str, Value)> {
             ),
         ),
         ("no recipient", with("/email/to", json!([]))),
+        ("a list", with("/email/to", json!({ "list": "customers" }))),
+        ("a list without a name", with("/email/to", json!({}))),
+        (
+            "an unknown field of a list",
+            with("/email/to", json!({ "list": "customers", "from": 1 })),
+        ),
         (
             "a recipient that is a number",
             with("/email/to", json!([1])),
@@ -136,7 +142,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same_jobs() {
         );
         taken += usize::from(parsed.is_ok());
     }
-    assert_eq!(taken, 4, "some are taken, and most are refused");
+    assert_eq!(taken, 5, "some are taken, and most are refused");
 }
 
 /// Walks the schema's own list of fields: each of them, misspelt, is refused by the parser with its right name.

@@ -187,6 +187,7 @@ mod tests {
             bucket: "acme-reports".parse().unwrap(),
             prefix: "2026/".parse().unwrap(),
             recipients: Vec::new(),
+            lists: Vec::new(),
             reply_to: Vec::new(),
             relays: Vec::new(),
             publish: Vec::new(),

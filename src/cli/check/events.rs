@@ -9,7 +9,7 @@ use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::envelope::EventRule;
 use handout::plan::{PlanError, Refusal};
-use handout::preview::Preview;
+use handout::preview::check_example;
 use handout::text::chain;
 
 use super::report::{CheckReport, bounded};
@@ -98,5 +98,5 @@ async fn judge(rule: &EventRule, file: &Path, services: &Services) -> EventVerdi
 
 async fn try_out(rule: &EventRule, key: &str, services: &Services) -> Result<(), JobError> {
     let run = run_of(rule.example(key)?);
-    Preview::imagine(&run, services).await?.check().await
+    Box::pin(check_example(&run, services)).await
 }

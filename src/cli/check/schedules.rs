@@ -7,7 +7,7 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::Job;
-use handout::preview::Preview;
+use handout::preview::check_job;
 use handout::schedule::ScheduledJob;
 use handout::text::chain;
 use jiff::tz::AmbiguousOffset;
@@ -120,6 +120,6 @@ async fn judge(job: &ScheduledJob, services: &Services) -> Result<(), String> {
     let next = next.ok_or_else(|| "the schedule has no occurrence".to_owned())?;
     let job = Job::parse(&job.body(next)).map_err(|error| chain(&error))?;
     let run = run_of(job);
-    let checked = async { Preview::begin(&run, services).await?.check().await };
+    let checked = check_job(&run, services);
     checked.await.map(drop).map_err(|error| chain(&error))
 }

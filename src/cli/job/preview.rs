@@ -1,5 +1,7 @@
 //! `handout job preview`: writes what a job would send to files, and prints its numbers.
 
+mod parts;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +14,9 @@ use handout::clock;
 use handout::config::{Config, LedgerKind, QueueKind, ResultsConfig, Transport};
 use handout::environment::Environment;
 use handout::error::JobError;
+use handout::ledger::people::PeopleRecords;
 use handout::links::Unavailable;
+use handout::person_token::PersonKeys;
 use handout::plan::Audience;
 use handout::plan::{self, Bound, KeptOut, PlanError, Refusal};
 use handout::preview::{Preview, PreviewedMail};
@@ -74,12 +78,20 @@ struct PreviewReport {
     /// The first objects without a link.
     not_linked: Vec<NotLinked>,
     mails: Vec<PreviewMail>,
+    /// The recipients who would get no mail, and why; `null` where the ledger could not be asked.
+    suppressed: Option<Vec<SuppressedReader>>,
     /// Where a page or manifest of all files is published that the job does not request, because a mail has no room for all
     /// files.
     supplement: Option<String>,
     pages: usize,
     /// The written pages.
     page_files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct SuppressedReader {
+    to: String,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,12 +126,18 @@ pub(super) async fn show(
     let run = run_of_body(&arguments.job.read()?)?;
     let config = arguments.job.config.load(environment)?;
     let previewing = Previewing::open(&config, environment).await?;
+    if run.job.is_in_parts() {
+        let shown = Box::pin(parts::show(&run, &previewing.services, arguments)).await;
+        previewing.close().await;
+        return shown.map(|()| ExitCode::SUCCESS);
+    }
     let report = report(&run, &previewing.services, arguments).await;
     if let Err(error) = &report {
         tell_refusal(&run, &previewing.services, error, arguments)?;
     }
     previewing.close().await;
-    let report = report?;
+    let mut report = report?;
+    report.suppressed = Box::pin(suppressed(&run, &config, environment)).await;
     if arguments.json {
         say_json(&report)?;
     } else if arguments.open {
@@ -164,10 +182,46 @@ async fn report(
         unavailable: preview.unavailable(),
         not_linked: not_linked.map(NotLinked::from).collect(),
         mails,
+        suppressed: None,
         supplement: plan.supplement().map(ToString::to_string),
         pages: preview.page_count(),
         page_files,
     })
+}
+
+/// The recipients of a job whom the ledger suppresses; `None` if it cannot be asked, as where no job was ever run.
+async fn suppressed(
+    run: &JobRun,
+    config: &Config,
+    environment: &Environment,
+) -> Option<Vec<SuppressedReader>> {
+    let email = run.job.email.as_ref().filter(|_| config.suppresses())?;
+    let opened = assemble::open_ledger(config, environment, clock::system)
+        .await
+        .ok()?;
+    let default = config.mailing_list().ok().and_then(|list| list.id);
+    let list = email.list_id.as_ref().or(default.as_ref());
+    let list = list.map(|list| PersonKeys::new(&opened.keyring).list_tag(list.id()));
+    let people = PeopleRecords::of(&*opened.ledger);
+    let mut found = Some(Vec::new());
+    for reader in email.recipients() {
+        let rid = opened.names.recipient_id(&reader.canonical_address());
+        match people.suppressed(&rid, list, clock::system()).await {
+            Ok(None) => {}
+            Ok(Some(suppressed)) => found.iter_mut().for_each(|found| {
+                found.push(SuppressedReader {
+                    to: reader.address.to_string(),
+                    reason: suppressed.words(),
+                });
+            }),
+            Err(_) => {
+                found = None;
+                break;
+            }
+        }
+    }
+    opened.close().await;
+    found
 }
 
 impl From<Unavailable> for NotLinked {
@@ -216,6 +270,9 @@ fn tell(report: &PreviewReport, out: &Path) -> anyhow::Result<()> {
         [] => {}
         [mail] => tell_mail(mail)?,
         mails => tell_mails(mails)?,
+    }
+    for SuppressedReader { to, reason } in report.suppressed.iter().flatten() {
+        say(format_args!("  no mail      {to}: {reason}"))?;
     }
     let made = report.mails.len();
     if made < report.recipients {

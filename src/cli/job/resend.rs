@@ -7,6 +7,7 @@ use handout::assemble;
 use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
 use handout::config::{Config, QueueKind};
+use handout::distribute::resend_parts;
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::JobId;
@@ -67,13 +68,21 @@ pub(super) async fn again(
 
 /// Checks whether the recipients can be retried, and marks them.
 async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
+    if let Some(whole) = id.whole() {
+        return Ok(ResendRequest::Nothing(format!(
+            "{id} is the part of one recipient: name the whole job, {whole}"
+        )));
+    }
     let records = ledger.records_of(id, "").await?;
     if is_done(&records) && has_failures(&records) && saved::message(id, ledger).await?.is_none() {
         return Ok(ResendRequest::Nothing(format!(
             "the message of {id} is not stored, so nothing was marked: submit a new job for the failed recipients"
         )));
     }
-    let resent = resend(ledger, id, "operator", clock::system()).await?;
+    let resent = match resend_parts(ledger, id, clock::system()).await? {
+        Some(resent) => resent,
+        None => resend(ledger, id, "operator", clock::system()).await?,
+    };
     // Read now: a worker that was running the job stores its message before it records the job as done.
     let message = saved::message(id, ledger).await?;
     Ok(match (resent, message) {
@@ -89,7 +98,10 @@ async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
 /// Whether the job ended with a recipient that it did not reach.
 fn has_failures(records_of_job: &[Record]) -> bool {
     let done = last_done(records_of_job);
-    done.is_some_and(|done| done.body["rejected"] != 0 || done.body["unknown"] != 0)
+    done.is_some_and(|done| {
+        let refused = &done.body["parts"]["refused"];
+        done.body["rejected"] != 0 || done.body["unknown"] != 0 || refused.as_u64() > Some(0)
+    })
 }
 
 async fn put_on_queue(
@@ -119,7 +131,7 @@ async fn do_now(
         jobs.find(|job| job.id == *id)
     };
     match orders.map(meant).map_err(JobError::from) {
-        Ok(Some(job)) => match work(&run_of(job), opened, config, false).await {
+        Ok(Some(job)) => match Box::pin(work(&run_of(job), opened, config, false)).await {
             Err(error) if comes_back(&error) => {
                 say(format_args!(
                     "The job failed and will be retried: {}",

@@ -11,7 +11,7 @@ use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::Job;
 use handout::job::envelope::{self, PendingJob};
-use handout::preview::Preview;
+use handout::preview::check_job;
 
 use super::preview::Previewing;
 use super::run_of;
@@ -57,7 +57,7 @@ pub(super) async fn submit(
 async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
     for job in jobs {
         let run = run_of(job);
-        let checked = async { Preview::begin(&run, services).await?.check().await };
+        let checked = check_job(&run, services);
         checked.await.map_err(|error| match error.class() {
             FailureClass::Permanent | FailureClass::Policy => anyhow::Error::new(error),
             FailureClass::Transient

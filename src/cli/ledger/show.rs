@@ -1,12 +1,15 @@
 //! `handout ledger show`: prints the status of jobs and recipients, as lines and as JSON.
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use handout::distribute::{doubtful_parts, parts_so_far};
 use handout::job::JobId;
 use handout::ledger::status::{is_done, outcome_of, record_of};
 use handout::ledger::status_of;
 use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record};
+use handout::report::JobReport;
 use serde::Serialize;
 
 use super::super::{exit, say, say_json};
@@ -28,13 +31,17 @@ struct ShownJob<'a> {
     /// `done`, `open` or `unknown`.
     state: &'static str,
     recipients: Vec<LedgerRow<'a>>,
+    /// What the recipients of a job in parts came to so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<JobReport>,
 }
 
 /// The status of a recipient, and the outcome of the last attempt.
 #[derive(Debug, Serialize)]
 struct LedgerRow<'a> {
     rid: &'a str,
-    /// `accepted`, `rejected`, `in_doubt`, `under_way` or `open`.
+    /// `accepted`, `delivered`, `bounced`, `rejected`, `suppressed`, `in_doubt`, `under_way` or `open`. A relay accepts a mail; that it
+    /// was delivered, or bounced, is what a mail system reported later.
     state: &'static str,
     /// The last attempt, or the next one of an `open` recipient.
     attempt: u32,
@@ -106,14 +113,28 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
     } else {
         "unknown"
     };
+    let parts = parts_so_far(job_records.of(""))?;
     if json {
         say_json(&ShownJob {
             job,
             state,
             recipients: rows,
+            parts: parts.map(|(report, _)| report),
         })?;
     } else if is_known {
         say(format_args!("{job}: {state}"))?;
+        if let Some((report, chunks)) = parts {
+            let named = report.parts.unwrap_or_default();
+            say(format_args!(
+                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} refused. `handout ledger show -- {job}.part.RID` shows one",
+                named.recipients,
+                report.accepted,
+                report.rejected,
+                report.unknown,
+                named.empty,
+                named.refused
+            ))?;
+        }
         rows.iter().try_for_each(|row| say(row.line()))?;
     } else {
         say(format_args!("the ledger knows no job {job}"))?;
@@ -131,6 +152,10 @@ impl<'a> LedgerRow<'a> {
             RecipientStatus::Ready { n } => ("open", *n),
             RecipientStatus::InFlight { n } => ("under_way", *n),
             RecipientStatus::InDoubt { n, .. } => ("in_doubt", *n),
+            RecipientStatus::Final {
+                n,
+                outcome: outcome @ Outcome::Accepted { .. },
+            } => (reported(records).unwrap_or(outcome.word()), *n),
             RecipientStatus::Final { n, outcome } => (outcome.word(), *n),
         };
         let last = last_outcome(records, attempt)?;
@@ -192,6 +217,18 @@ impl<'a> LedgerRow<'a> {
     }
 }
 
+/// What a mail system reported of an accepted mail: a bounce is more than a delivery that was reported before it.
+fn reported(records: &[Record]) -> Option<&'static str> {
+    [(Kind::Bounced, "bounced"), (Kind::Delivered, "delivered")]
+        .into_iter()
+        .find_map(|(kind, word)| {
+            records
+                .iter()
+                .any(|record| record.kind == kind)
+                .then_some(word)
+        })
+}
+
 /// The last attempt up to this one that has an outcome.
 fn last_outcome(records: &[Record], attempt: u32) -> anyhow::Result<Option<(u32, Outcome)>> {
     for n in [Some(attempt), attempt.checked_sub(1)]
@@ -236,9 +273,18 @@ pub(super) async fn show_doubts(
 ) -> anyhow::Result<ExitCode> {
     let mut found = Vec::new();
     let mut is_any = false;
-    for job in jobs {
-        if has_no_doubts(&ledger.records_of(job, "").await?) {
+    let mut jobs: VecDeque<JobId> = jobs.to_vec().into();
+    while let Some(job) = &jobs.pop_front() {
+        let records = ledger.records_of(job, "").await?;
+        if has_no_doubts(&records) {
             continue;
+        }
+        for part in doubtful_parts(ledger, job, &records)
+            .await?
+            .into_iter()
+            .rev()
+        {
+            jobs.push_front(part);
         }
         let job_records = JobRecords::new(ledger.records(job).await?);
         for rid in job_records.recipients() {

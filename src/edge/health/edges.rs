@@ -27,6 +27,14 @@ impl FromIterator<Edge> for Edges {
     }
 }
 
+/// Whether jobs and links do without an edge of this kind.
+const fn is_partial(kind: EdgeKind) -> bool {
+    matches!(
+        kind,
+        EdgeKind::Oidc | EdgeKind::Archive | EdgeKind::Feedback
+    )
+}
+
 impl Edges {
     /// Replaces the edges. Outages of removed edges are not logged any more, and no job waits for them.
     pub fn exchange(&self, edges: Arc<[Edge]>) {
@@ -66,13 +74,13 @@ impl Edges {
 
     /// The outage of each edge that jobs or links need and that is not healthy.
     pub fn troubles(&self) -> Vec<Outage> {
-        self.outages(|kind| kind != EdgeKind::Oidc)
+        self.outages(|kind| !is_partial(kind))
     }
 
     /// The outage of each edge without which the program still does its main work: sign-ins at a provider fail, and all other
-    /// links open.
+    /// links open; audit lines are written, and are archived later; bounces come later.
     pub fn partial_troubles(&self) -> Vec<Outage> {
-        self.outages(|kind| kind == EdgeKind::Oidc)
+        self.outages(is_partial)
     }
 
     fn outages(&self, of: impl Fn(EdgeKind) -> bool) -> Vec<Outage> {

@@ -22,7 +22,9 @@ const fn scouting_time(kind: EdgeKind) -> Duration {
         | EdgeKind::Results
         | EdgeKind::Parked
         | EdgeKind::Audit
-        | EdgeKind::Oidc => Duration::from_secs(10),
+        | EdgeKind::Archive
+        | EdgeKind::Oidc
+        | EdgeKind::Feedback => Duration::from_secs(10),
     }
 }
 

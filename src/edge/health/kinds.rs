@@ -36,8 +36,12 @@ pub enum EdgeKind {
     Parked,
     /// The audit log, whose disk may be full.
     Audit,
+    /// The bucket to which the audit log is archived.
+    Archive,
     /// An OpenID provider at which readers of the portal sign in.
     Oidc,
+    /// The queue that bounces and complaints come from.
+    Feedback,
 }
 
 impl EdgeKind {
@@ -52,7 +56,9 @@ impl EdgeKind {
             Self::Results => "results",
             Self::Parked => "parked",
             Self::Audit => "audit",
+            Self::Archive => "archive",
             Self::Oidc => "oidc",
+            Self::Feedback => "feedback",
         }
     }
 }

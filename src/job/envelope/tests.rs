@@ -89,7 +89,7 @@ fn only_job(body: &Value) -> Job {
 fn key_of(job: &Job) -> String {
     match &job.from.selection {
         crate::job::Selection::Keys(keys) => keys[0].to_string(),
-        crate::job::Selection::Prefix(..) => panic!("a rule with keys gave a prefix"),
+        _ => panic!("a rule with keys gave a prefix"),
     }
 }
 

@@ -374,7 +374,7 @@ mod tests {
         assert!(!table.concat().contains("carol"));
         insta::assert_snapshot!(table.join("\n"), @r#"
         the job's field email.to cannot be read: it is a text, and a list is wanted: write ["ann@acme.example"]
-        the job's field email.to cannot be read: it is an object, and a list is wanted: write ["ann@acme.example"]
+        the job's field email.to cannot be read: unknown field, expected `list`
         the job's field email.to[0] cannot be read: it is a number, and an address such as "Ann Bell <ann@acme.example>", or an object with an "address" is wanted
         the job's field email.cc cannot be read: it is a text, and a list is wanted: write ["bob@acme.example"]
         the job's field from.keys cannot be read: it is a text, and a list is wanted: write ["2026/q3.pdf"]

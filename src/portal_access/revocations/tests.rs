@@ -206,3 +206,43 @@ async fn very_many_changes_are_read_from_a_slow_ledger_check_by_check() {
     };
     assert!(is_revoked && checks > 1, "{checks}");
 }
+
+#[test]
+fn a_revoked_job_closes_its_parts_and_a_revoked_part_no_other() {
+    let (weekly, reference): (JobId, _) = ("weekly".parse().unwrap(), JobRef([0; 8]));
+    let (ann, bo) = ("0a".repeat(16), "0b".repeat(16));
+    let change = |kind: ChangeKind, target: ChangeTarget| LinkChange {
+        kind,
+        target,
+        by: "operator".to_owned(),
+        why: None,
+        refs: Vec::new(),
+        at: Timestamp::UNIX_EPOCH,
+        nonce: crate::keyring::nonce(),
+    };
+    let is_closed = |links: &RevokedLinks, rid: &str| {
+        let part = weekly.part(rid);
+        links.link(&part, reference, rid, None, "id").is_some()
+    };
+    let whole = || ChangeTarget::Job {
+        job: weekly.clone(),
+    };
+    let mut links = RevokedLinks::default();
+    links.apply(change(ChangeKind::Revoked, whole()));
+    assert!(is_closed(&links, &ann) && is_closed(&links, &bo));
+    links.apply(change(ChangeKind::Restored, whole()));
+    assert!(!is_closed(&links, &ann));
+    for target in [
+        ChangeTarget::Job {
+            job: weekly.part(&ann),
+        },
+        ChangeTarget::Recipient {
+            rid: ann.clone(),
+            job: Some(weekly.clone()),
+        },
+    ] {
+        let mut links = RevokedLinks::default();
+        links.apply(change(ChangeKind::Revoked, target));
+        assert!(is_closed(&links, &ann) && !is_closed(&links, &bo));
+    }
+}

@@ -20,6 +20,7 @@ use handout::progress::Snapshot;
 use handout::queue::Queue;
 use handout::queue::sqlite::SqliteQueue;
 use handout::worker::{Ended, Worker, WorkerOptions};
+use localstore::EndpointError;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -72,6 +73,7 @@ impl World {
             bucket: "reports".to_owned(),
             prefix: String::new(),
             recipients: vec!["*@acme.example".to_owned()],
+            lists: Vec::new(),
             reply_to: Vec::new(),
             relays: AllowConfig::default_relays(),
             publish: vec![
@@ -120,13 +122,14 @@ impl World {
         self
     }
 
-    /// Opens everything. The lock may still be held for a moment by a child process that another test has just forked.
+    /// Opens everything. A child process that another test has just forked may hold the lock and the listener for a moment.
     pub(crate) async fn open(&self) -> Opened {
-        let opening = super::until("the lock of the state directory", async || {
+        let opening = super::until("the state directory and its port", async || {
             let environment = Environment::default();
             let opening = assemble::open(&self.config, &environment, clock::system, Serving::Links);
             match Box::pin(opening).await {
                 Err(OpenError::Locked { .. }) => None,
+                Err(OpenError::Embedded(EndpointError::AddressInUse { .. })) => None,
                 opened => Some(opened.unwrap()),
             }
         });

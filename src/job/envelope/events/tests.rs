@@ -31,7 +31,7 @@ fn jobs(message: &Value) -> Vec<Job> {
 fn key(job: &Job) -> &str {
     match &job.from.selection {
         Selection::Keys(keys) => keys[0].as_str(),
-        Selection::Prefix(..) => panic!("the rule names a key"),
+        _ => panic!("the rule names a key"),
     }
 }
 

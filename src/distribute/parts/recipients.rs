@@ -1,0 +1,364 @@
+//! The recipients of a job in parts, frozen: read once from the job or its list, and stored in the ledger chunk by chunk.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::sync::Arc;
+
+use directory::{Location, read_mounted};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::{MAX_CHUNKS, damaged};
+use crate::assemble::Services;
+use crate::audit::record::Pseudonyms;
+use crate::bounds::{MAX_LIST_BYTES, MAX_VARS_BYTES};
+use crate::error::JobError;
+use crate::job::list::{self, BadRow, RecipientRows, RowsError, check_count};
+use crate::job::wire::FullRecipient;
+use crate::job::{Bucket, ConnectionName, JobId, Key, ListName, Recipient};
+use crate::keyring::nonce;
+use crate::ledger::{Ledger, LedgerError, Record};
+use crate::mounted;
+use crate::plan::lists::{ListError, ListSource, OnBadRow};
+use crate::report::{MAX_NAMED_PARTS, PartsReport};
+use crate::run::JobRun;
+
+/// How many recipients a chunk has: so many parts are looked at again after a kill.
+const CHUNK: usize = 100;
+
+/// From which size on a chunk ends early, in bytes: recipients may have many variables.
+const CHUNK_BYTES: usize = 16 * MAX_VARS_BYTES;
+
+/// How much of a list in a bucket is read at once, in bytes.
+const PIECE: u64 = 1024 * 1024;
+
+/// Where the frozen recipients of a job are, and what was left out; part of its plan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct FrozenList {
+    /// The name of its pages.
+    listing: String,
+    /// How many pages there are.
+    pub(super) chunks: u32,
+    /// How many recipients.
+    pub(super) recipients: u64,
+    /// How many rows repeat an address.
+    repeated: u64,
+    /// How many rows are no recipients.
+    pub(super) bad_rows: u64,
+    /// The first of them.
+    rows: Vec<BadRow>,
+}
+
+/// A recipient and their id, as a page has them.
+type FrozenRecipient = (String, FullRecipient);
+
+impl FrozenList {
+    /// The recipients of a plan.
+    pub(super) fn of(plan: &Record) -> Result<Self, LedgerError> {
+        let list = serde_json::from_value(plan.body["recipients"].clone());
+        list.map_err(|_| damaged(plan))
+    }
+
+    /// What the report says of the list itself.
+    pub(super) fn report(&self) -> PartsReport {
+        PartsReport {
+            recipients: self.recipients,
+            repeated: self.repeated,
+            bad_rows: self.bad_rows,
+            rows: self.rows.clone(),
+            ..PartsReport::default()
+        }
+    }
+
+    /// The recipients of a chunk.
+    pub(super) async fn chunk(
+        &self,
+        number: u32,
+        job: &JobId,
+        ledger: &dyn Ledger,
+    ) -> Result<Vec<(String, Recipient)>, LedgerError> {
+        let page = ledger.page(job, &self.listing, number).await?;
+        let page = page.and_then(|page| read_page(&page));
+        // The list may have changed since, and may name others now: it is not read again.
+        page.ok_or_else(|| {
+            let key = format!("objects/{job}/{}/{number}", self.listing);
+            LedgerError::Unreadable { key }
+        })
+    }
+}
+
+fn read_page(page: &[u8]) -> Option<Vec<(String, Recipient)>> {
+    let page: Vec<FrozenRecipient> = serde_json::from_slice(page).ok()?;
+    let read = page.into_iter().map(|(rid, recipient)| {
+        let recipient = Recipient::from_full(recipient).ok()?;
+        Some((rid, recipient))
+    });
+    read.collect()
+}
+
+/// Reads the recipients of a job and stores them. They count when the job's plan names them.
+pub(super) async fn freeze(run: &JobRun, services: &Services) -> Result<FrozenList, JobError> {
+    let ledger = &services.recording.ledger;
+    let (job, listing) = (&run.job.id, nonce());
+    let mut chunks = 0;
+    let mut reading = ListReading::begin(run, services).await?;
+    while let Some(page) = reading.pages.recv().await {
+        run.stop.check()?;
+        if chunks == MAX_CHUNKS {
+            return Err(reading.whole("has too many recipients with too many variables: split it"));
+        }
+        let page = serde_json::to_vec(&page).expect("recipients are plain data");
+        ledger.keep_page(job, &listing, chunks, page).await?;
+        chunks += 1;
+    }
+    let counted = reading.end().await?;
+    Ok(FrozenList {
+        listing,
+        chunks,
+        ..counted
+    })
+}
+
+/// The first parts of a job, at most `most`, and what its report will say of its recipients: for a preview.
+///
+/// # Errors
+/// The list cannot be read, or a row is no recipient and the job stops then.
+pub(crate) async fn first_parts(
+    run: &JobRun,
+    services: &Services,
+    most: usize,
+) -> Result<(Vec<JobRun>, PartsReport), JobError> {
+    let template = run.job.without_recipients();
+    let mut parts = Vec::new();
+    let mut reading = ListReading::begin(run, services).await?;
+    while let Some(page) = reading.pages.recv().await {
+        for (rid, recipient) in page {
+            if parts.len() < most
+                && let Ok(recipient) = Recipient::from_full(recipient)
+            {
+                parts.push(JobRun {
+                    job: Arc::new(template.part(&rid, recipient)),
+                    ..run.clone()
+                });
+            }
+        }
+    }
+    let counted = reading.end().await?;
+    Ok((parts, counted.report()))
+}
+
+/// The reading of a list on a blocking thread, which is a few chunks ahead.
+struct ListReading {
+    list: Option<ListName>,
+    pages: mpsc::Receiver<Vec<FrozenRecipient>>,
+    thread: tokio::task::JoinHandle<Result<FrozenList, RowsError>>,
+    on_bad_row: OnBadRow,
+}
+
+impl ListReading {
+    async fn begin(run: &JobRun, services: &Services) -> Result<Self, JobError> {
+        let (list, rows, on_bad_row) = source(run, services).await?;
+        let (sender, pages) = mpsc::channel(1);
+        let names = services.recording.names.clone();
+        let thread = tokio::task::spawn_blocking(move || divide(rows, &names, on_bad_row, &sender));
+        Ok(Self {
+            list,
+            pages,
+            thread,
+            on_bad_row,
+        })
+    }
+
+    /// What was read, when all pages were taken.
+    async fn end(self) -> Result<FrozenList, JobError> {
+        let read = self.thread.await.map_err(|_| JobError::Panicked)?;
+        let Some(list) = self.list else {
+            // The recipients of the job itself were read with the job.
+            return read.map_err(|_| JobError::Panicked);
+        };
+        let counted = read.map_err(|error| match error {
+            RowsError::Bad(row) => ListError::Row {
+                list: list.clone(),
+                row,
+            },
+            RowsError::Whole(reason) => ListError::Whole {
+                list: list.clone(),
+                reason,
+            },
+            RowsError::Io(source) => ListError::File {
+                list: list.clone(),
+                source,
+            },
+        })?;
+        if counted.recipients == 0 {
+            let reason = match (counted.bad_rows, self.on_bad_row) {
+                (1.., OnBadRow::Skip) => "has no row that is a recipient",
+                _ => "has no recipients",
+            };
+            let reason = reason.to_owned();
+            return Err(ListError::Whole { list, reason }.into());
+        }
+        Ok(counted)
+    }
+
+    fn whole(&self, reason: &str) -> JobError {
+        match &self.list {
+            Some(list) => ListError::Whole {
+                list: list.clone(),
+                reason: reason.to_owned(),
+            }
+            .into(),
+            None => JobError::Panicked,
+        }
+    }
+}
+
+/// Divides the recipients into chunks, each address once.
+fn divide(
+    rows: RecipientRows,
+    names: &Pseudonyms,
+    on_bad_row: OnBadRow,
+    pages: &mpsc::Sender<Vec<FrozenRecipient>>,
+) -> Result<FrozenList, RowsError> {
+    let mut counted = FrozenList {
+        listing: String::new(),
+        chunks: 0,
+        recipients: 0,
+        repeated: 0,
+        bad_rows: 0,
+        rows: Vec::new(),
+    };
+    let mut seen: HashSet<u128> = HashSet::new();
+    let (mut page, mut bytes, mut count) = (Vec::new(), 0, 0);
+    for row in rows {
+        count += 1;
+        check_count(count)?;
+        let recipient = match row {
+            Ok(recipient) => recipient,
+            Err(RowsError::Bad(row)) if on_bad_row == OnBadRow::Skip => {
+                counted.bad_rows += 1;
+                if counted.rows.len() < MAX_NAMED_PARTS {
+                    counted.rows.push(row);
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let rid = names.recipient_id(&recipient.canonical_address());
+        let number = u128::from_str_radix(&rid, 16).unwrap_or_default();
+        if !seen.insert(number) {
+            counted.repeated += 1;
+            continue;
+        }
+        counted.recipients += 1;
+        let full = recipient.to_full();
+        bytes += full.size_bytes();
+        page.push((rid, full));
+        if page.len() == CHUNK || bytes >= CHUNK_BYTES {
+            bytes = 0;
+            // The receiver is gone if it failed; its error counts.
+            if pages.blocking_send(std::mem::take(&mut page)).is_err() {
+                return Ok(counted);
+            }
+        }
+    }
+    if !page.is_empty() {
+        drop(pages.blocking_send(page));
+    }
+    Ok(counted)
+}
+
+/// Where the recipients of a job come from.
+async fn source(
+    run: &JobRun,
+    services: &Services,
+) -> Result<(Option<ListName>, RecipientRows, OnBadRow), JobError> {
+    let Some(name) = run.job.list() else {
+        let people = run.job.email.iter().flat_map(|email| email.to.clone());
+        let people: Vec<Recipient> = people.collect();
+        return Ok((None, Box::new(people.into_iter().map(Ok)), OnBadRow::Stop));
+    };
+    let list = services.signing.policy.list(&run.job, name)?;
+    let spool_dir = services.presenting.spool_dir.clone();
+    let failed = |source| ListError::File {
+        list: name.clone(),
+        source,
+    };
+    let rows = match &list.source {
+        ListSource::Entries(entries) => list::entries(entries.to_vec()),
+        ListSource::File(path) => {
+            let from = path.clone();
+            let copying = mounted::work_in_time(path, move || copy(&from, &spool_dir));
+            let file = copying.await.map_err(failed)?;
+            let file = file.ok_or_else(|| too_long(name))?;
+            list::rows(list.format, file)
+        }
+        ListSource::Object {
+            connection,
+            bucket,
+            key,
+        } => {
+            let at = (connection, bucket, key);
+            let file = Box::pin(fetch(run, name, at, services)).await?;
+            list::rows(list.format, file)
+        }
+    };
+    Ok((Some(name.clone()), rows, list.on_bad_row))
+}
+
+fn too_long(list: &ListName) -> ListError {
+    ListError::Whole {
+        list: list.clone(),
+        reason: format!(
+            "has more than {} MiB: split it into several lists",
+            MAX_LIST_BYTES / (1024 * 1024)
+        ),
+    }
+}
+
+/// Copies a file of the operator's, which may change while it is read; `None` if it is too long.
+fn copy(from: &std::path::Path, spool_dir: &Location) -> io::Result<Option<File>> {
+    let file = read_mounted(from)?;
+    let mut copy = spool_dir.open()?.scratch()?;
+    let bytes = io::copy(&mut io::Read::take(file, MAX_LIST_BYTES + 1), &mut copy)?;
+    copy.rewind()?;
+    Ok((bytes <= MAX_LIST_BYTES).then_some(copy))
+}
+
+/// Copies an object into a file, piece by piece: a changed object is an error.
+async fn fetch(
+    run: &JobRun,
+    list: &ListName,
+    (connection, bucket, key): (&ConnectionName, &Bucket, &Key),
+    services: &Services,
+) -> Result<File, JobError> {
+    let connection = services.signing.connection(connection)?;
+    let edge = connection.s3.edge();
+    let _at = edge.enter(run.job.id.as_str(), services.share())?;
+    let failed = |source| {
+        let list = list.clone();
+        JobError::from(ListError::Store { list, source }).or_outage(edge.outage())
+    };
+    let written = |source| ListError::File {
+        list: list.clone(),
+        source,
+    };
+    let store = &connection.store;
+    let object = run.stop.or(store.head(bucket, key)).await?;
+    let object = object.map_err(failed)?;
+    if object.size_bytes > MAX_LIST_BYTES {
+        return Err(too_long(list).into());
+    }
+    let spool_dir = services.presenting.spool_dir.open().map_err(written)?;
+    let mut file = spool_dir.scratch().map_err(written)?;
+    let mut from = 0;
+    while from < object.size_bytes {
+        let to = (from + PIECE).min(object.size_bytes);
+        let piece = run.stop.or(store.range(bucket, &object, from..to)).await?;
+        file.write_all(&piece.map_err(failed)?).map_err(written)?;
+        from = to;
+    }
+    file.rewind().map_err(written)?;
+    Ok(file)
+}

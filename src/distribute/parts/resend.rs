@@ -1,0 +1,144 @@
+//! Another attempt at the recipients whom a job in parts did not reach.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use super::recipients::FrozenList;
+use super::{last_of_chunk, read_chunk};
+use crate::job::JobId;
+use crate::ledger::resolve::{Resent, reopen, resend};
+use crate::ledger::status::{is_done, record_of};
+use crate::ledger::{Kind, Ledger, LedgerError, Record};
+use crate::report::JobReport;
+
+/// How many parts are looked at together.
+const AT_ONCE: usize = 16;
+
+/// What the chunks of a job in parts came to so far, and how many chunks there are; `None` for a job that is not in parts.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn parts_so_far(records: &[Record]) -> Result<Option<(JobReport, u32)>, LedgerError> {
+    let Some(list) = frozen(records)? else {
+        return Ok(None);
+    };
+    let mut report = JobReport {
+        parts: Some(list.report()),
+        ..JobReport::default()
+    };
+    for number in 0..list.chunks {
+        if let Some(chunk) = last_of_chunk(records, number) {
+            report.add(read_chunk(chunk)?);
+        }
+    }
+    Ok(Some((report, list.chunks)))
+}
+
+/// The parts of a job that may have a mail in doubt; none for a job that is not in parts.
+///
+/// # Errors
+/// The ledger does not answer, or a record cannot be read.
+pub async fn doubtful_parts(
+    ledger: &dyn Ledger,
+    job: &JobId,
+    records: &[Record],
+) -> Result<Vec<JobId>, LedgerError> {
+    let mut parts = Vec::new();
+    let Some(list) = frozen(records)? else {
+        return Ok(parts);
+    };
+    for number in 0..list.chunks {
+        let chunk = last_of_chunk(records, number).map(read_chunk).transpose()?;
+        if chunk.is_none_or(|chunk| chunk.unknown > 0) {
+            let recipients = list.chunk(number, job, ledger).await?;
+            parts.extend(recipients.iter().map(|(rid, _)| job.part(rid)));
+        }
+    }
+    Ok(parts)
+}
+
+/// The part that the ledger's records of a recipient belong to, if the job is in parts; else the job.
+///
+/// # Errors
+/// The ledger does not answer, or a record cannot be read.
+pub async fn part_or_job(
+    ledger: &dyn Ledger,
+    job: &JobId,
+    rid: &str,
+) -> Result<JobId, LedgerError> {
+    let records = ledger.records_of(job, "").await?;
+    Ok(match frozen(&records)? {
+        Some(_) => job.part(rid),
+        None => job.clone(),
+    })
+}
+
+/// Reopens the job of a part that is to be sent again.
+///
+/// # Errors
+/// The ledger does not answer.
+pub async fn reopen_whole(
+    ledger: &dyn Ledger,
+    part: &JobId,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let Some(whole) = part.whole() else {
+        return Ok(());
+    };
+    if is_done(&ledger.records_of(&whole, "").await?) {
+        reopen(ledger, &whole, "operator", now).await?;
+    }
+    Ok(())
+}
+
+fn frozen(records: &[Record]) -> Result<Option<FrozenList>, LedgerError> {
+    let plan = record_of(records, 0, Kind::Plan);
+    let plan = plan.filter(|plan| plan.body.get("recipients").is_some());
+    plan.map(FrozenList::of).transpose()
+}
+
+/// Asks for another attempt at each part that was rejected, whose mail was rejected or is in doubt, and reopens the job; `None` for
+/// a job that is not in parts.
+///
+/// # Errors
+/// The ledger does not answer, or its recipients are not stored any more.
+pub async fn resend_parts(
+    ledger: &dyn Ledger,
+    job: &JobId,
+    now: Timestamp,
+) -> Result<Option<Resent>, LedgerError> {
+    let records = ledger.records_of(job, "").await?;
+    let Some(list) = frozen(&records)? else {
+        return Ok(None);
+    };
+    let mut asked = 0;
+    for number in 0..list.chunks {
+        let Some(chunk) = last_of_chunk(&records, number) else {
+            continue;
+        };
+        if read_chunk(chunk)?.failed() == 0 {
+            continue;
+        }
+        let recipients = list.chunk(number, job, ledger).await?;
+        let parts = recipients.into_iter().map(|(rid, _)| async move {
+            Ok::<_, LedgerError>(
+                match resend(ledger, &job.part(&rid), "operator", now).await? {
+                    Resent::Asked(count) => count,
+                    // The part was rejected before it began.
+                    Resent::Unknown => 1,
+                    Resent::NoneFailed => 0,
+                },
+            )
+        });
+        let counts = stream::iter(parts).buffer_unordered(AT_ONCE);
+        let counts: Vec<usize> = counts.try_collect().await?;
+        asked += counts.into_iter().sum::<usize>();
+    }
+    if asked == 0 {
+        return Ok(Some(Resent::NoneFailed));
+    }
+    if is_done(&records) {
+        reopen(ledger, job, "operator", now).await?;
+    }
+    Ok(Some(Resent::Asked(asked)))
+}
