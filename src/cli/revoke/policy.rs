@@ -1,6 +1,7 @@
 //! The policies and shell commands that revoke links of S3 and CloudFront.
 //!
-//! Every statement was tried with a simulator of IAM: it denies what it names and lets its neighbours open.
+//! The statements were tried with a simulator of IAM, but for the one with escaped keys: each denies what it names and lets its
+//! neighbours open.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
