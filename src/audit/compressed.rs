@@ -35,7 +35,7 @@ pub(super) fn compressed_name(segment: &str) -> String {
     format!("{segment}{COMPRESSED}")
 }
 
-/// A segment that is open for reading. It gives the lines, whatever form they are stored in.
+/// A segment that is open for reading. It gives the lines of a plain and of a compressed form.
 pub(super) struct SegmentFile {
     path: PathBuf,
     length: u64,

@@ -418,7 +418,7 @@ async fn make(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let is_revoked = matches!(kind, ChangeKind::Revoked);
-    // Whoever may not write the record may see what it would be.
+    // A user who may not write the record may see what it would be.
     let may_change = !is_revoked || config.revoke.allows(RevokeMeans::Ledger);
     let is_dry = how.change.dry_run || !may_change || !meant.in_ledger;
     let MeantLinks {

@@ -194,7 +194,7 @@ fn is_another_event(name: &str, bytes: &[u8]) -> bool {
     of_it.any(|(_, words)| words.iter().any(|word| !text.contains(word)))
 }
 
-/// Also the numbers of the design: 10⁵ mutilated samples, and nobody suppressed who should not be.
+/// Also the numbers of the design: 10⁵ mutilated samples, and no recipient suppressed by mistake.
 #[test]
 fn a_mutilated_report_suppresses_nobody_wrongly() {
     let (keys, corpus) = (keys(), corpus());

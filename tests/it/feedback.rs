@@ -168,7 +168,7 @@ async fn after_a_bounce_the_next_job_refuses_its_recipient_within_five_seconds()
     let forged = forged.replace("-feed", "-forged");
     let sent_at = Instant::now();
     send(&client, &url, &bounce).await;
-    // The same once more, and one with a token that nobody made.
+    // The same once more, and one with a forged token.
     send(&client, &url, &bounce).await;
     send(&client, &url, &forged).await;
     until("the bounce", async || {
@@ -205,7 +205,7 @@ async fn after_a_bounce_the_next_job_refuses_its_recipient_within_five_seconds()
     );
 
     let forged = "handout_feedback_events_total{ignored=\"forged\"} 1";
-    assert!(metric(&daemon, forged).await, "nobody made that token");
+    assert!(metric(&daemon, forged).await, "the token is forged");
     let suppressed = &world.audit_of("suppressed")[0];
     assert_eq!(suppressed["rid"], rid(&world, ANN));
     assert!(
@@ -370,7 +370,7 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
     assert!(shown.contains("5.1.1") && !shown.contains(ANN), "{shown}");
     world = world.job(&email_job("second"));
     world.run().await;
-    assert_eq!(envelopes().len(), 1, "the second job mails nobody");
+    assert_eq!(envelopes().len(), 1, "the second job sends no mail");
     let preview = world.dir.path().join("second.json");
     fs::write(&preview, email_job("third").to_string()).unwrap();
     let out = world.dir.path().join("preview");

@@ -23,7 +23,7 @@ struct RevokedTarget {
     bucket: Option<String>,
     key: Option<String>,
     link_id: Option<String>,
-    /// `tag`: all links to the object are revoked, whatever else the line is about.
+    /// `tag`: all links to the object are revoked, also those that the line does not name.
     means: Option<String>,
 }
 

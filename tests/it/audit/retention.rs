@@ -1,4 +1,4 @@
-//! Retention: segments are compressed, archived and removed, whatever interrupts it, and still everything is proved and found.
+//! Retention: segments are compressed, archived and removed, also by runs that are interrupted, and all lines are still proved and found.
 
 use std::fs;
 use std::path::{Path, PathBuf};
