@@ -6,6 +6,8 @@
 
 use sha2::{Digest, Sha256};
 
+use super::JobId;
+
 /// The longest name of a session, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -18,8 +20,13 @@ const HASH_DIGITS: usize = 16;
 /// The name of the session that all jobs share.
 pub const SHARED_SESSION: &str = "handout";
 
-/// The name of the session of a job.
+/// The name of the session of a job. A part of a job has that of the whole job: a policy revokes all of it, and a job of many
+/// recipients takes one session.
 pub fn session_name(id: &str) -> String {
+    let part = id.parse::<JobId>().ok();
+    if let Some(whole) = part.and_then(|part| part.whole()) {
+        return session_name(whole.as_str());
+    }
     let fits = (MIN_NAME..=MAX_NAME).contains(&id.len())
         && id.chars().all(is_allowed)
         && !ends_like_a_hash(id)
@@ -64,6 +71,15 @@ mod tests {
         insta::assert_snapshot!(session_name("acme/daily 23"), @"acme_daily_23-c94719a2ff002117");
         insta::assert_snapshot!(session_name("x"), @"x-2d711642b726b044");
         insta::assert_snapshot!(session_name(SHARED_SESSION), @"handout-757b9ab75f73e484");
+    }
+
+    #[test]
+    fn the_parts_of_a_job_share_its_session() {
+        for id in ["weekly", "a/b", "x"] {
+            let job: JobId = id.parse().unwrap();
+            let part = job.part(&"0f".repeat(16));
+            assert_eq!(session_name(part.as_str()), session_name(id));
+        }
     }
 
     #[test]
