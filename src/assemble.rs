@@ -366,7 +366,10 @@ impl Changeable {
             .with_leave_url(config.leave_url())
             .signed_by(config.dkim_signers(environment)?);
         let relay = |section: &str, name: &RelayName| {
-            let services = untouched(&[section, "mail.from"])?;
+            let (services, changes) = old?;
+            // The rate alone is changed in place, so that connections and health stay.
+            let is_kept = !changes.touch("mail.from") && changes.touch_at_most(section, "rate");
+            let services = is_kept.then_some(services)?;
             match &services.sending.mailer {
                 Mailer::Smtp(relays) => relays.get(name).cloned(),
                 Mailer::Outbox(_) => None,
@@ -401,7 +404,13 @@ impl Changeable {
                 spool_dir: spool_dir.clone(),
             },
             sending: Sending {
-                mailer: mailer(config, environment, fixed, &relay)?,
+                mailer: mailer(
+                    config,
+                    environment,
+                    fixed,
+                    &relay,
+                    old.map(|(services, _)| &services.sending.mailer),
+                )?,
                 notices: Notices::new(config, &sender)?,
                 sender,
             },

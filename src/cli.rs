@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod check;
 mod config;
+mod connections;
 #[cfg(feature = "embedded")]
 mod demo;
 pub(crate) mod exit;

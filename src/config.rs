@@ -17,6 +17,7 @@ mod letter;
 mod list;
 pub(crate) mod load;
 mod mailing_list;
+mod named_connection;
 pub(crate) mod overrides;
 mod paths;
 mod portal;

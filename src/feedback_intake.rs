@@ -6,11 +6,11 @@
 mod counts;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -32,6 +32,12 @@ pub use worker::FeedbackWorker;
 
 /// How many of the latest jobs an event may be about.
 const KNOWN_JOBS: usize = 10_000;
+
+/// How long after its instant an event can arrive: relays give up after five days, and SES reports late bounces within one.
+const MAX_DELAY: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How many tags are remembered that are of no known job.
+const MAX_UNKNOWN: usize = 10_000;
 
 /// How often the list of jobs is read again at the most, for a job that is not in it.
 const JOBS_KNOWN_FOR: Duration = Duration::from_secs(1);
@@ -79,8 +85,33 @@ impl RecipientIds for record::Pseudonyms {
 /// The latest jobs, by their tags.
 #[derive(Debug, Default)]
 struct KnownJobs {
+    /// When the last reading began.
     read_at: Option<Instant>,
+    /// The latest first.
+    latest: Vec<JobId>,
     by_tag: HashMap<PersonTag, JobId>,
+    /// Tags of none of the jobs, by a reading after their event: a job is there before its events.
+    unknown: HashSet<PersonTag>,
+}
+
+impl KnownJobs {
+    /// The job with a tag, or the part of a job that a recipient has.
+    fn find(&mut self, tag: PersonTag, rid: &str, keys: &PersonKeys) -> Option<JobId> {
+        if let Some(job) = self.by_tag.get(&tag) {
+            return Some(job.clone());
+        }
+        let mut parts = self.latest.iter().map(|job| job.part(rid));
+        parts.find(|part| keys.job_tag(part.as_str()) == tag)
+    }
+
+    fn replace(&mut self, latest: Vec<JobId>, begun: Instant, keys: &PersonKeys) {
+        let tagged = latest
+            .iter()
+            .map(|job| (keys.job_tag(job.as_str()), job.clone()));
+        self.by_tag = tagged.collect();
+        self.latest = latest;
+        self.read_at = Some(begun);
+    }
 }
 
 /// Of whom an event is.
@@ -141,7 +172,7 @@ impl FeedbackRecorder {
         };
         let about = match event.token(&self.keys) {
             FoundToken::Ours(token) => About {
-                job: self.job_of(token.tag).await?,
+                job: self.job_of(token.tag, &token.rid).await?,
                 rid: token.rid,
                 tag: Some(token.tag),
             },
@@ -155,22 +186,50 @@ impl FeedbackRecorder {
         Ok(FeedbackEnd::Recorded(event.verdict()))
     }
 
-    /// The job with this tag, if it is among the latest.
-    async fn job_of(&self, tag: PersonTag) -> Result<Option<JobId>, LedgerError> {
-        let mut jobs = self.jobs.lock().await;
-        if let Some(job) = jobs.by_tag.get(&tag) {
-            return Ok(Some(job.clone()));
+    /// The job with this tag, if it is among the latest: of a job in parts, the part of the recipient.
+    async fn job_of(&self, tag: PersonTag, rid: &str) -> Result<Option<JobId>, LedgerError> {
+        let asked = Instant::now();
+        loop {
+            {
+                let mut jobs = self.jobs.lock().await;
+                if let Some(job) = jobs.find(tag, rid, &self.keys) {
+                    return Ok(Some(job));
+                }
+                if jobs.unknown.contains(&tag) {
+                    return Ok(None);
+                }
+                if jobs.read_at.is_some_and(|read_at| read_at >= asked) {
+                    if jobs.unknown.len() >= MAX_UNKNOWN {
+                        jobs.unknown.clear();
+                    }
+                    jobs.unknown.insert(tag);
+                    return Ok(None);
+                }
+            }
+            self.read_jobs_after(asked).await?;
         }
-        // A job may have begun since the list was read: a delivery is reported within a second.
-        if let Some(read_at) = jobs.read_at {
-            tokio::time::sleep_until(read_at + JOBS_KNOWN_FOR).await;
+    }
+
+    /// Reads the list of jobs, unless a reading began after `asked`. All that wait share a reading.
+    async fn read_jobs_after(&self, asked: Instant) -> Result<(), LedgerError> {
+        loop {
+            // Without the lock: events of known jobs go on.
+            let before = self.jobs.lock().await.read_at;
+            if let Some(read_at) = before.filter(|read_at| *read_at < asked) {
+                tokio::time::sleep_until(read_at + JOBS_KNOWN_FOR).await;
+            }
+            let mut jobs = self.jobs.lock().await;
+            if jobs.read_at.is_some_and(|read_at| read_at >= asked) {
+                return Ok(());
+            }
+            if jobs.read_at != before {
+                continue;
+            }
+            let begun = Instant::now();
+            let latest = self.ledger.jobs(KNOWN_JOBS).await?;
+            jobs.replace(latest, begun, &self.keys);
+            return Ok(());
         }
-        let latest = self.ledger.jobs(KNOWN_JOBS).await?.into_iter();
-        jobs.by_tag = latest
-            .map(|job| (self.keys.job_tag(job.as_str()), job))
-            .collect();
-        jobs.read_at = Some(Instant::now());
-        Ok(jobs.by_tag.get(&tag).cloned())
     }
 
     /// Finds a mail of ours by its Message-ID, which follows from job and address and cannot be guessed; and, of SES alone, by our address as
@@ -184,22 +243,13 @@ impl FeedbackRecorder {
             .filter_map(|address| Recipient::parse(address).ok())
             .collect();
         if !event.message_ids.is_empty() && !people.is_empty() {
-            // Reads the list of jobs, if it is old.
-            self.job_of(PersonTag([0; 8])).await?;
-            let jobs = self.jobs.lock().await;
-            for (tag, job) in &jobs.by_tag {
-                let sent = people.iter().find(|reader| {
-                    event
-                        .message_ids
-                        .contains(&self.sender.message_id(job, reader))
-                });
-                if let Some(reader) = sent {
-                    return Ok(Some(About {
-                        rid: self.rid.id_of(reader),
-                        job: Some(job.clone()),
-                        tag: Some(*tag),
-                    }));
-                }
+            let asked = Instant::now();
+            if let Some(about) = self.sent_to(event, &people).await {
+                return Ok(Some(about));
+            }
+            self.read_jobs_after(asked).await?;
+            if let Some(about) = self.sent_to(event, &people).await {
+                return Ok(Some(about));
             }
         }
         let is_ours = |sender: &String| {
@@ -219,9 +269,38 @@ impl FeedbackRecorder {
         })
     }
 
+    /// The mail of a known job, or of a part of it, that has one of the event's Message-IDs.
+    async fn sent_to(&self, event: &FeedbackEvent, people: &[Recipient]) -> Option<About> {
+        let jobs = self.jobs.lock().await;
+        let people: Vec<(&Recipient, String)> = people
+            .iter()
+            .map(|reader| (reader, self.rid.id_of(reader)))
+            .collect();
+        let has = |job: &JobId, reader: &Recipient| {
+            event
+                .message_ids
+                .contains(&self.sender.message_id(job, reader))
+        };
+        jobs.latest.iter().find_map(|job| {
+            people.iter().find_map(|(reader, rid)| {
+                let job = match has(job, reader) {
+                    true => job.clone(),
+                    false => Some(job.part(rid)).filter(|part| has(part, reader))?,
+                };
+                Some(About {
+                    rid: rid.clone(),
+                    tag: Some(self.keys.job_tag(job.as_str())),
+                    job: Some(job),
+                })
+            })
+        })
+    }
+
     async fn record(&self, event: &FeedbackEvent, about: &About) -> Result<(), FeedbackError> {
         let (now, verdict) = ((self.clock)(), event.verdict());
-        let at = event.at.unwrap_or(now).min(now);
+        // The date of a mail is its sender's to choose: a clock that is years behind would put a bounce before a lift.
+        let earliest = now.checked_sub(MAX_DELAY).unwrap_or(Timestamp::MIN);
+        let at = event.at.unwrap_or(now).min(now).max(earliest);
         let person = event.person();
         let status = person.and_then(|person| person.status.clone());
         let words = person
@@ -301,13 +380,12 @@ impl FeedbackRecorder {
             FeedbackVerdict::Complaint => Some(PersonKind::Complaint),
             FeedbackVerdict::Soft => Some(PersonKind::Soft),
             FeedbackVerdict::Delivered => {
+                // Reports arrive in any order, so that the instants of the records decide and not which came last.
                 let before = self.people.of_person(rid).await?;
-                let last = before
-                    .iter()
-                    .rev()
-                    .find(|record| matches!(record.kind, PersonKind::Soft | PersonKind::Delivered));
-                last.filter(|last| last.kind == PersonKind::Soft)
-                    .map(|_| PersonKind::Delivered)
+                let mut before = before.iter();
+                before
+                    .any(|record| record.kind == PersonKind::Soft)
+                    .then_some(PersonKind::Delivered)
             }
             FeedbackVerdict::MailFault
             | FeedbackVerdict::Rejected

@@ -438,7 +438,7 @@ impl Job {
             .gallery
             .map(|gallery| gallery_order(gallery, links.via));
         let job = Self {
-            id: parse_field("id", &wire.id)?,
+            id: own_id(&wire.id)?,
             scheduled_at: wire.scheduled_at,
             time_zone: wire.time_zone.as_deref().map(time_zone).transpose()?,
             from: source(wire.from, event.is_some())?,
@@ -705,6 +705,18 @@ fn publish_to(field: &str, publish: wire::Publish) -> Result<PublishTo, ParseJob
         _ => Err(ParseJobError::field(
             field,
             "needs either a bucket (with a prefix) or a dir",
+        )),
+    }
+}
+
+/// The id of a job. That of a part belongs to the job that it is a part of.
+fn own_id(text: &str) -> Result<JobId, ParseJobError> {
+    let id: JobId = parse_field("id", text)?;
+    match id.whole() {
+        None => Ok(id),
+        Some(_) => Err(ParseJobError::field(
+            "id",
+            "has the form of a part of another job: leave out \".part.\" or the 32 digits behind it",
         )),
     }
 }

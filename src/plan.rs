@@ -56,6 +56,8 @@ pub struct Plan {
     pub objects: Objects,
     /// The prefix of all keys that the job's rule allows.
     pub allowed: Prefix,
+    /// Where jobs publish pages, lists and ZIP files inside of what is listed: prefixes whose files no listing hands out.
+    pub published_within: Vec<String>,
     /// In which order.
     pub order: Order,
     /// At most so many.
@@ -520,8 +522,9 @@ pub fn build_with(
         time_zone: time_zone.clone(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
-        objects,
         allowed: rule.prefix.clone(),
+        published_within: policy.published_within(&job.from.bucket, &objects),
+        objects,
         order: job.from.order,
         limit: job.from.limit,
         when_empty: job.from.when_empty,
@@ -574,6 +577,18 @@ impl Plan {
     /// The mails, if the job asks for any.
     pub fn email(&self) -> Option<&EmailOrder> {
         self.job.email.as_ref()
+    }
+
+    /// Whether a listed key is a page, a list or a ZIP file of a job, which has links or files of other recipients.
+    pub(crate) fn is_published(&self, key: &str) -> bool {
+        const FOLDER: usize = 32;
+        self.published_within.iter().any(|prefix| {
+            let name = key.strip_prefix(prefix.as_str());
+            name.and_then(|name| name.split_once('/'))
+                .is_some_and(|(folder, _)| {
+                    folder.len() == FOLDER && folder.bytes().all(|byte| byte.is_ascii_hexdigit())
+                })
+        })
     }
 
     /// Rejects more links to named keys than the rule allows, before any of the keys is looked up.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::Quota;
@@ -27,11 +27,19 @@ use crate::quantity::Rate;
 /// The arithmetic is GCRA (ITU-T I.371) as [`governor`] does it. `governor` has no reservations: its `until_n_ready` asks
 /// again after each wait, and a large batch starves beside single callers. So this code asks it about the instant at which
 /// the caller's turn will be ([`AskedInstant`]), and takes the caller's cells for that instant.
+///
+/// Clones share the cells, and a rate that is changed with [`Self::set_rate`] counts for all of them.
 #[derive(Debug, Clone)]
 pub struct RateLimiter {
+    paced: Arc<Mutex<Paced>>,
+}
+
+/// A rate, and what of it is taken.
+#[derive(Debug)]
+struct Paced {
     rate: Rate,
     created: Instant,
-    cells: Arc<Mutex<Cells>>,
+    cells: Cells,
 }
 
 /// The cells of GCRA. Locked, so that the instant and the question about it belong together.
@@ -58,11 +66,31 @@ impl RateLimiter {
         // governor begins with a full burst. Taken at instant 0, which is one interval before `created`, it leaves the first
         // cell free at `created`, and at instant 0 nothing is free.
         let _taken = cells.check_n(rate.burst());
+        let created = Instant::now();
         Self {
-            rate,
-            created: Instant::now(),
-            cells: Arc::new(Mutex::new(cells)),
+            paced: Arc::new(Mutex::new(Paced {
+                rate,
+                created,
+                cells,
+            })),
         }
+    }
+
+    /// Changes the rate for all clones. What was reserved stays reserved, and the next caller has its turn behind it.
+    pub fn set_rate(&self, rate: Rate) {
+        let mut paced = self.paced();
+        if paced.rate == rate {
+            return;
+        }
+        let free_at = paced.instant(earliest(&paced.cells, NonZeroU32::MIN));
+        let fresh = Self::new(rate);
+        let mut fresh = fresh.paced();
+        fresh.created = free_at.max(fresh.created);
+        std::mem::swap(&mut *paced, &mut *fresh);
+    }
+
+    fn paced(&self) -> MutexGuard<'_, Paced> {
+        self.paced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `count` may pass.
@@ -71,29 +99,33 @@ impl RateLimiter {
     /// their turn, in the order in which they came.
     pub async fn pass(&self, count: usize) {
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
-        while let Some(portion) = NonZeroU32::new(left.min(self.rate.burst().get())) {
-            let at = self.reserve(Instant::now(), portion);
+        while left > 0 {
+            let (at, portion) = self.paced().reserve(Instant::now(), left);
             if at > Instant::now() {
                 tokio::time::sleep_until(at).await;
             }
-            left -= portion.get();
+            left -= portion;
         }
     }
 
     /// How long a new caller would wait now. Nothing is reserved.
     pub fn wait(&self) -> Duration {
-        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let free_at = self.instant(earliest(&cells, NonZeroU32::MIN));
+        let paced = self.paced();
+        let free_at = paced.instant(earliest(&paced.cells, NonZeroU32::MIN));
         free_at.saturating_duration_since(Instant::now())
     }
+}
 
-    /// Reserves a portion of at most a burst, and returns the time at which all of it may pass; at or before `now` means at once.
-    fn reserve(&self, now: Instant, portion: NonZeroU32) -> Instant {
+impl Paced {
+    /// Reserves a portion of `left`, at most a burst, and returns the time at which all of it may pass, and its size; a time at or
+    /// before `now` means at once.
+    fn reserve(&self, now: Instant, left: u32) -> (Instant, u32) {
+        let portion = self.rate.burst().get().min(left);
+        let count = NonZeroU32::new(portion).unwrap_or(NonZeroU32::MIN);
         let now = interval(self.rate) + now.saturating_duration_since(self.created);
-        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = earliest(&cells, portion).max(now.into());
-        let _taken = check(&cells, at, portion);
-        self.instant(at)
+        let at = earliest(&self.cells, count).max(now.into());
+        let _taken = check(&self.cells, at, count);
+        (self.instant(at), portion)
     }
 
     /// Converts an instant of the cells to one of the clock.
@@ -149,7 +181,7 @@ impl KeyedRateLimiter {
         }
     }
 
-    /// Waits until a call may pass under a key. Each key must always be used with the same rate.
+    /// Waits until a call may pass under a key. A key that is used with another rate than before has that rate from then on.
     pub async fn pass(&self, key: &str, rate: Rate) {
         let limiter = self.limiter(key, rate);
         limiter.pass(1).await;
@@ -174,6 +206,7 @@ impl KeyedRateLimiter {
                 used_at: Instant::now(),
             });
         used.used_at = Instant::now();
+        used.limiter.set_rate(rate);
         used.limiter.clone()
     }
 }
@@ -230,6 +263,22 @@ mod tests {
             passed += 1;
         }
         assert_eq!(passed, 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_rate_counts_for_all_and_gives_no_turn_twice() {
+        let limiter = RateLimiter::new("60/m".parse().unwrap());
+        let before = limiter.clone();
+        let began = Instant::now();
+        for n in 0..10 {
+            let rate = if n % 2 == 0 { "30/m" } else { "60/m" };
+            limiter.set_rate(rate.parse().unwrap());
+            before.pass(1).await;
+            limiter.pass(1).await;
+        }
+        // Twenty turns at one or two seconds each, without one that a change of the rate gave away.
+        let took = began.elapsed().as_millis();
+        assert!((19_000..=40_000).contains(&took), "{took}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -296,8 +296,12 @@ impl AccessBook {
                 .query_row(sql, [], |row| row.get(0))
                 .optional()?)
         };
-        let first = one("SELECT first FROM access ORDER BY slot LIMIT 1")?;
-        Ok(first.zip(one("SELECT last FROM access ORDER BY slot DESC LIMIT 1")?))
+        // A slot is an hour or so, and has rows of many links: neither its first row nor its last has the earliest or latest request.
+        const FIRST: &str =
+            "SELECT min(first) FROM access WHERE slot = (SELECT min(slot) FROM access)";
+        const LAST: &str =
+            "SELECT max(last) FROM access WHERE slot = (SELECT max(slot) FROM access)";
+        Ok(one(FIRST)?.zip(one(LAST)?))
     }
 
     /// Calls `found` with each row from `since` on and before `until`, oldest first.

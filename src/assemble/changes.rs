@@ -173,6 +173,13 @@ impl Changes {
         }
     }
 
+    /// Whether nothing of a section differs but this key of it.
+    pub(super) fn touch_at_most(&self, section: &str, key: &str) -> bool {
+        let but = format!("{section}.{key}");
+        let mut keys = self.keys.iter();
+        keys.all(|key| *key == but || !is_of(section, key))
+    }
+
     /// Whether a section, or a key of that name, differs.
     pub(super) fn touch(&self, section: &str) -> bool {
         self.keys.iter().any(|key| is_of(section, key))
@@ -283,6 +290,13 @@ mod tests {
         insta::assert_snapshot!(changes.needs_restart.join(", "), @"connections.local.directory, queue.max_in_flight, state_dir");
         assert!(changes.touch("mail.smtp") && changes.touch("links.expires_in"));
         assert!(!changes.touch("mail.relays") && !changes.touch("links.expires"));
+        assert!(
+            changes.touch_at_most("links", "expires_in")
+                && changes.touch_at_most("mail.relays", "rate")
+        );
+        assert!(
+            !changes.touch_at_most("mail.smtp", "port") && !changes.touch_at_most("links", "rate")
+        );
         assert_eq!(Changes::between(&new, &new), Changes::default());
 
         // Files that are read for each connection need no restart, unless the configuration names another file.

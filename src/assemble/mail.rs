@@ -21,6 +21,7 @@ pub(super) fn mailer(
     environment: &Environment,
     fixed: &Fixed<'_>,
     kept: &dyn Fn(&str, &RelayName) -> Option<Relay>,
+    former: Option<&Mailer>,
 ) -> Result<Mailer, OpenError> {
     Ok(match config.mail.transport {
         Transport::Outbox => {
@@ -33,7 +34,11 @@ pub(super) fn mailer(
         }
         Transport::Smtp => {
             let (progress, clock) = (fixed.progress, fixed.clock);
-            let relays = Relays::opened(&config.mail, environment, progress, clock, kept)?;
+            let former = match former {
+                Some(Mailer::Smtp(relays)) => Some(relays),
+                Some(Mailer::Outbox(_)) | None => None,
+            };
+            let relays = Relays::opened(&config.mail, environment, progress, clock, kept, former)?;
             Mailer::Smtp(relays)
         }
     })

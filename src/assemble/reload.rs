@@ -6,6 +6,7 @@
 use super::changes::{Changes, ConfigReading, with_what_stays};
 use super::{Changeable, Fixed, OpenError, Opened, edges};
 use crate::config::Config;
+use crate::deliver::Mailer;
 use crate::edge::Egress;
 use crate::edge::health::EdgeKind;
 use crate::environment::Environment;
@@ -56,6 +57,9 @@ impl Opened {
         let mailer = self.services.sending.mailer.clone();
         self.services = changeable.with(&self.services);
         mailer.hand_over_to(&self.services.sending.mailer);
+        if let Mailer::Smtp(relays) = &self.services.sending.mailer {
+            relays.set_rates(&mixed.mail)?;
+        }
         let handed_to = self.services.results.edge().into_iter();
         let handed_to = handed_to.chain(self.queue.parked_edge()).cloned();
         let services = &self.services;

@@ -15,23 +15,20 @@ use handout::access::join::{ClientPrivacy, Joiner, ReadCounts};
 use handout::access::known::KnownLinks;
 use handout::access::reading::{FileOutcome, files_in, read_file, read_whole};
 use handout::assemble;
-#[cfg(feature = "embedded")]
-use handout::assemble::Serving;
 use handout::audit::source::LogSource;
 use handout::clock;
 use handout::config::{Config, QueueConfig, QueueKind};
 use handout::edge::ErrorKind;
 use handout::environment::Environment;
 use handout::job::{Bucket, ConnectionName, Key};
-use handout::keyring::Keyring;
-use handout::links::connection::Connections;
 use handout::queue::Queue;
 use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
 use serde::Serialize;
 
-use super::run::Signals;
+use super::connections::OpenConnections;
+use super::supervision::{Beside, LAST_STEP};
 use super::terminal::complain;
-use super::{ConfigArgs, say, say_json};
+use super::{ConfigArgs, exit, say, say_json};
 
 pub(super) const HELP: &str = "\
 A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the
@@ -143,6 +140,7 @@ pub(super) async fn access(
         .iter()
         .any(|place| matches!(place, LogPlace::Objects { .. }));
     // One at a time, since each writes what it knows of requests that were seen.
+    let mut beside = Beside::of_command(LAST_STEP)?;
     let state = Directory::make_own(&config.state_dir)?;
     let lock = state.lock_file("access.lock", 0o600)?;
     directory::lock(&lock, &config.state_dir.join("access.lock"))?;
@@ -158,16 +156,18 @@ pub(super) async fn access(
         known: None,
         counts: ReadSummary::default(),
     };
-    let buckets = match has_buckets {
-        true => Some(
-            Box::pin(Buckets::open(
-                &config,
-                arguments.connection.as_ref(),
-                environment,
-            ))
-            .await?,
-        ),
+    let connections = match has_buckets {
+        true => Some(Box::pin(OpenConnections::open(&config, environment)).await?),
         false => None,
+    };
+    let store = match &connections {
+        Some(connections) => {
+            let (_, connection) = connections.named(arguments.connection.as_ref()).context(
+                "name the connection that reads the logs by --connection, as [connections] has it",
+            )?;
+            Some(&*connection.store)
+        }
+        None => None,
     };
     let queue = match &arguments.queue {
         Some(url) => Some(Box::pin(event_queue(&config, url, environment)).await?),
@@ -175,18 +175,15 @@ pub(super) async fn access(
     };
     let origin = LogOrigin {
         places: &places,
-        store: buckets.as_ref().map(Buckets::store),
+        store,
         queue: queue.as_deref(),
     };
-    let mut signals = Signals::listen_at_terminal()?;
     tokio::select! {
-        () = signals.next() => {
-            anyhow::ensure!(arguments.follow, "stopped by a signal: the same command goes on from there");
-        }
+        () = beside.told(1) => anyhow::ensure!(arguments.follow, exit::Interrupted),
         read = Box::pin(reader.read(&origin, arguments.follow)) => read?,
     }
-    if let Some(buckets) = buckets {
-        buckets.close().await;
+    if let Some(connections) = connections {
+        connections.close().await;
     }
     reader.tell(arguments.json)?;
     Ok(ExitCode::SUCCESS)
@@ -195,7 +192,7 @@ pub(super) async fn access(
 /// Where logs come from.
 struct LogOrigin<'a> {
     places: &'a [LogPlace],
-    store: Option<Arc<dyn ObjectStore>>,
+    store: Option<&'a dyn ObjectStore>,
     queue: Option<&'a dyn Queue>,
 }
 
@@ -366,7 +363,7 @@ impl AccessReader<'_> {
             match (place, &origin.store) {
                 (LogPlace::Path(path), _) => self.read_path(path)?,
                 (LogPlace::Objects { bucket, prefix }, Some(store)) => {
-                    Box::pin(self.read_objects(&**store, bucket, prefix)).await?;
+                    Box::pin(self.read_objects(*store, bucket, prefix)).await?;
                 }
                 (LogPlace::Objects { .. }, None) => {}
             }
@@ -377,7 +374,7 @@ impl AccessReader<'_> {
     async fn wait_for_news(&mut self, origin: &LogOrigin<'_>) -> anyhow::Result<()> {
         match (origin.queue, &origin.store) {
             (Some(queue), Some(store)) => {
-                return Box::pin(self.follow(queue, &**store, origin.places)).await;
+                return Box::pin(self.follow(queue, *store, origin.places)).await;
             }
             (None, Some(_)) => tokio::time::sleep(FOLLOW_BUCKETS).await,
             (_, None) => tokio::time::sleep(FOLLOW).await,
@@ -530,63 +527,5 @@ fn has_news(book: &AccessBook, file: &Path) -> bool {
     match (mark, about) {
         (Some(mark), Some(about)) => mark.size != about.len() || mark.modified != about.mtime(),
         _ => true,
-    }
-}
-
-/// The connections, for logs in buckets.
-struct Buckets {
-    connections: Connections,
-    name: ConnectionName,
-    #[cfg(feature = "embedded")]
-    embedded: Option<localstore::Endpoint>,
-}
-
-impl Buckets {
-    async fn open(
-        config: &Config,
-        named: Option<&ConnectionName>,
-        environment: &Environment,
-    ) -> anyhow::Result<Self> {
-        let keyring = Keyring::open(&config.secret_key_file())?;
-        #[cfg(feature = "embedded")]
-        let embedded = assemble::start_embedded(config, &keyring, Serving::Itself).await?;
-        #[cfg(feature = "embedded")]
-        let address = embedded.as_ref().map(localstore::Endpoint::address);
-        #[cfg(not(feature = "embedded"))]
-        let address = None;
-        let connections = Box::pin(assemble::connection::open(
-            config,
-            &keyring,
-            address,
-            environment,
-        ))
-        .await?;
-        let name = match named {
-            Some(name) => connections
-                .get_key_value(name)
-                .map(|(name, _)| name.clone()),
-            None if connections.len() == 1 => connections.keys().next().cloned(),
-            None => None,
-        };
-        let name = name.context(
-            "name the connection that reads the logs by --connection, as [connections] has it",
-        )?;
-        Ok(Self {
-            connections,
-            name,
-            #[cfg(feature = "embedded")]
-            embedded,
-        })
-    }
-
-    fn store(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.connections[&self.name].store)
-    }
-
-    async fn close(self) {
-        #[cfg(feature = "embedded")]
-        if let Some(embedded) = self.embedded {
-            embedded.shutdown(Duration::from_secs(1)).await;
-        }
     }
 }

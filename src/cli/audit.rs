@@ -6,7 +6,7 @@ mod find;
 mod retain;
 pub(in crate::cli) mod whose;
 
-use self::archive::ReadArchive;
+pub(in crate::cli) use self::archive::{ArchiveArgs, ReadArchive, tell_unread};
 pub(in crate::cli) use self::find::object;
 
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    archive: archive::ArchiveArgs,
+    archive: ArchiveArgs,
 }
 
 #[derive(Debug, Args)]

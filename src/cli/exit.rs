@@ -15,6 +15,8 @@ use super::demo::DemoError;
 use super::presign::PresignError;
 use super::templates::ExportError;
 
+/// Everything was done.
+pub(super) const SUCCESS: u8 = 0;
 /// The check or the job has findings.
 pub(crate) const FOUND: u8 = 1;
 const USAGE: u8 = 64;
@@ -26,6 +28,11 @@ const CANNOT_CREATE: u8 = 73;
 /// The disk failed.
 pub(crate) const DISK: u8 = 74;
 const CONFIG: u8 = 78;
+
+/// A command was stopped by a signal.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal: the same command goes on from there")]
+pub(super) struct Interrupted;
 
 /// Prints clap's message; help and version are not errors.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
@@ -111,7 +118,7 @@ fn code(error: &anyhow::Error) -> u8 {
             FailureClass::Disk => DISK,
         };
     }
-    if error.is::<handout::queue::QueueError>() {
+    if error.is::<handout::queue::QueueError>() || error.is::<Interrupted>() {
         return UNAVAILABLE;
     }
     // A file error decides, whatever errors wrap it, such as one about the secret.

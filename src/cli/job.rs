@@ -30,7 +30,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 pub(super) use self::preview::Previewing;
-use super::run::Signals;
+use super::supervision::{Beside, LAST_WORK};
 use super::{ConfigArgs, exit, say, say_json, terminal};
 
 /// The refresh interval of the progress bar, and the interval of plain lines.
@@ -183,7 +183,7 @@ async fn work(
     config: &Config,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::listen_at_terminal()?;
+    let mut beside = Beside::of_command(LAST_WORK)?;
     let names = opened.services.recording.names.clone();
     let rehearsed_to = opened.services.sending.sender.rehearsed_to().cloned();
     let result = {
@@ -192,7 +192,7 @@ async fn work(
         tokio::select! {
             result = &mut work => result,
             // Not in the middle of a mail: that would leave it in doubt.
-            () = signals.next() => {
+            () = beside.told(1) => {
                 run.stop.cancel();
                 work.await
             }

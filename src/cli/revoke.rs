@@ -5,6 +5,7 @@ mod apply;
 mod means;
 mod plan;
 mod policy;
+mod read_log;
 mod residue;
 mod scope;
 mod standing;
@@ -40,10 +41,12 @@ use serde::Serialize;
 
 use self::apply::{TagReport, Tagging};
 use self::plan::{AnsweredBy, RevocationPlan};
-use self::residue::{Residue, each_line};
+use self::read_log::ReadLog;
+use self::residue::Residue;
 use self::scope::MeantLinks;
 use self::standing::StandingArgs;
-use self::tagged::{TagBook, TagTarget};
+use self::tagged::{OF_OBJECT, TagBook, TagTarget};
+use super::audit::ArchiveArgs;
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say_json};
 
@@ -63,7 +66,9 @@ first, with how many other links die with each, and the commands for a shell. --
 revoke.apply in the configuration has \"tag\", and opens a link of its own until it is refused. The tag works where the policy of the
 bucket has the standing Deny. One link of S3 alone cannot be revoked: S3 has no policy that sees the parameters of a link.
 
-Exit code 1: nothing was revoked, or a link of the command's own still opens.
+Exit code 0: no link of the target that this machine knows of opens any more. Exit code 1: links of S3 and CloudFront go on, or were tagged
+and the command did not see a link of its own open before the tag and refused after it; the audit log could not be read; no link of the
+target is known; or it was revoked before. With --dry-run: 0 if there are links to revoke.
 
 Examples:
   handout revoke job acme-daily-2026-11-23 --why \"wrong month\"
@@ -145,6 +150,8 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "SPAN", default_value = "10s")]
     probe_for: Span,
     #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
     change: ChangeArgs,
 }
 
@@ -212,6 +219,8 @@ struct ChangeReport<'a> {
     residue: &'a Residue,
     /// The links of S3 and CloudFront, and the means against them.
     plan: &'a RevocationPlan,
+    /// Whether the audit log could be read for them.
+    is_known: bool,
     /// What was done at stores.
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<&'a TagReport>,
@@ -243,8 +252,12 @@ async fn change(
 ) -> anyhow::Result<ExitCode> {
     let (wanted, how) = target.parts();
     with_ledger(&how.change, environment, async |config, opened| {
-        let meant = Box::pin(MeantLinks::of(wanted, kind, config, opened)).await?;
-        Box::pin(make(meant, kind, &how, config, opened, environment)).await
+        let log = ReadLog::open(&how.archive, (config, opened), environment).await?;
+        let sources = (config, opened, &log);
+        let meant = Box::pin(MeantLinks::of(wanted, kind, sources)).await?;
+        let code = Box::pin(make(meant, kind, &how, sources, environment)).await;
+        log.close().await;
+        code
     })
     .await
 }
@@ -276,9 +289,12 @@ pub(super) async fn extend(
             apply: false,
             larger: false,
             probe_for: Span::seconds(0),
+            archive: ArchiveArgs::default(),
             change: how.clone(),
         };
-        Box::pin(make(meant, kind, &how, config, opened, environment)).await
+        let log = ReadLog::open(&how.archive, (config, opened), environment).await?;
+        let sources = (config, opened, &log);
+        Box::pin(make(meant, kind, &how, sources, environment)).await
     })
     .await
 }
@@ -413,8 +429,7 @@ async fn make(
     meant: MeantLinks,
     kind: ChangeKind,
     how: &TargetArgs,
-    config: &Config,
-    opened: &OpenedLedger,
+    (config, opened, log): (&Config, &OpenedLedger, &ReadLog),
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let is_revoked = matches!(kind, ChangeKind::Revoked);
@@ -431,25 +446,33 @@ async fn make(
         target,
         kind,
         (&how.change, is_dry),
-        config,
-        opened,
+        (config, opened, log),
         environment,
     )
     .await?;
     // Behind the change, which must not wait for the log; and a log that cannot be read stops no revocation.
-    let (residue, plan) = match (is_revoked, plan) {
-        (false, _) => (Residue::default(), RevocationPlan::default()),
-        (true, plan) => looked_up(&made.change, &query, plan, config),
+    let looked_up = match (is_revoked, plan) {
+        (false, _) => Some(Default::default()),
+        (true, plan) => looked_up(&made.change, &query, plan, config, log),
     };
+    let is_known = looked_up.is_some();
+    let (residue, plan) = looked_up.unwrap_or_default();
     let tagging = Tagging {
         config,
+        log,
         keyring: &opened.keyring,
         environment,
         target: &tag_target(&made.change.target),
         by: &made.change.by,
         why: how.change.why.as_deref(),
     };
-    let tags = Box::pin(at_stores(&tagging, kind, how, &plan)).await?;
+    let tags = Box::pin(at_stores(
+        &tagging,
+        kind,
+        how,
+        (&plan, residue.copies.links),
+    ))
+    .await?;
     let report = ChangeReport {
         change: &made.change,
         ordinal: made.ordinal,
@@ -458,6 +481,7 @@ async fn make(
         in_ledger,
         residue: &residue,
         plan: &plan,
+        is_known,
         tags: tags.as_ref(),
     };
     if how.change.json {
@@ -465,38 +489,64 @@ async fn make(
     } else {
         tell::tell(&report, may_change, config)?;
     }
-    let is_proven = tags.as_ref().is_none_or(TagReport::is_proven);
-    let has_tagged = tags.as_ref().is_some_and(|tags| tags.changed > 0);
+    let is_proven = match &tags {
+        Some(tags) => tags.is_proven(),
+        // Links that S3 and CloudFront answer go on.
+        None => !(is_revoked && (plan.is_of_stores() || residue.copies.links > 0)),
+    };
+    let is_of_link = residue.lines > 0 || !in_ledger || is_in_ledger(&made.change, opened).await?;
+    if is_revoked && is_known && !is_of_link {
+        complain(
+            "neither the ledger nor this machine's audit log has a link of it: is it a typing error? The revocation is recorded, for links of other machines",
+        );
+    }
+    if how.change.dry_run {
+        let has_links = is_known && is_of_link;
+        return Ok(match has_links && may_change {
+            true => ExitCode::SUCCESS,
+            false => exit::FOUND.into(),
+        });
+    }
+    let has_tagged = tags
+        .as_ref()
+        .is_some_and(|tags| tags.changed > 0 || tags.recorded > 0);
     let has_changed = has_tagged || in_ledger && may_change && !made.unchanged;
-    Ok(match is_proven && has_changed {
+    Ok(match is_known && is_proven && is_of_link && has_changed {
         true => ExitCode::SUCCESS,
         false => exit::FOUND.into(),
     })
 }
 
-/// What works on after a revocation, and what can be done about it. What cannot be read is complained of.
+/// What works on after a revocation, and what can be done about it; `None` and a complaint if the audit log cannot be read.
 fn looked_up(
     change: &LinkChange,
     query: &LinkQuery,
     plan: Option<RevocationPlan>,
     config: &Config,
-) -> (Residue, RevocationPlan) {
+    log: &ReadLog,
+) -> Option<(Residue, RevocationPlan)> {
     if matches!(change.target, ChangeTarget::Sessions { .. }) {
-        return Default::default();
+        return Some(Default::default());
     }
+    log.tell_unread();
     let read = || {
-        let residue = Residue::of(query, config, change.at)?;
+        let residue = Residue::of(query, log, change.at)?;
         let plan = match plan {
             Some(plan) => plan,
-            None => RevocationPlan::of(query, config, change.at)?,
+            None => RevocationPlan::of(query, config, log, change.at)?,
         };
         Ok::<_, anyhow::Error>((residue, plan))
     };
-    read().unwrap_or_else(|error| {
-        let error = chain(&*error);
-        complain(format!("what works on is not known: {error}"));
-        Default::default()
-    })
+    match read() {
+        Ok(known) => Some(known),
+        Err(error) => {
+            complain(format_args!(
+                "which links of S3 and CloudFront go on is not known, and none of them is revoked: {}",
+                chain(&*error)
+            ));
+            None
+        }
+    }
 }
 
 /// Tags the objects of the plan's links, or takes the tags of a former revocation off, if that is asked for and allowed.
@@ -504,7 +554,7 @@ async fn at_stores(
     tagging: &Tagging<'_>,
     kind: ChangeKind,
     how: &TargetArgs,
-    plan: &RevocationPlan,
+    (plan, copies): (&RevocationPlan, u64),
 ) -> anyhow::Result<Option<TagReport>> {
     let allowed = tagging.config.revoke.allows(RevokeMeans::Tag);
     match kind {
@@ -523,10 +573,12 @@ async fn at_stores(
                 );
                 return Ok(None);
             }
-            Ok(Some(tagging.revoke(&objects, within).await?))
+            let mut report = tagging.revoke(&objects, within).await?;
+            report.untouched = plan.links_without(&objects) + copies;
+            Ok(Some(report))
         }
         ChangeKind::Restored => {
-            let tagged = TagBook::read(tagging.config)?.objects_of(tagging.target);
+            let tagged = TagBook::read(tagging.log)?.objects_of(tagging.target);
             if tagged.is_empty() {
                 return Ok(None);
             }
@@ -537,6 +589,11 @@ async fn at_stores(
                 ));
                 return Ok(None);
             }
+            // An object that another revocation is about keeps its tag, and its line may be among those that were removed.
+            anyhow::ensure!(
+                !tagging.log.lacks_lines(),
+                "segments of the audit log were removed after audit.keep, and the lines of other revocations may be in them: give --archive, or take the tag handout-revoked off the objects by hand"
+            );
             Ok(Some(tagging.restore().await?))
         }
         ChangeKind::Revoked | ChangeKind::Moved { .. } => Ok(None),
@@ -556,7 +613,10 @@ fn tag_target(target: &ChangeTarget) -> TagTarget {
             fields.job = job.as_ref().map(ToString::to_string);
             "recipient"
         }
-        ChangeTarget::Object { .. } => "object",
+        ChangeTarget::Object { bucket, key } => {
+            fields.object = Some((bucket.to_string(), key.clone()));
+            OF_OBJECT
+        }
         ChangeTarget::Link { link_id } => {
             fields.link_id = Some(link_id.clone());
             "link"
@@ -572,8 +632,7 @@ async fn in_the_ledger(
     target: ChangeTarget,
     kind: ChangeKind,
     (how, is_dry): (&ChangeArgs, bool),
-    config: &Config,
-    opened: &OpenedLedger,
+    (config, opened, log): (&Config, &OpenedLedger, &ReadLog),
     environment: &Environment,
 ) -> anyhow::Result<LedgerChange> {
     let records = opened.portal();
@@ -612,7 +671,7 @@ async fn in_the_ledger(
     let mut ordinal = None;
     if let Some((standing, change)) = standing.filter(|_| unchanged && !is_dry) {
         // A command that was killed may have made the change without its line.
-        if !is_recorded(standing, &change, config).unwrap_or_default() {
+        if !is_recorded(standing, &change, log).unwrap_or_default() {
             record(&change, standing, config, opened, environment).await?;
         }
     }
@@ -631,16 +690,27 @@ async fn in_the_ledger(
     })
 }
 
+/// Whether the ledger has links of the portal that a change is about, where it can be asked by their recipient or job.
+async fn is_in_ledger(change: &LinkChange, opened: &OpenedLedger) -> anyhow::Result<bool> {
+    Ok(match &change.target {
+        ChangeTarget::Job { .. } | ChangeTarget::Recipient { job: Some(_), .. } => true,
+        ChangeTarget::Recipient { rid, job: None } | ChangeTarget::Sessions { rid } => {
+            !opened.portal().mine(rid, 1).await?.is_empty()
+        }
+        ChangeTarget::Object { .. } | ChangeTarget::Link { .. } => false,
+    })
+}
+
 /// Whether this machine's audit log has the line of a change. It was written after the change was asked for, so that earlier lines are
 /// passed over.
-fn is_recorded(ordinal: u64, change: &LinkChange, config: &Config) -> anyhow::Result<bool> {
+fn is_recorded(ordinal: u64, change: &LinkChange, log: &ReadLog) -> anyhow::Result<bool> {
     let mut is_recorded = false;
     let number = format!("\"ordinal\":{ordinal},");
     let query = LinkQuery {
         since: change.at.checked_sub(CLOCKS_DIFFER).ok(),
         ..LinkQuery::default()
     };
-    each_line(config, &query, |line| {
+    log.each_line(&query, |line| {
         is_recorded |= line.contains(&number);
     })?;
     Ok(is_recorded)

@@ -9,11 +9,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use handout::telemetry::{self, http::Health};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::exit;
 use super::run::Signals;
 
 /// How long a shutdown during the start waits for the start.
@@ -21,10 +23,10 @@ const LAST_START: Duration = Duration::from_secs(5);
 
 /// How long a shutdown waits for the work after the grace period. The worker ends within nine seconds, and what is closed after it
 /// may be on a disk that hangs. Supervisors are advised to allow fifteen.
-const LAST_WORK: Duration = Duration::from_millis(9_800);
+pub(super) const LAST_WORK: Duration = Duration::from_millis(9_800);
 
-/// The same after a second signal.
-const LAST_STEP: Duration = Duration::from_secs(5);
+/// The same after a second signal, and for a command that waits for no mail in flight.
+pub(super) const LAST_STEP: Duration = Duration::from_secs(5);
 
 /// The thread; it ends when this is dropped.
 pub(super) struct Beside {
@@ -61,20 +63,49 @@ impl Beside {
                 }
                 std::future::pending::<()>().await;
             };
+            let left = || match health.is_starting() {
+                true => LAST_START,
+                false => grace + LAST_WORK,
+            };
             tokio::select! {
                 () = ended.cancelled() => {}
                 () = answers => {}
                 () = count(hangups, &reload) => {}
-                () = heed_signals(signals, &tell, &health, grace) => end(),
+                () = heed_signals(signals, &tell, left) => end(exit::SUCCESS),
             }
         };
-        let thread = std::thread::Builder::new().name("beside".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(work))?;
         Ok(Self {
             told,
             reloads,
             done,
-            thread: Some(thread),
+            thread: Some(on_thread(runtime, work)?),
+        })
+    }
+
+    /// The same for a command that works once: SIGHUP, a closed terminal, ends it, too. The command ends `last` after the first signal
+    /// even if a disk that hangs blocks it, with the exit code of a service that is down.
+    pub(super) fn of_command(last: Duration) -> io::Result<Self> {
+        let (tell, told) = watch::channel(0);
+        let (_, reloads) = watch::channel(0);
+        let done = CancellationToken::new();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::listen_at_terminal()?
+        };
+        let ended = done.clone();
+        let work = async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = heed_signals(signals, &tell, || last) => end(exit::UNAVAILABLE),
+            }
+        };
+        Ok(Self {
+            told,
+            reloads,
+            done,
+            thread: Some(on_thread(runtime, work)?),
         })
     }
 
@@ -101,6 +132,14 @@ impl Drop for Beside {
     }
 }
 
+fn on_thread(
+    runtime: Runtime,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name("beside".to_owned());
+    thread.spawn(move || runtime.block_on(work))
+}
+
 /// Counts signals while it is polled.
 async fn count(mut signals: Signal, counted: &watch::Sender<u32>) {
     while signals.recv().await.is_some() {
@@ -113,16 +152,11 @@ async fn count(mut signals: Signal, counted: &watch::Sender<u32>) {
 async fn heed_signals(
     mut signals: Signals,
     tell: &watch::Sender<u32>,
-    health: &Health,
-    grace: Duration,
+    left: impl FnOnce() -> Duration,
 ) {
     signals.next().await;
     tell.send_replace(1);
-    let left = match health.is_starting() {
-        true => LAST_START,
-        false => grace + LAST_WORK,
-    };
-    if timeout(left, signals.next()).await.is_ok() {
+    if timeout(left(), signals.next()).await.is_ok() {
         tell.send_replace(2);
         sleep(LAST_STEP).await;
     }
@@ -130,8 +164,8 @@ async fn heed_signals(
 
 /// Ends the program while work is running. Completed work is durable, as after `kill -9`.
 #[expect(clippy::exit, reason = "the main thread is blocked and cannot return")]
-fn end() {
+fn end(code: u8) {
     tracing::warn!("shutdown is blocked; exiting without waiting for the work in flight");
     telemetry::flush();
-    std::process::exit(0);
+    std::process::exit(code.into());
 }

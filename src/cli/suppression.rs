@@ -1,5 +1,6 @@
 //! `handout suppression`: who gets no mail, and why; suppressing a recipient, and lifting it.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -9,6 +10,8 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::Recipient;
 use handout::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord, standing};
+use handout::person_token::PersonKeys;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{ConfigArgs, exit, say, say_json};
@@ -29,11 +32,18 @@ pub(crate) enum SuppressionCommand {
         after_help = "Example:\n  handout suppression add ann@acme.example --reason 'asked by telephone'"
     )]
     Add(SuppressionChangeArgs),
-    /// Lifts what suppresses a recipient: bounces, complaints, lists that were left, and what an operator said.
+    /// Lifts what suppresses a recipient: bounces, complaints, and what an operator said. A list that the recipient left stays left, unless
+    /// --list names it.
     #[command(
-        after_help = "Example:\n  handout suppression remove ann@acme.example --reason 'the mailbox works again'"
+        after_help = "Examples:\n  handout suppression remove ann@acme.example --reason 'the mailbox works again'\n  handout suppression remove ann@acme.example --list weekly.acme.example --reason 'asked to get it again'"
     )]
-    Remove(SuppressionChangeArgs),
+    Remove {
+        #[command(flatten)]
+        change: SuppressionChangeArgs,
+        /// The id of a list that the recipient left and wants again (`email.list_id` of a job, or `mail.list.id`). Nothing else is lifted.
+        #[arg(long, value_name = "ID")]
+        list: Option<String>,
+    },
     /// Shows all records of a recipient.
     #[command(after_help = "Example:\n  handout suppression show ann@acme.example")]
     Show {
@@ -91,11 +101,12 @@ pub(super) async fn suppression(
             list(&config.load(environment)?, environment, json).await
         }
         SuppressionCommand::Add(arguments) => {
-            change(&arguments, PersonKind::Operator, environment).await
+            change(&arguments, PersonKind::Operator, None, environment).await
         }
-        SuppressionCommand::Remove(arguments) => {
-            change(&arguments, PersonKind::Lifted, environment).await
-        }
+        SuppressionCommand::Remove {
+            change: arguments,
+            list,
+        } => change(&arguments, PersonKind::Lifted, list.as_deref(), environment).await,
         SuppressionCommand::Show {
             person,
             json,
@@ -121,23 +132,12 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
             );
             rows.push(row);
         }
-        let mut lists: Vec<&String> = records
-            .iter()
-            .filter(|record| record.kind == PersonKind::Left)
-            .filter_map(|record| record.tag.as_ref())
-            .collect();
-        lists.sort_unstable();
-        lists.dedup();
-        for list in lists {
-            let left = standing(records, Some(list), now);
-            if let Some(left) = left.filter(|left| left.kind == PersonKind::Left) {
-                rows.push((
-                    rid.clone(),
-                    left.kind,
-                    left.since,
-                    left.until,
-                    Some(list.clone()),
-                ));
+        for list in lists_left(records, now) {
+            let left = records.iter().rfind(|record| {
+                record.kind == PersonKind::Left && record.tag.as_ref() == Some(&list)
+            });
+            if let Some(left) = left {
+                rows.push((rid.clone(), left.kind, left.at, None, Some(list)));
             }
         }
     }
@@ -164,15 +164,36 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
+/// The tags of the lists that a recipient left, each once.
+fn lists_left(records: &[PersonRecord], now: Timestamp) -> BTreeSet<String> {
+    let left = records
+        .iter()
+        .filter(|record| record.kind == PersonKind::Left);
+    let lists = left.filter_map(|record| record.tag.clone());
+    lists
+        .filter(|list| {
+            // Of the list's own records: what suppresses for all lists stands before it.
+            let of_list: Vec<PersonRecord> = records
+                .iter()
+                .filter(|record| record.tag.as_ref() == Some(list))
+                .filter(|record| matches!(record.kind, PersonKind::Left | PersonKind::Lifted))
+                .cloned()
+                .collect();
+            standing(&of_list, Some(list), now).is_some()
+        })
+        .collect()
+}
+
 async fn change(
     arguments: &SuppressionChangeArgs,
     kind: PersonKind,
+    list: Option<&str>,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load(environment)?;
     config.must_suppress()?;
     let opened = assemble::open_ledger(&config, environment, clock::system).await?;
-    let changed = record(arguments, kind, &opened, environment).await;
+    let changed = record(arguments, kind, list, &opened, environment).await;
     opened.close().await;
     say(changed?)?;
     Ok(ExitCode::SUCCESS)
@@ -181,28 +202,45 @@ async fn change(
 async fn record(
     arguments: &SuppressionChangeArgs,
     kind: PersonKind,
+    list: Option<&str>,
     opened: &OpenedLedger,
     environment: &Environment,
 ) -> anyhow::Result<String> {
     let rid = arguments.person.rid(opened)?;
     let people = PeopleRecords::of(&*opened.ledger);
     let now = clock::system();
-    let before = standing(&people.of_person(&rid).await?, None, now);
+    let tag = list.map(|list| PersonKeys::new(&opened.keyring).list_tag(list));
+    let of_list = tag.map(|tag| tag.to_string());
+    let records = people.of_person(&rid).await?;
+    let before = standing(&records, None, now);
+    let lists = lists_left(&records, now);
+    if let (Some(list), Some(tag)) = (list, &of_list) {
+        anyhow::ensure!(lists.contains(tag), "{rid} has not left the list {list}");
+    }
     let detail = PersonDetail {
         source: "operator".to_owned(),
         words: handout::text::printable(&arguments.reason, 300).into_owned(),
         by: Some(super::revoke::by(environment)),
         ..PersonDetail::default()
     };
-    let record = PersonRecord::by_operator(now, kind);
+    let record = PersonRecord::by_operator(now, kind, tag);
     people.add(&rid, &record, &detail).await?;
-    Ok(match (kind, before) {
-        (PersonKind::Lifted, Some(before)) => {
-            format!("{rid} is not suppressed any more ({})", before.words())
+    let stay = match lists.len() {
+        0 => String::new(),
+        1 => "; a list that the recipient left stays left: --list lifts it".to_owned(),
+        count => format!("; {count} lists that the recipient left stay left: --list lifts one"),
+    };
+    Ok(match (kind, before, list) {
+        (PersonKind::Lifted, _, Some(list)) => {
+            format!("{rid} gets the mails of the list {list} again")
         }
-        (PersonKind::Lifted, None) => {
-            format!("{rid} was not suppressed; lists that the recipient left are lifted")
+        (PersonKind::Lifted, Some(before), None) => {
+            format!(
+                "{rid} is not suppressed any more ({}){stay}",
+                before.words()
+            )
         }
+        (PersonKind::Lifted, None, None) => format!("{rid} was not suppressed{stay}"),
         _ => format!("{rid} is suppressed from now on"),
     })
 }
@@ -243,6 +281,9 @@ async fn show(
             .as_ref()
             .map_or_else(|| "not suppressed".to_owned(), |now| now.words());
         say(format_args!("{rid}: {words}"))?;
+        for list in lists_left(&records, clock::system()) {
+            say(format_args!("{rid}: has left the list with the tag {list}"))?;
+        }
         for (PersonRecord { at, kind, .. }, detail) in &rows {
             let job = detail.job.as_deref().unwrap_or("-");
             let status = detail.status.as_deref().unwrap_or("-");

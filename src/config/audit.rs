@@ -101,24 +101,8 @@ impl Config {
     }
 
     fn archive_connection(&self) -> Result<ConnectionName, ConfigError> {
-        const KEY: &str = "audit.archive_connection";
-        let mut names = self.connections.keys();
-        let name = match (&self.audit.archive_connection, names.next(), names.next()) {
-            (Some(name), ..) if !self.connections.contains_key(name) => {
-                let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
-                let reason = format!(
-                    "is {name:?}, which is not a connection; configured: {}",
-                    known.join(", ")
-                );
-                return Err(ConfigError::value(KEY, reason));
-            }
-            (Some(name), ..) | (None, Some(name), None) => name,
-            (None, ..) => {
-                let reason = "is missing: name the connection that writes audit.archive";
-                return Err(ConfigError::value(KEY, reason));
-            }
-        };
-        name.parse().map_err(|error| ConfigError::value(KEY, error))
+        let named = self.audit.archive_connection.as_deref();
+        self.connection_or_only("audit.archive_connection", named, "writes audit.archive")
     }
 
     /// Checks that no rule lets a job read or write the archive: a job could otherwise hand out or forge audit lines.

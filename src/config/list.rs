@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Config, OnBadRow};
 use crate::config_error::ConfigError;
+use crate::job::ListName;
 use crate::job::list::ListFormat;
-use crate::job::{ConnectionName, ListName};
 use crate::plan::lists::{ListSource, RecipientList};
 
 /// `[[list]]`
@@ -106,22 +106,9 @@ impl Config {
             let reason = "is not an object of a bucket: write \"s3://bucket/lists/customers.csv\"";
             ConfigError::value(key("source"), reason)
         })?;
-        let mut names = self.connections.keys();
-        let connection = match (&wanted.connection, names.next(), names.next()) {
-            (Some(name), ..) if self.connections.contains_key(name) => name,
-            (None, Some(only), None) => only,
-            _ => {
-                let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
-                let reason = format!(
-                    "must name the connection that reads the list; configured: {}",
-                    known.join(", ")
-                );
-                return Err(ConfigError::value(key("connection"), reason));
-            }
-        };
-        let connection = connection.parse::<ConnectionName>();
+        let named = wanted.connection.as_deref();
         Ok(ListSource::Object {
-            connection: connection.map_err(|error| ConfigError::value(key("connection"), error))?,
+            connection: self.connection_or_only(&key("connection"), named, "reads the list")?,
             bucket,
             key: object,
         })

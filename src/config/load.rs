@@ -355,26 +355,11 @@ impl Config {
                 .map_err(|error| ConfigError::value("queue.payload_buckets", error))
         });
         let buckets: Vec<Bucket> = buckets.collect::<Result<_, _>>()?;
-        let mut names = self.connections.keys();
-        let name = match (payload_connection, names.next(), names.next()) {
-            (Some(name), ..) if !self.connections.contains_key(name) => {
-                let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
-                let reason = format!(
-                    "is {name:?}, an unknown connection; configured: {}",
-                    known.join(", ")
-                );
-                return Err(ConfigError::value(KEY, reason));
-            }
-            (Some(name), ..) | (None, Some(name), None) => name,
-            (None, ..) if buckets.is_empty() => return Ok((None, buckets)),
-            (None, ..) => {
-                let reason = "is missing: name the connection that reads queue.payload_buckets";
-                return Err(ConfigError::value(KEY, reason));
-            }
-        };
-        let name = name
-            .parse()
-            .map_err(|error| ConfigError::value(KEY, error))?;
+        let named = payload_connection.as_deref();
+        if named.is_none() && buckets.is_empty() && self.connections.len() != 1 {
+            return Ok((None, buckets));
+        }
+        let name = self.connection_or_only(KEY, named, "reads queue.payload_buckets")?;
         Ok((Some(name), buckets))
     }
 
@@ -541,15 +526,7 @@ impl Config {
             value.ok_or_else(|| ConfigError::value(format!("ledger.{field}"), missing))
         };
         let connection = needed("connection", &self.ledger.connection)?;
-        if !self.connections.contains_key(&connection) {
-            let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
-            let reason = format!(
-                "is {connection:?}, which is not a connection; configured: {}",
-                known.join(", ")
-            );
-            return Err(ConfigError::value("ledger.connection", reason));
-        }
-        let connection = connection.parse();
+        let connection = self.known_connection("ledger.connection", &connection)?;
         let bucket = needed("bucket", &self.ledger.bucket)?.parse();
         let prefix = &self.ledger.prefix;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()/".contains(c);
@@ -560,8 +537,7 @@ impl Config {
             return Err(ConfigError::value("ledger.prefix", reason));
         }
         Ok(LedgerPlace {
-            connection: connection
-                .map_err(|error| ConfigError::value("ledger.connection", error))?,
+            connection,
             bucket: bucket.map_err(|error| ConfigError::value("ledger.bucket", error))?,
             prefix: prefix.clone(),
         })

@@ -145,15 +145,7 @@ impl Config {
 
     fn allow_rule(&self, index: usize, allow: &AllowConfig) -> Result<AllowRule, ConfigError> {
         let key = |field: &str| format!("allow[{index}].{field}");
-        if !self.connections.contains_key(&allow.connection) {
-            let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
-            let reason = format!(
-                "is {:?}, which is not a connection; configured: {}",
-                allow.connection,
-                known.join(", ")
-            );
-            return Err(ConfigError::value(key("connection"), reason));
-        }
+        let connection = self.known_connection(&key("connection"), &allow.connection)?;
         let patterns =
             |field: &str, patterns: &[String]| -> Result<Vec<GlobMatcher>, ConfigError> {
                 let patterns = patterns.iter().enumerate().map(|(at, pattern)| {
@@ -187,10 +179,7 @@ impl Config {
         });
         Ok(AllowRule {
             relays: relays.collect::<Result<_, _>>()?,
-            connection: allow
-                .connection
-                .parse()
-                .map_err(|error| ConfigError::value(key("connection"), error))?,
+            connection,
             bucket: allow
                 .bucket
                 .parse()

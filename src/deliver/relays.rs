@@ -53,17 +53,18 @@ impl Relays {
         progress: &Progress,
         clock: Clock,
     ) -> Result<Self, ConfigError> {
-        Self::opened(mail, environment, progress, clock, &|_, _| None)
+        Self::opened(mail, environment, progress, clock, &|_, _| None, None)
     }
 
     /// As [`Self::new`], but reuses open relays that a new configuration left unchanged. Each is looked up by its
-    /// section and its name.
+    /// section and its name. The limits of `former` hold for these, too.
     pub fn opened(
         mail: &MailConfig,
         environment: &Environment,
         progress: &Progress,
         clock: Clock,
         kept: &dyn Fn(&str, &RelayName) -> Option<Relay>,
+        former: Option<&Self>,
     ) -> Result<Self, ConfigError> {
         let from = Recipient::parse(&mail.from);
         let from = from.map_err(|error| ConfigError::value("mail.from", error))?;
@@ -73,7 +74,11 @@ impl Relays {
                 Some(relay) => relay,
                 None => {
                     let (from, progress) = (from.address.domain(), progress.clone());
-                    Relay::new(&section, config, from, environment, progress, clock)?
+                    let relay = Relay::new(&section, config, from, environment, progress, clock)?;
+                    match former.and_then(|former| former.get(&name)) {
+                        Some(former) => relay.limited_as(former),
+                        None => relay,
+                    }
                 }
             };
             Ok((name, relay))
@@ -85,17 +90,35 @@ impl Relays {
             })?;
             Ok((domain.to_ascii_lowercase(), *rate))
         });
+        // The limits hold over a change of the configuration.
+        let limiters = |of: fn(&Limits) -> &KeyedRateLimiter| {
+            let former = former.map(|former| of(&former.limits).clone());
+            former.unwrap_or_else(|| KeyedRateLimiter::new(MAX_LIMITERS))
+        };
         Ok(Self {
             by_name: Arc::new(relays.collect::<Result<_, ConfigError>>()?),
             limits: Limits {
                 domain_rate: mail.domain_rate,
                 domain_rates: Arc::new(domain_rates.collect::<Result<_, ConfigError>>()?),
-                domains: KeyedRateLimiter::new(MAX_LIMITERS),
+                domains: limiters(|limits| &limits.domains),
                 job_rate: mail.job_rate,
-                jobs: KeyedRateLimiter::new(MAX_LIMITERS),
+                jobs: limiters(|limits| &limits.jobs),
             },
             later: Later::default(),
         })
+    }
+
+    /// Changes the rates to those of a configuration that is in effect now, also for jobs that go on with a former one.
+    ///
+    /// # Errors
+    /// The configuration names no relays.
+    pub(crate) fn set_rates(&self, mail: &MailConfig) -> Result<(), ConfigError> {
+        for (name, config) in mail.relays_by_name()? {
+            if let Some(relay) = self.by_name.get(&name) {
+                relay.set_rate(config.rate);
+            }
+        }
+        Ok(())
     }
 
     /// Each relay with its name.

@@ -51,6 +51,7 @@ use crate::config_error::ConfigError;
 use crate::edge::health::{Edge, EdgeKind, RequestNumber};
 use crate::environment::Environment;
 use crate::progress::Progress;
+use crate::quantity::Rate;
 use crate::rate_limit::RateLimiter;
 
 /// How long a mail's connection may be silent before it no longer counts towards the limit of connections: the next
@@ -207,6 +208,22 @@ impl Relay {
                 clock,
             }),
         })
+    }
+
+    /// This relay with the limiter of what its section was before a change: jobs that began before it go on with the former relay, and the
+    /// server takes so many mails from both together. Another server has a limit of its own.
+    pub(super) fn limited_as(mut self, former: &Self) -> Self {
+        if self.place() == former.place()
+            && let Some(inner) = Arc::get_mut(&mut self.inner)
+        {
+            inner.limiter = former.inner.limiter.clone();
+        }
+        self
+    }
+
+    /// Changes the rate, for all jobs.
+    pub(super) fn set_rate(&self, rate: Rate) {
+        self.inner.limiter.set_rate(rate);
     }
 
     /// The relay's host and port.

@@ -376,6 +376,14 @@ impl<R: BufRead> CsvRows<R> {
         for (index, column) in self.columns.iter().enumerate() {
             let value = self.field(index);
             let value = value.ok_or_else(|| bad(&column.name(), NOT_UTF8.to_owned()))?;
+            // A quotation mark without its counterpart takes the rows behind it into its field, so that a recipient would have the
+            // variables of another.
+            if value.contains(['\r', '\n']) {
+                return Err(RowsError::Whole(format!(
+                    "has a field with a line break at line {row} ({}): a quotation mark may lack its counterpart",
+                    column.name()
+                )));
+            }
             let optional = Some(value.trim()).filter(|value| !value.is_empty());
             let optional = optional.map(ToOwned::to_owned);
             match column {

@@ -202,11 +202,15 @@ pub fn standing(
                     left.get_or_insert_with(suppressed);
                 }
             }
-            PersonKind::Lifted => {
-                firm = None;
-                left = None;
-                soft = SoftSeries::default();
-            }
+            // What a recipient asked for outlives a mailbox that works again: a list that was left is lifted by its own name.
+            PersonKind::Lifted => match record.tag.as_deref() {
+                None => {
+                    firm = None;
+                    soft = SoftSeries::default();
+                }
+                Some(tag) if Some(tag) == list => left = None,
+                Some(_) => {}
+            },
             PersonKind::Delivered => soft = SoftSeries::default(),
             PersonKind::Soft => soft.add(record),
         }
@@ -370,7 +374,7 @@ impl PeopleRecords {
     /// The records of a recipient, in the order of their instants.
     pub async fn of_person(&self, rid: &str) -> Result<Vec<PersonRecord>, LedgerError> {
         let below = format!("{BELOW}{rid}/");
-        let names = self.all_names(&below).await?;
+        let names = self.records.all_names(&below).await?;
         Ok(names.iter().filter_map(|name| record_of(name)).collect())
     }
 
@@ -387,25 +391,12 @@ impl PeopleRecords {
     /// All recipients that have records, with these.
     pub async fn all(&self) -> Result<BTreeMap<String, Vec<PersonRecord>>, LedgerError> {
         let mut all: BTreeMap<String, Vec<PersonRecord>> = BTreeMap::new();
-        for name in self.all_names(BELOW).await? {
+        for name in self.records.all_names(BELOW).await? {
             if let Some((rid, record)) = parsed(&name) {
                 all.entry(rid.to_owned()).or_default().push(record);
             }
         }
         Ok(all)
-    }
-
-    async fn all_names(&self, below: &str) -> Result<Vec<String>, LedgerError> {
-        let mut all: Vec<String> = Vec::new();
-        loop {
-            let after = all.last().map(String::as_str);
-            let some = self.records.names(below, after, NAMES_AT_ONCE).await?;
-            let is_last = some.len() < NAMES_AT_ONCE;
-            all.extend(some);
-            if is_last {
-                return Ok(all);
-            }
-        }
     }
 }
 
@@ -417,9 +408,9 @@ impl PersonRecord {
         Self { at, kind, tag, id }
     }
 
-    /// A record of what an operator does, which is another each time.
-    pub fn by_operator(at: Timestamp, kind: PersonKind) -> Self {
-        Self::new(at, kind, None, nonce()[..16].to_owned())
+    /// A record of what an operator does, which is another each time; about a list that the recipient left, with its tag.
+    pub fn by_operator(at: Timestamp, kind: PersonKind, list: Option<PersonTag>) -> Self {
+        Self::new(at, kind, list, nonce()[..16].to_owned())
     }
 
     /// A record that a recipient has left a list. Each press of the button since the last lift is the same.

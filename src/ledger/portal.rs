@@ -103,6 +103,20 @@ pub trait PortalRecords: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<String>, LedgerError>;
 
+    /// The same with all names, however many.
+    async fn all_names(&self, below: &str) -> Result<Vec<String>, LedgerError> {
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let after = all.last().map(String::as_str);
+            let some = self.names(below, after, NAMES_AT_ONCE).await?;
+            let is_last = some.len() < NAMES_AT_ONCE;
+            all.extend(some);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Forgets the records that begin with `below` and were created before an instant. In a bucket, a lifecycle rule does this:
     /// the ledger needs no right to delete.
     async fn forget(&self, _below: &str, _before: Timestamp) -> Result<(), LedgerError> {
@@ -286,7 +300,7 @@ impl PortalLedger {
     /// The references of a job, from each time that its id was used.
     pub async fn references(&self, job: &JobId) -> Result<Vec<JobRef>, LedgerError> {
         let below = format!("of/{}/", folder_of(job));
-        let names = self.all_names(&below).await?;
+        let names = self.records.all_names(&below).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -427,7 +441,7 @@ impl PortalLedger {
         if !is_plain(rid) {
             return Ok(Vec::new());
         }
-        let names = self.all_names(&format!("mine/{rid}/")).await?;
+        let names = self.records.all_names(&format!("mine/{rid}/")).await?;
         let latest = names.iter().rev().take(limit);
         let reference = |name: &String| name.split_once('-')?.1.parse().ok();
         Ok(latest.filter_map(reference).collect())
@@ -436,19 +450,6 @@ impl PortalLedger {
     async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, LedgerError> {
         let body = self.records.read(name).await?;
         body.map(|body| from_json(name, &body)).transpose()
-    }
-
-    async fn all_names(&self, below: &str) -> Result<Vec<String>, LedgerError> {
-        let mut all: Vec<String> = Vec::new();
-        loop {
-            let after = all.last().map(String::as_str);
-            let some = self.records.names(below, after, NAMES_AT_ONCE).await?;
-            let is_last = some.len() < NAMES_AT_ONCE;
-            all.extend(some);
-            if is_last {
-                return Ok(all);
-            }
-        }
     }
 }
 

@@ -416,9 +416,11 @@ async fn gather_under(
         if is_milestone(before, found) {
             tracing::info!(job.id = %plan.job.id, objects = found, "objects are listed");
         }
-        // Keys outside the requested prefix are ignored, and folder markers are left out silently.
+        // Keys outside the requested prefix are ignored, and folder markers are left out silently. So is what jobs have published.
         objects.retain(|object| {
-            object.key.as_str().starts_with(prefix) && !linkable::is_folder_marker(object)
+            object.key.as_str().starts_with(prefix)
+                && !linkable::is_folder_marker(object)
+                && !plan.is_published(object.key.as_str())
         });
         if !filter.is_empty() {
             let paths = objects.iter().filter_map(|object| path(object, prefix));

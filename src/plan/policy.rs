@@ -474,6 +474,27 @@ impl Policy {
         self.triggers_by(target, &published)
     }
 
+    /// The prefixes below the one that a job lists in which jobs may publish. A job that names such a prefix, or one inside of it, means it.
+    pub(super) fn published_within(&self, bucket: &Bucket, objects: &Objects) -> Vec<String> {
+        let Objects::Under(listed, _) = objects else {
+            return Vec::new();
+        };
+        let rules = self.rules.iter().flat_map(|rule| &rule.publish);
+        let places = rules.filter_map(PublishRule::bucket);
+        let places = places.chain(self.default_publish.clone());
+        let below = places.filter_map(|place| match place {
+            PublishTarget::Bucket(of, prefix) if of == *bucket => Some(prefix.to_string()),
+            _ => None,
+        });
+        let listed = listed.as_str();
+        let mut below: Vec<String> = below
+            .filter(|prefix| prefix.len() > listed.len() && prefix.starts_with(listed))
+            .collect();
+        below.sort_unstable();
+        below.dedup();
+        below
+    }
+
     /// Whether a file of one of these names, put there, would be an event that starts a job.
     pub(super) fn triggers_by(&self, target: &PublishTarget, names: &[&str]) -> bool {
         let PublishTarget::Bucket(bucket, prefix) = target else {

@@ -352,6 +352,8 @@ impl PortalAccess {
         let ends = prepared
             .clone()
             .map(|prepared| prepared.lifetime.expires_at);
+        // The line counts for what still opens after a revocation: the last of its links ends then.
+        let last_end = ends.clone().max();
         let expires_at = ends.min();
         let mut keys = prepared.map(|prepared| Arc::clone(&prepared.access_key_id));
         let access_key_id = keys.next().unwrap_or_else(|| "".into());
@@ -368,7 +370,7 @@ impl PortalAccess {
             objects: signed.len(),
             signed: count,
             links_sha256: &presign::hex::hex(&fingerprints.finalize()),
-            expires_at: expires_at.unwrap_or(now),
+            expires_at: last_end.unwrap_or(now),
             access_key_id: &access_key_id,
             visitor,
         });

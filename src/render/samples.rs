@@ -67,6 +67,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects,
+        published_within: Vec::new(),
         order: job.from.order,
         limit: None,
         when_empty: job.from.when_empty,

@@ -28,6 +28,9 @@ const BACK: SignedDuration = SignedDuration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long a single request may take.
+const ONE_ANSWER: Duration = Duration::from_secs(10);
+
 /// The longest answer to a probe that is read, in bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
@@ -112,6 +115,25 @@ impl RevocationAccess {
             .await
     }
 
+    /// Opens a link of its own to an object once, for its first byte.
+    ///
+    /// # Errors
+    /// The link cannot be signed.
+    pub async fn opens(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        version: Option<&str>,
+        clock: Clock,
+    ) -> Result<ProbeOutcome, ProbeError> {
+        let url = self
+            .own_link(bucket, key, version, ONE_ANSWER, clock)
+            .await?;
+        let client = WebClient::new(self.egress.clone());
+        let deadline = Instant::now() + ONE_ANSWER;
+        Ok(open(&client, &url, deadline).await)
+    }
+
     /// Opens a link of its own to an object, for its first byte, until the link is refused or `within` has passed. The link is made
     /// here and leaves this process for the store alone.
     ///
@@ -130,24 +152,10 @@ impl RevocationAccess {
         let began = Instant::now();
         let deadline = began + within;
         let mut pause = FIRST_PAUSE;
-        let mut last = ProbeOutcome::Unknown("no answer".to_owned());
         loop {
-            let request = PieceRequest {
-                url: url.expose(),
-                is_head: false,
-                range: Some((0, 0)),
-                if_match: None,
-            };
-            match timeout_at(deadline, client.piece(request, MAX_ANSWER)).await {
-                Err(_) => return Ok(last),
-                Ok(Ok(answer)) => match answer.status {
-                    // 404: nothing is left to open.
-                    403 | 404 | 410 => return Ok(ProbeOutcome::Refused(began.elapsed())),
-                    // 416: of an empty object.
-                    200 | 206 | 416 => last = ProbeOutcome::Opens,
-                    status => last = ProbeOutcome::Unknown(format!("the status {status}")),
-                },
-                Ok(Err(error)) => last = ProbeOutcome::Unknown(crate::text::chain(&error)),
+            let last = open(&client, &url, deadline).await;
+            if matches!(last, ProbeOutcome::Refused(_)) {
+                return Ok(ProbeOutcome::Refused(began.elapsed()));
             }
             if Instant::now() + pause >= deadline {
                 return Ok(last);
@@ -187,5 +195,27 @@ impl RevocationAccess {
             version_id: version,
             ..PresignRequest::default()
         }))
+    }
+}
+
+/// Opens a link once.
+async fn open(client: &WebClient, url: &PresignedUrl, deadline: Instant) -> ProbeOutcome {
+    let request = PieceRequest {
+        url: url.expose(),
+        is_head: false,
+        range: Some((0, 0)),
+        if_match: None,
+    };
+    let began = Instant::now();
+    match timeout_at(deadline, client.piece(request, MAX_ANSWER)).await {
+        Err(_) => ProbeOutcome::Unknown("no answer".to_owned()),
+        Ok(Ok(answer)) => match answer.status {
+            // 404: nothing is left to open.
+            403 | 404 | 410 => ProbeOutcome::Refused(began.elapsed()),
+            // 416: of an empty object.
+            200 | 206 | 416 => ProbeOutcome::Opens,
+            status => ProbeOutcome::Unknown(format!("the status {status}")),
+        },
+        Ok(Err(error)) => ProbeOutcome::Unknown(crate::text::chain(&error)),
     }
 }

@@ -2,31 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-#[cfg(feature = "embedded")]
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use directory::Location;
-use handout::assemble;
-#[cfg(feature = "embedded")]
-use handout::assemble::Serving;
 use handout::audit::BucketReader;
 use handout::audit::source::{ArchiveFolder, LogSource, SegmentArchive, removed_from};
 use handout::clock;
 use handout::config::{AuditArchivePlace, Config};
 use handout::environment::Environment;
-use handout::keyring::Keyring;
-use handout::links::connection::Connections;
 
+use super::super::connections::OpenConnections;
 use super::super::terminal::complain;
 
-/// How long the end of a command waits for the embedded endpoint.
-#[cfg(feature = "embedded")]
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Clone, Args)]
-pub(super) struct ArchiveArgs {
+#[derive(Debug, Clone, Default, Args)]
+pub(in crate::cli) struct ArchiveArgs {
     /// Reads the segments that were removed after audit.keep, too: from audit.archive, or from another bucket or a directory to which
     /// the archive was downloaded.
     #[arg(
@@ -36,50 +26,18 @@ pub(super) struct ArchiveArgs {
         require_equals = true,
         default_missing_value = ""
     )]
-    pub(super) archive: Option<String>,
-}
-
-/// Connections that a command opened.
-pub(super) struct OpenConnections {
-    pub(super) connections: Connections,
-    #[cfg(feature = "embedded")]
-    embedded: Option<localstore::Endpoint>,
-}
-
-impl OpenConnections {
-    pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
-        let keyring = Keyring::open(&config.secret_key_file())?;
-        #[cfg(feature = "embedded")]
-        let embedded = assemble::start_embedded(config, &keyring, Serving::Itself).await?;
-        #[cfg(feature = "embedded")]
-        let address = embedded.as_ref().map(localstore::Endpoint::address);
-        #[cfg(not(feature = "embedded"))]
-        let address = None;
-        let opening = assemble::connection::open(config, &keyring, address, environment);
-        Ok(Self {
-            connections: Box::pin(opening).await?,
-            #[cfg(feature = "embedded")]
-            embedded,
-        })
-    }
-
-    pub(super) async fn close(self) {
-        #[cfg(feature = "embedded")]
-        if let Some(embedded) = self.embedded {
-            embedded.shutdown(LAST_ANSWERS).await;
-        }
-    }
+    pub(in crate::cli) archive: Option<String>,
 }
 
 /// The archive that is read beside the logs, if any.
-pub(super) struct ReadArchive {
+pub(in crate::cli) struct ReadArchive {
     archive: Option<Arc<dyn SegmentArchive>>,
     connections: Option<OpenConnections>,
 }
 
 impl ReadArchive {
     /// The archive that the arguments name.
-    pub(super) async fn of(
+    pub(in crate::cli) async fn of(
         arguments: &ArchiveArgs,
         config: &Config,
         environment: &Environment,
@@ -136,14 +94,14 @@ impl ReadArchive {
     }
 
     /// A log with this archive.
-    pub(super) fn beside(&self, place: Location) -> LogSource {
+    pub(in crate::cli) fn beside(&self, place: Location) -> LogSource {
         LogSource {
             place,
             archive: self.archive.clone(),
         }
     }
 
-    pub(super) async fn close(self) {
+    pub(in crate::cli) async fn close(self) {
         if let Some(connections) = self.connections {
             connections.close().await;
         }
@@ -151,7 +109,7 @@ impl ReadArchive {
 }
 
 /// Says on stderr which lines of a log were not searched, since they were removed.
-pub(super) fn tell_unread(source: &LogSource) {
+pub(in crate::cli) fn tell_unread(source: &LogSource) {
     // A log that cannot be read was reported.
     let removed = removed_from(source.place.clone()).unwrap_or_default();
     let (gone, kept) = (removed.segments - removed.archived, removed.archived);

@@ -112,7 +112,7 @@ pub(super) async fn find_lines(
     let asks_whose = arguments.url.is_some() || arguments.link_id.is_some();
     let count = match asks_whose {
         true => {
-            let matches = matches_of_link(question, &logs)?;
+            let matches = matches_of_link(question, arguments.url.is_some(), &logs)?;
             let whose = Whose::new(config, arguments.recipient.as_ref(), names);
             let count = arguments
                 .tell_whose(&matches.lines, whose, environment)
@@ -138,9 +138,14 @@ pub(super) async fn find_lines(
 }
 
 /// The lines that issued a link: by its signature, or by its id if the signature was changed or cut.
-fn matches_of_link(question: Question, logs: &Logs) -> anyhow::Result<Matches<'_>> {
+fn matches_of_link(question: Question, is_url: bool, logs: &Logs) -> anyhow::Result<Matches<'_>> {
     let Question { mut query, link_id } = question;
     let mut matches = logs.collect(&query)?;
+    if query.link.is_none() && query.link_id.is_some() && is_url && !matches.lines.is_empty() {
+        complain(
+            "the link has no signature, and anyone can write an id into a URL: these lines are of the link that was issued with this id",
+        );
+    }
     if matches.lines.is_empty()
         && query.link.is_some()
         && let Some(id) = link_id

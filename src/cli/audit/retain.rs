@@ -9,9 +9,9 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 
-use super::super::run::Signals;
+use super::super::connections::OpenConnections;
+use super::super::supervision::{Beside, LAST_STEP};
 use super::super::{ConfigArgs, exit, say, say_json};
-use super::archive::OpenConnections;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -60,12 +60,12 @@ pub(super) async fn retain(
             archive: None,
         }),
     };
-    let mut signals = Signals::listen_at_terminal()?;
+    let mut beside = Beside::of_command(LAST_STEP)?;
     let mut done = RetentionReport::default();
     if let Some(settings) = settings {
         let mut retention = Retention::new(settings, clock::system, RetentionCounts::default());
         done = tokio::select! {
-            () = signals.next() => anyhow::bail!("stopped by a signal: the same command goes on from there"),
+            () = beside.told(1) => anyhow::bail!(exit::Interrupted),
             done = Box::pin(retention.once(arguments.dry_run)) => done?,
         };
     }

@@ -14,6 +14,7 @@ use handout::clock;
 use handout::config::{Config, LedgerKind, QueueKind, ResultsConfig, Transport};
 use handout::environment::Environment;
 use handout::error::JobError;
+use handout::job::{EmailOrder, Recipient};
 use handout::ledger::people::PeopleRecords;
 use handout::links::Unavailable;
 use handout::person_token::PersonKeys;
@@ -127,7 +128,13 @@ pub(super) async fn show(
     let config = arguments.job.config.load(environment)?;
     let previewing = Previewing::open(&config, environment).await?;
     if run.job.is_in_parts() {
-        let shown = Box::pin(parts::show(&run, &previewing.services, arguments)).await;
+        let shown = Box::pin(parts::show(
+            &run,
+            &previewing.services,
+            (&config, environment),
+            arguments,
+        ))
+        .await;
         previewing.close().await;
         return shown.map(|()| ExitCode::SUCCESS);
     }
@@ -137,7 +144,9 @@ pub(super) async fn show(
     }
     previewing.close().await;
     let mut report = report?;
-    report.suppressed = Box::pin(suppressed(&run, &config, environment)).await;
+    let email = run.job.email.as_ref();
+    let people = email.iter().flat_map(|email| email.recipients()).collect();
+    report.suppressed = Box::pin(suppressed(email, people, &config, environment)).await;
     if arguments.json {
         say_json(&report)?;
     } else if arguments.open {
@@ -191,22 +200,23 @@ async fn report(
 
 /// The recipients of a job whom the ledger suppresses; `None` if it cannot be asked, as where no job was ever run.
 async fn suppressed(
-    run: &JobRun,
+    email: Option<&EmailOrder>,
+    people: Vec<&Recipient>,
     config: &Config,
     environment: &Environment,
 ) -> Option<Vec<SuppressedReader>> {
-    let email = run.job.email.as_ref().filter(|_| config.suppresses())?;
+    let email = email.filter(|_| config.suppresses())?;
     let opened = assemble::open_ledger(config, environment, clock::system)
         .await
         .ok()?;
     let default = config.mailing_list().ok().and_then(|list| list.id);
     let list = email.list_id.as_ref().or(default.as_ref());
     let list = list.map(|list| PersonKeys::new(&opened.keyring).list_tag(list.id()));
-    let people = PeopleRecords::of(&*opened.ledger);
+    let records = PeopleRecords::of(&*opened.ledger);
     let mut found = Some(Vec::new());
-    for reader in email.recipients() {
+    for reader in people {
         let rid = opened.names.recipient_id(&reader.canonical_address());
-        match people.suppressed(&rid, list, clock::system()).await {
+        match records.suppressed(&rid, list, clock::system()).await {
             Ok(None) => {}
             Ok(Some(suppressed)) => found.iter_mut().for_each(|found| {
                 found.push(SuppressedReader {
@@ -374,7 +384,7 @@ fn kept_out_as_json(kept_out: &KeptOut) -> serde_json::Value {
 }
 
 /// The first addresses; the author of the job knows them already.
-fn addresses(recipients: &[handout::job::Recipient]) -> Vec<String> {
+fn addresses(recipients: &[Recipient]) -> Vec<String> {
     let shown = recipients.iter().take(LISTED);
     let mut shown: Vec<String> = shown.map(|person| person.address.to_string()).collect();
     if recipients.len() > LISTED {

@@ -21,7 +21,17 @@ use serde::Serialize;
 use super::super::terminal::complain;
 use super::means::Means;
 use super::plan::RevocationPlan;
+use super::read_log::ReadLog;
 use super::tagged::{TagBook, TagTarget, TaggedObject};
+
+/// How many objects of a bucket are opened before they are tagged, to find one that opens: some can have the tag already.
+const MAX_TRIED: usize = 20;
+
+/// An object, and what became of a link to it before it was tagged.
+type OpenedBefore<'a> = (&'a TaggedObject, anyhow::Result<ProbeOutcome>);
+
+/// Why a refusal proves nothing.
+const REFUSED_BEFORE: &str = "it was refused before this command too, so that a refusal proves nothing: the object had the tag, or the connection's identity may not read it (s3:GetObject)";
 
 /// What was done at stores.
 #[derive(Debug, Default, Serialize)]
@@ -30,6 +40,10 @@ pub(super) struct TagReport {
     pub(super) changed: u64,
     /// How many had it before, or had lost it.
     pub(super) unchanged: u64,
+    /// How many got the line that a command that was killed did not write.
+    pub(super) recorded: u64,
+    /// How many links of the target S3 and CloudFront still answer, since their objects are not tagged.
+    pub(super) untouched: u64,
     /// Objects that could not be tagged, and why.
     pub(super) failed: Vec<FailedTag>,
     /// Whether links are refused, for an object of each bucket.
@@ -80,6 +94,7 @@ pub(super) fn objects_of(plan: &RevocationPlan, larger: bool) -> BTreeSet<Tagged
 /// What a change of tags needs.
 pub(super) struct Tagging<'a> {
     pub(super) config: &'a Config,
+    pub(super) log: &'a ReadLog,
     pub(super) keyring: &'a Keyring,
     pub(super) environment: &'a Environment,
     pub(super) target: &'a TagTarget,
@@ -157,24 +172,34 @@ impl Tagging<'_> {
         objects: &BTreeSet<TaggedObject>,
         within: Duration,
     ) -> anyhow::Result<TagReport> {
-        let book = TagBook::read(self.config)?;
+        let book = TagBook::read(self.log)?;
         let jobs = objects.iter().map(|object| {
             let has_line = book.has(object, self.target);
             (object, true, has_line)
         });
         let stores = Stores::open(self, objects.iter().map(|object| &*object.connection)).await?;
+        // A refusal proves something where the same link opened before.
+        let mut opened: BTreeMap<_, OpenedBefore<'_>> = BTreeMap::new();
+        let mut tries: BTreeMap<_, usize> = BTreeMap::new();
+        for object in objects {
+            let of_bucket = (&object.connection, &object.bucket);
+            let tried = tries.entry(of_bucket).or_default();
+            let does_open = |before: &OpenedBefore<'_>| matches!(before.1, Ok(ProbeOutcome::Opens));
+            if *tried < MAX_TRIED && !opened.get(&of_bucket).is_some_and(does_open) {
+                *tried += 1;
+                opened.insert(of_bucket, (object, opens(object, &stores).await));
+            }
+        }
         let mut report = self.tag(jobs.collect(), true, &stores).await?;
         let failed: BTreeSet<(&str, &str)> = report
             .failed
             .iter()
             .map(|failed| (&*failed.bucket, &*failed.key))
             .collect();
-        let mut tried = BTreeSet::new();
         let mut probes = Vec::new();
-        for object in objects {
-            let has_tag = !failed.contains(&(&*object.bucket, &*object.key));
-            if has_tag && tried.insert((&object.connection, &object.bucket)) {
-                probes.push(probe(object, within, &stores).await);
+        for (object, before) in opened.into_values() {
+            if !failed.contains(&(&*object.bucket, &*object.key)) {
+                probes.push(probe(object, before, within, &stores).await);
             }
         }
         report.probes = probes;
@@ -184,12 +209,17 @@ impl Tagging<'_> {
 
     /// Takes the tags of a revocation off, except from objects that another revocation is about.
     pub(super) async fn restore(&self) -> anyhow::Result<TagReport> {
-        let book = TagBook::read(self.config)?;
-        let objects = book.objects_of(self.target);
+        let book = TagBook::read(self.log)?;
+        let mut objects = book.objects_of(self.target);
+        let last = objects.iter().filter(|(_, is_of_others)| !is_of_others);
+        let left: BTreeSet<TaggedObject> = last
+            .flat_map(|(object, _)| book.left_with(object))
+            .collect();
+        objects.extend(left.into_iter().map(|object| (object, false)));
         let names = objects.iter().map(|(object, _)| &*object.connection);
         let stores = Stores::open(self, names).await?;
         let jobs = objects.iter();
-        let jobs = jobs.map(|(object, is_others_too)| (object, !is_others_too, false));
+        let jobs = jobs.map(|(object, is_of_others)| (object, !is_of_others, false));
         let report = self.tag(jobs.collect(), false, &stores).await?;
         stores.close().await;
         Ok(report)
@@ -214,14 +244,14 @@ impl Tagging<'_> {
                 true => mark(object, is_revoked, stores).await,
                 false => Ok(false),
             };
-            match marked {
+            match &marked {
                 Ok(true) => report.changed += 1,
                 Ok(false) => report.unchanged += 1,
                 Err(error) => {
                     report.failed.push(FailedTag {
                         bucket: object.bucket.clone(),
                         key: object.key.clone(),
-                        reason: chain(&*error),
+                        reason: chain(&**error),
                     });
                     continue;
                 }
@@ -234,6 +264,7 @@ impl Tagging<'_> {
                 };
                 let appended = log.append(vec![line]).await;
                 appended.context("the tag is changed, and its audit line could not be written")?;
+                report.recorded += u64::from(is_revoked && !matches!(marked, Ok(true)));
             }
         }
         drop(log);
@@ -267,7 +298,21 @@ async fn mark(object: &TaggedObject, is_revoked: bool, stores: &Stores) -> anyho
     Ok(Box::pin(store.mark(&bucket, &object.key, version, is_revoked)).await?)
 }
 
-async fn probe(object: &TaggedObject, within: Duration, stores: &Stores) -> ProbeReport {
+/// Whether a link of the command's own opens an object before it is tagged.
+async fn opens(object: &TaggedObject, stores: &Stores) -> anyhow::Result<ProbeOutcome> {
+    let bucket: Bucket = object.bucket.parse()?;
+    let store = &stores.by_name[&object.connection];
+    let version = object.version.as_deref();
+    let opening = store.opens(&bucket, &object.key, version, clock::system);
+    Ok(Box::pin(opening).await?)
+}
+
+async fn probe(
+    object: &TaggedObject,
+    before: anyhow::Result<ProbeOutcome>,
+    within: Duration,
+    stores: &Stores,
+) -> ProbeReport {
     let mut report = ProbeReport {
         connection: object.connection.clone(),
         bucket: object.bucket.clone(),
@@ -275,6 +320,21 @@ async fn probe(object: &TaggedObject, within: Duration, stores: &Stores) -> Prob
         refused_after_s: None,
         reason: None,
     };
+    match before {
+        Ok(ProbeOutcome::Opens) => {}
+        Ok(ProbeOutcome::Refused(_)) => {
+            report.reason = Some(REFUSED_BEFORE.to_owned());
+            return report;
+        }
+        Ok(ProbeOutcome::Unknown(reason)) => {
+            report.reason = Some(format!("before the tag, too: {reason}"));
+            return report;
+        }
+        Err(error) => {
+            report.reason = Some(chain(&*error));
+            return report;
+        }
+    }
     let tried = async {
         let bucket: Bucket = object.bucket.parse()?;
         let store = &stores.by_name[&object.connection];
@@ -297,7 +357,9 @@ impl TagReport {
     /// Whether links are known to be refused.
     pub(super) fn is_proven(&self) -> bool {
         let mut probes = self.probes.iter();
-        self.failed.is_empty() && probes.all(|probe| probe.refused_after_s.is_some())
+        self.failed.is_empty()
+            && self.untouched == 0
+            && probes.all(|probe| probe.refused_after_s.is_some())
     }
 
     /// For people, on stderr: what went wrong.

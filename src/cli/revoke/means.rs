@@ -12,9 +12,6 @@ use super::policy::{self, Arns};
 /// The longest statement that is put into a bucket policy, in bytes: S3 takes policies of 20 KB.
 const MAX_STATEMENT: usize = 16_000;
 
-/// How many objects have their command printed.
-const MAX_COMMANDS: usize = 10;
-
 /// A means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -104,7 +101,7 @@ pub(super) fn means_of(
         AnsweredBy::S3 => {
             let arns = Arns::of(connection, group.key.role.as_deref());
             let kind = StoreKind::of(connection);
-            of_s3(group, radius, (kind, &arns), config, now)
+            of_s3(group, radius, (connection, kind, &arns), config, now)
         }
     };
     // The sort is stable: of two that kill as much, the quicker stands first.
@@ -115,7 +112,7 @@ pub(super) fn means_of(
 fn of_s3(
     group: &LinkGroup,
     radius: Radius,
-    (kind, arns): (StoreKind, &Arns),
+    (connection, kind, arns): (Option<&ConnectionConfig>, StoreKind, &Arns),
     config: &Config,
     now: Timestamp,
 ) -> Vec<MeansPlan> {
@@ -125,12 +122,18 @@ fn of_s3(
     if !reach.is_cut && reach.prefixes.is_empty() {
         means.push(MeansPlan {
             allowed: config.revoke.allows(RevokeMeans::Tag),
-            commands: tag_commands(group),
+            commands: match kind {
+                // No command of a shell reaches the endpoint of this process as simply as --apply.
+                StoreKind::Embedded => Vec::new(),
+                StoreKind::Aws | StoreKind::Other => tag_commands(group, &aws_cli(connection)),
+            },
             note: match kind {
                 StoreKind::Aws => Some(
                     "the bucket's policy must have the standing Deny: handout revoke standing-deny",
                 ),
-                StoreKind::Embedded => None,
+                StoreKind::Embedded => Some(
+                    "--apply does it, if the configuration has [revoke] apply = [\"ledger\", \"tag\"]",
+                ),
                 StoreKind::Other => Some(
                     "with MinIO the standing Deny belongs into the policy of the user that signs; a bucket policy has no effect on signed requests there",
                 ),
@@ -209,7 +212,7 @@ fn of_cloudfront(
     let front = connection.and_then(|connection| connection.cloudfront.as_ref());
     let mut means = Vec::new();
     // With a wildcard, the holder of a link can change its id.
-    let store = front.filter(|front| !front.wildcard);
+    let store = front.filter(|front| !front.wildcard && !group.reach.are_ids_cut);
     if let Some(arn) = store.and_then(|front| front.key_value_store.as_deref()) {
         means.push(MeansPlan {
             commands: policy::key_value_commands(arn, &group.reach.link_ids),
@@ -229,13 +232,39 @@ fn of_cloudfront(
     means
 }
 
-fn tag_commands(group: &LinkGroup) -> Vec<String> {
+/// The command of AWS for the server of a connection.
+fn aws_cli(connection: Option<&ConnectionConfig>) -> String {
+    let mut command = "aws".to_owned();
+    let Some(connection) = connection else {
+        return command;
+    };
+    let ca_file = connection.ca_file.as_ref().and_then(|path| path.to_str());
+    for (option, value) in [
+        ("--endpoint-url", connection.endpoint_url.as_deref()),
+        ("--region", connection.region.as_deref()),
+        ("--profile", connection.profile.as_deref()),
+        ("--ca-bundle", ca_file),
+    ] {
+        if let Some(value) = value {
+            command.push_str(&format!(" {option} {}", policy::quoted(value)));
+        }
+    }
+    command
+}
+
+fn tag_commands(group: &LinkGroup, aws: &str) -> Vec<String> {
     let versions = group.reach.keys.iter().flat_map(|(key, versions)| {
         let of = |version: &Option<String>| (key.clone(), version.clone());
         versions.iter().map(of).collect::<Vec<_>>()
     });
-    let commands = versions.take(MAX_COMMANDS).map(|(key, version)| {
-        policy::tag_command(&group.key.bucket, &key, version.as_deref(), REVOKED_TAG)
+    let commands = versions.map(|(key, version)| {
+        policy::tag_command(
+            aws,
+            &group.key.bucket,
+            &key,
+            version.as_deref(),
+            REVOKED_TAG,
+        )
     });
     commands.collect()
 }
@@ -280,10 +309,19 @@ impl MeansPlan {
                 key.session.as_deref().unwrap_or_default(),
                 key.bucket
             ),
-            Means::DenyKeys => format!(
-                "a Deny of presigned requests for these objects in the policy of the bucket {}",
-                key.bucket
-            ),
+            Means::DenyKeys => {
+                let objects = match group.reach.are_named() {
+                    true => "these objects".to_owned(),
+                    false => format!(
+                        "all objects that begin with {:?}",
+                        group.reach.common.as_deref().unwrap_or_default()
+                    ),
+                };
+                format!(
+                    "a Deny of presigned requests for {objects} in the policy of the bucket {}",
+                    key.bucket
+                )
+            }
             Means::DenyOlderSessions => format!(
                 "a Deny of older sessions in a policy of the role {}",
                 key.role.as_deref().map_or("", policy::role_name)

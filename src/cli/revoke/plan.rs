@@ -8,16 +8,24 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use handout::audit::find::LinkQuery;
 use handout::config::Config;
+use handout::job::JobId;
 use handout::links::portal::OF_PORTAL;
 use jiff::Timestamp;
 use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
 use super::means::{MeansPlan, means_of};
-use super::residue::each_line;
+use super::read_log::ReadLog;
+use super::tagged::TaggedObject;
 
-/// The most objects that are tagged one by one, or named in a policy; more are denied by their common prefix.
-pub(super) const MAX_OBJECTS: usize = 1000;
+/// The most objects that are tagged one by one.
+const MAX_OBJECTS: usize = 1000;
+
+/// The most keys that a statement of a policy names; more are denied by their common prefix.
+pub(super) const MAX_NAMED: usize = 100;
+
+/// The most ids of links that are put into a key value store. A store has 5 MB, and a request puts 50.
+const MAX_LINK_IDS: usize = 10_000;
 
 /// What answers links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -73,8 +81,10 @@ pub(super) struct LinkReach {
     pub(super) link_ids: BTreeSet<String>,
     /// What all keys begin with.
     pub(super) common: Option<String>,
-    /// Whether there are more objects than are named.
+    /// Whether there are more objects than [`MAX_OBJECTS`].
     pub(super) is_cut: bool,
+    /// Whether there are more links than [`MAX_LINK_IDS`].
+    pub(super) are_ids_cut: bool,
     pub(super) recipients: HashSet<u64>,
 }
 
@@ -88,8 +98,11 @@ impl LinkReach {
                 self.common = Some(common[..end].to_owned());
             }
         }
-        if self.link_ids.len() < MAX_OBJECTS {
-            self.link_ids.insert(line.link_id.to_string());
+        if !self.link_ids.contains(&*line.link_id) {
+            match self.link_ids.len() < MAX_LINK_IDS {
+                true => drop(self.link_ids.insert(line.link_id.to_string())),
+                false => self.are_ids_cut = true,
+            }
         }
         let version = line.version.as_deref().map(ToOwned::to_owned);
         if line.key.is_none() {
@@ -115,9 +128,14 @@ impl LinkReach {
         })
     }
 
-    /// Whether another link opens an object below the common prefix, where keys are too many to be named.
+    /// Whether a statement of a policy names each object. It names their common prefix otherwise.
+    pub(super) fn are_named(&self) -> bool {
+        !self.is_cut && self.keys.len() + self.prefixes.len() <= MAX_NAMED
+    }
+
+    /// Whether another link opens an object that a statement about these names.
     fn shares_key(&self, line: &PlanLine<'_>) -> bool {
-        if self.is_cut {
+        if !self.are_named() {
             let common = self.common.as_deref().unwrap_or_default();
             return line.place().starts_with(common);
         }
@@ -221,10 +239,11 @@ impl PlanLine<'_> {
         let is_object = query.object.as_ref().is_none_or(|(bucket, key)| {
             *bucket == self.bucket && self.key.as_deref() == Some(key.as_str())
         });
-        is(&query.job, &self.job)
-            && is(&query.rid, &self.rid)
-            && is(&query.link_id, &self.link_id)
-            && is_object
+        let is_of_job = query
+            .job
+            .as_deref()
+            .is_none_or(|job| job == self.job || is_part_of(&self.job, job));
+        is_of_job && is(&query.rid, &self.rid) && is(&query.link_id, &self.link_id) && is_object
     }
 
     fn answered_by(&self, config: &Config) -> AnsweredBy {
@@ -233,9 +252,9 @@ impl PlanLine<'_> {
         }
         let connection = config.connections.get(&*self.connection);
         let front = connection.and_then(|connection| connection.cloudfront.as_ref());
-        let is_of_front = front.is_some_and(|front| {
-            front.key_pair_id == self.access_key_id || is_key_pair(&self.access_key_id)
-        });
+        // The connection can have another distribution by now, or none.
+        let is_of_front = is_key_pair(&self.access_key_id)
+            || front.is_some_and(|front| front.key_pair_id == self.access_key_id);
         match is_of_front {
             true => AnsweredBy::CloudFront,
             false => AnsweredBy::S3,
@@ -265,6 +284,12 @@ impl PlanLine<'_> {
     }
 }
 
+/// Whether a job is a part of another.
+fn is_part_of(part: &str, job: &str) -> bool {
+    let whole = part.parse::<JobId>().ok().and_then(|part| part.whole());
+    whole.is_some_and(|whole| whole.as_str() == job)
+}
+
 /// Whether an id has the form of a CloudFront public key: a former one of a distribution. Keys of S3 begin with AKIA or ASIA.
 fn is_key_pair(id: &str) -> bool {
     let is_upper = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
@@ -281,10 +306,16 @@ pub(super) struct RevocationPlan {
 impl RevocationPlan {
     /// Reads the audit log for the links of a query that work at `now`. `all_means` adds, for each, what else would die with it;
     /// it costs another reading of the log.
-    pub(super) fn of(query: &LinkQuery, config: &Config, now: Timestamp) -> anyhow::Result<Self> {
+    pub(super) fn of(
+        query: &LinkQuery,
+        config: &Config,
+        log: &ReadLog,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
         let reading = PlanReading {
             query,
             config,
+            log,
             now,
             // Of an object, all links are meant, those too that visitors of the portal got.
             opened: query.object.is_some(),
@@ -306,9 +337,41 @@ impl RevocationPlan {
     }
 }
 
+impl RevocationPlan {
+    /// Whether S3 or a distribution answers links.
+    pub(super) fn is_of_stores(&self) -> bool {
+        self.has(AnsweredBy::S3) || self.has(AnsweredBy::CloudFront)
+    }
+
+    /// How many links of S3 and distributions open an object that is not among these.
+    pub(super) fn links_without(&self, objects: &BTreeSet<TaggedObject>) -> u64 {
+        let is_tagged = |group: &LinkGroup| {
+            let reach = &group.reach;
+            let of = |key: &str, version: &Option<String>| {
+                objects.iter().any(|object| {
+                    (object.bucket.as_str(), object.key.as_str(), &object.version)
+                        == (group.key.bucket.as_str(), key, version)
+                })
+            };
+            !reach.is_cut
+                && reach.prefixes.is_empty()
+                && reach
+                    .keys
+                    .iter()
+                    .all(|(key, versions)| versions.iter().all(|version| of(key, version)))
+        };
+        let groups = self.groups.iter();
+        groups
+            .filter(|group| group.key.answered_by != AnsweredBy::Portal && !is_tagged(group))
+            .map(|group| group.links)
+            .sum()
+    }
+}
+
 struct PlanReading<'a> {
     query: &'a LinkQuery,
     config: &'a Config,
+    log: &'a ReadLog,
     now: Timestamp,
     opened: bool,
 }
@@ -351,7 +414,10 @@ impl PlanReading<'_> {
             let of = line.group(self.config);
             for (LinkGroup { key, reach, .. }, radius) in groups.iter().zip(&mut radii) {
                 let is_signed_alike = of.answered_by == key.answered_by && of.signer == key.signer;
-                if is_signed_alike && of.role == key.role {
+                // A portal signs with the key of its connection when a link is opened.
+                let is_signed_later =
+                    of.answered_by == AnsweredBy::Portal && of.connection == key.connection;
+                if is_signed_alike && of.role == key.role || is_signed_later {
                     radius.signer.add(line);
                 }
                 if key.answered_by != AnsweredBy::S3 {
@@ -361,14 +427,16 @@ impl PlanReading<'_> {
                 if of.bucket == key.bucket && reach.shares_version(line) {
                     radius.tag.add(line);
                 }
+                // The links that a portal signs for visitors are presigned too.
+                let is_presigned = of.answered_by != AnsweredBy::CloudFront;
+                if is_presigned && of.bucket == key.bucket && reach.shares_key(line) {
+                    radius.keys.add(line);
+                }
                 if of.answered_by != AnsweredBy::S3 {
                     continue;
                 }
                 if of.bucket == key.bucket {
                     radius.bucket.add(line);
-                    if reach.shares_key(line) {
-                        radius.keys.add(line);
-                    }
                 }
                 if of.role == key.role {
                     radius.role.add(line);
@@ -388,23 +456,31 @@ impl PlanReading<'_> {
         mut found: impl FnMut(&PlanLine<'_>, Timestamp),
     ) -> anyhow::Result<()> {
         let field = Finder::new("\"expires_at\":\"");
+        let of_portal = Finder::new("\"access_key_id\":\"portal\"");
+        let has_moved = self.log.has_moved();
         // Instants of the log sort as texts, to the second. Most lines of a log are of links that have ended.
         let now = self.now.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-        each_line(self.config, query, |line| {
+        self.log.each_line(query, |line| {
             let Some(at) = field.find(line.as_bytes()) else {
                 return;
             };
             let begin = at + field.needle().len();
-            if line
+            let is_ended = line
                 .get(begin..begin + now.len())
-                .is_none_or(|end| end < now.as_str())
-            {
+                .is_none_or(|end| end < now.as_str());
+            // The end of the portal's links of a job can be moved.
+            if is_ended && (!has_moved || of_portal.find(line.as_bytes()).is_none()) {
                 return;
             }
             let Ok(line) = serde_json::from_str::<PlanLine<'_>>(line) else {
                 return;
             };
-            if let Some(until) = line.expires_at.filter(|until| *until > self.now) {
+            let moved = match line.access_key_id == OF_PORTAL {
+                true => self.log.moved_end(&line.job),
+                false => None,
+            };
+            let until = moved.or(line.expires_at);
+            if let Some(until) = until.filter(|until| *until > self.now) {
                 found(&line, until);
             }
         })

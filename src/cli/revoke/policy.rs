@@ -23,9 +23,6 @@ const MAX_AGE_MS: u32 = 600_000;
 /// How many keys CloudFront takes in a request to a key value store.
 const MAX_PUTS: usize = 50;
 
-/// The most keys that a statement names; more are denied by their common prefix.
-const MAX_NAMED: usize = 100;
-
 /// What ARNs begin with.
 #[derive(Debug, Clone)]
 pub(super) struct Arns {
@@ -87,10 +84,9 @@ pub(super) fn standing_deny(arns: &Arns, bucket: &str) -> Value {
 /// Denies presigned requests for the objects of links, or for their common prefix if they are many.
 pub(super) fn deny_keys(arns: &Arns, bucket: &str, reach: &LinkReach, now: Timestamp) -> Value {
     let below = |prefix: &str| format!("{}*", arns.objects(bucket, prefix));
-    let count = reach.keys.len() + reach.prefixes.len();
-    let resources: Vec<String> = match reach.is_cut || count > MAX_NAMED {
-        true => vec![below(reach.common.as_deref().unwrap_or_default())],
-        false => {
+    let resources: Vec<String> = match reach.are_named() {
+        false => vec![below(reach.common.as_deref().unwrap_or_default())],
+        true => {
             let keys = reach.keys.keys().map(|key| arns.objects(bucket, key));
             keys.chain(reach.prefixes.iter().map(|prefix| below(prefix)))
                 .collect()
@@ -180,13 +176,21 @@ fn assumed_role(role: &str, session: &str) -> String {
 /// The commands that put a statement into the policy of a bucket. A statement with the same id is replaced.
 pub(super) fn bucket_commands(bucket: &str, statement: &Value) -> Vec<String> {
     let bucket = quoted(bucket);
-    let statement = quoted(&statement.to_string());
+    let text = statement.to_string();
+    // An escaped character of a key is a policy variable, which the version of 2008 does not have.
+    let needs_version = match text.contains("${") {
+        true => {
+            "if .Version != \"2012-10-17\" then error(\"the policy must have the version 2012-10-17\") else . end | "
+        }
+        false => "",
+    };
+    let statement = quoted(&text);
     vec![
         format!(
             "aws s3api get-bucket-policy --bucket {bucket} --query Policy --output text > policy.json"
         ),
         format!(
-            "jq --argjson deny {statement} '.Statement |= map(select(.Sid != $deny.Sid)) + [$deny]' policy.json > revoked.json"
+            "jq --argjson deny {statement} '{needs_version}.Statement |= map(select(.Sid != $deny.Sid)) + [$deny]' policy.json > revoked.json"
         ),
         format!("aws s3api put-bucket-policy --bucket {bucket} --policy file://revoked.json"),
     ]
@@ -194,6 +198,7 @@ pub(super) fn bucket_commands(bucket: &str, statement: &Value) -> Vec<String> {
 
 /// The command that adds a tag to an object and keeps the others.
 pub(super) fn tag_command(
+    aws: &str,
     bucket: &str,
     key: &str,
     version: Option<&str>,
@@ -206,7 +211,7 @@ pub(super) fn tag_command(
     let query =
         format!("{{TagSet: [TagSet[?Key!='{name}'], [{{Key: '{name}', Value: '{value}'}}]][]}}");
     format!(
-        "aws s3api get-object-tagging {place} --query \"{query}\" > tags.json && aws s3api put-object-tagging {place} --tagging file://tags.json"
+        "{aws} s3api get-object-tagging {place} --query \"{query}\" > tags.json && {aws} s3api put-object-tagging {place} --tagging file://tags.json"
     )
 }
 
@@ -253,6 +258,7 @@ mod tests {
 
     use handout::config::ConnectionConfig;
 
+    use super::super::plan::MAX_NAMED;
     use super::*;
 
     fn arns(region: &str) -> Arns {

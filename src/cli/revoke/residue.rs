@@ -1,12 +1,13 @@
 //! What works on after a revocation, and until when, by this machine's audit log.
 
-use std::io;
+use std::collections::{BTreeSet, HashSet};
 
-use anyhow::Context;
-use handout::audit::find::{LinkQuery, find};
-use handout::config::Config;
+use handout::audit::find::LinkQuery;
+use handout::links::portal::OF_PORTAL;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::read_log::ReadLog;
 
 /// The links that still open something.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -15,12 +16,22 @@ pub(super) struct Residue {
     pub(super) signed: StillOpen,
     /// Links of the same job, recipient or object that S3 or CloudFront answers itself.
     pub(super) others: StillOpen,
+    /// Links to ZIP files and renditions of jobs with a revoked object, which may have its bytes.
+    pub(super) copies: StillOpen,
+    /// Those jobs, at most [`MAX_JOBS`].
+    pub(super) jobs: BTreeSet<String>,
+    /// How many lines the audit log has of the target, also of links that have ended.
+    #[serde(skip)]
+    pub(super) lines: u64,
 }
+
+/// How many jobs are named.
+const MAX_JOBS: usize = 20;
 
 /// Some links, and when the last of them ends.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct StillOpen {
-    links: u64,
+    pub(super) links: u64,
     until: Option<Timestamp>,
 }
 
@@ -34,45 +45,64 @@ impl StillOpen {
 #[derive(Deserialize)]
 struct FoundLine {
     ev: String,
+    #[serde(default)]
+    job: String,
     expires_at: Option<Timestamp>,
     access_key_id: Option<String>,
     signed: Option<u64>,
 }
 
-/// Each line of this machine's audit log that a query finds; none before anything was recorded here.
-pub(super) fn each_line(
-    config: &Config,
-    query: &LinkQuery,
-    mut judge: impl FnMut(&str),
-) -> anyhow::Result<()> {
-    let place = config.audit_place();
-    let found = find(&place, query, |line| {
-        judge(line);
-        Ok(())
-    });
-    match found {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        found => found
-            .map(drop)
-            .with_context(|| format!("could not read the audit log in {}", place.display())),
-    }
-}
-
 impl Residue {
     /// What works on at `now` after a revocation of the links of a query.
-    pub(super) fn of(query: &LinkQuery, config: &Config, now: Timestamp) -> anyhow::Result<Self> {
+    pub(super) fn of(query: &LinkQuery, log: &ReadLog, now: Timestamp) -> anyhow::Result<Self> {
         let mut residue = Self::default();
-        residue.add_found(query, config, now)?;
+        let mut jobs = HashSet::new();
+        log.each_line(query, |line| {
+            residue.lines += u64::from(!line.contains("\"ev\":\"revoked\""));
+            residue.add(line, now);
+            if query.object.is_some()
+                && let Ok(line) = serde_json::from_str::<FoundLine>(line)
+                && !line.job.is_empty()
+            {
+                jobs.insert(line.job);
+            }
+        })?;
+        if !jobs.is_empty() {
+            // The lines of pages, ZIP files and renditions name no object.
+            log.each_line(&LinkQuery::default(), |line| {
+                residue.add_copy(line, &jobs, log, now);
+            })?;
+        }
         Ok(residue)
     }
 
-    fn add_found(
-        &mut self,
-        query: &LinkQuery,
-        config: &Config,
-        now: Timestamp,
-    ) -> anyhow::Result<()> {
-        each_line(config, query, |line| self.add(line, now))
+    /// Adds a line without an object, of a job that has a revoked one.
+    fn add_copy(&mut self, line: &str, jobs: &HashSet<String>, log: &ReadLog, now: Timestamp) {
+        const EVENTS: [&str; 3] = [r#""ev":"zip""#, r#""ev":"renditions""#, r#""ev":"view""#];
+        if !EVENTS.iter().any(|event| line.contains(event)) {
+            return;
+        }
+        let Ok(line) = serde_json::from_str::<FoundLine>(line) else {
+            return;
+        };
+        let moved = match line.access_key_id.as_deref() {
+            Some(OF_PORTAL) => log.moved_end(&line.job),
+            _ => None,
+        };
+        let until = moved.or(line.expires_at).filter(|until| *until > now);
+        let Some(until) = until.filter(|_| jobs.contains(&line.job)) else {
+            return;
+        };
+        match (line.ev.as_str(), line.signed) {
+            ("view", Some(signed)) if signed > 0 => self.signed.add(signed, until),
+            ("zip" | "renditions", _) => {
+                self.copies.add(1, until);
+                if self.jobs.len() < MAX_JOBS {
+                    self.jobs.insert(line.job);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn add(&mut self, line: &str, now: Timestamp) {
@@ -108,6 +138,14 @@ impl Residue {
             let signed = count(self.signed.links);
             lines.push(format!(
                 "{signed} that visitors got before work until {until} at the latest, by the audit log of this machine"
+            ));
+        }
+        if let Some(until) = self.copies.until {
+            let jobs: Vec<&str> = self.jobs.iter().map(String::as_str).collect();
+            lines.push(format!(
+                "{} to ZIP files and renditions of jobs with this object may have its bytes, and work until {until} at the latest: revoke the job ({})",
+                count(self.copies.links),
+                jobs.join(", ")
             ));
         }
         lines

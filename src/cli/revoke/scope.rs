@@ -15,7 +15,7 @@ use presign::{signature_in, wrapping};
 use serde::Deserialize;
 
 use super::plan::RevocationPlan;
-use super::residue::each_line;
+use super::read_log::ReadLog;
 use super::tagged::TagBook;
 use super::{Wanted, facts_of, known_job, link_text, tag_target};
 
@@ -55,8 +55,7 @@ impl MeantLinks {
     pub(super) async fn of(
         wanted: Wanted,
         kind: ChangeKind,
-        config: &Config,
-        opened: &OpenedLedger,
+        (config, opened, log): (&Config, &OpenedLedger, &ReadLog),
     ) -> anyhow::Result<Self> {
         let target = match wanted {
             Wanted::Target(target) => target,
@@ -67,7 +66,7 @@ impl MeantLinks {
             Wanted::Sessions(recipient) => ChangeTarget::Sessions {
                 rid: opened.names.recipient_id(&recipient.canonical_address()),
             },
-            Wanted::Link(link) => return Self::of_link(&link, config, opened).await,
+            Wanted::Link(link) => return Self::of_link(&link, config, opened, log).await,
         };
         let meant = Self::of_portal(target);
         let known = match &meant.target {
@@ -80,7 +79,7 @@ impl MeantLinks {
         };
         match known {
             Ok(()) => Ok(meant),
-            Err(unknown) => meant.without_ledger(kind, config, unknown),
+            Err(unknown) => meant.without_ledger(kind, config, log, unknown),
         }
     }
 
@@ -89,14 +88,15 @@ impl MeantLinks {
         self,
         kind: ChangeKind,
         config: &Config,
+        log: &ReadLog,
         unknown: anyhow::Error,
     ) -> anyhow::Result<Self> {
         let target = tag_target(&self.target);
-        let is_tagged = || Ok(!TagBook::read(config)?.objects_of(&target).is_empty());
+        let is_tagged = || Ok(!TagBook::read(log)?.objects_of(&target).is_empty());
         let (plan, is_known) = match kind {
             ChangeKind::Restored => (None, is_tagged()),
             ChangeKind::Revoked | ChangeKind::Moved { .. } => {
-                let plan = RevocationPlan::of(&self.query, config, clock::system())?;
+                let plan = RevocationPlan::of(&self.query, config, log, clock::system())?;
                 let is_known = !plan.groups.is_empty();
                 (Some(plan), Ok::<_, anyhow::Error>(is_known))
             }
@@ -107,17 +107,25 @@ impl MeantLinks {
                 plan,
                 ..self
             }),
-            false => Err(unknown),
+            false => {
+                log.tell_unread();
+                Err(unknown)
+            }
         }
     }
 
-    async fn of_link(link: &str, config: &Config, opened: &OpenedLedger) -> anyhow::Result<Self> {
+    async fn of_link(
+        link: &str,
+        config: &Config,
+        opened: &OpenedLedger,
+        log: &ReadLog,
+    ) -> anyhow::Result<Self> {
         let of_id = |link_id: String| ChangeTarget::Link { link_id };
         let is_id = link.len() == 32 && link.bytes().all(|digit| digit.is_ascii_hexdigit());
         if is_id {
             let meant = Self::of_portal(of_id(link.to_ascii_lowercase()));
             // An id that this machine's log does not have may be of another machine's portal.
-            let lines = lines_of(&meant.query, config)?;
+            let lines = lines_of(&meant.query, log)?;
             let in_ledger = lines.is_empty() || lines.iter().any(LinkLine::is_of_portal);
             return Ok(Self { in_ledger, ..meant });
         }
@@ -134,7 +142,7 @@ impl MeantLinks {
             ..LinkQuery::default()
         };
         let mut lines = match by_signature.link {
-            Some(_) => lines_of(&by_signature, config)?,
+            Some(_) => lines_of(&by_signature, log)?,
             None => Vec::new(),
         };
         if lines.is_empty()
@@ -144,9 +152,10 @@ impl MeantLinks {
                 link_id: Some(link_id),
                 ..LinkQuery::default()
             };
-            lines = lines_of(&by_id, config)?;
+            lines = lines_of(&by_id, log)?;
         }
         let Some(line) = lines.into_iter().next() else {
+            log.tell_unread();
             anyhow::bail!(
                 "no line of this machine's audit log has this link: run the command where the link was issued, or revoke the object"
             );
@@ -170,9 +179,9 @@ impl LinkLine {
     }
 }
 
-fn lines_of(query: &LinkQuery, config: &Config) -> anyhow::Result<Vec<LinkLine>> {
+fn lines_of(query: &LinkQuery, log: &ReadLog) -> anyhow::Result<Vec<LinkLine>> {
     let mut lines = Vec::new();
-    each_line(config, query, |line| {
+    log.each_line(query, |line| {
         let line = serde_json::from_str::<LinkLine>(line).ok();
         lines.extend(line.filter(LinkLine::is_of_link));
     })?;

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use handout::audit::find::LinkQuery;
-use handout::config::Config;
 use memchr::memmem::Finder;
 use serde::Deserialize;
 
-use super::residue::each_line;
+use super::read_log::ReadLog;
+
+/// What the lines of a revocation of an object are about.
+pub(super) const OF_OBJECT: &str = "object";
 
 /// An object with the tag, or one that is to get it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +20,15 @@ pub(super) struct TaggedObject {
     pub(super) version: Option<String>,
 }
 
+impl TaggedObject {
+    /// Whether another may be the same object. A link without a version opens the current one, which can be any.
+    fn may_be(&self, other: &Self) -> bool {
+        let is_same_version =
+            self.version == other.version || self.version.is_none() || other.version.is_none();
+        (&self.bucket, &self.key) == (&other.bucket, &other.key) && is_same_version
+    }
+}
+
 /// What a revocation was about, as its lines have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(default)]
@@ -26,6 +37,9 @@ pub(super) struct TagTarget {
     pub(super) job: Option<String>,
     pub(super) rid: Option<String>,
     pub(super) link_id: Option<String>,
+    /// The bucket and the key, of a revocation of an object.
+    #[serde(skip)]
+    pub(super) object: Option<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -47,10 +61,10 @@ pub(super) struct TagBook {
 
 impl TagBook {
     /// Reads this machine's audit log.
-    pub(super) fn read(config: &Config) -> anyhow::Result<Self> {
+    pub(super) fn read(log: &ReadLog) -> anyhow::Result<Self> {
         let mut book = Self::default();
         let field = Finder::new(",\"means\":\"tag\",");
-        each_line(config, &LinkQuery::default(), |line| {
+        log.each_line(&LinkQuery::default(), |line| {
             if field.find(line.as_bytes()).is_some() {
                 book.add(line);
             }
@@ -59,9 +73,12 @@ impl TagBook {
     }
 
     fn add(&mut self, line: &str) {
-        let Ok(line) = serde_json::from_str::<TagLine>(line) else {
+        let Ok(mut line) = serde_json::from_str::<TagLine>(line) else {
             return;
         };
+        if line.target.what == OF_OBJECT {
+            line.target.object = Some((line.bucket.clone(), line.key.clone()));
+        }
         let object = TaggedObject {
             connection: line.connection,
             bucket: line.bucket,
@@ -86,8 +103,26 @@ impl TagBook {
     pub(super) fn objects_of(&self, target: &TagTarget) -> Vec<(TaggedObject, bool)> {
         let all = self.standing.iter();
         let of = all.filter(|(_, targets)| targets.contains(target));
-        of.map(|(object, targets)| (object.clone(), targets.len() > 1))
+        of.map(|(object, _)| (object.clone(), self.is_of_others(object, target)))
             .collect()
+    }
+
+    /// The other forms of an object that got the tag by revocations that were taken back while this one stood: with the last of
+    /// them, the tag goes from each.
+    pub(super) fn left_with(&self, object: &TaggedObject) -> Vec<TaggedObject> {
+        let all = self.standing.iter();
+        let left = all.filter(|(other, targets)| {
+            targets.is_empty() && *other != object && other.may_be(object)
+        });
+        left.map(|(other, _)| other.clone()).collect()
+    }
+
+    /// Whether another revocation stands of what may be the same object, by any connection and version.
+    fn is_of_others(&self, object: &TaggedObject, target: &TagTarget) -> bool {
+        let mut all = self.standing.iter();
+        all.any(|(other, targets)| {
+            other.may_be(object) && targets.iter().any(|other| other != target)
+        })
     }
 }
 
@@ -118,12 +153,109 @@ mod tests {
             job: job.map(ToOwned::to_owned),
             ..TagTarget::default()
         };
-        let (job, own) = (target("job", Some("daily")), target("object", None));
+        let own = TagTarget {
+            object: Some(("b".to_owned(), "a.pdf".to_owned())),
+            ..target("object", None)
+        };
+        let job = target("job", Some("daily"));
         assert!(book.has(&object, &job) && book.has(&object, &own));
         assert_eq!(book.objects_of(&job), [(object.clone(), true)]);
         book.add(&line("restored", of_job));
         assert!(!book.has(&object, &job));
         assert_eq!(book.objects_of(&own), [(object, false)]);
         assert!(book.objects_of(&job).is_empty());
+    }
+
+    fn tagged(connection: &str, key: &str, version: Option<&str>) -> TaggedObject {
+        TaggedObject {
+            connection: connection.to_owned(),
+            bucket: "b".to_owned(),
+            key: key.to_owned(),
+            version: version.map(ToOwned::to_owned),
+        }
+    }
+
+    #[test]
+    fn revocations_of_two_objects_are_two() {
+        let mut book = TagBook::default();
+        for key in ["a.pdf", "b.pdf"] {
+            book.add(&format!(
+                r#"{{"ev":"revoked","what":"object","bucket":"b","key":"{key}","connection":"c"}}"#
+            ));
+        }
+        let of_a = TagTarget {
+            what: "object".to_owned(),
+            object: Some(("b".to_owned(), "a.pdf".to_owned())),
+            ..TagTarget::default()
+        };
+        assert_eq!(
+            book.objects_of(&of_a),
+            [(tagged("c", "a.pdf", None), false)]
+        );
+    }
+
+    #[test]
+    fn an_object_is_the_same_by_two_connections_and_by_its_current_version() {
+        for (connection, version, is_same) in [
+            ("c", None, true),
+            ("d", None, true),
+            ("d", Some("v1"), true),
+            ("c", Some("v2"), true),
+        ] {
+            let mut book = TagBook::default();
+            book.add(r#"{"ev":"revoked","what":"job","job":"one","bucket":"b","key":"k","connection":"c"}"#);
+            let version_field = version.map_or(String::new(), |version| {
+                format!(r#""version":"{version}","#)
+            });
+            book.add(&format!(
+                r#"{{"ev":"revoked","what":"job","job":"two","bucket":"b","key":"k",{version_field}"connection":"{connection}"}}"#
+            ));
+            let of_one = TagTarget {
+                what: "job".to_owned(),
+                job: Some("one".to_owned()),
+                ..TagTarget::default()
+            };
+            let found = book.objects_of(&of_one);
+            assert_eq!(
+                found,
+                [(tagged("c", "k", None), is_same)],
+                "{connection} {version:?}"
+            );
+        }
+        let mut book = TagBook::default();
+        for (job, version) in [("one", "v1"), ("two", "v2")] {
+            book.add(&format!(
+                r#"{{"ev":"revoked","what":"job","job":"{job}","bucket":"b","key":"k","version":"{version}","connection":"c"}}"#
+            ));
+        }
+        let of_one = TagTarget {
+            what: "job".to_owned(),
+            job: Some("one".to_owned()),
+            ..TagTarget::default()
+        };
+        assert_eq!(
+            book.objects_of(&of_one),
+            [(tagged("c", "k", Some("v1")), false)]
+        );
+    }
+
+    #[test]
+    fn with_the_last_revocation_each_form_of_an_object_loses_the_tag() {
+        let mut book = TagBook::default();
+        for (event, job, version) in [
+            ("revoked", "one", None),
+            ("revoked", "two", Some("v1")),
+            ("restored", "one", None),
+        ] {
+            let version = version.map_or(String::new(), |version| {
+                format!(r#""version":"{version}","#)
+            });
+            book.add(&format!(
+                r#"{{"ev":"{event}","what":"job","job":"{job}","bucket":"b","key":"k",{version}"connection":"c"}}"#
+            ));
+        }
+        let pinned = tagged("c", "k", Some("v1"));
+        assert_eq!(book.left_with(&pinned), [tagged("c", "k", None)]);
+        assert!(book.left_with(&tagged("c", "other", None)).is_empty());
     }
 }

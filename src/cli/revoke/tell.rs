@@ -12,6 +12,9 @@ use super::means::{Means, MeansPlan, StoreKind};
 use super::plan::{AnsweredBy, LinkGroup};
 use super::policy::{self, Arns};
 
+/// How many commands of a means are printed for people.
+const MAX_COMMANDS: usize = 10;
+
 /// Prints the result of a change. `may_change` is whether the configuration lets `revoke` change the ledger.
 pub(super) fn tell(
     report: &ChangeReport<'_>,
@@ -23,9 +26,14 @@ pub(super) fn tell(
         .groups
         .iter()
         .any(|group| group.key.answered_by != AnsweredBy::Portal);
-    if report.in_ledger {
+    let has_portal = config.portal.public_url.is_some() || config.portal.listen.is_some();
+    if report.in_ledger && (has_portal || !has_others) {
         let is_dry = report.dry_run || !may_change;
-        let of_portal = if has_others { " at the portal" } else { "" };
+        let of_portal = if has_others || !report.is_known {
+            " at the portal"
+        } else {
+            ""
+        };
         say(sentence(report.change, report.unchanged, is_dry) + of_portal)?;
         if !may_change {
             complain(
@@ -121,8 +129,15 @@ fn tell_means(
         }
         return Ok(());
     }
-    for command in &means.commands {
+    for command in means.commands.iter().take(MAX_COMMANDS) {
         say(format_args!("     $ {command}"))?;
+    }
+    let left = means.commands.len().saturating_sub(MAX_COMMANDS);
+    if left > 0 {
+        say(format_args!(
+            "     and {} like these: --json prints all",
+            counted(left as u64, "command", "commands")
+        ))?;
     }
     Ok(())
 }
@@ -138,7 +153,23 @@ fn tell_tags(change: &LinkChange, tags: &TagReport, config: &Config) -> anyhow::
         "{changed} {verb} the tag {name}={value}; {} {state}",
         tags.unchanged
     ))?;
+    if tags.recorded > 0 {
+        say(format_args!(
+            "{} got the audit line that an interrupted command had not written",
+            counted(tags.recorded, "object", "objects")
+        ))?;
+    }
     tags.complain();
+    if tags.untouched > 0 {
+        complain(format_args!(
+            "{} of the target go on: their objects are not tagged, see the means above",
+            counted(
+                tags.untouched,
+                "link of S3 or CloudFront",
+                "links of S3 and CloudFront"
+            )
+        ));
+    }
     for probe in &tags.probes {
         match probe.refused_after_s {
             Some(seconds) => say(format_args!(
@@ -155,7 +186,7 @@ fn tell_tags(change: &LinkChange, tags: &TagReport, config: &Config) -> anyhow::
 fn tell_open(probe: &ProbeReport, config: &Config) -> anyhow::Result<()> {
     let (bucket, reason) = (&probe.bucket, probe.reason.as_deref().unwrap_or_default());
     complain(format_args!(
-        "a link of this command to s3://{bucket}/{} was not refused: {reason}",
+        "a link of this command to s3://{bucket}/{} is not known to be refused by the tag: {reason}",
         probe.key
     ));
     let connection = config.connections.get(&probe.connection);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use directory::{Location, read_mounted};
@@ -23,6 +23,7 @@ use crate::mounted;
 use crate::plan::lists::{ListError, ListSource, OnBadRow};
 use crate::report::{MAX_NAMED_PARTS, PartsReport};
 use crate::run::JobRun;
+use crate::text::chain;
 
 /// How many recipients a chunk has: so many parts are looked at again after a kill.
 const CHUNK: usize = 100;
@@ -102,22 +103,38 @@ pub(super) async fn freeze(run: &JobRun, services: &Services) -> Result<FrozenLi
     let ledger = &services.recording.ledger;
     let (job, listing) = (&run.job.id, nonce());
     let mut chunks = 0;
-    let mut reading = ListReading::begin(run, services).await?;
-    while let Some(page) = reading.pages.recv().await {
-        run.stop.check()?;
-        if chunks == MAX_CHUNKS {
-            return Err(reading.whole("has too many recipients with too many variables: split it"));
+    let storing = async {
+        let mut reading = ListReading::begin(run, services).await?;
+        while let Some(page) = reading.pages.recv().await {
+            run.stop.check()?;
+            if chunks == MAX_CHUNKS {
+                return Err(
+                    reading.whole("has too many recipients with too many variables: split it")
+                );
+            }
+            let page = serde_json::to_vec(&page).expect("recipients are plain data");
+            ledger.keep_page(job, &listing, chunks, page).await?;
+            chunks += 1;
         }
-        let page = serde_json::to_vec(&page).expect("recipients are plain data");
-        ledger.keep_page(job, &listing, chunks, page).await?;
-        chunks += 1;
+        reading.end().await
+    };
+    let stored: Result<FrozenList, JobError> = Box::pin(storing).await;
+    match stored {
+        Ok(counted) => Ok(FrozenList {
+            listing,
+            chunks,
+            ..counted
+        }),
+        Err(error) => {
+            // No plan names these pages, which have addresses. What cannot be removed now goes with the next pruning.
+            if chunks > 0
+                && let Err(left) = ledger.forget_pages(job).await
+            {
+                tracing::debug!(job.id = %job, error = chain(&left), "could not remove the pages of a list that was rejected");
+            }
+            Err(error)
+        }
     }
-    let counted = reading.end().await?;
-    Ok(FrozenList {
-        listing,
-        chunks,
-        ..counted
-    })
 }
 
 /// The first parts of a job, at most `most`, and what its report will say of its recipients: for a preview.
@@ -317,13 +334,42 @@ fn too_long(list: &ListName) -> ListError {
     }
 }
 
-/// Copies a file of the operator's, which may change while it is read; `None` if it is too long.
+/// Copies a file of the operator's; `None` if it is too long. A file that is being written is an error, and is read again later: its
+/// last row may be cut off, and a recipient would have the variables of another.
 fn copy(from: &std::path::Path, spool_dir: &Location) -> io::Result<Option<File>> {
     let file = read_mounted(from)?;
+    let about = |file: &File| {
+        let about = file.metadata()?;
+        io::Result::Ok((about.len(), about.modified()?))
+    };
+    let before = about(&file)?;
     let mut copy = spool_dir.open()?.scratch()?;
-    let bytes = io::copy(&mut io::Read::take(file, MAX_LIST_BYTES + 1), &mut copy)?;
+    let bytes = io::copy(&mut Read::take(&file, MAX_LIST_BYTES + 1), &mut copy)?;
+    if bytes > MAX_LIST_BYTES {
+        return Ok(None);
+    }
+    let is_being_written = about(&file)? != before || bytes != before.0;
+    if is_being_written || !ends_with_line_break(&mut copy)? {
+        return Err(io::Error::other(match is_being_written {
+            true => "it was changed while it was read; replace it by a rename",
+            false => {
+                "its last row has no line break at its end, so that it may be cut off; end the row, and replace the file by a rename"
+            }
+        }));
+    }
     copy.rewind()?;
-    Ok((bytes <= MAX_LIST_BYTES).then_some(copy))
+    Ok(Some(copy))
+}
+
+/// Whether a file is empty or ends with a line break.
+fn ends_with_line_break(file: &mut File) -> io::Result<bool> {
+    if file.seek(io::SeekFrom::End(0))? == 0 {
+        return Ok(true);
+    }
+    file.seek(io::SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(matches!(last, [b'\n' | b'\r']))
 }
 
 /// Copies an object into a file, piece by piece: a changed object is an error.

@@ -85,10 +85,8 @@ pub async fn reopen_whole(
     let Some(whole) = part.whole() else {
         return Ok(());
     };
-    if is_done(&ledger.records_of(&whole, "").await?) {
-        reopen(ledger, &whole, "operator", now).await?;
-    }
-    Ok(())
+    // Also a job that is not done: a chunk that has its record is not served again in this round.
+    reopen(ledger, &whole, "operator", now).await
 }
 
 fn frozen(records: &[Record]) -> Result<Option<FrozenList>, LedgerError> {
@@ -121,14 +119,14 @@ pub async fn resend_parts(
         }
         let recipients = list.chunk(number, job, ledger).await?;
         let parts = recipients.into_iter().map(|(rid, _)| async move {
-            Ok::<_, LedgerError>(
-                match resend(ledger, &job.part(&rid), "operator", now).await? {
-                    Resent::Asked(count) => count,
-                    // The part was rejected before it began.
-                    Resent::Unknown => 1,
-                    Resent::NoneFailed => 0,
-                },
-            )
+            let part = job.part(&rid);
+            Ok::<_, LedgerError>(match resend(ledger, &part, "operator", now).await? {
+                Resent::Asked(count) => count,
+                // The part was rejected before it began.
+                Resent::Unknown => 1,
+                // Or between its plan and its end.
+                Resent::NoneFailed => usize::from(!is_done(&ledger.records_of(&part, "").await?)),
+            })
         });
         let counts = stream::iter(parts).buffer_unordered(AT_ONCE);
         let counts: Vec<usize> = counts.try_collect().await?;
@@ -137,8 +135,7 @@ pub async fn resend_parts(
     if asked == 0 {
         return Ok(Some(Resent::NoneFailed));
     }
-    if is_done(&records) {
-        reopen(ledger, job, "operator", now).await?;
-    }
+    // Also a job that is not done: a chunk that has its record is not served again in this round.
+    reopen(ledger, job, "operator", now).await?;
     Ok(Some(Resent::Asked(asked)))
 }

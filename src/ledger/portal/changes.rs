@@ -98,7 +98,7 @@ impl PortalLedger {
     /// # Errors
     /// A missing ordinal is damage: what it revoked would open.
     pub async fn change_count(&self) -> Result<u64, LedgerError> {
-        let names = self.all_names("gone/").await?;
+        let names = self.records.all_names("gone/").await?;
         let expected = (0..).map(change_name);
         for (name, expected) in names.iter().zip(expected) {
             if format!("gone/{name}") != expected {

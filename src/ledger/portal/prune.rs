@@ -23,7 +23,7 @@ impl PortalLedger {
     pub async fn forget_ended(&self, before: Timestamp) -> Result<usize, LedgerError> {
         let moved = self.moved_ends().await?;
         let mut forgotten = 0;
-        for name in self.all_names(OF_JOBS).await? {
+        for name in self.records.all_names(OF_JOBS).await? {
             let reference: Option<JobRef> = name
                 .rsplit_once('/')
                 .and_then(|(_, reference)| reference.parse().ok());
@@ -53,7 +53,7 @@ impl PortalLedger {
         // All that is below the job but its own record, so that no kind of record is left behind.
         let short = job_name(reference);
         let below = format!("job/{reference}/");
-        let names = self.all_names(&below).await?.into_iter();
+        let names = self.records.all_names(&below).await?.into_iter();
         let names = names.map(|name| format!("{below}{name}"));
         let names = names.filter(|name| *name != short);
         self.records.delete(names.collect()).await?;

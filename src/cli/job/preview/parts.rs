@@ -1,7 +1,10 @@
 //! The preview of a job in parts: a table of its first recipients, and their mails.
 
 use handout::assemble::Services;
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
+use handout::job::Recipient;
 use handout::job::list::BadRow;
 use handout::plan::{Objects, Plan};
 use handout::preview::{self, Preview};
@@ -10,7 +13,7 @@ use handout::run::JobRun;
 use handout::text::chain;
 use serde::Serialize;
 
-use super::{Files, PreviewArgs, PreviewMail};
+use super::{Files, PreviewArgs, PreviewMail, suppressed};
 use crate::cli::{say, say_json};
 
 /// How much of a place the table shows, in characters.
@@ -38,7 +41,7 @@ struct PreviewedPart {
     /// The prefix or the first key.
     place: Option<String>,
     links: u64,
-    /// `mail`, `no files` or `refused`.
+    /// `mail`, `no files`, `refused` or `suppressed`.
     outcome: &'static str,
     /// Why the recipient would get no mail.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,15 +53,26 @@ struct PreviewedPart {
 pub(super) async fn show(
     run: &JobRun,
     services: &Services,
+    (config, environment): (&Config, &Environment),
     arguments: &PreviewArgs,
 ) -> anyhow::Result<()> {
     let (parts, counts) = preview::runs(run, services, arguments.mails).await?;
     let counts = counts.unwrap_or_default();
+    let people = parts.iter().filter_map(|part| part.job.email.as_ref());
+    let people: Vec<&Recipient> = people.flat_map(|email| email.to.first()).collect();
+    let email = run.job.email.as_ref();
+    let suppressed = suppressed(email, people, config, environment);
+    let mut suppressed = Box::pin(suppressed).await.unwrap_or_default();
     let files = Files::make(&arguments.out)?;
     let mut previewed = Vec::new();
     for part in &parts {
         let number = previewed.len() + 1;
-        previewed.push(Box::pin(preview_part(part, number, services, &files)).await?);
+        let mut row = Box::pin(preview_part(part, number, services, &files)).await?;
+        if let Some(at) = suppressed.iter().position(|reader| reader.to == row.to) {
+            let reader = suppressed.swap_remove(at);
+            (row.outcome, row.reason) = ("suppressed", Some(reader.reason));
+        }
+        previewed.push(row);
     }
     let PartsReport {
         recipients,
@@ -177,8 +191,8 @@ fn tell(report: &PartsPreview, arguments: &PreviewArgs) -> std::io::Result<()> {
     ))?;
     for (part, place) in report.parts.iter().zip(&places) {
         let what = match (&part.mail, &part.reason) {
-            (Some(mail), _) => format!("a mail: {}", mail.subject),
-            (None, Some(reason)) => format!("{}: {reason}", part.outcome),
+            (Some(mail), None) => format!("a mail: {}", mail.subject),
+            (_, Some(reason)) => format!("{}: {reason}", part.outcome),
             (None, None) => format!("{}: no mail", part.outcome),
         };
         say(format_args!(
