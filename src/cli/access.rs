@@ -25,6 +25,7 @@ use handout::queue::Queue;
 use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
 use serde::Serialize;
 
+use super::audit::{ArchiveArgs, ReadArchive, tell_unread};
 use super::connections::OpenConnections;
 use super::supervision::{Beside, LAST_STEP};
 use super::terminal::complain;
@@ -89,6 +90,8 @@ pub(crate) struct ReadArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
     config: ConfigArgs,
 }
 
@@ -144,8 +147,12 @@ pub(super) async fn access(
     let state = Directory::make_own(&config.state_dir)?;
     let lock = state.lock_file("access.lock", 0o600)?;
     directory::lock(&lock, &config.state_dir.join("access.lock"))?;
+    let archive = Box::pin(ReadArchive::of(&arguments.archive, &config, environment)).await?;
+    let audit = audit_places(&config, &arguments.audit).into_iter();
+    let audit: Vec<LogSource> = audit.map(|log| archive.beside(log.place)).collect();
+    audit.iter().for_each(tell_unread);
     let mut reader = AccessReader {
-        audit: audit_places(&config, &arguments.audit),
+        audit,
         book: AccessBook::open(&config.state_dir)?,
         origin_paths: config
             .connections
@@ -185,6 +192,7 @@ pub(super) async fn access(
     if let Some(connections) = connections {
         connections.close().await;
     }
+    archive.close().await;
     reader.tell(arguments.json)?;
     Ok(ExitCode::SUCCESS)
 }

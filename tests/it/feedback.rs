@@ -386,6 +386,45 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
 }
 
 #[tokio::test]
+async fn a_report_about_a_mail_of_a_job_in_parts_finds_its_part() {
+    let Some(parts) = Parts::or_skip("a_report_about_a_mail_of_a_job_in_parts") else {
+        return;
+    };
+    let mails = tempfile::tempdir().unwrap();
+    let dir = mails.path().to_string_lossy().into_owned();
+    let relay = parts.start("smtp_sink.py", &["--maildir", &dir]);
+    let mut job = email_job("weekly");
+    job["from"]["prefix"] = json!("customers/{{recipient.vars.customer}}/");
+    job["email"]["to"] = json!([{ "address": ANN, "vars": { "customer": "1" } }]);
+    let mut world = World::new()
+        .object("customers/1/a.pdf", "x")
+        .configured(|config| {
+            config.mail.transport = Transport::Smtp;
+            config.mail.from = "Reports <reports@sender.example>".to_owned();
+            config.allow[0].prefix = "customers/".to_owned();
+            let smtp = &mut config.mail.smtp;
+            (smtp.host, smtp.port, smtp.tls) = ("127.0.0.1".to_owned(), relay.port, Tls::None);
+        })
+        .job(&job);
+    world.run().await;
+    let mail = fs::read_to_string(mails.path().join("1.eml")).unwrap();
+    let id = mail.split("Message-ID: <").nth(1).unwrap();
+    let id = id.split('>').next().unwrap();
+    // Without an envelope sender of its own, the report has the Message-ID alone.
+    let report = String::from_utf8(dsn(&world, "reports@sender.example")).unwrap();
+    let known = report.split("Message-ID: <").last().unwrap();
+    let known = known.split('>').next().unwrap().to_owned();
+    let report = report.replace(&known, id);
+    let end = said(&handout(&world, &["feedback", "-"], report.as_bytes()));
+    assert_eq!(end.trim(), "hard");
+    let part = format!("weekly.part.{}", rid(&world, ANN));
+    let shown = said(&handout(&world, &["ledger", "show", &part], b""));
+    assert!(shown.contains("bounced"), "{shown}");
+    let shown = said(&handout(&world, &["suppression", "show", ANN], b""));
+    assert!(shown.contains(&part), "{shown}");
+}
+
+#[tokio::test]
 async fn leaving_by_one_click_is_about_one_list_and_scanners_change_nothing() {
     let world = portal_world(|portal| {
         // Mail programs take https alone; a proxy in front would end it.

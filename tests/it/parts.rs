@@ -288,6 +288,37 @@ async fn a_bad_row_stops_the_job_or_is_named_in_its_result() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_cut_off_or_lacks_a_quotation_mark_gives_no_recipient_the_files_of_another()
+{
+    let rows =
+        |cut: &str| format!("address,vars.company,vars.customer\nann@acme.example,Acme,2\n{cut}");
+    for (text, words) in [
+        // Written half: customer 12 would get the files of customer 1.
+        (
+            rows("bo@acme.example,Acme,1"),
+            "has no line break at its end",
+        ),
+        // The rows between two stray marks would be one recipient.
+        (
+            rows(
+                "bo@acme.example,\"Acme 1,1\ncy@acme.example,Acme,3\ndan@acme.example,\"Acme 2,2\n",
+            ),
+            "a quotation mark may lack its counterpart",
+        ),
+    ] {
+        for on_bad_row in [OnBadRow::Stop, OnBadRow::Skip] {
+            let world = with_list(world(), "customers.csv", &text, on_bad_row);
+            let file = world.dir.path().join("job.json");
+            fs::write(&file, weekly(&json!({ "list": "customers" })).to_string()).unwrap();
+            let run = handout(&world, &["job", "run", file.to_str().unwrap()]);
+            assert!(said(&run).contains(words), "{}", said(&run));
+            assert!(!run.status.success());
+            assert!(world.mails().is_empty(), "{words}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_list_is_a_file_an_object_or_stands_in_the_configuration_and_a_rule_permits_it() {
     let job = weekly(&json!({ "list": "customers" }));
     let lines = "{\"address\":\"ann@acme.example\",\"vars\":{\"customer\":1}}\n{\"address\":\"bo@acme.example\",\"vars\":{\"customer\":\"12\"}}\n";

@@ -329,3 +329,30 @@ fn a_default_place_that_no_mail_can_link_is_refused_at_the_start() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_jobs_publish_inside_a_place_is_not_handed_out_by_the_next_job_of_the_place() {
+    let mut gallery = email_job("gallery");
+    gallery["gallery"] = json!({ "publish": { "bucket": "reports", "prefix": "media/pages/" } });
+    let mut within = email_job("within");
+    within["from"]["prefix"] = json!("media/pages/");
+    let mut world = World::new()
+        .object("media/a.csv", "a,b\n")
+        .configured(|config| {
+            config.allow[0].publish = vec!["s3://reports/media/pages/".to_owned()];
+        })
+        .job(&gallery)
+        .job(&email_job("all"))
+        .job(&within);
+    world.run().await;
+    let mails = world.mails();
+    let of = |job: &str| {
+        let subject = format!("Report {job}");
+        let mail = mails.iter().find(|mail| mail.subject == subject).unwrap();
+        mail.hrefs.clone()
+    };
+    let all = of("all");
+    assert!(all.len() == 1 && all[0].contains("/media/a.csv"), "{all:?}");
+    // A job that names the place of the pages means them.
+    assert!(of("within")[0].contains("/media/pages/"));
+}

@@ -486,3 +486,45 @@ impl PlanReading<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> PlanLine<'_> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_radius_of_a_statement_is_what_it_names() {
+        let lines: Vec<String> = (0..=MAX_NAMED)
+            .map(|n| format!(r#"{{"ev":"issue","key":"2026/{n}.pdf","link_id":"{n}"}}"#))
+            .collect();
+        let other = line(r#"{"ev":"issue","key":"2026/other.pdf"}"#);
+        let mut reach = LinkReach::default();
+        for text in &lines[..MAX_NAMED] {
+            reach.add(&line(text));
+        }
+        assert!(reach.are_named() && !reach.shares_key(&other));
+        reach.add(&line(&lines[MAX_NAMED]));
+        assert!(!reach.are_named() && reach.shares_key(&other));
+        assert!(!reach.shares_key(&line(r#"{"ev":"issue","key":"2025/other.pdf"}"#)));
+    }
+
+    #[test]
+    fn links_of_the_parts_of_a_job_are_meant_with_it() {
+        let query = LinkQuery {
+            job: Some("weekly".to_owned()),
+            ..LinkQuery::default()
+        };
+        for (job, is_meant) in [
+            ("weekly", true),
+            ("weekly.part.0123456789abcdef0123456789abcdef", true),
+            ("weekly.part.0123", false),
+            ("weekly-2", false),
+        ] {
+            let text = format!(r#"{{"ev":"issue","job":"{job}"}}"#);
+            assert_eq!(line(&text).is_meant(&query), is_meant, "{job}");
+        }
+    }
+}

@@ -27,6 +27,9 @@ pub(super) fn tell(
         .iter()
         .any(|group| group.key.answered_by != AnsweredBy::Portal);
     let has_portal = config.portal.public_url.is_some() || config.portal.listen.is_some();
+    if report.in_ledger && !may_change {
+        complain("nothing is changed: revoke.apply in the configuration does not have \"ledger\"");
+    }
     if report.in_ledger && (has_portal || !has_others) {
         let is_dry = report.dry_run || !may_change;
         let of_portal = if has_others || !report.is_known {
@@ -35,11 +38,6 @@ pub(super) fn tell(
             ""
         };
         say(sentence(report.change, report.unchanged, is_dry) + of_portal)?;
-        if !may_change {
-            complain(
-                "nothing is changed: revoke.apply in the configuration does not have \"ledger\"",
-            );
-        }
     }
     for line in report.residue.sentences() {
         say(line)?;

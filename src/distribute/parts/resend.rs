@@ -139,3 +139,88 @@ pub async fn resend_parts(
     reopen(ledger, job, "operator", now).await?;
     Ok(Some(Resent::Asked(asked)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ledger::Outcome;
+    use crate::ledger::memory::MemoryLedger;
+    use crate::ledger::status::reopenings;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    const RID: &str = "0123456789abcdef0123456789abcdef";
+
+    /// A job of two chunks, of which the first has its record: one of its mails was not accepted.
+    async fn open_job(part: &[(&str, Kind, Value)]) -> (MemoryLedger, JobId) {
+        let (ledger, job) = (MemoryLedger::default(), "weekly".parse::<JobId>().unwrap());
+        let page = json!([[RID, { "address": "ann@acme.example" }]]);
+        let page = serde_json::to_vec(&page).unwrap();
+        ledger.keep_page(&job, "pages", 0, page).await.unwrap();
+        let recipients = json!({
+            "listing": "pages", "chunks": 2, "recipients": 2, "repeated": 0, "bad_rows": 0, "rows": [],
+        });
+        let chunk = JobReport {
+            rejected: 1,
+            ..JobReport::default()
+        };
+        let chunk = serde_json::to_value(&chunk).unwrap();
+        let of_job = [
+            ("", Kind::Plan, json!({ "recipients": recipients })),
+            ("", Kind::Chunk, chunk),
+        ];
+        for (rid, kind, body) in of_job {
+            let record = Record::new(&job, rid, 0, kind, body);
+            ledger.create(record).await.unwrap();
+        }
+        for (rid, kind, body) in part {
+            let record = Record::new(&job.part(RID), rid, 0, *kind, body.clone());
+            ledger.create(record).await.unwrap();
+        }
+        (ledger, job)
+    }
+
+    async fn resent(ledger: &MemoryLedger, job: &JobId) -> (Option<Resent>, u32) {
+        let resent = resend_parts(ledger, job, NOW).await.unwrap();
+        let records = ledger.records_of(job, "").await.unwrap();
+        (resent, reopenings(&records))
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_still_open_is_reopened_since_its_chunk_has_a_record() {
+        let rejected = Outcome::Rejected {
+            code: 550,
+            words: String::new(),
+        };
+        let (ledger, job) = open_job(&[
+            ("", Kind::Plan, json!({})),
+            (RID, Kind::Intent, json!({})),
+            (RID, Kind::Outcome, rejected.to_body()),
+            ("", Kind::Done, json!({})),
+        ])
+        .await;
+        assert_eq!(resent(&ledger, &job).await, (Some(Resent::Asked(1)), 1));
+        reopen_whole(&ledger, &job.part(RID), NOW).await.unwrap();
+        let records = ledger.records_of(&job, "").await.unwrap();
+        assert_eq!(reopenings(&records), 2);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_was_refused_behind_its_plan_is_asked_for() {
+        let (ledger, job) = open_job(&[("", Kind::Plan, json!({}))]).await;
+        assert_eq!(resent(&ledger, &job).await, (Some(Resent::Asked(1)), 1));
+        let accepted = Outcome::Accepted {
+            words: String::new(),
+        };
+        let (ledger, job) = open_job(&[
+            ("", Kind::Plan, json!({})),
+            (RID, Kind::Intent, json!({})),
+            (RID, Kind::Outcome, accepted.to_body()),
+            ("", Kind::Done, json!({})),
+        ])
+        .await;
+        assert_eq!(resent(&ledger, &job).await, (Some(Resent::NoneFailed), 0));
+    }
+}
