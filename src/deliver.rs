@@ -104,7 +104,8 @@ pub enum DeliverError {
     },
 }
 
-/// How mails leave this machine. A closed set: both are for production use.
+/// How mails leave this machine. A further channel is a variant here and in [`Route`], and `Transport` of the configuration: each `match`
+/// over it names all variants, so that the compiler leads to every place.
 #[derive(Debug, Clone)]
 pub enum Mailer {
     /// Into a directory.
@@ -217,7 +218,10 @@ impl Mailer {
 
     /// Ends the connections of the relays that `successor` does not have.
     pub(crate) fn hand_over_to(&self, successor: &Self) {
-        let Self::Smtp(relays) = self else { return };
+        let relays = match self {
+            Self::Outbox(_) => return,
+            Self::Smtp(relays) => relays,
+        };
         for (_, relay) in relays.iter() {
             let is_kept = match successor {
                 Self::Smtp(others) => others.iter().any(|(_, other)| other.is(relay)),
@@ -239,8 +243,9 @@ impl Mailer {
 
     /// Why a recipient of a job cannot be served yet, if so: the relay deferred the mail, or a rate applies.
     pub fn put_off(&self, job: &JobId, rid: &str, recipient: &Recipient) -> Option<DeliverError> {
-        let Self::Smtp(relays) = self else {
-            return None;
+        let relays = match self {
+            Self::Outbox(_) => return None,
+            Self::Smtp(relays) => relays,
         };
         let Some(after) = relays.later.left(job, rid) else {
             return relays.paced(job, recipient).err();

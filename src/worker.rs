@@ -388,7 +388,7 @@ impl Worker {
         match self.services.recording.audit.room().check() {
             Ok(()) => {
                 if std::mem::take(nearly_full) {
-                    tracing::info!("the audit log's disk has room again; receiving");
+                    tracing::info!("the audit log's disk takes lines again; receiving");
                 }
                 true
             }

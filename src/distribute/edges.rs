@@ -140,8 +140,9 @@ impl Services {
 
     /// The relay of a job's mails, if it is known before the plan is built.
     fn relay(&self, job: &Job, email: &EmailOrder) -> Option<&Relay> {
-        let Mailer::Smtp(relays) = &self.sending.mailer else {
-            return None;
+        let relays = match &self.sending.mailer {
+            Mailer::Outbox(_) => return None,
+            Mailer::Smtp(relays) => relays,
         };
         let name = match &email.relay {
             Some(name) => name.clone(),

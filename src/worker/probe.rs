@@ -68,9 +68,12 @@ pub async fn probe(services: &Services) {
         let may_be_asked = || is_due(edge, Use::Often, &services.edges);
         watches.push(boxed(watch(edge, may_be_asked, ask)));
     }
-    if let Mailer::Smtp(relays) = &services.sending.mailer {
-        for (_, relay) in relays.iter() {
-            watches.push(boxed(watch_relay(services, relay)));
+    match &services.sending.mailer {
+        Mailer::Outbox(_) => {}
+        Mailer::Smtp(relays) => {
+            for (_, relay) in relays.iter() {
+                watches.push(boxed(watch_relay(services, relay)));
+            }
         }
     }
     join_all(watches).await;

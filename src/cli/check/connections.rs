@@ -143,6 +143,9 @@ async fn buckets(
     Ok(())
 }
 
+/// How many objects of a place are tried.
+const MAX_TRIED: usize = 5;
+
 /// The result for a place from which files are handed out.
 enum ConnectionVerdict {
     Works(String),
@@ -182,12 +185,33 @@ async fn hands_out(
     };
     let is_readable =
         |object: &&ObjectMeta| object.size_bytes > 0 && object.storage == Storage::Ready;
-    let Some(object) = listed.iter().find(is_readable) else {
+    // An object whose links were revoked by its tag is denied, and the next is not.
+    let mut denied = None;
+    for object in listed.iter().filter(is_readable).take(MAX_TRIED) {
+        match connection.s3.beginning(bucket, object, 1).await {
+            Ok(_) => {
+                let but = denied.map_or_else(String::new, |(denied, _): (&ObjectMeta, _)| {
+                    format!(
+                        ", but not s3://{bucket}/{}: its links are revoked, or a policy denies it",
+                        denied.key
+                    )
+                });
+                return ConnectionVerdict::Works(format!(
+                    "can be listed and read by {name}{but}{order}"
+                ));
+            }
+            Err(error) if error.fact == ErrorKind::Denied => {
+                denied.get_or_insert((object, error));
+            }
+            Err(error) => {
+                denied = Some((object, error));
+                break;
+            }
+        }
+    }
+    let Some((object, error)) = denied else {
         let result = format!("can be listed by {name}; no object is there to try reading{order}");
         return ConnectionVerdict::Works(result);
-    };
-    let Err(error) = connection.s3.beginning(bucket, object, 1).await else {
-        return ConnectionVerdict::Works(format!("can be listed and read by {name}{order}"));
     };
     let told = format!(
         "can be listed by {name}, and s3://{bucket}/{} cannot be read",
