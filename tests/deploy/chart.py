@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,6 +260,8 @@ REFUSED = [
     ("one-worker-values.yaml", ["--set", "keda.enabled=true"], 'several workers need queue.kind = "sqs"'),
     ("one-worker-values.yaml", ["--set", "secretKey.existingSecret="], "secretKey.existingSecret is missing"),
     ("one-worker-values.yaml", ["--set", "config="], "config is empty"),
+    ("one-worker-values.yaml", ["--set-file", f"config={ROOT / 'config.toml'}"], "config has no [[allow]] rule"),
+    ("minio-values.yaml", ["--set", "networkPolicy.metrics=true"], "'metrics' not allowed"),
     ("one-worker-values.yaml", ["--set", "portal.enabled=true"], "portal.publicUrl is missing"),
     ("one-worker-values.yaml", ["--set", "portal.enabled=true,portal.publicUrl=https://files.acme.example"], 'portal.separate needs ledger.kind = "s3"'),
     ("portal-values.yaml", ["--set", "portal.ingress.tlsSecretName="], "portal.ingress.tlsSecretName is missing"),
@@ -281,14 +284,19 @@ def refused():
 
 
 def printed(folder):
-    """The command of the guide, with `template` in the place of `install`, installs what is valid."""
+    """The command of the guide, with `template` in the place of `install`, installs what is valid; that of an upgrade renders, too."""
     page = (ROOT / "docs/operating/kubernetes.md").read_text()
-    (command,) = re.findall(r"^helm install ([^\\\n]*(?:\\\n[^\\\n]*)*)$", page, re.M)
-    arguments = shlex.split(command.replace("\\\n", " "))
-    (config,) = (argument.removeprefix("config=") for argument in arguments if argument.startswith("config="))
-    (folder / config).write_text('[connections.reports]\nregion = "eu-west-1"\n')
-    arguments = [argument.replace(f"config={config}", f"config={folder / config}") for argument in arguments]
-    arguments = [str(ROOT / argument) if argument.startswith("deploy/") else argument for argument in arguments]
+    install, upgrade = (arguments_of(page, command) for command in ["install", "upgrade"])
+    (config,) = (argument.removeprefix("config=") for argument in install if argument.startswith("config="))
+    (folder / config).write_text(yaml.safe_load((CHART / "ci/one-worker-values.yaml").read_text())["config"])
+    arguments = [argument.replace(f"config={config}", f"config={folder / config}") for argument in install]
+    # A template has no release: the values that are used again are those of the installation.
+    if "--reset-then-reuse-values" not in upgrade:
+        fail("the guide's upgrade forgets the values of the release, or takes none of the new chart")
+    (tag,) = (argument.removeprefix("image.tag=") for argument in upgrade if argument.startswith("image.tag="))
+    text = run(TOOLS / "helm", "template", "--kube-version", f"{KUBERNETES}.0", *arguments, "--set", f"image.tag={tag}")
+    if f"image: registry.acme.example/handout:{tag}" not in text or upgrade[:2] != arguments[:2]:
+        fail("the guide's upgrade is not one of the release that it installs")
     text = run(TOOLS / "helm", "template", "--kube-version", f"{KUBERNETES}.0", *arguments)
     resources = valid("printed", text, folder)
     said = re.search(r"exec (\S+)-0 -- handout check", page).group(1)
@@ -298,6 +306,12 @@ def printed(folder):
     if sorted(files) != sorted(file.name for file in (CHART / "ci").iterdir()):
         fail(f"the guide names other values files than those in {CHART / 'ci'}: {files}")
     print("chart: the guide's command installs what is valid")
+
+
+def arguments_of(page, command):
+    """The arguments of a command of helm in the guide, with the clone at its place."""
+    (text,) = re.findall(rf"^helm {command} ([^\\\n]*(?:\\\n[^\\\n]*)*)$", page, re.M)
+    return [argument.replace("/path/to/clone", str(ROOT)) for argument in shlex.split(text.replace("\\\n", " "))]
 
 
 # --- plain manifests --------------------------------------------------------------------------------------------------------------------
@@ -322,6 +336,86 @@ def plain(folder):
     print("chart: deploy/kubernetes is what the chart renders")
 
 
+def customized(folder):
+    """The kustomization of the guide puts the reader's image, role and configuration into the manifests, and a changed configuration makes other pods."""
+    if not shutil.which("kubectl"):
+        if os.environ.get("REQUIRE_PARTS") == "1":
+            fail("kubectl is missing, which builds the kustomization of the guide")
+        print("chart: kubectl is missing: the kustomization of the guide was not built")
+        return
+    page = (ROOT / "docs/operating/kubernetes.md").read_text()
+    (text,) = re.findall(r"^```text\n(resources: .*?)^```$", page, re.M | re.S)
+    folder = folder / "kustomization"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(text)
+    shutil.copy(ROOT / "deploy/kubernetes/handout.yaml", folder)
+    config = yaml.safe_load((CHART / "ci/workers-values.yaml").read_text())["config"]
+    names = set()
+    for mark in ["# one\n", "# another\n"]:
+        (folder / "config.toml").write_text(mark + config)
+        built = valid("customized", run("kubectl", "kustomize", folder), folder)
+        of_kind = {}
+        for resource in built:
+            of_kind.setdefault(resource["kind"], []).append(resource)
+        ((config_map,), (account,), (workers,)) = (of_kind[kind] for kind in ["ConfigMap", "ServiceAccount", "StatefulSet"])
+        pod = workers["spec"]["template"]["spec"]
+        used = [source["configMap"]["name"] for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", []) if "configMap" in source]
+        wanted = yaml.safe_load(text)
+        (image,) = wanted["images"]
+        if not config_map["data"]["config.toml"].startswith(mark) or used != [config_map["metadata"]["name"]]:
+            fail(f"the guide's kustomization does not give the pods its configuration: {used}")
+        if pod["containers"][0]["image"] != f"{image['newName']}:{image['newTag']}":
+            fail(f"the guide's kustomization does not set the image: {pod['containers'][0]['image']}")
+        plain_account = next(r for r in yaml.safe_load_all((ROOT / "deploy/kubernetes/handout.yaml").read_text()) if r["kind"] == "ServiceAccount")
+        if account["metadata"]["annotations"] == plain_account["metadata"]["annotations"]:
+            fail("the guide's kustomization does not set the role")
+        names.add(used[0])
+    if len(names) != 2:
+        fail("a changed configuration does not change the pods of the guide's kustomization")
+    print("chart: the guide's kustomization sets image, role and configuration")
+
+
+# --- what values hand out ---------------------------------------------------------------------------------------------------------------
+
+
+def apart():
+    """No example publishes where one of its rules hands out: pages have links of other recipients."""
+    for file in sorted((CHART / "ci").glob("*-values.yaml")):
+        rules = tomllib.loads(yaml.safe_load(file.read_text())["config"])["allow"]
+        for place in {place for rule in rules for place in rule.get("publish", [])}:
+            bucket, _, prefix = place.removeprefix("s3://").partition("/")
+            for rule in rules:
+                files = rule.get("prefix", "")
+                if rule["bucket"] == bucket and (prefix.startswith(files) or files.startswith(prefix)):
+                    fail(f"{file.name}: a rule hands out what lies in {place}, where pages are published")
+    print("chart: pages lie outside what the rules of the examples hand out")
+
+
+# --- the image --------------------------------------------------------------------------------------------------------------------------
+
+# The C library of each release of Debian.
+GLIBC = {"12": (2, 36), "13": (2, 41)}
+
+
+def image(program):
+    """The Dockerfile makes what the chart starts: its user, its command, certificates, and a C library that is new enough for this program."""
+    text = (ROOT / "deploy/image/Dockerfile").read_text()
+    said = dict(re.findall(r"^(FROM|USER|ENTRYPOINT|COPY) (.*)$", text, re.M))
+    who = yaml.safe_load((CHART / "values.yaml").read_text())["podSecurityContext"]
+    if said["USER"] != f"{who['runAsUser']}:{who['runAsGroup']}" or said["ENTRYPOINT"] != '["handout"]' or "ca-certificates" not in text:
+        fail(f"the image is not what the chart starts: {said}")
+    if not said["COPY"].endswith(" handout /usr/local/bin/handout") or "!handout" not in (ROOT / "deploy/image/Dockerfile.dockerignore").read_text().splitlines():
+        fail(f"the image does not get the program: {said['COPY']}")
+    base = re.fullmatch(r"debian:(\d+)-slim", said["FROM"]).group(1)
+    needed = max(tuple(map(int, found)) for found in re.findall(rb"GLIBC_(\d+)\.(\d+)", program.read_bytes()))
+    if needed > GLIBC[base]:
+        fail(f"the program needs glibc {needed}, and debian:{base} has {GLIBC[base]}")
+    for page in ["docs/quick-start/containers.md", "deploy/image/Dockerfile"]:
+        if not re.search(r"docker build --file deploy/image/Dockerfile --tag \S+ target/dist$", (ROOT / page).read_text(), re.M):
+            fail(f"{page} has no command that builds the image")
+    print(f"chart: the image has what the program needs: glibc {'.'.join(map(str, needed))}")
+
+
 def main():
     program = pathlib.Path(sys.argv[1]).resolve()
     files = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -331,6 +425,9 @@ def main():
         scratch = pathlib.Path(scratch)
         scratch.chmod(0o755)
         plain(scratch)
+        customized(scratch)
+        apart()
+        image(program)
         refused()
         printed(scratch)
         chart, version = yaml.safe_load((CHART / "Chart.yaml").read_text()), tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]

@@ -65,7 +65,22 @@ def rules():
         anchors = {re.sub(r"[^\w-]", "", line.lstrip("# ").lower().replace(" ", "-")) for line in lines if line.startswith("#")}
         if heading and heading not in anchors:
             fail(f"{name}: {page} has no heading {heading}")
+    tabled(alerts)
     return [rule["expr"] for rule in alerts.values()]
+
+
+def tabled(alerts):
+    """The table of the page has every alert once, and names the metrics and the values of labels that its rule is about."""
+    rows = re.findall(r"^\| `(Handout\w+)` \| (.*)$", PAGE.read_text(), re.M)
+    if sorted(name for name, _ in rows) != sorted(alerts):
+        fail(f"{PAGE.name} and rules.yaml have not the same alerts: {sorted({name for name, _ in rows} ^ set(alerts))}")
+    for name, row in rows:
+        expression = alerts[name]["expr"]
+        for words in [r"\b(handout_\w+|up)\b", r'(\w+="\w+")']:
+            of_rule = {word for word in re.findall(words, expression) if not word.startswith("job=")}
+            of_row = set(re.findall(words, " ".join(re.findall(r"`[^`]+`", row.split(" | ")[0]))))
+            if of_rule != of_row:
+                fail(f"{PAGE.name}: {name} is about {sorted(of_rule)}, and not about {sorted(of_row)}")
 
 
 # --- dashboard --------------------------------------------------------------------------------------------------------------------------

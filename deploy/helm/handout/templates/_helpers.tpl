@@ -49,6 +49,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "handout.validate" -}}
 {{- $v := .Values -}}
 {{- if not (trim $v.config) }}{{ fail "config is empty: put the text of config.toml there, e.g. by --set-file config=config.toml" }}{{ end -}}
+{{- $permits := regexMatch "(?m)^\\s*(\\[\\[\\s*allow\\s*\\]\\]|allow\\s*=)" $v.config -}}
+{{- range $v.extraEnv }}{{ if eq .name "HANDOUT_ALLOW" }}{{ $permits = true }}{{ end }}{{ end -}}
+{{- if not $permits }}{{ fail "config has no [[allow]] rule, so that every job would be rejected: write the rules, in a config.toml of your own" }}{{ end -}}
 {{- if not (or $v.secretKey.existingSecret $v.secretKey.base64) }}{{ fail "secretKey.existingSecret is missing: create the Secret with `kubectl create secret generic handout-key --from-file=secret.key` and name it" }}{{ end -}}
 {{- if $v.secretKey.base64 }}{{ if ne (len (b64dec $v.secretKey.base64)) 32 }}{{ fail "secretKey.base64 does not have 32 bytes: make it with `head -c 32 /dev/urandom | base64`" }}{{ end }}{{ end -}}
 {{- $shared := regexMatch "(?m)^[^#\n]*kind\\s*=\\s*[\"']s3[\"']" $v.config -}}
