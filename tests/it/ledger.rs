@@ -204,7 +204,7 @@ async fn what_is_known_of_a_recipient_is_for_all_jobs(ledger: &dyn Ledger) {
     );
     let read = people.detail(rid, &hard).await.unwrap();
     assert_eq!(read.unwrap().source, "ses");
-    let lifted = PersonRecord::by_operator(now, PersonKind::Lifted);
+    let lifted = PersonRecord::by_operator(now, PersonKind::Lifted, None);
     assert!(people.add(rid, &lifted, &detail).await.unwrap());
     assert_eq!(people.suppressed(rid, None, now).await.unwrap(), None);
     assert_eq!(people.all().await.unwrap().len(), 1);
