@@ -265,6 +265,7 @@ mod tests {
     use super::*;
     use crate::job::Bucket;
     use crate::ledger::memory::MemoryLedger;
+    use crate::plan::ZipPlan;
     use crate::progress::Progress;
     use crate::render::samples;
     use crate::store::memory::MemoryStore;
@@ -331,10 +332,14 @@ mod tests {
     }
 
     /// The objects of a small job as they are saved, and the ledger.
-    async fn saved_of(objects: u32, changed: &serde_json::Value) -> (ObjectSnapshot, MemoryLedger) {
+    async fn saved_of(objects: u32, zip: Option<ZipPlan>) -> (ObjectSnapshot, MemoryLedger) {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, stop) = (MemoryLedger::default(), Cancellation::default());
-        let (plan, progress) = (samples::plan("r/", changed), Progress::default());
+        let progress = Progress::default();
+        let plan = Plan {
+            zip,
+            ..samples::plan("r/", &json!({}))
+        };
         let (first, spool) = (store(0..objects), Location::from(dir.path()));
         let listing = listing::list(&plan, &first, &spool, &stop, &progress);
         let listing = listing.await.unwrap();
@@ -344,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_few_objects_are_in_the_plan_and_come_back_from_it() {
-        let (kept, ledger) = saved_of(10, &json!({})).await;
+        let (kept, ledger) = saved_of(10, None).await;
         assert_eq!((kept.pages, kept.has_pages()), (1, false));
         let text = serde_json::to_string(&kept).unwrap();
         let kept: ObjectSnapshot = serde_json::from_str(&text).unwrap();
@@ -365,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_plan_has_no_room_for_is_in_pages_and_so_is_what_an_earlier_version_saved() {
-        let (kept, ledger) = saved_of(500, &json!({})).await;
+        let (kept, ledger) = saved_of(500, None).await;
         assert_eq!((kept.pages, kept.has_pages()), (1, true));
         // The form of earlier versions.
         let text = json!({ "listing": kept.listing, "pages": 1 });
@@ -379,8 +384,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_with_a_zip_has_its_objects_in_pages() {
-        let zip = json!({ "zip": { "publish": { "bucket": "acme-out", "prefix": "zips/" } } });
-        let (kept, _) = saved_of(10, &zip).await;
+        let zip = ZipPlan {
+            stem: "files".to_owned(),
+            place: None,
+            split_bytes: None,
+        };
+        let (kept, _) = saved_of(10, Some(zip)).await;
         assert!(kept.has_pages());
     }
 
