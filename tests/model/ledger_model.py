@@ -36,7 +36,7 @@ MISTAKES = {
     "reread-trust": "a free attempt is made without creating its intent",
     "own-list": "a worker that is not the first goes on with the objects that it listed itself",
     "blind-end": "the message is deleted after done, without looking for a verdict that came before",
-    "late-is-clean": "an outcome that came late counts as one that nobody can have decided about",
+    "late-is-clean": "an outcome that came late counts as one about which no verdict can have come",
     "old-is-clean": "a worker that resumed a job ends it without looking for a verdict",
 }
 
@@ -190,7 +190,7 @@ def steps(state, policy, mistake):
             _, n, outcome, k = worker
             comes_back = outcome == "not" or (outcome == "unk" and policy == RESEND)
             after = IDLE if comes_back else ("finish", k)
-            # Ours, and accepted: nobody can decide anything about it.
+            # Ours, and accepted: no verdict about it can come.
             if outcome == "acc" and (k[1] == "first" or mistake == "old-is-clean"):
                 clean = ("finish", (k[0], "clean", k[2]))
             else:
@@ -222,7 +222,7 @@ def steps(state, policy, mistake):
         where, n = standing(records)
 
         def opened(answered):
-            """The job, reopened. Whoever does it before the first `done` need not send the message again."""
+            """The job, reopened. Before the first `done`, its message must bring it about."""
             return (*state[:4], answered, *state[5:9], reopened + 1, owed or not done, nonce, workers)
 
         if where == "doubt":
