@@ -23,6 +23,7 @@ use lettre::address::Envelope;
 pub use message::Sender;
 pub use outbox::Outbox;
 pub use publish::Publisher;
+use recorder::Concluded;
 pub use recorder::{AttemptRecord, DeliveryLedger};
 pub use relays::Relays;
 pub use smtp::{Relay, RelayError};
@@ -383,6 +384,8 @@ impl SendOutcome {
 pub enum DeliveryResult {
     /// The outcome came in this delivery.
     Ended(Outcome),
+    /// The outcome came in this delivery, after another worker had recorded the attempt as in doubt.
+    EndedLate(Outcome),
     /// The outcome was recorded before.
     EndedBefore(Outcome),
 }
@@ -391,7 +394,7 @@ impl DeliveryResult {
     /// The final outcome.
     pub const fn outcome(&self) -> &Outcome {
         match self {
-            Self::Ended(outcome) | Self::EndedBefore(outcome) => outcome,
+            Self::Ended(outcome) | Self::EndedLate(outcome) | Self::EndedBefore(outcome) => outcome,
         }
     }
 }
@@ -475,12 +478,15 @@ where
     };
     failpoint::pass(Failpoint::Replied);
     let outcome = sent.outcome();
-    recording.conclude::<E>(&attempt, &outcome).await?;
+    let concluded = recording.conclude::<E>(&attempt, &outcome).await?;
     settle(delivery, &rid, sent, mailer, recording)?;
     if let Some(later) = mailer.later() {
         later.forget(job, &rid);
     }
-    Ok(DeliveryResult::Ended(outcome))
+    Ok(match concluded {
+        Concluded::First => DeliveryResult::Ended(outcome),
+        Concluded::Late => DeliveryResult::EndedLate(outcome),
+    })
 }
 
 /// Whether a recorded outcome is final for the recipient; the reason, if it is not.

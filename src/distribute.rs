@@ -17,8 +17,8 @@ mod state;
 use futures_util::future::BoxFuture;
 
 use self::audiences::deliver_all;
-use self::edges::{under_lease, until_it_gives_way};
-use self::finish::{comes_too_late, finish, notify, supersede};
+use self::edges::{begin, under_lease, until_it_gives_way};
+use self::finish::{Ending, comes_too_late, finish, notify, supersede};
 pub(crate) use self::parts::first_parts;
 pub use self::parts::{doubtful_parts, part_or_job, parts_so_far, reopen_whole, resend_parts};
 pub(crate) use self::planning::{list, plan_of, settle};
@@ -39,7 +39,7 @@ use crate::text::chain;
 pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
     let report = match run.job.is_in_parts() {
         true => in_parts(run, services).await?,
-        false => Box::pin(enter_and_run(run, services)).await?,
+        false => Box::pin(enter_and_run(run, false, services)).await?,
     };
     if report.failed() > 0
         && services.sending.notices.are_wanted()
@@ -58,10 +58,15 @@ fn in_parts<'a>(
     Box::pin(parts::distribute_parts(run, services))
 }
 
-/// Runs a job, or the part of a job that is one recipient's, while it is known at each of its dependencies.
-async fn enter_and_run(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
+/// Runs a job, or the part of a job that is one recipient's, while it is known at each of its dependencies. `is_new` says that it is
+/// known to be new.
+async fn enter_and_run(
+    run: &JobRun,
+    is_new: bool,
+    services: &Services,
+) -> Result<JobReport, JobError> {
     let at = services.enter(&run.job)?;
-    let ran = Box::pin(run_at_edges(run, &at, services)).await;
+    let ran = Box::pin(run_at_edges(run, is_new, &at, services)).await;
     // A failure caused by a dependency that is down comes back when the dependency does.
     let down = || at.iter().find_map(JobAtEdge::outage);
     let audit = || services.recording.audit.edge().outage();
@@ -72,25 +77,28 @@ async fn enter_and_run(run: &JobRun, services: &Services) -> Result<JobReport, J
 /// meanwhile.
 async fn run_at_edges(
     run: &JobRun,
+    is_new: bool,
     at: &[JobAtEdge],
     services: &Services,
 ) -> Result<JobReport, JobError> {
-    let ledger = &services.recording.ledger;
-    let records = run.stop.or(ledger.records_of(&run.job.id, "")).await??;
+    let beginning = Box::pin(begin(run, is_new, services)).await?;
+    let records = &beginning.records;
     let first = records.iter().find(|record| record.kind == Kind::Plan);
     if let Some(first) = first {
         check_body(run, first)?;
     }
-    if is_done(&records) {
-        return Ok(JobReport::before(&records));
+    if is_done(records) {
+        return Ok(JobReport::before(records));
     }
-    if first.is_none() && comes_too_late(run, services).await? {
-        return supersede(run, services).await;
-    }
-    let work = run_if_relay_answers(run, first, at, services);
+    let work = async {
+        if first.is_none() && comes_too_late(run, services).await? {
+            return supersede(run, services).await;
+        }
+        run_if_relay_answers(run, first, at, services).await
+    };
     // On the heap: it is large, and each caller's future would reserve the space.
     let work = Box::pin(until_it_gives_way(run, at, services, work));
-    under_lease(run, services, work).await
+    under_lease(run, beginning.hold, services, work).await
 }
 
 /// Runs a job once its relay has answered: links signed for a silent relay would have audit lines and no mail.
@@ -139,11 +147,15 @@ async fn hand_out(
         expires_at: Some(plan.lifetime.expires_at),
         ..JobReport::default()
     };
+    let mut ending = Ending {
+        is_certain: state.is_first,
+        has_pages: state.has_pages,
+    };
     if listing.has_no_files(plan) && plan.when_empty == WhenEmpty::Skip {
         // Keys of a recipient's own that do not exist are no files that the job lost.
         (report.unavailable, report.missing) = (0, 0);
     } else {
-        deliver_all(run, state, at, services, &mut report).await?;
+        ending.is_certain &= deliver_all(run, state, at, services, &mut report).await?;
         let publishing = services.publishing(run, plan, state.archive.as_ref());
         for audience in plan.audiences().iter().take(MAX_REPORTED) {
             let places = publishing.places(listing, audience)?;
@@ -153,6 +165,6 @@ async fn hand_out(
         let zips = state.archive.iter().flat_map(|archive| &archive.zips);
         report.zips = zips.filter_map(FinishedZip::place).collect();
     }
-    finish(run, &report, services).await?;
+    finish(run, &report, ending, services).await?;
     Ok(report)
 }

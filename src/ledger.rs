@@ -28,6 +28,8 @@
 //! | transition | place |
 //! |---|---|
 //! | `recv` | `Worker::receive` |
+//! | `first` | `begin`, in `distribute/edges.rs`, over [`lease::take_first`] |
+//! | `plan`, `plan-412`, `plan-412-own` | `start`, in `distribute/state.rs`; 412 is [`Created::Theirs`], or ours by its nonce |
 //! | `busy-wait` | `JobError::Busy`, `DeliverError::Taken`; `FailureClass::Busy` |
 //! | `look` | `DeliveryLedger::look`, over [`status_of()`] |
 //! | `skip` | `DeliveryResult::EndedBefore` |
@@ -41,6 +43,7 @@
 //! | `resend`, `hold`, `sent` | `DeliveryLedger::decide`; an operator's: [`resolve::resolve`] |
 //! | `giveup` | `DeliverError::Exhausted` |
 //! | `fin`, `done`, `reread` | `finish`, in `distribute/finish.rs` |
+//! | `done-clean` | `is_certain`, in `distribute/audiences.rs`, by `Ending::is_certain` |
 //! | `reopen` | `resolve::reopen` |
 //! | `again` | `resolve::resend` |
 //! | `delete` | `settle::delete` |
@@ -331,6 +334,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// The records of a job that belong to one recipient; to the whole job when `rid` is empty.
     async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError>;
+
+    /// Whether every recipient of a job has a final status, and no verdict came after it: see [`status::is_done`].
+    async fn is_done(&self, job: &JobId) -> Result<bool, LedgerError> {
+        Ok(status::is_done(&self.records_of(job, "").await?))
+    }
 
     /// The jobs that were begun, the latest first, at most `limit`.
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError>;

@@ -265,7 +265,7 @@ async fn staged(bench: &Bench, objects: u64) {
     let listing = costs.of("list", bench.list()).await;
     assert_eq!(listing.linkable, objects);
     let (job, ledger) = (&run.job.id, &*services.recording.ledger);
-    let keeping = saved::save(&listing, job, ledger, &run.stop);
+    let keeping = saved::save(&listing, plan, ledger, &run.stop);
     costs.of("keep for another attempt", keeping).await.unwrap();
 
     let audience = Audience::Everyone;

@@ -49,6 +49,15 @@ pub struct DeliveryLedger {
     pub rehearsed_to: Option<String>,
 }
 
+/// Which record of an attempt's outcome is its owner's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Concluded {
+    /// The outcome itself.
+    First,
+    /// The late one: another worker had recorded the outcome as unknown.
+    Late,
+}
+
 /// An attempt to deliver to a recipient, whose right is ours or requested.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptRecord<'a> {
@@ -199,7 +208,7 @@ impl DeliveryLedger {
         &self,
         attempt: &AttemptRecord<'_>,
         outcome: &Outcome,
-    ) -> Result<(), E>
+    ) -> Result<Concluded, E>
     where
         E: From<LedgerError> + From<RecordError>,
     {
@@ -213,7 +222,9 @@ impl DeliveryLedger {
         let mut body = outcome.to_body();
         body["at"] = json!((self.clock)());
         let record = |kind| Record::new(job, rid, n, kind, body.clone());
+        let mut concluded = Concluded::First;
         if let Created::Theirs(_) = self.create_surely(record(Kind::Outcome)).await? {
+            concluded = Concluded::Late;
             tracing::warn!(job.id = %job, rid, n, outcome = outcome.word(), "late outcome: another worker had recorded the delivery as in doubt");
             self.create_surely(record(Kind::Late)).await?;
         } else if let Outcome::Unknown { .. } = outcome {
@@ -235,7 +246,7 @@ impl DeliveryLedger {
         });
         self.tell_surely(line).await?;
         failpoint::pass(Failpoint::Told);
-        Ok(())
+        Ok(concluded)
     }
 
     /// Records that a recipient gets no mail of a job.
@@ -423,10 +434,8 @@ pub(super) mod tests {
         let accepted = Outcome::Accepted {
             words: "250".to_owned(),
         };
-        recording
-            .conclude::<JobError>(&attempt, &accepted)
-            .await
-            .unwrap();
+        let concluded = recording.conclude::<JobError>(&attempt, &accepted).await;
+        assert_eq!(concluded.unwrap(), Concluded::Late);
         assert_eq!(
             look(&recording, OnDoubt::Resend).await,
             RecipientStatus::Final {

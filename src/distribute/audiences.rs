@@ -33,7 +33,8 @@ struct AudienceReport {
 /// A recipient and the result of the delivery.
 type RecipientEnd = (Arc<Recipient>, Result<DeliveryResult, JobError>);
 
-/// Serves each audience, several at once; an audience that cannot be served now does not block the others.
+/// Serves each audience, several at once; an audience that cannot be served now does not block the others. Returns whether every mail was
+/// accepted in this run, so that no verdict can come.
 ///
 /// A delivery is never cut off for another's failure: a mail cut off in its last step would be in doubt.
 pub(super) async fn deliver_all(
@@ -42,7 +43,7 @@ pub(super) async fn deliver_all(
     at: &[JobAtEdge],
     services: &Services,
     delivered: &mut JobReport,
-) -> Result<(), JobError> {
+) -> Result<bool, JobError> {
     let plan = &state.plan;
     let loader = services.loader(plan, &run.stop)?;
     let mut renditions = services.renditions(run, plan)?;
@@ -58,7 +59,7 @@ pub(super) async fn deliver_all(
         .into_iter()
         .map(|audience| serve(run, state, parts, audience, at, services));
     let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(services.at_once));
-    let mut failed = Vec::new();
+    let (mut failed, mut are_certain) = (Vec::new(), true);
     while let Some(turn) = turns.next().await {
         match turn {
             Ok(served) => {
@@ -67,6 +68,7 @@ pub(super) async fn deliver_all(
                 for (reader, turn) in served.turns {
                     match turn {
                         Ok(turn) => {
+                            are_certain &= is_certain(&turn);
                             delivered.count(turn.outcome(), || services.recording.rid(&reader));
                         }
                         Err(error) => failed.push(error),
@@ -83,7 +85,7 @@ pub(super) async fn deliver_all(
         }
     }
     match JobError::deferred(failed) {
-        None => Ok(()),
+        None => Ok(are_certain),
         Some(JobError::Deferred { first, .. }) if is_of_the_job(&first) => Err(*first),
         Some(error) => Err(error),
     }
@@ -183,14 +185,23 @@ async fn serve(
 
 /// How an attempt at a mail ended, if it was made in this run.
 const fn end_of(turn: &Result<DeliveryResult, JobError>) -> Option<MailEnd> {
-    match turn {
-        Ok(DeliveryResult::Ended(Outcome::Accepted { .. })) => Some(MailEnd::Accepted),
-        Ok(DeliveryResult::Ended(Outcome::Rejected { .. })) => Some(MailEnd::Rejected),
-        Ok(DeliveryResult::Ended(Outcome::Unknown { .. })) => Some(MailEnd::Unknown),
-        Ok(DeliveryResult::Ended(Outcome::NotSent { .. })) | Err(_) => Some(MailEnd::Deferred),
-        Ok(DeliveryResult::Ended(Outcome::Suppressed { .. })) => Some(MailEnd::Suppressed),
-        Ok(DeliveryResult::EndedBefore(_)) => None,
-    }
+    let outcome = match turn {
+        Ok(DeliveryResult::Ended(outcome) | DeliveryResult::EndedLate(outcome)) => outcome,
+        Ok(DeliveryResult::EndedBefore(_)) => return None,
+        Err(_) => return Some(MailEnd::Deferred),
+    };
+    Some(match outcome {
+        Outcome::Accepted { .. } => MailEnd::Accepted,
+        Outcome::Rejected { .. } => MailEnd::Rejected,
+        Outcome::Unknown { .. } => MailEnd::Unknown,
+        Outcome::NotSent { .. } => MailEnd::Deferred,
+        Outcome::Suppressed { .. } => MailEnd::Suppressed,
+    })
+}
+
+/// Whether the mail was accepted in this run, and its outcome is recorded as its owner saw it: no verdict about it can come.
+const fn is_certain(turn: &DeliveryResult) -> bool {
+    matches!(turn, DeliveryResult::Ended(Outcome::Accepted { .. }))
 }
 
 /// A recipient who waits for a mail, and the number of the next attempt.

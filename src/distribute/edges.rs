@@ -13,7 +13,8 @@ use crate::edge::health::{Edge, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{EmailOrder, Job};
-use crate::ledger::lease::{self, Taken};
+use crate::ledger::Record;
+use crate::ledger::lease::{self, LeaseHold, Leases, Taken};
 use crate::report::JobReport;
 use crate::run::JobRun;
 use crate::run::delivery::Delivery;
@@ -50,28 +51,73 @@ pub(super) async fn until_it_gives_way(
     }
 }
 
+/// What a run knows of its job when it begins.
+pub(super) struct Beginning<'a> {
+    /// The records of the whole job.
+    pub(super) records: Vec<Record>,
+    /// Whether the job seems to be new, so that no records were read. The plan, which is created once, decides.
+    pub(super) is_new: bool,
+    /// The job's lease, if it is ours already.
+    pub(super) hold: Option<LeaseHold<'a>>,
+}
+
+/// Takes the job's lease if there was none before, and reads the records of the whole job otherwise.
+///
+/// A small job makes few requests to a ledger in a bucket. This one finds out that the job is new, and takes its lease. `is_new` says that
+/// the job is known to be new.
+pub(super) async fn begin<'a>(
+    run: &JobRun,
+    is_new: bool,
+    services: &'a Services,
+) -> Result<Beginning<'a>, JobError> {
+    let (job, recording) = (&run.job.id, &services.recording);
+    let mut beginning = Beginning {
+        records: Vec::new(),
+        is_new,
+        hold: None,
+    };
+    if let Some(leases) = leases(run, services) {
+        let taking = lease::take_first(leases, job, &recording.owner);
+        beginning.hold = run.stop.or(taking).await??;
+        beginning.is_new |= beginning.hold.is_some();
+    }
+    if !beginning.is_new {
+        beginning.records = run.stop.or(recording.ledger.records_of(job, "")).await??;
+    }
+    Ok(beginning)
+}
+
+/// The leases of the ledger, if several workers share it. A part runs under the lease of its job, and nowhere else.
+fn leases<'a>(run: &JobRun, services: &'a Services) -> Option<&'a dyn Leases> {
+    let leases = services.recording.ledger.leases();
+    leases.filter(|_| run.job.part.is_none())
+}
+
 /// Runs a job while this process holds the job's lease; without a lease if the ledger is of one machine.
 pub(super) async fn under_lease(
     run: &JobRun,
+    hold: Option<LeaseHold<'_>>,
     services: &Services,
     work: impl Future<Output = Result<JobReport, JobError>>,
 ) -> Result<JobReport, JobError> {
-    let recording = &services.recording;
-    // A part runs under the lease of its job, and nowhere else.
-    let leases = recording.ledger.leases().filter(|_| run.job.part.is_none());
-    let Some(leases) = leases else {
-        return work.await;
-    };
-    let taking = lease::take(leases, &run.job.id, &recording.owner);
-    match run.stop.or(taking).await?? {
-        Taken::Busy { left } => Err(JobError::Busy { left }),
-        Taken::Held(mut hold) => {
-            failpoint::pass(Failpoint::Leased);
-            let worked = hold.hold_while(work, &run.stop).await;
-            hold.release().await;
-            worked
+    let mut hold = match (hold, leases(run, services)) {
+        (Some(hold), _) => hold,
+        (None, None) => return work.await,
+        (None, Some(leases)) => {
+            let taking = lease::take_over(leases, &run.job.id, &services.recording.owner);
+            match run.stop.or(taking).await?? {
+                Taken::Busy { left } => return Err(JobError::Busy { left }),
+                Taken::Held(hold) => hold,
+            }
         }
+    };
+    failpoint::pass(Failpoint::Leased);
+    let worked = hold.hold_while(work, &run.stop).await;
+    // A job that is done needs no lease, unless its recipients without a mail may get one.
+    if !worked.as_ref().is_ok_and(|report| report.failed() == 0) {
+        hold.release().await;
     }
+    worked
 }
 
 impl Services {

@@ -7,7 +7,6 @@ use crate::deliver::notice::Notice;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
-use crate::ledger::status::is_done;
 use crate::ledger::{Created, Kind, Record};
 use crate::links::saved;
 use crate::report::JobReport;
@@ -36,10 +35,21 @@ pub(super) async fn supersede(run: &JobRun, services: &Services) -> Result<JobRe
     Ok(delivered)
 }
 
+/// What a run knows about the end of its job.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// Whether no verdict can have come: this run created the plan, and its own outcome for each recipient is `accepted`. A verdict is
+    /// about a doubt or a rejection. It is the `done-clean` of the model.
+    pub(super) is_certain: bool,
+    /// Whether the ledger may have pages of the job.
+    pub(super) has_pages: bool,
+}
+
 /// Records that every recipient has a final status: only after this may the message be deleted.
 pub(super) async fn finish(
     run: &JobRun,
     delivered: &JobReport,
+    ending: Ending,
     services: &Services,
 ) -> Result<(), JobError> {
     let (job, ledger) = (&run.job.id, &services.recording.ledger);
@@ -61,11 +71,12 @@ pub(super) async fn finish(
     conclude(run, delivered, services).await?;
     failpoint::pass(Failpoint::Done);
     // A verdict may have come after the records were read; its recipients were not served yet.
-    if !is_done(&ledger.records_of(job, "").await?) {
+    if !ending.is_certain && !ledger.is_done(job).await? {
         return Err(JobError::Reopened);
     }
     // Recipients without a mail may still get one, which has the same objects.
-    if delivered.failed() == 0
+    if ending.has_pages
+        && delivered.failed() == 0
         && let Err(error) = ledger.forget_pages(job).await
     {
         tracing::warn!(job.id = %job, error = chain(&error), "could not delete a job's stored object list");

@@ -17,9 +17,9 @@ use serde_json::json;
 pub(crate) use self::recipients::first_parts;
 use self::recipients::{FrozenList, freeze};
 pub use self::resend::{doubtful_parts, part_or_job, parts_so_far, reopen_whole, resend_parts};
-use super::edges::under_lease;
+use super::edges::{begin, under_lease};
 use super::enter_and_run;
-use super::finish::{comes_too_late, finish, supersede};
+use super::finish::{Ending, comes_too_late, finish, supersede};
 use super::state::check_body;
 use crate::assemble::Services;
 use crate::audit::record;
@@ -49,31 +49,42 @@ pub(super) async fn distribute_parts(
     let down = || ledger.edges().into_iter().find_map(|edge| edge.outage());
     let audit = || services.recording.audit.edge().outage();
     let ran = async {
-        let records = run.stop.or(ledger.records_of(&run.job.id, "")).await??;
-        let first = record_of(&records, 0, Kind::Plan);
-        if let Some(first) = first {
+        let beginning = begin(run, false, services).await?;
+        let records = &beginning.records;
+        if let Some(first) = record_of(records, 0, Kind::Plan) {
             check_body(run, first)?;
         }
-        if is_done(&records) {
-            return Ok(JobReport::before(&records));
+        if is_done(records) {
+            return Ok(JobReport::before(records));
         }
-        if first.is_none() && comes_too_late(run, services).await? {
-            return supersede(run, services).await;
-        }
-        under_lease(run, services, Box::pin(work(run, services))).await
+        let work = Box::pin(work(run, beginning.is_new, services));
+        under_lease(run, beginning.hold, services, work).await
     };
     let ran: Result<JobReport, JobError> = Box::pin(ran).await;
     ran.map_err(|error| error.or_outage(audit().or_else(down)))
 }
 
 /// Runs the parts that are not done, and records the end of the job if all are. No other process runs it meanwhile.
-async fn work(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
+async fn work(run: &JobRun, is_new: bool, services: &Services) -> Result<JobReport, JobError> {
     let ledger = &services.recording.ledger;
-    // Read under the lease: another worker may have gone on until now.
-    let records = ledger.records_of(&run.job.id, "").await?;
+    let mut records = match is_new {
+        true => Vec::new(),
+        // Read under the lease: another worker may have gone on until now.
+        false => ledger.records_of(&run.job.id, "").await?,
+    };
+    let mut are_new = false;
     let list = match record_of(&records, 0, Kind::Plan) {
         Some(first) => FrozenList::of(first)?,
-        None => start(run, services).await?,
+        None if comes_too_late(run, services).await? => return supersede(run, services).await,
+        None => {
+            let started = start(run, services).await?;
+            are_new = started.is_first;
+            if is_new && !are_new {
+                // The job was not new after all.
+                records = ledger.records_of(&run.job.id, "").await?;
+            }
+            started.list
+        }
     };
     let round = reopenings(&records);
     let mut report = JobReport {
@@ -101,7 +112,7 @@ async fn work(run: &JobRun, services: &Services) -> Result<JobReport, JobError> 
         if is_rehearsal {
             recipients.truncate(REHEARSED);
         }
-        let served = serve(run, &template, recipients, services).await?;
+        let served = serve(run, &template, recipients, are_new, services).await?;
         match served {
             ChunkEnd::Served(chunk) => {
                 failpoint::pass(Failpoint::ChunkServed);
@@ -124,7 +135,11 @@ async fn work(run: &JobRun, services: &Services) -> Result<JobReport, JobError> 
             error => error,
         });
     }
-    finish(run, &report, services).await?;
+    let ending = Ending {
+        is_certain: false,
+        has_pages: true,
+    };
+    finish(run, &report, ending, services).await?;
     Ok(report)
 }
 
@@ -138,8 +153,15 @@ fn last_of_chunk(records: &[Record], number: u32) -> Option<&Record> {
         .max_by_key(|record| record.n)
 }
 
+/// The recipients of a job whose plan exists now.
+struct Started {
+    list: FrozenList,
+    /// Whether this run created the plan: then none of the parts was begun.
+    is_first: bool,
+}
+
 /// Freezes the recipients, and takes the job's id with them. The process that creates the plan decides who they are.
-async fn start(run: &JobRun, services: &Services) -> Result<FrozenList, JobError> {
+async fn start(run: &JobRun, services: &Services) -> Result<Started, JobError> {
     let (job, ledger) = (&run.job, &services.recording.ledger);
     let list = Box::pin(freeze(run, services)).await?;
     failpoint::pass(Failpoint::Frozen);
@@ -154,11 +176,17 @@ async fn start(run: &JobRun, services: &Services) -> Result<FrozenList, JobError
             run.delivery.got_on();
             let (recipients, bad_rows) = (list.recipients, list.bad_rows);
             tracing::info!(job.id = %job.id, recipients, bad_rows, "the recipients of a job in parts are stored");
-            Ok(list)
+            Ok(Started {
+                list,
+                is_first: true,
+            })
         }
         Created::Theirs(first) => {
             check_body(run, &first)?;
-            Ok(FrozenList::of(&first)?)
+            Ok(Started {
+                list: FrozenList::of(&first)?,
+                is_first: false,
+            })
         }
     }
 }
@@ -176,13 +204,14 @@ enum ChunkEnd {
     },
 }
 
-/// Runs the parts of a chunk, several at once. A part that is rejected, or has to wait, does not keep the others from their mail.
+/// Runs the parts of a chunk, several at once. `are_new` says that none was begun before. A part that is rejected, or has to wait, does not keep the others from their mail.
 ///
 /// A delivery is never cut off for another's failure: a mail cut off in its last step would be in doubt.
 async fn serve(
     run: &JobRun,
     template: &Job,
     recipients: Vec<(String, Recipient)>,
+    are_new: bool,
     services: &Services,
 ) -> Result<ChunkEnd, JobError> {
     let is_over = &AtomicBool::new(false);
@@ -197,7 +226,7 @@ async fn serve(
             stop: run.stop.child(),
             ..run.clone()
         };
-        let ran = run_part(&part, services).await;
+        let ran = run_part(&part, are_new, services).await;
         if ran.as_ref().is_err_and(ends_all) {
             is_over.store(true, Ordering::Relaxed);
         }
@@ -247,9 +276,10 @@ async fn serve(
 /// Runs a part as a job of its own. The type of the future is not a part of the type of the job's: the compiler's recursion ends.
 fn run_part<'a>(
     part: &'a JobRun,
+    is_new: bool,
     services: &'a Services,
 ) -> BoxFuture<'a, Result<JobReport, JobError>> {
-    Box::pin(enter_and_run(part, services))
+    Box::pin(enter_and_run(part, is_new, services))
 }
 
 /// Whether an error says that the recipient gets no mail from this job, and nothing about the other recipients.

@@ -27,6 +27,10 @@ pub(super) struct JobState {
     pub(super) listing_name: String,
     /// What makes the portal's links, if the portal answers them.
     pub(super) portal: Option<PortalLinks>,
+    /// Whether this run created the plan, so that no recipient was served before.
+    pub(super) is_first: bool,
+    /// Whether the ledger has pages of its objects, beside the plan.
+    pub(super) has_pages: bool,
 }
 
 impl JobState {
@@ -48,7 +52,7 @@ pub(super) async fn start(
 ) -> Result<JobState, JobError> {
     let (job, ledger) = (&run.job, &*services.recording.ledger);
     let (plan, listing) = list(run, plan, services).await?;
-    let objects = saved::save(&listing, &job.id, ledger, &run.stop).await?;
+    let objects = saved::save(&listing, &plan, ledger, &run.stop).await?;
     let body = json!({
         "body_sha256": job.body_sha256,
         "begun_at": run.now,
@@ -65,8 +69,10 @@ pub(super) async fn start(
                 listing,
                 job_records: JobRecords::default(),
                 archive: None,
+                has_pages: objects.has_pages(),
                 listing_name: objects.listing,
                 portal: None,
+                is_first: true,
             })
         }
         Created::Theirs(first) => {
@@ -118,6 +124,9 @@ pub(super) async fn resume(
         listing,
         job_records,
         archive: None,
+        is_first: false,
+        // Its message may be among them.
+        has_pages: true,
         listing_name: kept.map(|kept| kept.listing).unwrap_or_default(),
         portal: None,
     })

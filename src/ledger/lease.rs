@@ -167,41 +167,64 @@ impl fmt::Debug for LeaseHold<'_> {
     }
 }
 
-/// Takes the lease on a job, unless a living worker has it.
-pub async fn take<'a>(
+/// Takes the lease on a job that never had one; `None` if there is one.
+///
+/// Most jobs are new, and this succeeds. It is no proof that the job is new, since a lease may expire with its bucket's lifecycle: the
+/// plan, which is created once, decides.
+pub async fn take_first<'a>(
+    leases: &'a dyn Leases,
+    job: &JobId,
+    owner: &Owner,
+) -> Result<Option<LeaseHold<'a>>, LedgerError> {
+    let began = Instant::now();
+    let terms = LeaseTerms::new(owner, LEASE);
+    let tag = leases.put_lease(job, None, &terms).await?;
+    Ok(tag.map(|tag| LeaseHold::new(leases, job, owner, tag, began)))
+}
+
+/// Takes the lease on a job that has one, unless a living worker has it.
+pub async fn take_over<'a>(
     leases: &'a dyn Leases,
     job: &JobId,
     owner: &Owner,
 ) -> Result<Taken<'a>, LedgerError> {
     let began = Instant::now();
     let terms = LeaseTerms::new(owner, LEASE);
-    // Most jobs are new, and this succeeds.
-    let mut tag = leases.put_lease(job, None, &terms).await?;
-    if tag.is_none() {
-        let seen = leases.lease(job).await?;
-        if let Some(seen) = &seen
-            && seen.terms.owner != owner.as_str()
-            && let Some(left) = seen.left()
-        {
-            return Ok(Taken::Busy { left });
-        }
-        let over = seen.map(|seen| seen.tag);
-        tag = leases.put_lease(job, over.as_ref(), &terms).await?;
-        // Otherwise the job would wait for a worker that does not exist.
-        if tag.is_none() && over.is_none() && leases.lease(job).await?.is_none() {
-            return Err(leases.contradicted(job));
-        }
+    let seen = leases.lease(job).await?;
+    if let Some(seen) = &seen
+        && seen.terms.owner != owner.as_str()
+        && let Some(left) = seen.left()
+    {
+        return Ok(Taken::Busy { left });
+    }
+    let over = seen.map(|seen| seen.tag);
+    let tag = leases.put_lease(job, over.as_ref(), &terms).await?;
+    // Otherwise the job would wait for a worker that does not exist.
+    if tag.is_none() && over.is_none() && leases.lease(job).await?.is_none() {
+        return Err(leases.contradicted(job));
     }
     Ok(match tag {
-        Some(tag) => Taken::Held(LeaseHold {
+        Some(tag) => Taken::Held(LeaseHold::new(leases, job, owner, tag, began)),
+        None => Taken::Busy { left: LEASE },
+    })
+}
+
+impl<'a> LeaseHold<'a> {
+    fn new(
+        leases: &'a dyn Leases,
+        job: &JobId,
+        owner: &Owner,
+        tag: LeaseTag,
+        renewed_at: Instant,
+    ) -> Self {
+        Self {
             leases,
             job: job.clone(),
             owner: owner.clone(),
             tag,
-            renewed_at: began,
-        }),
-        None => Taken::Busy { left: LEASE },
-    })
+            renewed_at,
+        }
+    }
 }
 
 impl LeaseHold<'_> {
@@ -265,6 +288,30 @@ mod tests {
 
     fn job() -> JobId {
         "job".parse().unwrap()
+    }
+
+    /// As a worker does it.
+    async fn take<'a>(
+        ledger: &'a MemoryLedger,
+        job: &JobId,
+        owner: &Owner,
+    ) -> Result<Taken<'a>, LedgerError> {
+        match take_first(ledger, job, owner).await? {
+            Some(hold) => Ok(Taken::Held(hold)),
+            None => take_over(ledger, job, owner).await,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_first_lease_on_a_job_is_new() {
+        let ledger = MemoryLedger::default();
+        let first = async |owner| take_first(&ledger, &job(), owner).await.unwrap();
+        let (one, other) = (Owner::new(), Owner::new());
+        let hold = first(&one).await.expect("there was none");
+        assert!(first(&other).await.is_none());
+        assert!(first(&one).await.is_none(), "not even for its owner");
+        hold.release().await;
+        assert!(first(&other).await.is_none(), "one was given back");
     }
 
     async fn is_busy(ledger: &MemoryLedger, owner: &Owner) -> bool {

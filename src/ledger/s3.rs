@@ -17,9 +17,10 @@
 //! Objects are never deleted, and the ledger needs no right to delete: a lifecycle rule on the prefix expires old jobs.
 
 mod conflicts;
+mod names;
 mod portal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::SdkError;
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -38,6 +40,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use self::conflicts::Conflicts;
+use self::names::{is_done_by_names, read_spelled, spell};
 use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
 use super::portal::PortalRecords;
@@ -521,14 +524,16 @@ impl Ledger for S3Ledger {
         let key = self.key(&record);
         let stored = self.stored(&record);
         let bytes = serde_json::to_vec(&stored).expect("a record is plain data");
-        let put = self.put(&key, bytes, WriteCondition::Absent).await;
         // The parts of a job are found by the job: ten thousand of them would hide the other jobs.
         let is_noted = record.kind == Kind::Plan && record.job.whole().is_none();
+        let put = self.put(&key, bytes, WriteCondition::Absent);
+        let (put, noted) = match is_noted {
+            // At once, since the job waits for both.
+            true => Box::pin(join(put, self.note(&stored))).await,
+            false => (put.await, Ok(())),
+        };
         if let Ok(Put::Done(_)) = put {
-            if is_noted {
-                self.note(&stored).await?;
-            }
-            return Ok(Created::Ours);
+            return noted.map(|()| Created::Ours);
         }
         // A response may have been lost, so the existing record may be ours; its nonce shows whose it is.
         let Some(found) = self.get(&key).await? else {
@@ -564,11 +569,22 @@ impl Ledger for S3Ledger {
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let latest = format!("{}latest/", self.prefix);
         let keys = self.list(&latest, false, None, limit).await?;
-        let job = |key: &String| {
+        let job = |key: &String| -> Option<JobId> {
             let (_, job) = key.strip_prefix(&latest)?.split_once('-')?;
             read_spelled(job)?.parse().ok()
         };
-        Ok(keys.iter().filter_map(job).collect())
+        // Two workers that began a job at the same time have noted it twice.
+        let mut seen = HashSet::new();
+        let jobs = keys.iter().filter_map(job);
+        Ok(jobs.filter(|job| seen.insert(job.clone())).collect())
+    }
+
+    /// From the names of the records, so that none of them is read.
+    async fn is_done(&self, job: &JobId) -> Result<bool, LedgerError> {
+        let below = self.below_job(job);
+        let keys = self.list(&below, true, None, usize::MAX).await?;
+        let names = keys.iter().filter_map(|key| key.strip_prefix(&below));
+        Ok(is_done_by_names(names))
     }
 
     async fn keep_page(
@@ -704,40 +720,6 @@ fn read_json<T: DeserializeOwned>(key: &str, found: &Found) -> Result<T, LedgerE
     serde_json::from_slice(&found.bytes).map_err(|_| LedgerError::Unreadable {
         key: key.to_owned(),
     })
-}
-
-/// Encodes a text with characters that every server accepts in a key, reversibly: `!` and two digits stand for each
-/// byte of any other character, and for a dot at the beginning.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
-fn spell(text: &str) -> String {
-    let mut spelled = String::with_capacity(text.len());
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => spelled.push(byte.into()),
-            b'.' if at > 0 => spelled.push('.'),
-            _ => {
-                spelled.push('!');
-                presign::hex::push_hex(&[byte], &mut spelled);
-            }
-        }
-    }
-    spelled
-}
-
-/// Decodes the output of [`spell`].
-fn read_spelled(spelled: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(spelled.len());
-    let mut rest = spelled;
-    while let Some(first) = rest.chars().next() {
-        let (byte, length) = match first {
-            '!' => (u8::from_str_radix(rest.get(1..3)?, 16).ok()?, 3),
-            _ if first.is_ascii() => (u8::try_from(first).ok()?, 1),
-            _ => return None,
-        };
-        bytes.push(byte);
-        rest = &rest[length..];
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! They are saved page by page, as they were listed, so that a million need no more memory than ten. The plan is created
 //! once and names the listing that counts: when two workers list at the same time, the pages of one of them are never read.
+//! A few objects are in the plan itself, so that a small job writes no page.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -26,6 +27,9 @@ use crate::store::{ObjectMeta, ObjectStore, Versions};
 /// How many pages are written to the ledger at the same time.
 const PAGES_AT_ONCE: usize = 4;
 
+/// How many bytes of objects a plan has at most: some thirty objects. A plan is read whenever its job is looked at.
+const MAX_BYTES_IN_PLAN: usize = 4096;
+
 /// Where a job's objects are saved; part of its plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectSnapshot {
@@ -33,6 +37,16 @@ pub struct ObjectSnapshot {
     pub listing: String,
     /// How many pages it has.
     pub pages: u32,
+    /// Its one page, if it is here and not in the ledger's pages. An earlier version does not find such a page, and lists again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    page: Option<Vec<Entry>>,
+}
+
+impl ObjectSnapshot {
+    /// Whether the ledger has pages of the listing.
+    pub const fn has_pages(&self) -> bool {
+        self.pages > 0 && self.page.is_none()
+    }
 }
 
 /// Why a job's objects could not be saved or loaded.
@@ -52,14 +66,25 @@ pub enum SavedError {
 /// Saves the objects of a job. They count when the job's plan names them.
 pub async fn save(
     listing: &Listing,
-    job: &JobId,
+    plan: &Plan,
     ledger: &dyn Ledger,
     stop: &Cancellation,
 ) -> Result<ObjectSnapshot, SavedError> {
-    let kept = ObjectSnapshot {
+    let job = &plan.job.id;
+    let mut kept = ObjectSnapshot {
         listing: nonce(),
         pages: u32::try_from(listing.pages()).unwrap_or(u32::MAX),
+        page: None,
     };
+    if kept.pages == 1 && may_be_in_plan(plan) {
+        let page = listing.page_bytes(0)?.unwrap_or_default();
+        if page.len() <= MAX_BYTES_IN_PLAN {
+            kept.page = serde_json::from_slice(&page).ok();
+        }
+    }
+    if !kept.has_pages() {
+        return Ok(kept);
+    }
     stream::iter((0..kept.pages).map(Ok))
         .try_for_each_concurrent(PAGES_AT_ONCE, |number| {
             let name = &kept.listing;
@@ -71,6 +96,12 @@ pub async fn save(
         })
         .await?;
     Ok(kept)
+}
+
+/// Whether the objects of a job may be in its plan. An earlier version would list again, and go on with the ZIP or with the portal's
+/// records of the first listing.
+const fn may_be_in_plan(plan: &Plan) -> bool {
+    plan.zip.is_none() && plan.portal.is_none()
 }
 
 /// The name under which a job's message is saved beside its listings; names of listings are random and longer.
@@ -100,7 +131,11 @@ pub async fn load(
 ) -> Result<Option<Listing>, SavedError> {
     let mut recalled = Listing::begin(spool_dir);
     let mut presence = Presence::of(plan, kept, store, spool_dir, stop);
-    let numbers: Vec<u32> = (0..kept.pages).collect();
+    if let Some(page) = &kept.page {
+        recalled.push(presence.look_again(page.clone()).await?)?;
+    }
+    let in_ledger = if kept.has_pages() { kept.pages } else { 0 };
+    let numbers: Vec<u32> = (0..in_ledger).collect();
     // No page is requested while objects are checked: it would not be polled meanwhile, and its deadline would pass.
     for some in numbers.chunks(PAGES_AT_ONCE) {
         let pages = some
@@ -230,6 +265,7 @@ mod tests {
     use super::*;
     use crate::job::Bucket;
     use crate::ledger::memory::MemoryLedger;
+    use crate::plan::ZipPlan;
     use crate::progress::Progress;
     use crate::render::samples;
     use crate::store::memory::MemoryStore;
@@ -262,8 +298,8 @@ mod tests {
         let progress = Progress::default();
         let listing = listing::list(&plan, &first, &spool, &stop, &progress);
         let listing = listing.await.unwrap();
-        let kept = save(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
-        assert_eq!(kept.pages, 3);
+        let kept = save(&listing, &plan, &ledger, &stop).await.unwrap();
+        assert_eq!((kept.pages, kept.has_pages()), (3, true));
         let now = store((0..2600).filter(|number| *number != 1234));
         let recalled = load(&kept, &plan, &ledger, &now, &spool, &stop);
         (recalled.await.unwrap().unwrap(), now.requests())
@@ -293,6 +329,68 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// The objects of a small job as they are saved, and the ledger.
+    async fn saved_of(objects: u32, zip: Option<ZipPlan>) -> (ObjectSnapshot, MemoryLedger) {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, stop) = (MemoryLedger::default(), Cancellation::default());
+        let progress = Progress::default();
+        let plan = Plan {
+            zip,
+            ..samples::plan("r/", &json!({}))
+        };
+        let (first, spool) = (store(0..objects), Location::from(dir.path()));
+        let listing = listing::list(&plan, &first, &spool, &stop, &progress);
+        let listing = listing.await.unwrap();
+        let kept = save(&listing, &plan, &ledger, &stop).await.unwrap();
+        (kept, ledger)
+    }
+
+    #[tokio::test]
+    async fn a_few_objects_are_in_the_plan_and_come_back_from_it() {
+        let (kept, ledger) = saved_of(10, None).await;
+        assert_eq!((kept.pages, kept.has_pages()), (1, false));
+        let text = serde_json::to_string(&kept).unwrap();
+        let kept: ObjectSnapshot = serde_json::from_str(&text).unwrap();
+        let (plan, stop) = (samples::plan("r/", &json!({})), Cancellation::default());
+        let job = &plan.job.id;
+        assert_eq!(ledger.page(job, &kept.listing, 0).await.unwrap(), None);
+        let dir = tempfile::tempdir().unwrap();
+        // Since then one of them is gone, and one is new.
+        let now = store((0..11).filter(|number| *number != 4));
+        let recalled = load(&kept, &plan, &ledger, &now, &dir.path().into(), &stop).await;
+        let listing = recalled.unwrap().unwrap();
+        assert_eq!((listing.linkable, listing.unavailable), (9, 1));
+        let page = listing.page(0).unwrap().unwrap();
+        let vanished = Entry::Unavailable("r/00004".to_owned(), Unlinkable::Missing);
+        assert_eq!((page.len(), &page[4]), (10, &vanished));
+        assert!(listing.page(1).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_plan_has_no_room_for_is_in_pages_and_so_is_what_an_earlier_version_saved() {
+        let (kept, ledger) = saved_of(500, None).await;
+        assert_eq!((kept.pages, kept.has_pages()), (1, true));
+        // The form of earlier versions.
+        let text = json!({ "listing": kept.listing, "pages": 1 });
+        assert_eq!(serde_json::to_value(&kept).unwrap(), text);
+        let (plan, stop) = (samples::plan("r/", &json!({})), Cancellation::default());
+        let dir = tempfile::tempdir().unwrap();
+        let now = store(0..500);
+        let recalled = load(&kept, &plan, &ledger, &now, &dir.path().into(), &stop).await;
+        assert_eq!(recalled.unwrap().unwrap().linkable, 500);
+    }
+
+    #[tokio::test]
+    async fn a_job_with_a_zip_has_its_objects_in_pages() {
+        let zip = ZipPlan {
+            stem: "files".to_owned(),
+            place: None,
+            split_bytes: None,
+        };
+        let (kept, _) = saved_of(10, Some(zip)).await;
+        assert!(kept.has_pages());
     }
 
     /// Lists from the last key to the first.
@@ -376,7 +474,7 @@ mod tests {
         let listing = listing.await.unwrap();
         let mut expected: Vec<String> = (0..2500).map(|n| format!("r/{n:05}")).collect();
         assert_eq!(keys_of(&listing), expected);
-        let kept = save(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
+        let kept = save(&listing, &plan, &ledger, &stop).await.unwrap();
         let now = Backwards(store((0..2600).filter(|number| *number != 1234)));
         let recalled = load(&kept, &plan, &ledger, &now, &spool, &stop).await;
         expected[1234].insert_str(0, "no ");
@@ -390,6 +488,7 @@ mod tests {
         let kept = ObjectSnapshot {
             listing: "gone".to_owned(),
             pages: 1,
+            page: None,
         };
         let (ledger, store, stop) = (
             MemoryLedger::default(),

@@ -511,7 +511,7 @@ async fn a_store_that_rejects_a_write_for_an_object_that_it_does_not_have_has_fa
     );
     assert_eq!(JobError::from(error).class(), FailureClass::Edge);
     let leases = ledger.leases().unwrap();
-    let taken = lease::take(leases, &job("daily"), &Owner::new()).await;
+    let taken = lease::take_over(leases, &job("daily"), &Owner::new()).await;
     let error = taken.unwrap_err();
     assert!(
         chain(&error).contains("has no such object"),
@@ -628,11 +628,61 @@ async fn a_job_that_a_living_worker_has_waits_and_a_given_up_one_does_not() {
         .unwrap()
         .unwrap();
     assert_eq!(deliver(&world, &opened, &daily).await, ["ann@acme.example"]);
-    let released = leases.lease(&job("daily")).await.unwrap().unwrap();
-    assert_eq!(
-        released.terms.lasts_secs, 0,
-        "an end in order gives it back"
+    // A job that is done needs no lease: the next delivery ends, whoever has it.
+    let kept = leases.lease(&job("daily")).await.unwrap().unwrap();
+    assert_eq!(kept.terms.lasts_secs, LEASE.as_secs());
+    let theirs = LeaseTerms::new(&other, LEASE);
+    let taken = leases
+        .put_lease(&job("daily"), Some(&kept.tag), &theirs)
+        .await;
+    assert!(taken.unwrap().is_some());
+    assert_eq!(deliver(&world, &opened, &daily).await, ["ann@acme.example"]);
+    let counts = opened.services.progress.snapshot();
+    assert_eq!((counts.jobs_retried, counts.jobs_done), (1, 2));
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_done_gives_its_lease_back() {
+    let world = world_with_s3_ledger();
+    let opened = world.open().await;
+    // There are no objects.
+    assert!(
+        deliver(&world, &opened, &job_for(&["ann@acme.example"]))
+            .await
+            .is_empty()
     );
+    let leases = opened.services.recording.ledger.leases().unwrap();
+    let released = leases.lease(&job("daily")).await.unwrap().unwrap();
+    assert_eq!(released.terms.lasts_secs, 0);
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_an_earlier_version_began_is_continued_with_the_objects_that_it_stored() {
+    let world = world_with_s3_ledger()
+        .object("a.pdf", "x")
+        .object("b.pdf", "x");
+    let opened = world.open().await;
+    let daily = job_for(&["ann@acme.example"]);
+    let ledger = &opened.services.recording.ledger;
+    let stored = json!([{ "l": ["b.pdf", 1, "", null, 1_795_459_200, "ready"] }]);
+    let page = serde_json::to_vec(&stored).unwrap();
+    let id = job("daily");
+    ledger.keep_page(&id, "listing", 0, page).await.unwrap();
+    let plan = json!({
+        "body_sha256": sha256_hex(daily.to_string().as_bytes()),
+        "begun_at": "2026-11-23T18:40:00Z",
+        "objects": { "listing": "listing", "pages": 1 },
+    });
+    let plan = Record::new(&id, "", 0, Kind::Plan, plan);
+    ledger.create(plan).await.unwrap();
+    // Neither it nor this process has the lease: the plan decides that the job is not new.
+    assert_eq!(deliver(&world, &opened, &daily).await, ["ann@acme.example"]);
+    let mails = world.mails();
+    let links = mails[0].hrefs.iter().filter(|href| href.contains(".pdf"));
+    let links: Vec<_> = links.collect();
+    assert!(links.len() == 1 && links[0].contains("b.pdf"), "{links:?}");
     opened.close().await;
 }
 

@@ -33,6 +33,7 @@ mod embedded;
 mod environment;
 mod false_answers;
 mod feedback;
+mod few_requests;
 mod full_disk;
 mod fuzz;
 mod guides;

@@ -7,8 +7,11 @@ relay and of the store, and people who answer doubts at any moment. Explicit sta
     tests/model/ledger_model.py --names    the transitions, one a line; a test looks for each in src/ledger.rs
 
 What a worker knows of a recipient it read once, at the job's begin, as the code does; from then on it trusts what it can
-create. A lease is not modelled as a fact: at every begin the owner of an open attempt may be thought alive or dead, rightly or
-wrongly, and nothing may go wrong either way.
+create. A lease is not modelled as a fact: at every begin the owner of an open attempt may be thought alive or dead, and the
+lease may be new, rightly or wrongly, and nothing may go wrong either way. A worker whose lease is new reads no records
+(`first`): whether it is the first is decided by the plan, which it must create before anything else.
+
+A worker that created the plan, and whose own outcome is `accepted`, ends the job without reading it again (`done-clean`).
 """
 import sys
 import time
@@ -17,6 +20,7 @@ from collections import deque
 WORKERS, CRASHES, ATTEMPTS = 2, 1, 3
 IDLE = ("idle",)
 
+# The plan: the nonce of the process that created it; 0 where there is none. It names the objects that are handed out.
 # Records: a tuple over attempts of (intent, outcome, late, verdict); '' where there is none. An intent is its owner's nonce.
 NOTHING = (0, "", "", "")
 
@@ -30,17 +34,25 @@ MISTAKES = {
     "no-late": "a late outcome overwrites the doubt",
     "done-early": "the job is done though a recipient is not",
     "reread-trust": "a free attempt is made without creating its intent",
+    "own-list": "a worker that is not the first goes on with the objects that it listed itself",
+    "blind-end": "the message is deleted after done, without looking for a verdict that came before",
+    "late-is-clean": "an outcome that came late counts as one about which no verdict can have come",
+    "old-is-clean": "a worker that resumed a job ends it without looking for a verdict",
 }
 
 TRANSITIONS = (
-    "recv busy-wait look skip go audit pre-ok pre-fail intent intent-412 intent-412-own "
-    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done reread reopen again delete"
+    "recv busy-wait look first plan plan-412 plan-412-own skip go audit pre-ok pre-fail intent intent-412 intent-412-own "
+    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done done-clean reread reopen again delete"
 ).split()
 
 
+NO_RECORDS = (NOTHING,) * ATTEMPTS
+
+
 def start():
-    """Message on the queue, deliveries, crashes, records, lines, mails that left, done marks, reopenings, next nonce, workers."""
-    return (True, 0, 0, (NOTHING,) * ATTEMPTS, frozenset(), 0, frozenset(), 0, 1, (IDLE,) * WORKERS)
+    """Message on the queue, deliveries, crashes, plan, records, lines, mails that left, whether one showed other objects than the
+    plan's, done marks, reopenings, whether one came before the first done, next nonce, workers."""
+    return (True, 0, 0, 0, NO_RECORDS, frozenset(), 0, False, frozenset(), 0, False, 1, (IDLE,) * WORKERS)
 
 
 def put(records, n, field, value):
@@ -68,7 +80,7 @@ def standing(records):
 
 def steps(state, policy, mistake):
     """Every (transition, next state)."""
-    message, deliveries, crashes, records, lines, mails, done, reopened, nonce, workers = state
+    message, deliveries, crashes, plan, records, lines, mails, strange, done, reopened, owed, nonce, workers = state
     for i, worker in enumerate(workers):
 
         def to(at, **changes):
@@ -76,11 +88,14 @@ def steps(state, policy, mistake):
                 "message": message,
                 "deliveries": deliveries,
                 "crashes": crashes,
+                "plan": plan,
                 "records": records,
                 "lines": lines,
                 "mails": mails,
+                "strange": strange,
                 "done": done,
                 "reopened": reopened,
+                "owed": owed,
                 "nonce": nonce,
             }
             new.update(changes)
@@ -93,11 +108,25 @@ def steps(state, policy, mistake):
             if message and deliveries < DELIVERIES[policy]:
                 yield "recv", to(("begin",), deliveries=deliveries + 1)
         elif at == "begin":
+            # The lease is new: nothing is read.
+            yield "first", to(("plan",))
             if reopened in done:
                 yield "look", to(("delete",))
                 continue
             yield "busy-wait", to(IDLE)
-            yield "look", to(("decide", records, reopened))
+            yield "look", to(("decide", records, (reopened, "resumed", plan)) if plan else ("plan",))
+        elif at == "plan":
+            if not plan:
+                first = ("decide", NO_RECORDS, (0, "first", nonce))
+                yield "plan", to(first, plan=nonce, nonce=nonce + 1)
+                # Carried out, the reply lost, asked again, 412: the nonce tells that it is ours.
+                yield "plan-412-own", to(first, plan=nonce, nonce=nonce + 1)
+            elif mistake == "own-list":
+                yield "plan-412", to(("decide", records, (reopened, "resumed", nonce)), nonce=nonce + 1)
+            elif reopened in done:
+                yield "plan-412", to(("delete",))
+            else:
+                yield "plan-412", to(("decide", records, (reopened, "resumed", plan)))
         elif at == "decide":
             _, seen, k = worker
             where, n = standing(seen)
@@ -148,6 +177,7 @@ def steps(state, policy, mistake):
                 yield "intent-412", to(IDLE)
         elif at == "dot":
             _, n, mine, k = worker
+            other = strange or k[2] != plan
             for name, left, outcome in (
                 ("acc", 1, "acc"),
                 ("acc-noreply", 1, "unk"),
@@ -155,13 +185,20 @@ def steps(state, policy, mistake):
                 ("5xx", 0, "rej"),
                 ("drop", 0, "unk"),
             ):
-                yield name, to(("out", n, outcome, k), mails=mails + left)
+                yield name, to(("out", n, outcome, k), mails=mails + left, strange=other if left else strange)
         elif at == "out":
             _, n, outcome, k = worker
             comes_back = outcome == "not" or (outcome == "unk" and policy == RESEND)
             after = IDLE if comes_back else ("finish", k)
+            # Ours, and accepted: no verdict about it can come.
+            if outcome == "acc" and (k[1] == "first" or mistake == "old-is-clean"):
+                clean = ("finish", (k[0], "clean", k[2]))
+            else:
+                clean = after
+            if mistake == "late-is-clean" and records[n][1]:
+                after = clean
             if not records[n][1]:
-                yield "out", to(after, records=put(records, n, 1, outcome))
+                yield "out", to(clean, records=put(records, n, 1, outcome))
             elif mistake == "no-late":
                 yield "late", to(after, records=put(records, n, 1, outcome))
             else:
@@ -170,7 +207,11 @@ def steps(state, policy, mistake):
         elif at == "finish":
             yield "fin", to(("done", worker[1]))
         elif at == "done":
-            yield "done", to(("reread",), done=done | {worker[1]})
+            k = worker[1]
+            if k[1] == "clean" or mistake == "blind-end":
+                yield "done-clean", to(("delete",), done=done | {k[0]})
+            else:
+                yield "done", to(("reread",), done=done | {k[0]})
         elif at == "reread":
             # Reopened meanwhile, the job goes on: the message stays.
             yield "reread", to(("delete",) if reopened in done else IDLE)
@@ -179,28 +220,33 @@ def steps(state, policy, mistake):
 
     if policy == PERSON:
         where, n = standing(records)
+
+        def opened(answered):
+            """The job, reopened. Before the first `done`, its message must bring it about."""
+            return (*state[:4], answered, *state[5:9], reopened + 1, owed or not done, nonce, workers)
+
         if where == "doubt":
             # `resolve`: the verdict, and then the mark that lets a job that was done be worked again.
-            yield "sent", (*state[:3], put(records, n, 3, "sent"), *state[4:])
+            yield "sent", (*state[:4], put(records, n, 3, "sent"), *state[5:])
             if n + 1 < ATTEMPTS:
-                answered = put(records, n, 3, "resend")
-                yield "reopen", (*state[:3], answered, lines, mails, done, reopened + 1, nonce, workers)
+                yield "reopen", opened(put(records, n, 3, "resend"))
         if where == "end" and (records[n][2] or records[n][1]) == "rej" and not records[n][3] and n + 1 < ATTEMPTS:
             # `resend`: another attempt at somebody whom the relay refused.
-            answered = put(records, n, 3, "resend")
-            yield "again", (*state[:3], answered, lines, mails, done, reopened + 1, nonce, workers)
+            yield "again", opened(put(records, n, 3, "resend"))
         if not message and reopened not in done and deliveries < DELIVERIES[policy]:
             yield "submit", (True, *state[1:])
 
 
 def broken(state):
     """The invariant that does not hold, if any."""
-    message, _, _, records, lines, mails, done, reopened, _, _ = state
+    message, _, _, _, records, lines, mails, strange, done, _, owed, _, _ = state
     resent = sum(1 for _, outcome, _, verdict in records if verdict == "resend")
     if mails > 1 + resent:
         return "a recipient was mailed once more than anybody decided"
     if any(verdict and outcome not in ("unk", "rej") for _, outcome, _, verdict in records):
         return "a verdict stands where neither a doubt nor a refusal is recorded"
+    if strange:
+        return "a mail shows other objects than the job's plan names"
     if mails and not lines:
         return "a link left without its line"
     if mails == 0 and any("acc" in row for row in records):
@@ -210,6 +256,8 @@ def broken(state):
         return "the job is done, and its recipient has no end"
     if not message and not done:
         return "the message is gone before done"
+    if not message and owed and max(done) == 0:
+        return "the message is gone, and a verdict that came before done is not carried out"
     return None
 
 
@@ -244,7 +292,8 @@ def main():
         print("\n".join(TRANSITIONS))
         return 0
     failed = False
-    mistakes = [(HOLD, mistake) for mistake in MISTAKES]
+    verdicts = ("blind-end", "late-is-clean", "old-is-clean")
+    mistakes = [(PERSON if mistake in verdicts else HOLD, mistake) for mistake in MISTAKES]
     runs = mistakes if "--broken" in sys.argv else [(policy, None) for policy in DELIVERIES]
     used = set()
     for policy, mistake in runs:

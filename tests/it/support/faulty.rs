@@ -14,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// The faults of a proxy.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Faults {
     pub(crate) careless: u32,
     /// The maximum delay of a request, in milliseconds.
     pub(crate) latency_ms: u32,
+    /// How long each answer takes at least, in milliseconds.
+    pub(crate) steady_ms: u32,
     /// A part of the URLs of requests that are denied.
     pub(crate) denied: Option<&'static str>,
     /// Rejects requests that the server itself would take.
@@ -33,6 +36,17 @@ pub(crate) struct Faults {
 
 /// Why a request is rejected, if it is: the status and the code.
 pub(crate) type Judge = fn(&Request<Bytes>) -> Option<(StatusCode, &'static str)>;
+
+/// A request that the proxy has answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Answered {
+    /// The method, and the path with the query, such as `PUT /ledger/jobs/daily/plan`.
+    pub(crate) what: String,
+    /// When it came.
+    pub(crate) began: Instant,
+    /// When its answer left.
+    pub(crate) ended: Instant,
+}
 
 /// A running proxy; it ends with the test.
 pub(crate) struct FaultyProxy {
@@ -55,6 +69,8 @@ struct Counts {
     /// The operation (of AWS's JSON protocols) that is rejected with 400, and its error text.
     refused: Mutex<Option<(&'static str, &'static str)>>,
     writes: AtomicU32,
+    /// The requests that were answered, in the order of their answers.
+    answered: Mutex<Vec<Answered>>,
 }
 
 /// The handling of a request.
@@ -108,6 +124,11 @@ impl FaultyProxy {
         *self.counts.refused.lock().unwrap() = Some((operation, text));
     }
 
+    /// The requests that were answered since the last call.
+    pub(crate) fn take_answered(&self) -> Vec<Answered> {
+        std::mem::take(&mut *self.counts.answered.lock().unwrap())
+    }
+
     /// The numbers of requests, of rejected requests, and of lost answers.
     pub(crate) fn counts(&self) -> (u32, u32, u32) {
         let read = |counter: &AtomicU32| counter.load(Ordering::SeqCst);
@@ -158,6 +179,27 @@ impl Counts {
 }
 
 async fn answer(
+    request: Request<Incoming>,
+    upstream: &str,
+    faults: Faults,
+    counts: &Counts,
+) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let (what, began) = (
+        format!("{} {}", request.method(), request.uri()),
+        Instant::now(),
+    );
+    let steady = Duration::from_millis(faults.steady_ms.into());
+    let answer = decide(request, upstream, faults, counts);
+    let (answer, ()) = tokio::join!(answer, tokio::time::sleep(steady));
+    counts.answered.lock().unwrap().push(Answered {
+        what,
+        began,
+        ended: Instant::now(),
+    });
+    answer
+}
+
+async fn decide(
     request: Request<Incoming>,
     upstream: &str,
     faults: Faults,
