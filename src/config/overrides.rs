@@ -462,7 +462,7 @@ mod tests {
         the variable HANDOUT_SECRET_KEY_FILE__X names no key of the configuration: did you mean HANDOUT_SECRET_KEY_FILE?
         the variable HANDOUT_QUEUE__URL__X names no key of the configuration: did you mean HANDOUT_QUEUE__URL?
         the variable HANDOUT_PORTAL__OIDC: unknown field `isuer`, expected one of …; did you mean issuer?
-        the variable HANDOUT_QUEUE__KIND: unknown variant, expected `directory` or `sqs`; did you mean sqs?
+        the variable HANDOUT_QUEUE__KIND: unknown variant, expected `sqlite` or `sqs`; did you mean sqs?
         the variable HANDOUT_MAIL__SMTP__TSL names no key of the configuration: did you mean HANDOUT_MAIL__SMTP__TLS?
         the variables HANDOUT_QUEUE__URL and HANDOUT_queue__url are both set: set one of them
         the variable HANDOUT_MAIL__FORM names no key of the configuration: did you mean HANDOUT_MAIL__FROM?

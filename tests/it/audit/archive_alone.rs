@@ -37,6 +37,7 @@ async fn a_kill_in_a_later_removal_of_a_stream_is_known_and_the_next_run_goes_on
     for failpoint in ["removal-recorded", "removal-begun"] {
         let mut world = World::new();
         fs::create_dir_all(&world.config.state_dir).unwrap();
+        DAYS_AGO.store(100, Ordering::Relaxed);
         let (log, writer) = AuditLog::open(&settings(&world.config), "test", ago).unwrap();
         for (days, numbers) in [(100, 0..20), (50, 20..40), (0, 40..52)] {
             DAYS_AGO.store(days, Ordering::Relaxed);
