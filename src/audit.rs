@@ -27,6 +27,7 @@ mod segment;
 mod stream;
 
 // The retention.
+mod believed;
 mod bucket;
 mod retain;
 pub mod retention;

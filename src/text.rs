@@ -20,7 +20,7 @@ pub use presign::disposition::is_bidi_control;
 /// The mark that Windows programs write before UTF-8.
 pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
-pub use self::causes::{chain, nearest, with_nearest};
+pub use self::causes::{chain, nearest, with_nearest, without_value};
 
 /// Decodes a file that a person wrote: UTF-8, with or without a byte order mark.
 ///

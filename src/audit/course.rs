@@ -11,6 +11,7 @@ use super::chain::{ChainHead, LineHead};
 use super::checkpoint::Checkpoint;
 use super::directory::{LogDirectory, segment_name, torn_name};
 use super::note::PublicKey;
+use super::registry::RemovedRecord;
 use super::source::SegmentArchive;
 use super::stream::CHECKPOINT_LINES;
 use crate::bounds::MAX_TORN_BYTES;
@@ -94,6 +95,23 @@ impl<'a> Course<'a> {
             before: "rotate".to_owned(),
             number,
             ..Self::new(directory, "", key, log)
+        }
+    }
+
+    /// The reading of removed segments of a stream that are still here, the first of which has the number `first`: from the beginning
+    /// of the stream, or from where its last removal began.
+    pub(super) fn of_removed(
+        directory: &'a LogDirectory,
+        stream: &str,
+        key: Option<PublicKey>,
+        log: Option<&'a str>,
+        removed: &RemovedRecord,
+        first: u32,
+    ) -> Self {
+        let before = removed.before.as_ref();
+        match before.filter(|before| before.segments + 1 == first) {
+            Some(before) => Self::resume(directory, key, log, before.segments, before.end.clone()),
+            None => Self::new(directory, stream, key, log),
         }
     }
 

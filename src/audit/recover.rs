@@ -83,6 +83,10 @@ pub(super) fn registry(means: &WriterContext, there: &Contents) -> Result<Regist
         judged.map_or(Ok(()), |reason| Err(damaged(reason)))?;
     }
     match read {
+        Some(registry) if registry.shipped.is_some() => Err(damaged(
+            "is the copy that an archive has: put back the log's own, or begin a new directory"
+                .to_owned(),
+        )),
         Some(registry) => Ok(registry),
         None if has_lines(&means.directory, there).map_err(failed)? => Err(damaged(
             "is missing, but the directory has lines of a log".to_owned(),

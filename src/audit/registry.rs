@@ -27,6 +27,9 @@ pub const REGISTRY: &str = "streams.note";
 /// The first line of its text.
 const ORIGIN: &str = "handout/streams";
 
+/// The same in the copy that an archive has.
+const ARCHIVE_ORIGIN: &str = "handout/archive";
+
 /// The state of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RegistryEntry {
@@ -69,6 +72,48 @@ pub(super) struct RemovedRecord {
     pub(super) is_archived: bool,
     /// The chain at their end; `None` if nothing of the stream is left, whose end its entry has.
     pub(super) end: Option<ChainHead>,
+    /// What had been removed before the last removal began. A kill leaves segments of the last removal, which are checked from there.
+    pub(super) before: Option<RemovedBefore>,
+}
+
+/// The segments of a stream that were gone before its last removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RemovedBefore {
+    /// How many segments, from the first on.
+    pub(super) segments: u32,
+    /// The chain at their end.
+    pub(super) end: ChainHead,
+}
+
+/// A chain in the spelling of the registry, without its number of lines.
+fn spelled_head(head: &ChainHead) -> String {
+    let peaks: Vec<String> = head.tree().peaks().iter().map(spelled).collect();
+    format!("{} {}", spelled(&head.prev()), peaks.join(","))
+}
+
+/// The chain of a stream after a number of lines, from its spelling.
+fn parse_head(stream: &str, lines: u64, prev: &str, peaks: &str) -> Option<ChainHead> {
+    let peaks = peaks.split(',').map(root).collect::<Option<Vec<Hash>>>()?;
+    let tree = Tree::resume(lines, peaks)?;
+    Some(ChainHead::resume(stream, root(prev)?, tree))
+}
+
+impl RemovedBefore {
+    fn line(&self, stream: &str) -> String {
+        let Self { segments, end } = self;
+        let (lines, head) = (end.len(), spelled_head(end));
+        format!("{stream} removed-before {segments} {lines} {head}\n")
+    }
+
+    fn parse(stream: &str, state: &str) -> Option<Self> {
+        let [segments, lines, prev, peaks] = state.split(' ').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        Some(Self {
+            segments: segments.parse().ok().filter(|segments| *segments > 0)?,
+            end: parse_head(stream, lines.parse().ok()?, prev, peaks)?,
+        })
+    }
 }
 
 impl RemovedRecord {
@@ -78,6 +123,7 @@ impl RemovedRecord {
             lines,
             is_archived,
             end,
+            before,
         } = self;
         let place = match is_archived {
             true => "archived",
@@ -85,12 +131,13 @@ impl RemovedRecord {
         };
         let end = match end {
             None => "all".to_owned(),
-            Some(head) => {
-                let peaks: Vec<String> = head.tree().peaks().iter().map(spelled).collect();
-                format!("{} {}", spelled(&head.prev()), peaks.join(","))
-            }
+            Some(head) => spelled_head(head),
         };
-        format!("{stream} removed {segments} {lines} {place} {end}\n")
+        let before = before.as_ref().map(|before| before.line(stream));
+        format!(
+            "{stream} removed {segments} {lines} {place} {end}\n{}",
+            before.unwrap_or_default()
+        )
     }
 
     fn parse(stream: &str, state: &str) -> Option<Self> {
@@ -103,11 +150,7 @@ impl RemovedRecord {
         let lines: u64 = lines.parse().ok()?;
         let end = match end {
             None => None,
-            Some((prev, peaks)) => {
-                let peaks = peaks.split(',').map(root).collect::<Option<Vec<Hash>>>()?;
-                let tree = Tree::resume(lines, peaks)?;
-                Some(ChainHead::resume(stream, root(prev)?, tree))
-            }
+            Some((prev, peaks)) => Some(parse_head(stream, lines, prev, peaks)?),
         };
         Some(Self {
             segments: segments.parse().ok().filter(|segments| *segments > 0)?,
@@ -118,6 +161,7 @@ impl RemovedRecord {
                 _ => return None,
             },
             end,
+            before: None,
         })
     }
 }
@@ -135,6 +179,9 @@ pub(super) struct Registry {
     pub(super) streams: BTreeMap<String, RegistryEntry>,
     /// What was removed of them, because it was kept long enough.
     pub(super) removed: BTreeMap<String, RemovedRecord>,
+    /// In the copy that an archive has: how many segments of each stream the archive was seen to have, from the first on. `None` in a
+    /// log's directory.
+    pub(super) shipped: Option<BTreeMap<String, u32>>,
 }
 
 impl Registry {
@@ -146,7 +193,26 @@ impl Registry {
             generation: 0,
             streams: BTreeMap::new(),
             removed: BTreeMap::new(),
+            shipped: None,
         }
+    }
+
+    /// The signed copy for an archive that was seen to have so many segments of each stream.
+    pub(super) fn archive_note(
+        &self,
+        mut shipped: BTreeMap<String, u32>,
+        key: &SigningKey,
+    ) -> String {
+        // The record of a removal says the same of what was removed.
+        shipped.retain(|stream, segments| {
+            let removed = self.removed.get(stream);
+            *segments > removed.map_or(0, |removed| removed.segments)
+        });
+        let copy = Self {
+            shipped: Some(shipped),
+            ..self.clone()
+        };
+        key.sign(&copy.text())
     }
 
     /// Reads a directory's registry and checks it: with the pinned key, or else with the key that it names itself, which
@@ -191,7 +257,11 @@ impl Registry {
             generation,
             ..
         } = self;
-        let mut text = format!("{ORIGIN}\n{key}\nlog {log}\ngeneration {generation}\n");
+        let origin = match self.shipped {
+            None => ORIGIN,
+            Some(_) => ARCHIVE_ORIGIN,
+        };
+        let mut text = format!("{origin}\n{key}\nlog {log}\ngeneration {generation}\n");
         for (stream, entry) in &self.streams {
             match entry {
                 RegistryEntry::Open => writeln!(text, "{stream} open"),
@@ -207,12 +277,22 @@ impl Registry {
             if let Some(removed) = self.removed.get(stream) {
                 text.push_str(&removed.line(stream));
             }
+            let shipped = self.shipped.as_ref();
+            if let Some(segments) = shipped.and_then(|shipped| shipped.get(stream)) {
+                writeln!(text, "{stream} shipped {segments}")
+                    .expect("writing to a string does not fail");
+            }
         }
         text
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let text = text.strip_prefix(ORIGIN)?.strip_prefix('\n')?;
+        let (origin, text) = text.split_once('\n')?;
+        let shipped = match origin {
+            ORIGIN => None,
+            ARCHIVE_ORIGIN => Some(BTreeMap::new()),
+            _ => return None,
+        };
         let (key, text) = text.split_once('\n')?;
         let (log, text) = text.split_once('\n')?;
         let (generation, streams) = text.split_once('\n')?;
@@ -223,6 +303,7 @@ impl Registry {
             generation: generation.strip_prefix("generation ")?.parse().ok()?,
             streams: BTreeMap::new(),
             removed: BTreeMap::new(),
+            shipped,
         };
         for line in streams.lines() {
             let (stream, state) = line.split_once(' ')?;
@@ -230,6 +311,17 @@ impl Registry {
                 registry.streams.get(stream)?;
                 let removed = RemovedRecord::parse(stream, state)?;
                 registry.removed.insert(stream.to_owned(), removed);
+                continue;
+            }
+            if let Some(state) = state.strip_prefix("removed-before ") {
+                let before = RemovedBefore::parse(stream, state)?;
+                registry.removed.get_mut(stream)?.before = Some(before);
+                continue;
+            }
+            if let Some(segments) = state.strip_prefix("shipped ") {
+                registry.streams.get(stream)?;
+                let shipped = registry.shipped.as_mut()?;
+                shipped.insert(stream.to_owned(), segments.parse().ok()?);
                 continue;
             }
             let entry = match state.split(' ').collect::<Vec<_>>()[..] {
@@ -305,7 +397,11 @@ mod tests {
             event: "x",
             fields: String::new().into(),
         };
-        for _ in 0..5 {
+        for _ in 0..3 {
+            head.append(&record, "t", &mut String::new());
+        }
+        let early = head.clone();
+        for _ in 0..2 {
             head.append(&record, "t", &mut String::new());
         }
         registry.removed = BTreeMap::from([
@@ -316,6 +412,10 @@ mod tests {
                     lines: 5,
                     is_archived: false,
                     end: Some(head),
+                    before: Some(RemovedBefore {
+                        segments: 1,
+                        end: early,
+                    }),
                 },
             ),
             (
@@ -325,6 +425,7 @@ mod tests {
                     lines: 7,
                     is_archived: true,
                     end: None,
+                    before: None,
                 },
             ),
         ]);
@@ -338,5 +439,16 @@ mod tests {
         let other = SigningKey::from_seed(&[8; 32]).public();
         let read = Registry::load(&directory, Some(&other)).unwrap();
         assert_eq!(read, Some(Err(BadNote)));
+
+        // The copy of an archive is another note, and differs from what is remembered of the log's own.
+        let shipped = BTreeMap::from([("bb".to_owned(), 3)]);
+        let note = registry.archive_note(shipped.clone(), &key);
+        directory.replace(REGISTRY, note.as_bytes()).unwrap();
+        let read = Registry::load(&directory, None).unwrap().unwrap().unwrap();
+        assert_eq!(read.shipped, Some(shipped));
+        assert_ne!(read.hash(), registry.hash());
+        assert_eq!(read.removed, registry.removed);
+        let of_a_log = registry.text().replace("\nc ", "\nbb shipped 3\nc ");
+        assert_eq!(Registry::parse(&of_a_log), None);
     }
 }

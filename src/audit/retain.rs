@@ -10,10 +10,12 @@
 //! | the registry records a removal | the segments | checks them by the chain, and removes them |
 //! | some of them are removed, the last ones first | the first ones | the same |
 //!
+//! While segments of a removal are left in a stream, no further ones of it are removed: the registry knows where the last removal began.
+//!
 //! A segment is removed only after each of its lines was checked by the chain from where the registry says that it stands, so that nothing
 //! that was changed is removed as if it were old.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ use directory::is_full;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::believed::judge_clock;
 use super::chain::{ChainHead, LineHead};
 use super::compressed::{compress, compressed_name, hash_of};
 use super::course::Course;
@@ -29,7 +32,7 @@ use super::directory::{
 };
 use super::log::{AuditSettings, RecordError, open_failed};
 use super::recover;
-use super::registry::{Registry, RegistryEntry, RemovedRecord};
+use super::registry::{Registry, RegistryEntry, RemovedBefore, RemovedRecord};
 use super::remembered::last_state;
 use super::stream::{WriterContext, spelled};
 use crate::clock::Clock;
@@ -60,6 +63,17 @@ pub(super) struct OldSegment {
     head: ChainHead,
     /// Whether nothing of its stream follows.
     is_end: bool,
+}
+
+/// What became of removals that had been interrupted.
+#[derive(Debug, Default)]
+pub(super) struct FinishedRemovals {
+    /// The segments that were removed now.
+    pub(super) removed: Vec<String>,
+    /// What is wrong.
+    pub(super) wrong: Vec<(String, StepError)>,
+    /// The streams of which something is left.
+    pub(super) unfinished: BTreeSet<String>,
 }
 
 /// Why a segment stays as it is.
@@ -105,6 +119,18 @@ impl KeptLog {
     /// The id of the log.
     pub(super) fn id(&self) -> &str {
         &self.registry.log
+    }
+
+    /// Whether it is saved: a directory without a log has no registry yet.
+    pub(super) const fn is_saved(&self) -> bool {
+        self.registry.generation > 0
+    }
+
+    /// How many segments of each stream were removed.
+    pub(super) fn gone_of_all(&self) -> BTreeMap<String, u32> {
+        let removed = self.registry.removed.iter();
+        let gone = removed.map(|(stream, removed)| (stream.clone(), removed.segments));
+        gone.collect()
     }
 
     /// The sealed segments, oldest stream first.
@@ -217,14 +243,24 @@ impl SegmentKeeper {
         Ok(directory.sync()?)
     }
 
-    /// The segments whose last line is older than is kept, stream by stream from the first that is left on, each checked by the chain.
-    /// The second part are the streams in which something is wrong.
-    pub(super) fn old(&self, log: &KeptLog) -> (Vec<OldSegment>, Vec<(String, StepError)>) {
+    /// The copy of the registry for an archive that was seen to have so many segments of each stream.
+    pub(super) fn archive_note(&self, log: &KeptLog, shipped: BTreeMap<String, u32>) -> String {
+        log.registry.archive_note(shipped, &self.means.key)
+    }
+
+    /// The segments whose last line is older than is kept, stream by stream from the first that is left on, each checked by the chain;
+    /// without the streams of which an earlier removal is unfinished. The second part are the streams in which something is wrong.
+    pub(super) fn old(
+        &self,
+        log: &KeptLog,
+        unfinished: &BTreeSet<String>,
+    ) -> (Vec<OldSegment>, Vec<(String, StepError)>) {
         let (mut old, mut wrong) = (Vec::new(), Vec::new());
         let Some(until) = self.kept_from() else {
             return (old, wrong);
         };
-        for (stream, segments) in &log.there.streams {
+        let streams = log.there.streams.iter();
+        for (stream, segments) in streams.filter(|(stream, _)| !unfinished.contains(*stream)) {
             let sealed = log.sealed_of(stream, segments);
             if let Err((name, error)) = self.old_of(log, stream, sealed, segments, &until, &mut old)
             {
@@ -232,6 +268,16 @@ impl SegmentKeeper {
             }
         }
         (old, wrong)
+    }
+
+    /// Whether the clock is believed, so that old segments are removed; the inner error says why it is not.
+    pub(super) fn judge_clock(&self, dry: bool) -> Result<Result<(), String>, RecordError> {
+        let Some(keep) = self.keep else {
+            return Ok(Ok(()));
+        };
+        let directory = self.directory();
+        let judged = judge_clock(directory, (self.means.clock)(), keep, dry);
+        judged.map_err(|source| open_failed(directory.path(), source))
     }
 
     /// The first instant that is kept, in the spelling of lines.
@@ -349,14 +395,20 @@ impl SegmentKeeper {
             let _lock = directory.lock().map_err(failed)?;
             let there = directory.contents().map_err(failed)?;
             let mut registry = recover::registry(&self.means, &there)?;
+            let gone = registry.removed.clone();
             for segment in old {
-                let before = registry.removed.get(&segment.stream);
-                let was_archived = before.is_none_or(|before| before.is_archived);
+                let gone = gone.get(&segment.stream);
+                let was_archived = gone.is_none_or(|gone| gone.is_archived);
+                let before = gone.and_then(|gone| {
+                    let (segments, end) = (gone.segments, gone.end.clone()?);
+                    Some(RemovedBefore { segments, end })
+                });
                 let record = RemovedRecord {
                     segments: segment.number,
                     lines: segment.head.len(),
                     is_archived: are_archived && was_archived,
                     end: (!segment.is_end).then(|| segment.head.clone()),
+                    before,
                 };
                 registry.removed.insert(segment.stream.clone(), record);
             }
@@ -383,32 +435,29 @@ impl SegmentKeeper {
         Ok(())
     }
 
-    /// Goes on with a removal that was interrupted: what the registry records as removed, and is still here and unchanged. Returns the
-    /// names of what was removed, and what is wrong.
-    pub(super) fn finish_removals(
-        &self,
-        log: &KeptLog,
-        dry: bool,
-    ) -> (Vec<String>, Vec<(String, StepError)>) {
-        let (mut done, mut wrong) = (Vec::new(), Vec::new());
+    /// Goes on with a removal that was interrupted: what the registry records as removed, and is still here and unchanged.
+    pub(super) fn finish_removals(&self, log: &KeptLog, dry: bool) -> FinishedRemovals {
+        let mut finished = FinishedRemovals::default();
         for (stream, removed) in &log.registry.removed {
             let segments = log.there.streams.get(stream).into_iter().flatten();
             let left: Vec<&(u32, String)> = segments
                 .filter(|(number, _)| *number <= removed.segments)
                 .collect();
-            let Some((_, first)) = left.first() else {
+            let Some((number, first)) = left.first() else {
                 // A kill may have left what was cut from the last segment.
                 let torn = torn_name(&segment_name(stream, removed.segments));
                 let cleared = match dry {
                     true => Ok(()),
                     false => self.directory().remove(&torn),
                 };
-                wrong.extend(cleared.err().map(|error| (torn, error.into())));
+                let error = cleared.err().map(|error| (torn, error.into()));
+                finished.wrong.extend(error);
                 continue;
             };
             let registry = &log.registry;
             let (key, id) = (Some(registry.key), Some(&*registry.log));
-            let mut course = Course::new(self.directory(), stream, key, id);
+            let mut course =
+                Course::of_removed(self.directory(), stream, key, id, removed, *number);
             // Each line is older than this instant.
             let read = left.iter().try_for_each(|(number, name)| {
                 self.read_old(&mut course, *number, name, "~").map(drop)
@@ -419,11 +468,17 @@ impl SegmentKeeper {
                 false => Ok(self.unlink(&names)?),
             });
             match unlinked {
-                Ok(()) => done.extend(names.into_iter().map(ToOwned::to_owned)),
-                Err(error) => wrong.push((first.clone(), error)),
+                Ok(()) => {
+                    let names = names.into_iter().map(ToOwned::to_owned);
+                    finished.removed.extend(names);
+                }
+                Err(error) => {
+                    finished.wrong.push((first.clone(), error));
+                    finished.unfinished.insert(stream.clone());
+                }
             }
         }
-        (done, wrong)
+        finished
     }
 }
 

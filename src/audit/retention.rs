@@ -1,9 +1,10 @@
 //! The retention of an audit log: sealed segments are compressed, put into the archive, and removed after `audit.keep`.
 //!
 //! The archive is asked, and not remembered: a segment counts as shipped when the store says that it has an object of its size and its
-//! SHA-256, and right before a removal it is asked again. What a kill interrupts is done at the next run, see [`super::retain`].
+//! SHA-256, and right before a removal it is asked again. What a kill interrupts is done at the next run, see [`super::retain`]. Beside
+//! the segments is a copy of the registry, which says how many of them the archive must have. It is put there before a segment is removed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::bucket::{ArchiveBucket, ArchiveState};
 use super::compressed::compressed_name;
-use super::directory::torn_name;
+use super::directory::{segment_of, torn_name};
 use super::log::{AuditSettings, RecordError};
 use super::registry::REGISTRY;
 use super::retain::{KeptLog, OldSegment, SegmentKeeper, SharedKeeper, StepError, without_gaps};
@@ -217,19 +218,34 @@ impl Retention {
             report.is_busy = true;
             return Ok(report);
         };
-        // First what makes room; then what was compressed and shipped now may be old enough to go, too.
+        let is_archived = self.settings.archive.is_some();
         let log = look(&keeper).await?;
-        let log = self.finish(&keeper, log, dry, &mut report).await?;
-        let log = self.remove(&keeper, log, dry, &mut report).await?;
-        let log = self.compress(&keeper, log, dry, &mut report).await?;
-        self.ship(&keeper, &log, dry, &mut report).await?;
-        if !(dry || report.compressed.is_empty() && report.archived.is_empty()) {
-            let log = look(&keeper).await?;
-            drop(self.remove(&keeper, log, dry, &mut report).await?);
+        let (mut log, unfinished) = self.finish(&keeper, log, dry, &mut report).await?;
+        let its = Arc::clone(&keeper);
+        let clock = aside(move || its.judge_clock(dry)).await??;
+        let is_believed = clock.is_ok();
+        report
+            .problems
+            .extend(clock.err().map(|reason| RetentionProblem {
+                segment: "each segment".to_owned(),
+                reason,
+            }));
+        let removing = (dry, is_believed, &unfinished);
+        if !is_archived {
+            // First what makes room; what is compressed below may be old enough to go, too.
+            log = self.remove(&keeper, log, removing, &mut report).await?;
         }
-        if !dry {
-            let has_news = !(report.archived.is_empty() && report.removed.is_empty());
-            self.ship_registry(&keeper, log.id(), has_news).await?;
+        log = self.compress(&keeper, log, dry, &mut report).await?;
+        let shipped = self.ship(&keeper, &log, dry, &mut report).await?;
+        if is_archived && !dry {
+            self.ship_registry(&keeper, &log, &shipped).await?;
+        }
+        if is_archived || !(dry || report.compressed.is_empty()) {
+            log = look(&keeper).await?;
+            log = self.remove(&keeper, log, removing, &mut report).await?;
+        }
+        if is_archived && !dry {
+            self.ship_registry(&keeper, &log, &shipped).await?;
         }
         let mut seen = HashSet::new();
         report
@@ -238,50 +254,64 @@ impl Retention {
         Ok(report)
     }
 
-    /// Goes on with removals that were interrupted.
+    /// Goes on with removals that were interrupted, and returns the streams of which something is left.
     async fn finish(
         &self,
         keeper: &SharedKeeper,
         log: Arc<KeptLog>,
         dry: bool,
         report: &mut RetentionReport,
-    ) -> Result<Arc<KeptLog>, RetentionError> {
+    ) -> Result<(Arc<KeptLog>, BTreeSet<String>), RetentionError> {
         let (its, of) = (Arc::clone(keeper), Arc::clone(&log));
-        let (removed, wrong) = aside(move || its.finish_removals(&of, dry)).await?;
-        let is_changed = !removed.is_empty() && !dry;
-        report.removed.extend(removed);
-        for (segment, error) in wrong {
+        let finished = aside(move || its.finish_removals(&of, dry)).await?;
+        let is_changed = !finished.removed.is_empty() && !dry;
+        report.removed.extend(finished.removed);
+        for (segment, error) in finished.wrong {
             report.add(&segment, &error)?;
         }
-        match is_changed {
-            true => look(keeper).await,
-            false => Ok(log),
-        }
+        let log = match is_changed {
+            true => look(keeper).await?,
+            false => log,
+        };
+        Ok((log, finished.unfinished))
     }
 
     /// Removes what was kept long enough and is in the archive, if there is one.
     async fn remove(
-        &self,
+        &mut self,
         keeper: &SharedKeeper,
         log: Arc<KeptLog>,
-        dry: bool,
+        (dry, is_believed, unfinished): (bool, bool, &BTreeSet<String>),
         report: &mut RetentionReport,
     ) -> Result<Arc<KeptLog>, RetentionError> {
-        if self.settings.keep.is_none() {
+        if self.settings.keep.is_none() || !is_believed {
             return Ok(log);
         }
-        let (its, of) = (Arc::clone(keeper), Arc::clone(&log));
-        let (old, wrong) = aside(move || its.old(&of)).await?;
+        let (its, of, except) = (Arc::clone(keeper), Arc::clone(&log), unfinished.clone());
+        let (old, wrong) = aside(move || its.old(&of, &except)).await?;
         for (segment, error) in wrong {
             report.add(&segment, &error)?;
         }
-        let old = match &self.settings.archive {
+        let old = match self.settings.archive.clone() {
             None => old,
             Some(archive) => {
                 let mut absent = HashSet::new();
                 for segment in &old {
-                    if !self.is_archived(keeper, archive, &log, segment).await? {
-                        absent.insert(segment.name.clone());
+                    let missing = self.missing_of(keeper, &archive, &log, segment).await?;
+                    let Some(name) = missing else {
+                        continue;
+                    };
+                    absent.insert(segment.name.clone());
+                    // The archive lost it: it is shipped again, like a segment that was never there.
+                    if self.shipped.remove(&name) {
+                        report.problems.push(RetentionProblem {
+                            segment: segment.name.clone(),
+                            reason: format!(
+                                "the archive does not have {}{}/{name} any more as it was put there: the next run puts it there again, unless there is another file",
+                                archive.place(),
+                                log.id()
+                            ),
+                        });
                     }
                 }
                 without_gaps(old, |name| absent.contains(name))
@@ -300,31 +330,31 @@ impl Retention {
         look(keeper).await
     }
 
-    /// Whether the archive has all of an old segment now.
-    async fn is_archived(
+    /// The first file of an old segment that the archive does not have now.
+    async fn missing_of(
         &self,
         keeper: &SharedKeeper,
         archive: &ArchiveBucket,
         log: &KeptLog,
         segment: &OldSegment,
-    ) -> Result<bool, RetentionError> {
+    ) -> Result<Option<String>, RetentionError> {
         for (name, is_required) in [
             (compressed_name(&segment.name), true),
             (torn_name(&segment.name), false),
         ] {
             let Some(file) = whole(keeper, &name).await? else {
                 match is_required {
-                    true => return Ok(false),
+                    true => return Ok(Some(name)),
                     false => continue,
                 }
             };
             let state = archive.compare(log.id(), &name, file.bytes.len() as u64, &file.sha256);
             let state = Box::pin(state).await;
             if state.map_err(|error| failed(archive, error))? != ArchiveState::Same {
-                return Ok(false);
+                return Ok(Some(name));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Compresses sealed segments. Without room on the disk the others wait, too.
@@ -363,16 +393,18 @@ impl Retention {
         }
     }
 
-    /// Puts compressed segments into the archive, and verifies each there.
+    /// Puts compressed segments into the archive, and verifies each there. Returns how many segments of each stream the archive has, from
+    /// the first on.
     async fn ship(
         &mut self,
         keeper: &SharedKeeper,
         log: &KeptLog,
         dry: bool,
         report: &mut RetentionReport,
-    ) -> Result<(), RetentionError> {
+    ) -> Result<BTreeMap<String, u32>, RetentionError> {
+        let mut there = log.gone_of_all();
         let Some(archive) = self.settings.archive.clone() else {
-            return Ok(());
+            return Ok(there);
         };
         for segment in log.sealed() {
             if !log.is_compressed(&segment) || log.is_plain(&segment) {
@@ -381,7 +413,7 @@ impl Retention {
                 }
                 continue;
             }
-            let mut is_new = false;
+            let (mut is_new, mut is_there) = (false, true);
             for name in [compressed_name(&segment), torn_name(&segment)] {
                 if self.shipped.contains(&name) {
                     continue;
@@ -393,15 +425,19 @@ impl Retention {
                 match put.await.map_err(|error| failed(&archive, error))? {
                     Shipped::WasThere => {}
                     Shipped::Now => is_new = true,
-                    Shipped::Differs => {
-                        report.problems.push(RetentionProblem {
-                            segment: segment.clone(),
-                            reason: format!(
-                                "the archive has another file {}{}/{name}: compare the two before you remove one",
-                                archive.place(),
-                                log.id()
+                    state @ (Shipped::Differs | Shipped::Lost) => {
+                        let file = format!("{}{}/{name}", archive.place(), log.id());
+                        let reason = match state {
+                            Shipped::Lost => format!(
+                                "the archive took {file}, and does not have it now: the next run tries again"
                             ),
-                        });
+                            _ => format!(
+                                "the archive has another file {file}: compare the two before you remove one"
+                            ),
+                        };
+                        let segment = segment.clone();
+                        report.problems.push(RetentionProblem { segment, reason });
+                        is_there = false;
                         continue;
                     }
                 }
@@ -409,34 +445,44 @@ impl Retention {
                     self.shipped.insert(name);
                 }
             }
+            if let Some((stream, number)) = segment_of(&segment).filter(|_| is_there) {
+                let count = there.entry(stream.to_owned()).or_default();
+                // A segment that is missing before it ends the count.
+                if *count + 1 == number {
+                    *count = number;
+                }
+            }
             if is_new {
                 report.archived.push(segment);
             }
         }
-        Ok(())
+        Ok(there)
     }
 
-    /// Puts a copy of the registry beside the segments: with it, the archive alone can be verified.
+    /// Puts a copy of the registry beside the segments, unless the archive has it: with it, the archive alone can be verified.
     async fn ship_registry(
         &mut self,
         keeper: &SharedKeeper,
-        log: &str,
-        has_news: bool,
+        log: &KeptLog,
+        shipped: &BTreeMap<String, u32>,
     ) -> Result<(), RetentionError> {
-        let Some(archive) = self.settings.archive.clone().filter(|_| has_news) else {
+        let Some(archive) = self.settings.archive.clone().filter(|_| log.is_saved()) else {
             return Ok(());
         };
-        let Some(file) = whole(keeper, REGISTRY).await? else {
-            return Ok(());
-        };
-        if self.registry == Some(file.sha256) {
+        let bytes = keeper.archive_note(log, shipped.clone()).into_bytes();
+        let sha256: Hash = Sha256::digest(&bytes).into();
+        if self.registry == Some(sha256) {
             return Ok(());
         }
-        let put = archive.put(log, REGISTRY, (file.bytes, &file.sha256), false);
-        Box::pin(put)
-            .await
-            .map_err(|error| failed(&archive, error))?;
-        self.registry = Some(file.sha256);
+        // A kill or an outage may have come between the segments and the copy: the archive is asked, and not what this run did.
+        let compared = archive.compare(log.id(), REGISTRY, bytes.len() as u64, &sha256);
+        let compared = Box::pin(compared).await;
+        if compared.map_err(|error| failed(&archive, error))? != ArchiveState::Same {
+            let put = archive.put(log.id(), REGISTRY, (bytes, &sha256), false);
+            let put = Box::pin(put).await;
+            put.map_err(|error| failed(&archive, error))?;
+        }
+        self.registry = Some(sha256);
         Ok(())
     }
 }
@@ -460,6 +506,8 @@ enum Shipped {
     WasThere,
     Now,
     Differs,
+    /// The archive took it, and does not have it.
+    Lost,
 }
 
 async fn ship_file(
@@ -481,7 +529,8 @@ async fn ship_file(
     failpoint::pass(Failpoint::SegmentShipped);
     Ok(match archive.compare(log, name, size, &sha256).await? {
         ArchiveState::Same => Shipped::Now,
-        ArchiveState::Absent | ArchiveState::Other => Shipped::Differs,
+        ArchiveState::Absent => Shipped::Lost,
+        ArchiveState::Other => Shipped::Differs,
     })
 }
 

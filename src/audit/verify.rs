@@ -4,6 +4,8 @@
 //! against the registry. Damage is reported as a problem; other facts worth knowing are notes. A file of another kind, or a
 //! signed note that does not verify, is a problem too, and the rest of the log is still verified.
 
+mod alone;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
 use std::sync::Arc;
@@ -122,12 +124,16 @@ fn verify_seen(
     };
     seen.judge_registry(pinned, &mut report);
     seen.tell_removed(archive.is_some(), &mut report);
-    let removed = seen.named().map(|registry| registry.removed.keys());
+    let named = seen.named();
+    let removed = named.map(|registry| registry.removed.keys());
+    let of_an_archive = named.filter(|registry| registry.shipped.is_some());
+    let archived = of_an_archive.map(|registry| registry.streams.keys());
     let streams: BTreeSet<&String> = seen
         .there
         .streams
         .keys()
         .chain(removed.into_iter().flatten())
+        .chain(archived.into_iter().flatten())
         .collect();
     for stream in streams {
         report.streams += 1;
@@ -246,6 +252,11 @@ impl<'a> LogSnapshot<'a> {
                 Ok(reason) => reason.map(|reason| format!("the registry of the streams {reason}")),
                 Err(error) => Some(damage(error)?),
             };
+            let is_copy = named.is_some_and(|registry| registry.shipped.is_some());
+            let reason = match is_copy {
+                true => Some(IS_COPY.to_owned()),
+                false => reason,
+            };
             found.extend(reason.map(|reason| (REGISTRY.to_owned(), reason)));
         }
         let there = directory.contents()?;
@@ -305,9 +316,13 @@ impl<'a> LogSnapshot<'a> {
             archived,
             lines,
         } = sum;
+        let is_archive = self
+            .named()
+            .is_some_and(|registry| registry.shipped.is_some());
         let where_to = match (archived, is_read) {
             (0, _) => "without an archive".to_owned(),
-            (_, true) => format!("{archived} of them are in the archive, and were verified there"),
+            _ if is_archive => format!("{archived} of them must be here"),
+            (_, true) => format!("{archived} of them must be in the archive, which is read, too"),
             (_, false) => {
                 format!("{archived} of them are in the archive: --archive verifies them, too")
             }
@@ -339,7 +354,9 @@ impl<'a> LogSnapshot<'a> {
             None => {}
             Some(Err(reason)) => problem(REGISTRY, reason.clone()),
             Some(Ok(registry)) => {
-                for (stream, entry) in &registry.streams {
+                // What an archive must have is judged stream by stream.
+                let of_the_log = registry.shipped.is_none();
+                for (stream, entry) in registry.streams.iter().filter(|_| of_the_log) {
                     let is_removed = registry
                         .removed
                         .get(stream)
@@ -359,6 +376,9 @@ impl<'a> LogSnapshot<'a> {
         }
     }
 }
+
+/// The problem of an archive's copy of the registry in the directory of a log.
+const IS_COPY: &str = "the registry of the streams is the copy that an archive has: it was put in the place of the log's own";
 
 /// The note about a stream whose loss was accepted.
 const LOST: &str = "the stream was damaged, and its loss was accepted (handout audit accept-loss)";
@@ -408,23 +428,9 @@ impl<'a> SegmentCheck<'a> {
 
     fn run(mut self, report: &mut VerifyReport) -> io::Result<()> {
         let registry = self.see.named();
-        let removed = registry.and_then(|registry| registry.removed.get(self.stream));
-        let begun = match (registry, removed) {
-            (Some(registry), Some(removed)) => self.read_removed(registry, removed, report)?,
-            _ => Ok(()),
-        };
-        let gone = removed.map_or(0, |removed| removed.segments);
-        let left = self.here(|number| number > gone);
-        let verdict = match begun {
-            Ok(()) => self.read(&left, true)?,
-            bad => bad,
-        };
-        let is_whole_gone = self.unread > 0 && left.is_empty() && self.course.head.is_empty();
-        let verdict = match verdict {
-            // Its end is in the registry alone.
-            Ok(()) if is_whole_gone => Ok(()),
-            Ok(()) => self.judge_end(report),
-            bad => bad,
+        let verdict = match registry.filter(|registry| registry.shipped.is_some()) {
+            Some(registry) => self.read_archive(registry, report)?,
+            None => self.read_log(registry, report)?,
         };
         if let Err(reason) = verdict {
             let (segment, line) = self.at;
@@ -438,6 +444,32 @@ impl<'a> SegmentCheck<'a> {
         report.checkpoints += self.course.checkpoints;
         report.open += usize::from(self.alive == Some(true));
         Ok(())
+    }
+
+    /// Reads a stream in the directory of its log.
+    fn read_log(
+        &mut self,
+        registry: Option<&'a Registry>,
+        report: &mut VerifyReport,
+    ) -> io::Result<CourseVerdict> {
+        let removed = registry.and_then(|registry| registry.removed.get(self.stream));
+        let begun = match (registry, removed) {
+            (Some(registry), Some(removed)) => self.read_removed(registry, removed, report)?,
+            _ => Ok(()),
+        };
+        let gone = removed.map_or(0, |removed| removed.segments);
+        let left = self.here(|number| number > gone);
+        let verdict = match begun {
+            Ok(()) => self.read(&left, true)?,
+            bad => bad,
+        };
+        let is_whole_gone = self.unread > 0 && left.is_empty() && self.course.head.is_empty();
+        Ok(match verdict {
+            // Its end is in the registry alone.
+            Ok(()) if is_whole_gone => Ok(()),
+            Ok(()) => self.judge_end(report),
+            bad => bad,
+        })
     }
 
     /// The segments of the directory with such numbers.
@@ -457,20 +489,24 @@ impl<'a> SegmentCheck<'a> {
         let stream = self.stream;
         // They are removed from the last to the first, so that the first ones are left.
         let left = self.here(|number| number <= removed.segments);
-        if !left.is_empty() {
+        if let (Some((first, _)), Some((last, _))) = (left.first(), left.last()) {
+            let (directory, log) = (self.see.directory, Some(&*registry.log));
+            let course = Course::of_removed(directory, stream, self.see.key, log, removed, *first);
+            self.course = course.beside(self.archive.cloned());
             if let Err(reason) = self.read(&left, false)? {
                 return Ok(Err(reason));
             }
             report.notes.push(format!(
-                "{stream}: {} segments that the registry records as removed are here, as in an archive, or after an interrupted removal, with which the next `handout audit retain` goes on",
+                "{stream}: {} segments that the registry records as removed are here, after an interrupted removal, with which the next `handout audit retain` goes on",
                 left.len()
             ));
-            if left
-                .last()
-                .is_some_and(|(last, _)| *last == removed.segments)
-            {
-                return Ok(self.judge_removed(removed));
+            if *last == removed.segments {
+                let verdict = self.judge_removed(registry, removed);
+                if *first == 1 || verdict.is_err() {
+                    return Ok(verdict);
+                }
             }
+            // What was removed before them is in the archive, or gone.
             self.course = self.see.course(stream).beside(self.archive.cloned());
         }
         if let Some(archive) = self.archive.filter(|_| removed.is_archived) {
@@ -479,7 +515,7 @@ impl<'a> SegmentCheck<'a> {
                 .map(|(number, segment)| (number, SegmentPlace::Archived(segment)))
                 .collect();
             let read = self.read(&archived, false)?;
-            return Ok(read.and_then(|()| self.judge_removed(removed)));
+            return Ok(read.and_then(|()| self.judge_removed(registry, removed)));
         }
         self.unread = removed.lines;
         if let Some(end) = &removed.end {
@@ -499,11 +535,14 @@ impl<'a> SegmentCheck<'a> {
     }
 
     /// Checks that what was read of the removed segments ends as the registry records.
-    fn judge_removed(&self, removed: &RemovedRecord) -> CourseVerdict {
-        let is_it = match &removed.end {
-            Some(end) => *end == self.course.head,
-            // The end of the stream is judged by its entry.
-            None => removed.lines == self.course.head.len(),
+    fn judge_removed(&self, registry: &Registry, removed: &RemovedRecord) -> CourseVerdict {
+        let head = &self.course.head;
+        let is_it = match (&removed.end, registry.streams.get(self.stream)) {
+            (Some(end), _) => end == head,
+            (None, Some(RegistryEntry::Closed { lines, root })) => {
+                *lines == head.len() && *root == head.root()
+            }
+            (None, _) => false,
         };
         match is_it {
             true => Ok(()),

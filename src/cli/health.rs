@@ -83,12 +83,13 @@ async fn asked(
         )
     })?;
     match parsed(&answer) {
-        Some((200, said)) => Ok((true, said.to_owned())),
+        // Outages with which the daemon goes on stand below.
+        Some((200, said)) if said.lines().next() == Some("ok") => Ok((true, said.to_owned())),
         Some((503, said)) => Ok((false, said.to_owned())),
-        Some((status, _)) => bail!(
+        Some((status, _)) if status != 200 => bail!(
             "{listen} answered {path} with the status {status}: another program may listen there"
         ),
-        None => bail!("{listen} gave an answer to {path} that is not the daemon's"),
+        Some(_) | None => bail!("{listen} gave an answer to {path} that is not the daemon's"),
     }
 }
 

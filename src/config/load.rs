@@ -22,7 +22,7 @@ use crate::environment::Environment;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::mounted;
 use crate::quantity::Span;
-use crate::text::with_nearest;
+use crate::text::without_value;
 
 /// The default locations of the file.
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
@@ -118,11 +118,11 @@ fn planted(file: &Path) -> io::Result<Option<&'static str>> {
     })
 }
 
-/// The position of an error and its text. The line itself is not shown: it may contain a secret in place of the secret's file.
+/// The position of an error and its text. Neither the line nor the value is shown: it may be a secret in place of the secret's file.
 fn placed(text: &str, error: &toml::de::Error) -> String {
-    let words = error.message().trim_end();
+    let words = without_value(error.message().trim_end());
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
-        return words.to_owned();
+        return words;
     };
     let line = before.rsplit('\n').next().unwrap_or_default();
     let (row, column) = (before.matches('\n').count() + 1, line.chars().count() + 1);
@@ -223,14 +223,14 @@ impl Config {
     /// Parses the text of a configuration, with the environment over it.
     pub fn parse(text: &str, environment: &Environment) -> Result<Self, String> {
         // The text alone is parsed first: its errors have line numbers, which those of a merged table lack.
-        let _: Self = toml::from_str(text).map_err(|error| with_nearest(&placed(text, &error)))?;
+        let _: Self = toml::from_str(text).map_err(|error| placed(text, &error))?;
         let table: Table = toml::from_str(text).map_err(|error| placed(text, &error))?;
         let mut table = overrides::lay_over(table, environment)?;
         let state_dir = || environment.state_dir().to_string_lossy().into_owned();
         let state = table.entry("state_dir");
         state.or_insert_with(|| Value::String(state_dir()));
         let merged = Value::Table(table).try_into();
-        merged.map_err(|error: toml::de::Error| error.message().to_owned())
+        merged.map_err(|error: toml::de::Error| without_value(error.message()))
     }
 
     /// Validates constraints that types do not express.

@@ -1,4 +1,8 @@
 //! Environment variables that override the file: `HANDOUT_QUEUE__URL` sets `url` of `[queue]`.
+//!
+//! A value may be a secret in the wrong variable, so that no error repeats one.
+
+use std::collections::BTreeMap;
 
 use std::net::IpAddr;
 
@@ -6,7 +10,7 @@ use toml::{Table, Value};
 
 use super::Config;
 use crate::environment::Environment;
-use crate::text::nearest;
+use crate::text::{nearest, without_value};
 
 /// The prefix of variables that override the file.
 const PREFIX: &str = "HANDOUT_";
@@ -44,21 +48,22 @@ pub(super) fn lay_over(mut table: Table, environment: &Environment) -> Result<Ta
         return Err(format!("the variable {name} is not UTF-8"));
     }
     let variables = environment.iter();
-    let variables: Vec<Variable<'_>> = variables
+    let variables: Vec<(&str, &str)> = variables
         .filter(|(name, value)| ours(name) && !is_of_a_service(name, value))
-        .map(|(name, value)| Variable { name, value })
         .collect();
-    let secrets = variables.iter().filter(|one| is_a_secret(&one.path()));
-    for secret in secrets {
-        let of_file = format!("{}_FILE", secret.name);
-        if environment.get(&of_file).is_some() {
+    let mut by_key = BTreeMap::new();
+    for (name, _) in &variables {
+        if let Some(other) = by_key.insert(key_of(name), *name) {
             return Err(format!(
-                "the variables {} and {of_file} are both set: set one of them",
-                secret.name
+                "the variables {other} and {name} are both set: set one of them"
             ));
         }
     }
     let file = table.clone();
+    let variables = variables
+        .into_iter()
+        .map(|(name, value)| Variable::of(name, value, &file));
+    let variables: Vec<Variable<'_>> = variables.collect();
     for variable in &variables {
         variable.set(&mut table);
     }
@@ -73,17 +78,25 @@ pub(super) fn origins(environment: &Environment) -> Vec<(String, String)> {
     let ours = environment.iter().filter(|(name, value)| {
         name.starts_with(PREFIX) && is_key(name) && !is_of_a_service(name, value)
     });
-    ours.map(|(name, value)| {
-        let mut path = Variable { name, value }.path();
-        if is_a_secret(&path) {
-            path.push_str("_file");
-        }
-        (name.to_owned(), path.replace("__", "."))
-    })
-    .collect()
+    ours.map(|(name, _)| (name.to_owned(), key_of(name).replace("__", ".")))
+        .collect()
 }
 
-/// Why a table is not a valid configuration.
+/// The path of a variable, such as `queue__url`.
+fn path_of(name: &str) -> String {
+    name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase()
+}
+
+/// The path of the key that a variable sets: a secret is in the place of its file.
+fn key_of(name: &str) -> String {
+    let mut path = path_of(name);
+    if is_a_secret(&path) {
+        path.push_str("_file");
+    }
+    path
+}
+
+/// Why a table is not a valid configuration. The sentence may have a value, and is for [`without_value`].
 fn fault_of(table: &Table) -> Option<String> {
     let read = Value::Table(table.clone()).try_into::<Config>();
     read.err().map(|error| error.message().to_owned())
@@ -103,56 +116,120 @@ fn explain(file: &Table, variables: &[Variable<'_>], fault: &str) -> String {
     let mut all = variables.iter();
     let wrong = all.clone().find(is_the_one).or_else(|| all.find(is_one));
     let Some(wrong) = wrong else {
+        let fault = without_value(fault);
         return format!("with the variables {PREFIX}… over it: {fault}");
     };
     let fault = with(&|other| other.name == wrong.name).unwrap_or_else(|| fault.to_owned());
+    let name = wrong.name;
+    let no_key = |meant: &str| {
+        format!("the variable {name} names no key of the configuration: did you mean {meant}")
+    };
     if let Some(meant) = wrong.with_sections(file) {
+        return no_key(&format!("{meant}, with two underscores after a section?"));
+    }
+    if wrong.is_section(&fault) {
         return format!(
-            "the variable {} names no key of the configuration: did you mean {meant}, with two underscores after a section?",
-            wrong.name
+            "the variable {name} names a section of the configuration, which has no value: set each of its keys by a variable of its own, such as {name}__KEY"
         );
     }
-    match nearest(&fault) {
-        Some(right) => format!(
-            "the variable {} names no key of the configuration: did you mean {}?",
-            wrong.name,
-            wrong.spelled(&fault, right)
-        ),
-        None => format!("the variable {}: {fault}", wrong.name),
+    match wrong.meant(&fault, file) {
+        Some(meant) => no_key(&format!("{meant}?")),
+        None if wrong.is_below_a_key(&fault) => {
+            format!("the variable {name} names no key of the configuration")
+        }
+        None => format!("the variable {name}: {}", without_value(&fault)),
     }
 }
 
 /// A variable that sets a key.
 struct Variable<'a> {
     name: &'a str,
-    value: &'a str,
+    value: Value,
 }
 
-impl Variable<'_> {
-    fn set(&self, table: &mut Table) {
-        let path = self.path();
-        match is_a_secret(&path) {
-            true => set(
-                table,
-                &format!("{path}_file"),
-                Value::String(format!("{SECRET_IN_VARIABLE}{}", self.name)),
-            ),
-            false => set(table, &path, literal(self.value)),
+impl<'a> Variable<'a> {
+    /// A variable whose text is read as the type of its key: `12345` is a text where a text belongs, and a number where a number does.
+    fn of(name: &'a str, text: &str, file: &Table) -> Self {
+        let variable = |value| Self { name, value };
+        if is_a_secret(&path_of(name)) {
+            return variable(Value::String(format!("{SECRET_IN_VARIABLE}{name}")));
+        }
+        let fault_of = |variable: &Self| {
+            let mut table = file.clone();
+            variable.set(&mut table);
+            fault_of(&table)
+        };
+        let as_text = variable(Value::String(text.to_owned()));
+        let (Some(fault), Some(literal)) = (fault_of(&as_text), literal(text)) else {
+            return as_text;
+        };
+        let as_literal = variable(literal);
+        // Other keys may be missing beside it.
+        let is_no_text = fault.starts_with("invalid type: string ") && !as_text.is_section(&fault);
+        match is_no_text || fault_of(&as_literal).is_none() {
+            true => as_literal,
+            false => as_text,
         }
     }
 
-    /// The path of the key, such as `queue__url`.
-    fn path(&self) -> String {
-        let path = self.name.strip_prefix(PREFIX).unwrap_or(self.name);
-        path.to_lowercase()
+    fn set(&self, table: &mut Table) {
+        set(table, &key_of(self.name), self.value.clone());
+    }
+
+    /// Whether serde wants a table where the variable has a text.
+    fn is_section(&self, fault: &str) -> bool {
+        let wanted = fault.rsplit_once(", expected ");
+        let wanted = wanted.map_or("", |(_, wanted)| wanted);
+        self.value.is_str()
+            && fault.starts_with("invalid type: string ")
+            && (wanted == "a map" || wanted.starts_with("struct "))
+    }
+
+    /// Whether the unknown name in serde's sentence is a word of the variable.
+    fn is_unknown(&self, fault: &str) -> bool {
+        let path = key_of(self.name);
+        let mut words = path.split("__");
+        words.any(|word| fault.starts_with(&format!("unknown field `{word}`")))
+    }
+
+    /// Whether the variable has words behind a key, which is no section.
+    fn is_below_a_key(&self, fault: &str) -> bool {
+        fault.starts_with("invalid type: map") && !self.value.is_table()
+    }
+
+    /// The name that was meant, if there is a key of such a name.
+    fn meant(&self, fault: &str, file: &Table) -> Option<String> {
+        let corrected = match nearest(fault) {
+            Some(right) if self.is_unknown(fault) => Some(self.spelled(fault, right)),
+            _ => None,
+        };
+        // Or the key whose name has more words behind it.
+        let shortened = self.is_below_a_key(fault).then(|| {
+            let shorter = self.name.rsplit_once("__");
+            shorter.map(|(shorter, _)| shorter.to_owned())
+        });
+        let meant = corrected.or(shortened.flatten())?;
+        self.names_a_key(&meant, file).then_some(meant)
+    }
+
+    /// Whether a variable of this name would set a key.
+    fn names_a_key(&self, name: &str, file: &Table) -> bool {
+        let mut table = file.clone();
+        let value = self.value.clone();
+        let other = Variable { name, value };
+        other.set(&mut table);
+        fault_of(&table).is_none_or(|fault| {
+            !(other.is_unknown(&fault) || other.is_below_a_key(&fault) || other.is_section(&fault))
+        })
     }
 
     /// The name with its unknown word corrected.
     fn spelled(&self, fault: &str, right: &str) -> String {
         let path = self.name.strip_prefix(PREFIX).unwrap_or(self.name);
         let words = path.split("__").map(|word| {
-            let unknown = format!("unknown field `{}`", word.to_lowercase());
-            match fault.contains(&unknown) {
+            let unknown = |word: &str| fault.starts_with(&format!("unknown field `{word}`"));
+            let lower = word.to_lowercase();
+            match unknown(&lower) || unknown(&format!("{lower}_file")) {
                 true => right.to_uppercase(),
                 false => word.to_owned(),
             }
@@ -178,13 +255,9 @@ impl Variable<'_> {
             }
             name
         };
-        let is_right = |name: &String| {
-            let mut table = file.clone();
-            let value = self.value;
-            Variable { name, value }.set(&mut table);
-            fault_of(&table).is_none()
-        };
-        (1..1 << single.len()).map(doubled).find(is_right)
+        (1..1 << single.len())
+            .map(doubled)
+            .find(|name| self.names_a_key(name, file))
     }
 }
 
@@ -261,8 +334,8 @@ fn set(table: &mut Table, path: &str, value: Value) {
     table.insert(key.to_owned(), value);
 }
 
-/// `8` and `true` are parsed as a number and a boolean; every other text is kept as a string.
-fn literal(text: &str) -> Value {
+/// A text that is spelled like a number, a boolean or an array.
+fn literal(text: &str) -> Option<Value> {
     let number = text.parse::<i64>().ok().map(Value::Integer);
     let truth = text.parse::<bool>().ok().map(Value::Boolean);
     let list = || {
@@ -271,10 +344,7 @@ fn literal(text: &str) -> Value {
             .remove("v")
             .filter(Value::is_array)
     };
-    number
-        .or(truth)
-        .or_else(list)
-        .unwrap_or_else(|| Value::String(text.to_owned()))
+    number.or(truth).or_else(list)
 }
 
 #[cfg(test)]
@@ -354,6 +424,17 @@ mod tests {
             said([("HANDOUT_HTTP_LISTEN", "127.0.0.1:1")]),
             said([("HANDOUT_MAIL_SMTP_PASSWORD_FILE", "/run/password")]),
             said([("HANDOUT_QUEUE__MAX_IN_FLIGHT", "many")]),
+            said([("HANDOUT_SECRET_KEY__X", "x")]),
+            said([("HANDOUT_SECRET_KEY_FILE__X", "x")]),
+            said([("HANDOUT_QUEUE__URL__X", "x")]),
+            said([("HANDOUT_PORTAL__OIDC", "[{ isuer = \"x\" }]")]),
+            said([("HANDOUT_QUEUE__KIND", "sqss")]),
+            said([("HANDOUT_MAIL__SMTP__TSL", "none")]),
+            with([
+                ("HANDOUT_QUEUE__URL", "https://sqs.example/1/jobs"),
+                ("HANDOUT_queue__url", "https://sqs.example/1/other"),
+            ])
+            .unwrap_err(),
             with([
                 ("HANDOUT_QUEUE__KIND", "sqs"),
                 ("HANDOUT_MAIL__FORM", "a@b.example"),
@@ -361,20 +442,134 @@ mod tests {
             .unwrap_err(),
         ];
         let short = table.map(|said| match said.split_once(", expected one of") {
-            Some((what, _)) => format!("{what}, …"),
+            Some((what, rest)) => match rest.split_once(';') {
+                Some((_, meant)) => format!("{what}, expected one of …;{meant}"),
+                None => format!("{what}, …"),
+            },
             None => said,
         });
         insta::assert_snapshot!(short.join("\n"), @r#"
         the variable HANDOUT_QUEUE__ULR names no key of the configuration: did you mean HANDOUT_QUEUE__URL?
         the variable HANDOUT_QEUE__URL names no key of the configuration: did you mean HANDOUT_QUEUE__URL?
         the variable HANDOUT_NONSENSE: unknown field `nonsense`, …
-        the variable HANDOUT_PORT names no key of the configuration: did you mean HANDOUT_PORTAL?
+        the variable HANDOUT_PORT: unknown field `port`, expected one of …; did you mean portal?
         the variable HANDOUT_SERVICE_HOST: unknown field `service_host`, …
         the variable HANDOUT_PORT_9464_TCP_STATE: unknown field `port_9464_tcp_state`, …
         the variable HANDOUT_HTTP_LISTEN names no key of the configuration: did you mean HANDOUT_HTTP__LISTEN, with two underscores after a section?
         the variable HANDOUT_MAIL_SMTP_PASSWORD_FILE names no key of the configuration: did you mean HANDOUT_MAIL__SMTP__PASSWORD_FILE, with two underscores after a section?
-        the variable HANDOUT_QUEUE__MAX_IN_FLIGHT: invalid type: string "many", expected usize
+        the variable HANDOUT_QUEUE__MAX_IN_FLIGHT: invalid type: string, expected usize
+        the variable HANDOUT_SECRET_KEY__X: unknown field `secret_key`, expected one of …; did you mean secret_key_file?
+        the variable HANDOUT_SECRET_KEY_FILE__X names no key of the configuration: did you mean HANDOUT_SECRET_KEY_FILE?
+        the variable HANDOUT_QUEUE__URL__X names no key of the configuration: did you mean HANDOUT_QUEUE__URL?
+        the variable HANDOUT_PORTAL__OIDC: unknown field `isuer`, expected one of …; did you mean issuer?
+        the variable HANDOUT_QUEUE__KIND: unknown variant, expected `sqlite` or `sqs`; did you mean sqs?
+        the variable HANDOUT_MAIL__SMTP__TSL names no key of the configuration: did you mean HANDOUT_MAIL__SMTP__TLS?
+        the variables HANDOUT_QUEUE__URL and HANDOUT_queue__url are both set: set one of them
         the variable HANDOUT_MAIL__FORM names no key of the configuration: did you mean HANDOUT_MAIL__FROM?
         "#);
+    }
+
+    /// What is set wrong may be a secret, also where it looks like something else.
+    #[test]
+    fn no_error_repeats_a_value() {
+        let secrets = [
+            "hunter2SECRET9",
+            "{ from = \"hunter2SECRET9\" }",
+            "[\"hunter2SECRET9\"]",
+            "[{ hunter = \"hunter2SECRET9\" }]",
+            "hunter2SECRET9, expected a map",
+            "\"hunter2SECRET9\" is not a duration",
+        ];
+        let names = [
+            "HANDOUT_MAIL",
+            "HANDOUT_MAIL__SMTP",
+            "HANDOUT_RESULTS",
+            "HANDOUT_CONNECTIONS",
+            "HANDOUT_CONNECTIONS__A",
+            "HANDOUT_PORTAL__OIDC",
+            "HANDOUT_ALLOW",
+            "HANDOUT_QUEUE__KIND",
+            "HANDOUT_QUEUE__MAX_IN_FLIGHT",
+            "HANDOUT_AUDIT__KEEP",
+            "HANDOUT_AUDIT__ROTATE_SIZE",
+            "HANDOUT_MAIL__JOB_RATE",
+            "HANDOUT_MAIL__SMTP__TLS",
+            "HANDOUT_HTTP__LISTEN",
+            "HANDOUT_QUEUE__URL__X",
+            "HANDOUT_PASWORD",
+        ];
+        for name in names {
+            for secret in secrets {
+                let said = with([(name, secret)]).unwrap_err();
+                assert!(!said.contains("SECRET9"), "{name}: {said}");
+                assert!(said.contains(name), "{name}: {said}");
+                let key = path_of(name).replace("__", ".");
+                let quoted = secret.replace('"', "\\\"");
+                for line in [format!("{key} = {secret}"), format!("{key} = \"{quoted}\"")] {
+                    let said = Config::parse(&line, &Environment::default());
+                    let said = said.map_or_else(|error| error, |_| String::new());
+                    assert!(!said.contains("SECRET9"), "{line}: {said}");
+                }
+            }
+        }
+        let said = with([("HANDOUT_MAIL", "hunter2")]).unwrap_err();
+        assert_eq!(
+            said,
+            "the variable HANDOUT_MAIL names a section of the configuration, which has no value: set each of its keys by a variable of its own, such as HANDOUT_MAIL__KEY"
+        );
+    }
+
+    #[test]
+    fn the_type_of_a_key_decides_how_its_variable_is_read() {
+        for text in [
+            "12345",
+            "007",
+            "1e5",
+            "true",
+            "2026-11-30",
+            "[\"a\"]",
+            "{ a = 1 }",
+            "-1",
+            "\"a\"",
+        ] {
+            let config = with([
+                ("HANDOUT_MAIL__SMTP__USERNAME", text),
+                ("HANDOUT_CONNECTIONS__A__ACCESS_KEY_ID", text),
+                (
+                    "HANDOUT_CONNECTIONS__A__CLOUDFRONT__DOMAIN",
+                    "d1.cloudfront.net",
+                ),
+                ("HANDOUT_CONNECTIONS__A__CLOUDFRONT__KEY_PAIR_ID", text),
+                ("HANDOUT_CONNECTIONS__A__CLOUDFRONT__PRIVATE_KEY", text),
+            ])
+            .unwrap();
+            assert_eq!(config.mail.smtp.username.as_deref(), Some(text));
+            let connection = &config.connections["a"];
+            assert_eq!(connection.access_key_id.as_deref(), Some(text));
+            let cloudfront = connection.cloudfront.as_ref().unwrap();
+            assert_eq!(cloudfront.key_pair_id, text);
+        }
+        let config = with([
+            ("HANDOUT_QUEUE__MAX_IN_FLIGHT", "08"),
+            ("HANDOUT_QUEUE__VISIBILITY_TIMEOUT", "90"),
+            ("HANDOUT_QUEUE__GRACE_PERIOD", "2m"),
+            ("HANDOUT_AUDIT__COMPRESS", "true"),
+            ("HANDOUT_QUEUE__PAYLOAD_BUCKETS", "[\"a\", \"b\"]"),
+            ("HANDOUT_CONNECTIONS__A__CLOUDFRONT__WILDCARD", "true"),
+            (
+                "HANDOUT_CONNECTIONS__A__CLOUDFRONT__DOMAIN",
+                "d1.cloudfront.net",
+            ),
+            ("HANDOUT_CONNECTIONS__A__CLOUDFRONT__KEY_PAIR_ID", "K1"),
+            ("HANDOUT_CONNECTIONS__A__CLOUDFRONT__PRIVATE_KEY", "key"),
+        ])
+        .unwrap();
+        assert_eq!(config.queue.max_in_flight, 8);
+        assert_eq!(config.queue.visibility_timeout.as_secs(), 90);
+        assert_eq!(config.queue.grace_period.as_secs(), 120);
+        assert!(config.audit.compress);
+        assert_eq!(config.queue.payload_buckets, ["a", "b"]);
+        let cloudfront = config.connections["a"].cloudfront.as_ref().unwrap();
+        assert!(cloudfront.wildcard);
     }
 }

@@ -38,6 +38,51 @@ pub fn with_nearest(message: &str) -> String {
     }
 }
 
+/// serde's sentence about a value that may be a secret: without the value, of which only the kind is said, and with the nearest right
+/// name.
+pub fn without_value(message: &str) -> String {
+    let told = told_without_value(message);
+    match nearest(message) {
+        Some(right) => format!("{told}; did you mean {right}?"),
+        None => told,
+    }
+}
+
+fn told_without_value(message: &str) -> String {
+    // A quantity's sentence begins with the value, in quotes.
+    let quantity = message
+        .strip_prefix('"')
+        .and_then(|rest| rest.rsplit_once("\" is not a "));
+    if let Some((_, form)) = quantity {
+        return format!("the value is not a {form}");
+    }
+    // The value may hold anything: what is wanted stands behind the last of these words.
+    let Some((what, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    for fault in ["invalid type", "invalid value"] {
+        let value = what
+            .strip_prefix(fault)
+            .and_then(|rest| rest.strip_prefix(": "));
+        if let Some(value) = value {
+            let kind = value
+                .split(['"', '`'])
+                .next()
+                .unwrap_or_default()
+                .trim_end();
+            let kind = match kind {
+                "string" | "integer" | "boolean" | "floating point" | "map" | "sequence" => kind,
+                _ => "another value",
+            };
+            return format!("{fault}: {kind}, expected {expected}");
+        }
+    }
+    match what.starts_with("unknown variant `") {
+        true => format!("unknown variant, expected {expected}"),
+        false => message.to_owned(),
+    }
+}
+
 /// The right name that is nearest to the unknown one in serde's sentence.
 ///
 /// serde says ``unknown field `exipres_in`, expected one of `a`, `b` `` for JSON and TOML alike. The unknown name may hold
@@ -75,6 +120,34 @@ mod tests {
             "unknown field `zzz`, expected `expires_in`"
         );
         assert_eq!(with_nearest("missing field `id`"), "missing field `id`");
+    }
+
+    #[test]
+    fn a_sentence_about_a_value_does_not_repeat_it() {
+        let table = [
+            r#"invalid type: string "hunter2, expected \"x\", expected y", expected struct MailConfig"#,
+            "invalid type: integer `12345`, expected a string",
+            "invalid type: map, expected path string",
+            "invalid value: floating point `12.5`, expected a duration",
+            "invalid type: hunter2, expected i128",
+            "unknown variant `hunter2`, expected `starttls` or `none`",
+            "unknown variant `nome`, expected `starttls` or `none`",
+            "unknown field `exipres_in`, expected one of `expires_in`, `filename`",
+            r#""hunter2\" is not a " is not a duration: write "90s""#,
+            "missing field `id`",
+        ];
+        insta::assert_snapshot!(table.map(without_value).join("\n"), @r#"
+        invalid type: string, expected struct MailConfig
+        invalid type: integer, expected a string
+        invalid type: map, expected path string
+        invalid value: floating point, expected a duration
+        invalid type: another value, expected i128
+        unknown variant, expected `starttls` or `none`
+        unknown variant, expected `starttls` or `none`; did you mean none?
+        unknown field `exipres_in`, expected one of `expires_in`, `filename`; did you mean expires_in?
+        the value is not a duration: write "90s"
+        missing field `id`
+        "#);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The audit log: nothing in it can be changed unseen, nothing that breaks it off loses a line, and nothing in it opens a file.
 
+mod archive_alone;
 mod attacker;
 mod life;
 mod program;

@@ -141,6 +141,7 @@ async fn what_is_no_daemon_is_not_taken_for_a_ready_one() {
             "HTTP/1.1 503 Service Unavailable\r\n\r\nS3 is down\n",
             "HTTP/1.1 404 Not Found\r\n\r\nno such page\n",
             "220 relay.example ESMTP\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n<html>It works!</html>\n",
         ] {
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes())
@@ -165,13 +166,15 @@ async fn what_is_no_daemon_is_not_taken_for_a_ready_one() {
     assert_eq!(ready.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&ready.stdout), "S3 is down\n");
     let mut table = Vec::new();
-    for arguments in [&["health"][..], &["health"], &["health", "--timeout", "1"]] {
+    let health = &["health"][..];
+    for arguments in [health, health, health, &["health", "--timeout", "1"]] {
         let output = asked(arguments).await;
         let said = String::from_utf8_lossy(&output.stderr).replace(address, "ADDRESS");
         table.push(format!("{} {said}", output.status.code().unwrap()));
     }
     insta::assert_snapshot!(table.concat(), @r"
     69 handout: ADDRESS answered /ready with the status 404: another program may listen there
+    69 handout: ADDRESS gave an answer to /ready that is not the daemon's
     69 handout: ADDRESS gave an answer to /ready that is not the daemon's
     69 handout: could not ask /ready at ADDRESS: check that the daemon runs with this http.listen: no answer within 1 s
     ");
@@ -260,4 +263,52 @@ fn a_variable_that_a_secret_names_and_that_is_missing_or_double_is_an_error() {
     78 handout: the environment is wrong: the variables HANDOUT_SECRET_KEY and HANDOUT_SECRET_KEY_FILE are both set: set one of them
     74 handout: the secret env:HANDOUT_SECRET_KEY has 9 bytes instead of 32, which may be spelled in hexadecimal digits or in base64: restore it from a backup, or remove it to start with a new one (older link ids will then not be found)
     ");
+}
+
+/// A secret in the wrong variable or the wrong line is in no error, and a text may look like a number.
+#[test]
+fn no_error_repeats_what_is_set_and_a_text_may_look_like_a_number() {
+    for (name, value) in [
+        ("HANDOUT_MAIL", "hunter2SECRET9"),
+        ("HANDOUT_RESULTS", "{ secret = \"hunter2SECRET9\" }"),
+        ("HANDOUT_QUEUE__KIND", "hunter2SECRET9"),
+        ("HANDOUT_AUDIT__KEEP", "hunter2SECRET9"),
+    ] {
+        let mut container = Container::new();
+        container
+            .variables
+            .push((name.to_owned(), value.to_owned()));
+        let (code, _, said) = container.output(&["config", "show"]);
+        assert_eq!(code, Some(78), "{name}: {said}");
+        assert!(said.contains(name) && !said.contains("SECRET9"), "{said}");
+    }
+    let container = Container::new();
+    for line in [
+        "results = \"whsec_PLANTED5 https://hooks.example/T0/x ann@acme.example\"",
+        "[mail]\nsmtp = \"whsec_PLANTED5\"",
+        "[audit]\nkeep = \"whsec_PLANTED5\"",
+    ] {
+        std::fs::write(container.root.path().join("config.toml"), line).unwrap();
+        let (code, _, said) = container.output(&["config", "show"]);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains("line "), "{said}");
+        assert!(
+            !said.contains("PLANTED5") && !said.contains("hooks"),
+            "{said}"
+        );
+    }
+
+    let mut container = Container::new();
+    container.variables.push((
+        "HANDOUT_CONNECTIONS__LOCAL2__ACCESS_KEY_ID".to_owned(),
+        "0123456789".to_owned(),
+    ));
+    container.variables.push((
+        "HANDOUT_CONNECTIONS__LOCAL2__SECRET_ACCESS_KEY".to_owned(),
+        "98765".to_owned(),
+    ));
+    let (code, shown, said) = container.output(&["config", "show", "--changed"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(shown.contains("access_key_id = \"0123456789\""), "{shown}");
+    assert!(!shown.contains("98765"), "{shown}");
 }

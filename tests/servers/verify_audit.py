@@ -100,7 +100,7 @@ def main(directory, key):
     assert log.startswith("log ") and len(log) == 4 + 32
     assert generation.startswith("generation ") and int(generation.split(" ")[1]) > 0
     removed = {entry.split(" ")[0]: entry.split(" ")[2:] for entry in entries if entry.split(" ")[1] == "removed"}
-    entries = [entry for entry in entries if entry.split(" ")[1] != "removed"]
+    entries = [entry for entry in entries if entry.split(" ")[1] not in ("removed", "removed-before")]
     total = {"streams": 0, "lines": 0, "checkpoints": 0}
     for entry in entries:
         name, state, size, root = entry.split(" ")

@@ -159,7 +159,7 @@ fn a_distribution_is_written_as_cloudfront_names_it_or_refused() {
         the configuration's connections.x.cloudfront.key_pair_id cannot be used: "K 1" is not the id of a CloudFront public key: it looks like K2JCJMDEHXQW5F
         the configuration's connections.x.cloudfront.bucket holds the character '/': a bucket's name has letters, digits, '.', '-' and '_'
         the configuration's connections.x.cloudfront.origin_path is "/a/../b": write the folder as in the distribution, such as "/site"
-        line 12, column 8: unknown variant `md5`, expected `sha1` or `sha256`
+        line 12, column 8: unknown variant, expected `sha1` or `sha256`
         the configuration's connections.x.cloudfront.response_overrides is false, and links.pin_version true: a link's version would not reach S3
         "#);
 }

@@ -27,11 +27,11 @@ use crate::support::world::{World, email_job};
 use crate::support::{get, program, until};
 
 /// A day long ago.
-fn long_ago() -> Timestamp {
+pub(super) fn long_ago() -> Timestamp {
     "2026-01-05T10:00:00Z".parse().unwrap()
 }
 
-fn settings(config: &Config) -> AuditSettings {
+pub(super) fn settings(config: &Config) -> AuditSettings {
     let keyring = Keyring::open(&config.secret_key_file()).unwrap();
     let settings = config.audit_settings(&keyring, &Environment::default());
     AuditSettings {
@@ -45,7 +45,7 @@ fn names(config: &Config) -> Pseudonyms {
 }
 
 /// A line that concerns a recipient.
-fn line(config: &Config, job: &str, audience: &str, key: usize) -> AuditRecord {
+pub(super) fn line(config: &Config, job: &str, audience: &str, key: usize) -> AuditRecord {
     let rid = names(config).recipient_id(audience);
     AuditRecord {
         event: "issue",
@@ -55,7 +55,7 @@ fn line(config: &Config, job: &str, audience: &str, key: usize) -> AuditRecord {
 }
 
 /// A stream of several segments, written at an instant.
-async fn stream(config: &Config, at: Clock, audience: &str, lines: usize) {
+pub(super) async fn stream(config: &Config, at: Clock, audience: &str, lines: usize) {
     groups(config, &settings(config), at, audience, (lines, 1)).await;
 }
 
@@ -78,7 +78,7 @@ async fn groups(
 }
 
 /// A world whose log has two old streams, of Ann and of Bob, and a new one of Ann.
-async fn world(change: impl FnOnce(&mut Config)) -> (World, PathBuf) {
+pub(super) async fn world(change: impl FnOnce(&mut Config)) -> (World, PathBuf) {
     let mut world = World::new();
     change(&mut world.config);
     fs::create_dir_all(&world.config.state_dir).unwrap();
@@ -89,7 +89,7 @@ async fn world(change: impl FnOnce(&mut Config)) -> (World, PathBuf) {
     (world, written)
 }
 
-fn asked(config: &Path, arguments: &[&str], failpoint: Option<&str>) -> Output {
+pub(super) fn asked(config: &Path, arguments: &[&str], failpoint: Option<&str>) -> Output {
     let mut command = Command::new(program());
     command
         .arg("audit")
@@ -102,32 +102,32 @@ fn asked(config: &Path, arguments: &[&str], failpoint: Option<&str>) -> Output {
     command.output().unwrap()
 }
 
-fn words(output: &Output) -> String {
+pub(super) fn words(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr].concat();
     String::from_utf8_lossy(&both).into_owned()
 }
 
 #[track_caller]
-fn done(config: &Path, arguments: &[&str]) -> String {
+pub(super) fn done(config: &Path, arguments: &[&str]) -> String {
     let output = asked(config, arguments, None);
     assert!(output.status.success(), "{arguments:?}: {}", words(&output));
     words(&output)
 }
 
-fn verified(config: &Config) -> VerifyReport {
+pub(super) fn verified(config: &Config) -> VerifyReport {
     let key = settings(config).key.public();
     verify(config.audit_dir(), Some(&key)).unwrap()
 }
 
 /// The lines of a recipient.
-fn found(config: &Path, more: &[&str]) -> Vec<String> {
+pub(super) fn found(config: &Path, more: &[&str]) -> Vec<String> {
     let find = ["find", "--recipient", "ann@acme.example", "--json"];
     let output = asked(config, &[&find[..], more].concat(), None);
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(ToOwned::to_owned).collect()
 }
 
-fn named(files: &Files, end: &str) -> Vec<String> {
+pub(super) fn named(files: &Files, end: &str) -> Vec<String> {
     let names = files.keys().filter(|name| name.ends_with(end));
     names.cloned().collect()
 }
@@ -352,7 +352,7 @@ async fn what_was_changed_is_not_removed_as_if_it_were_old() {
 }
 
 /// A world whose log is archived in moto.
-async fn archiving(parts: &Parts, locked: bool) -> (Server, World, PathBuf) {
+pub(super) async fn archiving(parts: &Parts, locked: bool) -> (Server, World, PathBuf) {
     let server = parts.start("moto.py", &[]);
     let client = s3_client(&server.url());
     match locked {
@@ -388,7 +388,7 @@ async fn archiving(parts: &Parts, locked: bool) -> (Server, World, PathBuf) {
     (server, world, written)
 }
 
-async fn objects(server: &Server) -> Vec<String> {
+pub(super) async fn objects(server: &Server) -> Vec<String> {
     let client = s3_client(&server.url());
     let listed = client.list_objects_v2().bucket("acme-audit").send().await;
     let listed = listed.unwrap();
