@@ -90,6 +90,7 @@ mod signer;
 mod store_demands;
 mod story;
 mod submit;
+mod traces;
 mod under_way;
 mod unordered;
 mod waits;
