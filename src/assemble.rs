@@ -46,6 +46,7 @@ use crate::ledger::lease::Owner;
 use crate::ledger::people::PeopleRecords;
 use crate::ledger::resolver::Resolver;
 use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::timed::TimedLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::links::connection::{Connection, Connections};
 use crate::mail_trial::Tried;
@@ -257,6 +258,7 @@ pub async fn open(
             Arc::new(ledger.await?)
         }
     };
+    let ledger: Arc<dyn Ledger> = Arc::new(TimedLedger::new(ledger, progress.times().clone()));
     let results = results(config, environment).await?;
     // Opened after everything that can fail because of others: each opening of the log starts a stream.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;

@@ -25,6 +25,10 @@ const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The first SQLite without the WAL-reset bug (fixed 2026-03-13), as SQLite spells versions: 3.51.3.
 const FIRST_SOUND_SQLITE: i32 = 3_051_003;
 
+/// The version of the tables, in SQLite's `user_version`; files before the first version have 0. A change after which an earlier program
+/// would misread them raises it.
+const SCHEMA_VERSION: i64 = 1;
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS message (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -91,6 +95,17 @@ pub enum DatabaseError {
     /// The bundled SQLite is too old to be trusted with a write-ahead log.
     #[error("this build has SQLite {0}: build with SQLite 3.51.3 or later")]
     TooOld(String),
+    /// A later version of the program has changed the tables.
+    #[error(
+        "the database {} has the schema version {found}, and this version of Handout knows {SCHEMA_VERSION}: run the newer version again, or restore the backup from before the upgrade",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version of its tables.
+        found: i64,
+    },
     /// A statement failed; its work was rolled back.
     #[error("the database request failed")]
     Statement(#[from] rusqlite::Error),
@@ -103,7 +118,7 @@ impl DatabaseError {
     fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error_code(),
-            Self::File { .. } | Self::TooOld(_) | Self::Closed => None,
+            Self::File { .. } | Self::TooOld(_) | Self::Newer { .. } | Self::Closed => None,
         }
     }
 
@@ -111,7 +126,7 @@ impl DatabaseError {
     pub fn is_full(&self) -> bool {
         let found = match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error(),
-            Self::File { .. } | Self::TooOld(_) | Self::Closed => None,
+            Self::File { .. } | Self::TooOld(_) | Self::Newer { .. } | Self::Closed => None,
         };
         found.is_some_and(|error| {
             error.code == ErrorCode::DiskFull
@@ -162,12 +177,27 @@ impl fmt::Debug for Database {
 impl Database {
     /// Opens the file, and creates it if it does not exist.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let mut found = 0;
         let connection = open_connection(path, |connection| {
+            found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if found > SCHEMA_VERSION {
+                return Ok(());
+            }
             // NORMAL may lose committed transactions when power fails; a lost intent would be a second mail.
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.execute_batch(SCHEMA)?;
-            add_missing_columns(connection)
+            add_missing_columns(connection)?;
+            match found == SCHEMA_VERSION {
+                true => Ok(()),
+                false => connection.pragma_update(None, "user_version", SCHEMA_VERSION),
+            }
         })?;
+        if found > SCHEMA_VERSION {
+            return Err(DatabaseError::Newer {
+                path: path.to_owned(),
+                found,
+            });
+        }
         let (sender, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("database".to_owned())

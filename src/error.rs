@@ -333,7 +333,8 @@ impl JobError {
                 LedgerError::Store(_)
                 | LedgerError::Database { .. }
                 | LedgerError::ConditionalWritesUnsupported { .. }
-                | LedgerError::OtherSecret { .. } => FailureClass::Deferred,
+                | LedgerError::OtherSecret { .. }
+                | LedgerError::Newer { .. } => FailureClass::Deferred,
                 LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => {
                     FailureClass::Permanent
                 }

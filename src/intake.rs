@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::answer::IntakeAnswer;
 use self::counts::IntakeCount;
-pub use self::counts::{IntakeCounts, IntakeFamily};
+pub use self::counts::IntakeCounts;
 use self::token::FollowedTokens;
 pub use self::token::TokenFile;
 use crate::assemble::Services;

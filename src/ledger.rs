@@ -61,6 +61,7 @@ pub mod s3;
 pub mod schedules;
 pub mod sqlite;
 pub mod status;
+pub mod timed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -236,6 +237,9 @@ pub enum Created {
     Theirs(Record),
 }
 
+/// The version of the records in a bucket, in the ledger's marker. A change after which an earlier program would misread them raises it.
+const LEDGER_VERSION: u64 = 1;
+
 /// Why the ledger did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -267,6 +271,16 @@ pub enum LedgerError {
     OtherSecret {
         /// The bucket and the prefix.
         place: String,
+    },
+    /// A later version of the program keeps its ledger there.
+    #[error(
+        "the ledger in {place} has the schema version {found}, and this version of Handout knows {LEDGER_VERSION}: run the newer version on all workers of one ledger"
+    )]
+    Newer {
+        /// The bucket and the prefix.
+        place: String,
+        /// The version in its marker.
+        found: u64,
     },
     /// An object of the ledger exists, but cannot be parsed.
     #[error(

@@ -66,6 +66,7 @@ pub mod serving;
 pub(crate) mod stamp;
 pub mod telemetry;
 pub mod text;
+pub mod traceparent;
 pub mod worker;
 
 // The edges, where the outside begins.

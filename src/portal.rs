@@ -44,7 +44,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::code::MailCodes;
-pub use self::counts::{PortalCounts, PortalFamily};
+pub use self::counts::PortalCounts;
 use self::desk::CodeRequest;
 use self::limits::PortalLimits;
 use self::oidc::OidcIssuers;

@@ -1,10 +1,15 @@
 //! Progress counters: the steps of a job count, and the progress bar, the metrics and the watchdog read.
 
+pub mod times;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use self::times::{StepTimes, TimedStep};
 
 /// A long job logs its progress each time it has worked this many objects.
 const MILESTONE: u64 = 100_000;
@@ -40,6 +45,30 @@ pub(crate) enum JobEnd {
     Parked,
 }
 
+/// What a queue says of its messages, approximately.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// How many wait.
+    pub waiting: u64,
+    /// How many are hidden, since a process works them.
+    pub in_flight: u64,
+    /// How long ago the oldest of all was put on the queue; `None` if there is none, or the queue does not say it.
+    pub oldest: Option<Duration>,
+}
+
+/// A counter as `/metrics` shows it: its samples by the values of one label, which has no name if there is one sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CounterFamily {
+    /// Its name, which ends in `_total`.
+    pub name: &'static str,
+    /// Its help text.
+    pub help: &'static str,
+    /// The label.
+    pub label: &'static str,
+    /// The samples.
+    pub samples: Vec<(&'static str, u64)>,
+}
+
 /// Counters that only rise.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
@@ -73,6 +102,9 @@ struct Counts {
     /// The jobs that are being worked, by number, and since when.
     in_flight: Mutex<BTreeMap<u64, Instant>>,
     jobs_begun: AtomicU64,
+    times: StepTimes,
+    /// The depth of the queue, when it was last asked for.
+    queue: Mutex<Option<QueueDepth>>,
 }
 
 /// A job that is being worked, until this is dropped.
@@ -174,6 +206,33 @@ impl Progress {
             markers_in_events: read(&counts.markers_in_events),
             events_without_object: read(&counts.events_without_object),
         }
+    }
+
+    /// The histograms of the steps of jobs.
+    pub fn times(&self) -> &StepTimes {
+        &self.counts.times
+    }
+
+    /// Observes a step that began at an instant and ends now.
+    pub(crate) fn took(&self, step: TimedStep, began: Instant) {
+        self.counts.times.observe(step, began.elapsed());
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Option<QueueDepth>> {
+        self.counts
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the queue said of its messages when it was last asked; `None` if it did not answer.
+    pub fn queue_depth(&self) -> Option<QueueDepth> {
+        *self.queue()
+    }
+
+    /// Keeps what the queue says of its messages.
+    pub(crate) fn saw_queue(&self, depth: Option<QueueDepth>) {
+        *self.queue() = depth;
     }
 
     fn in_flight(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {

@@ -337,6 +337,11 @@ impl<'a> Publishing<'a> {
 }
 
 impl Publication<'_> {
+    /// Whether there is a page or a list.
+    pub(crate) const fn has_pages(&self) -> bool {
+        self.gallery.is_some() || self.manifest.is_some()
+    }
+
     /// Adds a batch. The pages that it fills must be published before the next batch.
     pub async fn push(
         &mut self,

@@ -18,6 +18,8 @@ pub(crate) use self::answers::answers;
 use crate::edge::follow_up::Boxed;
 use crate::edge::health::{Edge, Step};
 pub use crate::edge::{EdgeError, ErrorKind};
+use crate::progress::QueueDepth;
+use crate::traceparent::{TRACEPARENT, TraceParent};
 
 /// The handle of one receipt of a message. Its holder can delete the message, so it is not printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,6 +83,20 @@ pub enum AttributeValue {
 impl fmt::Debug for AttributeValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AttributeValue(****)")
+    }
+}
+
+impl Message {
+    /// The trace that its sender names in an attribute.
+    pub fn traceparent(&self) -> Option<TraceParent> {
+        let named = self
+            .attributes
+            .iter()
+            .find(|attribute| attribute.name.eq_ignore_ascii_case(TRACEPARENT));
+        match &named?.value {
+            AttributeValue::Text(value) => TraceParent::read(value),
+            AttributeValue::Bytes(_) => None,
+        }
     }
 }
 
@@ -189,6 +205,12 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
     /// Where a message is; `None` if the queue cannot say it of one message.
     async fn place(&self, _id: &str) -> Result<Option<MessagePlace>, QueueError> {
+        Ok(None)
+    }
+
+    /// About how many messages wait and are worked, and the age of the oldest; `None` if the queue does not say it. For metrics: a
+    /// request that is made once a minute.
+    async fn depth(&self) -> Result<Option<QueueDepth>, QueueError> {
         Ok(None)
     }
 

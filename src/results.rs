@@ -23,6 +23,7 @@ use crate::queue::{ErrorKind, HAND_OVER, Queue, QueueError, hand_over};
 use crate::report::JobReport;
 use crate::text::chain;
 use crate::text::printable_json;
+use crate::traceparent::TraceParent;
 
 pub use self::webhook::{Webhook, WebhookSecretError};
 
@@ -121,6 +122,9 @@ pub struct JobResult<'a> {
     /// What a mail system reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     feedback: Option<&'a FeedbackResult<'a>>,
+    /// The trace that the job's message named: the receiver goes on with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<TraceParent>,
     /// The result in a sentence, for a channel that people read.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -143,6 +147,7 @@ impl<'a> JobResult<'a> {
             reason: None,
             delivered: Some(delivered),
             feedback: None,
+            traceparent: None,
             text: None,
         }
     }
@@ -163,6 +168,7 @@ impl<'a> JobResult<'a> {
             reason: Some(reason),
             delivered: None,
             feedback: None,
+            traceparent: None,
             text: None,
         }
     }
@@ -183,12 +189,22 @@ impl<'a> JobResult<'a> {
             reason: None,
             delivered: None,
             feedback: Some(feedback),
+            traceparent: None,
             text: None,
         }
     }
 }
 
 impl JobResult<'_> {
+    /// The same result of a message that belongs to a trace.
+    #[must_use]
+    pub fn traced(self, traceparent: Option<TraceParent>) -> Self {
+        Self {
+            traceparent,
+            ..self
+        }
+    }
+
     /// The result in one sentence, for people.
     fn sentence(&self) -> String {
         let job = self.job.map_or("a message", |job| job.as_str());

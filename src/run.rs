@@ -6,6 +6,7 @@ mod services;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tracing::{Span, field};
 
 pub use self::services::{Payloads, Presenting, Sending, Signing};
 
@@ -14,6 +15,7 @@ use crate::audit::record::{Context, LinkKind, Pseudonyms};
 use crate::cancellation::Cancellation;
 use crate::job::Job;
 use crate::links::connection::AssumedRole;
+use crate::traceparent::TraceParent;
 
 /// A job and its message.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct JobRun {
     pub now: Timestamp,
     /// Checked before each irreversible step.
     pub stop: Cancellation,
+    /// The trace that the message names.
+    pub trace: Option<TraceParent>,
     /// Told when the job makes progress, so that the deaths of its workers are counted anew.
     pub delivery: Delivery,
 }
@@ -41,8 +45,18 @@ impl JobRun {
             attempt: 1,
             now,
             stop: Cancellation::default(),
+            trace: None,
             delivery: Delivery::unnoted(),
         }
+    }
+
+    /// The span of the attempt: the lines of its steps have its fields.
+    pub(crate) fn span(&self) -> Span {
+        let span = tracing::info_span!("job", job.id = %self.job.id, trace_id = field::Empty);
+        if let Some(trace) = &self.trace {
+            span.record("trace_id", field::display(trace.trace_id()));
+        }
+        span
     }
 
     /// The attempt's fields in the audit lines of links. `role` is the one whose credentials sign.

@@ -4,6 +4,7 @@
 //! keys, counts and masked addresses identify what happened.
 
 pub mod http;
+mod lines;
 pub mod metrics;
 pub mod notify;
 mod stderr;
@@ -13,8 +14,11 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::{FmtSpan, debug_fn};
+use tracing_subscriber::fmt::format::{JsonFields, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::lines::LogLineFormat;
 use self::stderr::{LineQueue, stderr};
 pub use self::stderr::{flush, last_line};
 use crate::bounds::MAX_LOG_FIELD_BYTES;
@@ -108,30 +112,28 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
     // The libraries' directives come last and cannot be overridden: a request's URL must not be in a log at any level.
     let filter = EnvFilter::try_new(format!("{},{libraries}", wanted.unwrap_or(level)))
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},{libraries}")));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_span_events(FmtSpan::NONE)
-        // They would be reported on stderr, whose own errors they are, by a macro that panics when that fails.
-        .log_internal_errors(false);
     let is_json = !stderr().is_terminal();
     let written = match verbosity {
         Verbosity::Jobs if is_json => LineQueue::of_thread(|count| missing_lines(count, true)),
         Verbosity::Jobs => LineQueue::of_thread(|count| missing_lines(count, false)),
         Verbosity::Warnings => LineQueue::direct(),
     };
+    let registry = tracing_subscriber::registry().with(filter);
+    // Their own errors would be reported on stderr, by a macro that panics when that fails.
     let started = if !is_json {
-        lines
+        let lines = tracing_subscriber::fmt::layer()
             .fmt_fields(printable_fields())
+            .event_format(LogLineFormat::Text)
             .with_writer(written)
-            .with_target(false)
-            .try_init()
+            .log_internal_errors(false);
+        registry.with(lines).try_init()
     } else {
-        lines
-            .json()
+        let lines = tracing_subscriber::fmt::layer()
+            .fmt_fields(JsonFields::new())
+            .event_format(LogLineFormat::Json)
             .with_writer(move || JsonLines(written.make_writer()))
-            .flatten_event(true)
-            .with_target(false)
-            .try_init()
+            .log_internal_errors(false);
+        registry.with(lines).try_init()
     };
     // If another subscriber is installed already, such as a test's, nothing is started.
     if started.is_ok() && verbosity == Verbosity::Jobs {
@@ -190,8 +192,9 @@ mod tests {
     fn a_hostile_field_is_one_printable_line_of_text() {
         let kept = Kept::default();
         let lines = tracing_subscriber::fmt()
-            .fmt_fields(printable_fields())
             .with_ansi(false)
+            .fmt_fields(printable_fields())
+            .event_format(LogLineFormat::Text)
             .with_writer(kept.clone());
         tracing::subscriber::with_default(lines.finish(), log);
         let text = kept.text();
@@ -205,8 +208,8 @@ mod tests {
         let kept = Kept::default();
         let writer = kept.clone();
         let lines = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
+            .fmt_fields(JsonFields::new())
+            .event_format(LogLineFormat::Json)
             .with_writer(move || JsonLines(writer.clone()));
         tracing::subscriber::with_default(lines.finish(), log);
         let text = kept.text();

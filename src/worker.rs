@@ -5,6 +5,7 @@
 //! lease stops.
 
 mod backlog;
+mod depth;
 mod groups;
 pub mod lease;
 mod memory;
@@ -23,6 +24,7 @@ use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field};
 
 use self::memory::{Failures, JobsInFlight, RefusedMessages};
 use crate::assemble::Services;
@@ -35,6 +37,7 @@ use crate::error::{Disposition, JobError, RetryLimits};
 use crate::failpoint::{self, Failpoint};
 use crate::job::envelope::{self, EventRule, OpenedMessage};
 use crate::job::{Job, JobId, ParseJobError};
+use crate::progress::times::TimedStep;
 use crate::queue::{self, Message, Queue};
 use crate::report::JobReport;
 use crate::results::JobResult;
@@ -265,6 +268,7 @@ impl Worker {
         let ended = tokio::select! {
             ended = self.work_queue(shutdown, &told) => ended,
             () = backlog.tend(&*self.queue, &self.services.edges) => unreachable!("it does not end by itself"),
+            never = depth::watch(&*self.queue, &self.services) => match never {},
         };
         let last = *told.get_or_init(Instant::now) + self.options.grace_period + LAST_STEPS;
         let until = last.min(Instant::now() + LAST_CALL);
@@ -540,7 +544,8 @@ impl Worker {
             let Some(message) = waiting.pop_front() else {
                 break;
             };
-            let work = Box::pin(self.work(message, &slot, stop.child()));
+            let span = span_of(&message);
+            let work = Box::pin(self.work(message, &slot, stop.child()).instrument(span));
             if groups::holding(queue, &waiting, visibility, work).await == Settled::Staying {
                 break;
             }
@@ -628,6 +633,8 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
+        // The sender of the message names its trace, or the sender of the event to the topic does.
+        let trace = message.traceparent().or(opened.trace);
         self.services
             .progress
             .ignored_markers(opened.folder_markers);
@@ -664,12 +671,20 @@ impl Worker {
                 attempt: message.receive_count,
                 now: (self.clock)(),
                 stop: stop.child(),
+                trace,
                 delivery: delivery.clone(),
             };
+            let span = run.span();
             let _in_flight = self.services.progress.working();
-            match self.work_job(&run, message).await {
-                Ok(()) => {}
-                Err(error) => failed.push((Some(id), error)),
+            let began = Instant::now();
+            let worked = self.work_job(&run, message).instrument(span).await;
+            let step = match &worked {
+                Ok(()) => TimedStep::JobDone,
+                Err(_) => TimedStep::JobFailed,
+            };
+            self.services.progress.took(step, began);
+            if let Err(error) = worked {
+                failed.push((Some(id), error));
             }
         }
         let jobs = failed
@@ -692,7 +707,7 @@ impl Worker {
                 self.services.progress.found_no_object();
             }
         }
-        let result = JobResult::done(id, &message.id, &delivered, (self.clock)());
+        let result = JobResult::done(id, &message.id, &delivered, (self.clock)()).traced(run.trace);
         let telling = self.services.results.tell(&result, self.services.share);
         run.stop.or(telling).await??;
         if delivered.done_before {
@@ -700,6 +715,15 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// The span of a message: every line about it has its fields.
+fn span_of(message: &Message) -> Span {
+    let span = tracing::info_span!("message", message.id, trace_id = field::Empty);
+    if let Some(trace) = message.traceparent() {
+        span.record("trace_id", field::display(trace.trace_id()));
+    }
+    span
 }
 
 enum Received {

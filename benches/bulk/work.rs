@@ -65,6 +65,7 @@ impl Bench {
             attempt: 1,
             now: clock::system(),
             stop: Cancellation::default(),
+            trace: None,
             delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let facts = SignerFacts {

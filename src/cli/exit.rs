@@ -147,7 +147,9 @@ fn open_code(error: &OpenError) -> u8 {
         OpenError::Audit(error) => audit_code(error),
         OpenError::Keyring(_) | OpenError::Database(_) => DISK,
         OpenError::Ledger(
-            LedgerError::ConditionalWritesUnsupported { .. } | LedgerError::OtherSecret { .. },
+            LedgerError::ConditionalWritesUnsupported { .. }
+            | LedgerError::OtherSecret { .. }
+            | LedgerError::Newer { .. },
         ) => CONFIG,
         OpenError::Ledger(LedgerError::Database { .. }) => DISK,
         OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,

@@ -29,6 +29,41 @@ async fn what_is_committed_is_on_the_disk_by_a_sqlite_that_keeps_it() {
 }
 
 #[tokio::test]
+async fn a_database_of_a_later_version_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("handout.sqlite");
+    let version = || -> i64 {
+        let connection = Connection::open(&path).unwrap();
+        let read = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        read.unwrap()
+    };
+    // Made before there were versions.
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(SCHEMA)
+        .unwrap();
+    assert_eq!(version(), 0);
+    drop(Database::open(&path).unwrap());
+    assert_eq!(version(), SCHEMA_VERSION);
+    drop(Database::open(&path).unwrap());
+    let later = "PRAGMA user_version = 2; DROP TABLE shelf";
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(later)
+        .unwrap();
+    let error = Database::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("has the schema version 2, and this version of Handout knows 1: run the newer version again"),
+        "{error}"
+    );
+    assert_eq!(version(), 2);
+    let shelves = "SELECT count(*) FROM sqlite_schema WHERE name = 'shelf'";
+    let connection = Connection::open(&path).unwrap();
+    let count: i64 = connection.query_row(shelves, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 0, "no table was made");
+}
+
+#[tokio::test]
 async fn work_that_fails_takes_nothing_else_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();

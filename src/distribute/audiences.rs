@@ -5,6 +5,8 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::batches::{BATCHES_AHEAD, BatchSender, PictureParts, batches, gather, with};
 use super::mails::{To, mail, patience};
@@ -17,6 +19,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::{OnDoubt, Recipient};
 use crate::ledger::{JobRecords, MAX_DOUBTS, Outcome, RecipientStatus};
 use crate::plan::{Audience, Plan};
+use crate::progress::times::TimedStep;
 use crate::progress::{MailEnd, is_milestone};
 use crate::render::email::Digest;
 use crate::report::JobReport;
@@ -150,13 +153,19 @@ async fn serve(
             if !waiting.is_empty() {
                 digest.push(&batch);
             }
+            let began = Instant::now();
             publication.push(&batch, &pictures, &renditions).await?;
+            if publication.has_pages() {
+                services.progress.took(TimedStep::RenderPages, began);
+            }
             publication.put_full().await?;
         }
         Ok::<_, JobError>(())
     };
     with(gather, show).await?;
-    let mut published = publication.finish().await?;
+    let published = publication.finish();
+    let publishing = tracing::info_span!("publish");
+    let mut published = Box::pin(published.instrument(publishing)).await?;
     if let Some(portal) = portal {
         published.gallery_url = portal.page(run, plan, &audience, services).await?;
         let zips = portal.zips(run, plan, &audience, services).await?;
@@ -174,7 +183,10 @@ async fn serve(
         };
         let shown = &mut served.shown;
         let _at_relay = Mailing::begin(at);
-        let turn = mail(run, plan, &digest, &published, to, shown, services).await;
+        let turn = mail(run, plan, &digest, &published, to, shown, services);
+        let rid = services.recording.rid(&reader);
+        let span = tracing::info_span!("mail", recipient.rid = rid);
+        let turn = turn.instrument(span).await;
         if let Some(end) = end_of(&turn) {
             services.progress.mailed(end);
         }

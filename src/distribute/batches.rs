@@ -7,6 +7,8 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{self, Stream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::state::JobState;
 use crate::assemble::Services;
@@ -18,6 +20,7 @@ use crate::links::listing;
 use crate::links::{self, LinkSigner, Links};
 use crate::media::{PageRenditions, PictureLoader, Pictures};
 use crate::plan::{Aged, Audience, Plan};
+use crate::progress::times::TimedStep;
 use crate::renditions::RenditionMaker;
 use crate::run::JobRun;
 
@@ -84,9 +87,11 @@ pub(super) fn batches<'a>(
         let pictures = loader.page(number, &page).await;
         let next = first + u32::try_from(page.len()).unwrap_or(u32::MAX);
         let made = renditions.page(number, (first, &page), &pictures).await?;
-        let links = sign(run, &state.plan, (first, page), audience, signing, services).await?;
+        let links = sign(run, &state.plan, (first, page), audience, signing, services);
+        let links = links.instrument(tracing::info_span!("sign")).await?;
         let recorded = async move {
-            let links = record(run, &state.plan, links, services).await?;
+            let links = record(run, &state.plan, links, services);
+            let links = links.instrument(tracing::info_span!("record")).await?;
             let linked = renditions.linked(number, &made, audience).await?;
             Ok((place, (links, pictures, linked)))
         };
@@ -115,12 +120,14 @@ async fn sign(
     may_go_on(run, plan, services)?;
     let rate = &services.signing.connection(&plan.connection)?.link_rate;
     run.stop.or(rate.pass(page.len())).await?;
+    let began = Instant::now();
     let links = if signing.is_slow() {
         // On the heap: the future would reserve the space in every job, and few jobs need it.
         Box::pin(sign_aside(plan, page, audience, signing)).await?
     } else {
         links::sign(plan, page, first, audience, signing)?
     };
+    services.progress.took(TimedStep::Sign, began);
     failpoint::pass(Failpoint::Signed);
     Ok(links)
 }
@@ -138,10 +145,12 @@ async fn record(
     let context = run.context(LinkKind::Object, role, &recording.names);
     // Lines that were written and not noted as issued would be written again by the next attempt.
     let _writing = run.stop.commit()?;
+    let began = Instant::now();
     let audited = recording
         .issued
         .record(links, &context, &recording.audit)
         .await?;
+    services.progress.took(TimedStep::Record, began);
     failpoint::pass(Failpoint::Recorded);
     services.progress.issued(audited.links().len());
     Ok(audited)

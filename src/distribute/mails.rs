@@ -1,6 +1,8 @@
 //! One recipient's mail: rendered and delivered when it has a permit.
 
 use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::batches::may_go_on;
 use crate::assemble::Services;
@@ -9,6 +11,7 @@ use crate::error::JobError;
 use crate::job::{EmailOrder, Overflow, Recipient};
 use crate::ledger::{JobRecords, Kind, Record};
 use crate::plan::{Plan, PlanError, Shortage};
+use crate::progress::times::TimedStep;
 use crate::publication;
 use crate::quantity::Span;
 use crate::render::email::{Digest, MailRequest, RenderedDigest};
@@ -79,7 +82,11 @@ pub(super) async fn mail(
         zips: Some(&published.zips),
         settings: &services.presenting.mail,
     };
-    let built = crate::render::email::build(&services.presenting.templates, &letter)?;
+    let began = Instant::now();
+    let rendering = tracing::info_span!("render");
+    let built = rendering
+        .in_scope(|| crate::render::email::build(&services.presenting.templates, &letter))?;
+    services.progress.took(TimedStep::RenderMail, began);
     check_reach(plan, &built, shown)?;
     may_go_on(run, plan, services)?;
     let letter = services
@@ -100,15 +107,18 @@ pub(super) async fn mail(
         run.delivery.got_on();
         Ok(commitment)
     };
-    deliver::deliver(
+    let began = Instant::now();
+    let delivered = deliver::deliver(
         &letter,
         &delivery,
         way,
         mailer,
         &services.recording,
         may_go_on,
-    )
-    .await
+    );
+    let delivered = delivered.instrument(tracing::info_span!("deliver")).await;
+    services.progress.took(TimedStep::Deliver, began);
+    delivered
 }
 
 /// Rejects a mail that does not lead to all files, unless the job wants a summary; `shown` is then the smallest number

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
+use tracing::Instrument as _;
 
 pub(crate) use self::recipients::first_parts;
 use self::recipients::{FrozenList, freeze};
@@ -226,7 +227,8 @@ async fn serve(
             stop: run.stop.child(),
             ..run.clone()
         };
-        let ran = run_part(&part, are_new, services).await;
+        let span = tracing::info_span!("part", job.id = %part.job.id, recipient.rid = rid.as_str());
+        let ran = run_part(&part, are_new, services).instrument(span).await;
         if ran.as_ref().is_err_and(ends_all) {
             is_over.store(true, Ordering::Relaxed);
         }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
 use crate::assemble::Services;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::links::listing::{self, Listing};
 use crate::plan::expiry::asked_until;
 use crate::plan::{self, ExpiryGuard, Plan, PlanError, Shortage, SignerFacts};
+use crate::progress::times::TimedStep;
 use crate::run::JobRun;
 
 /// Lists the objects of a plan, and adjusts the plan to them.
@@ -19,7 +23,10 @@ pub(crate) async fn list(
     let store = &*services.signing.connection(&plan.connection)?.store;
     let knew_the_time = store.skew().is_some();
     let (spool_dir, progress) = (&services.presenting.spool_dir, &services.progress);
-    let listing = Box::pin(listing::list(&plan, store, spool_dir, &run.stop, progress)).await?;
+    let began = Instant::now();
+    let listing = listing::list(&plan, store, spool_dir, &run.stop, progress);
+    let listing = Box::pin(listing.instrument(tracing::info_span!("list"))).await?;
+    progress.took(TimedStep::List, began);
     failpoint::pass(Failpoint::Listed);
     let plan = settle(run, plan, &listing, knew_the_time, services).await?;
     Ok((plan, listing))

@@ -65,6 +65,8 @@ struct EdgeInner {
     state: Mutex<HealthState>,
     activity: Mutex<Activity>,
     failures: [AtomicU64; FailureKind::ALL.len()],
+    /// When the credentials end that a source gave last.
+    expires_at: Mutex<Option<Timestamp>>,
 }
 
 #[derive(Debug, Default)]
@@ -157,6 +159,7 @@ impl Edge {
                 state: Mutex::default(),
                 activity: Mutex::default(),
                 failures: [const { AtomicU64::new(0) }; FailureKind::ALL.len()],
+                expires_at: Mutex::default(),
             }),
         }
     }
@@ -191,6 +194,21 @@ impl Edge {
     /// How often requests failed in this way since the program began.
     pub fn count(&self, kind: FailureKind) -> u64 {
         self.inner.failures[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// When the credentials end that this source gave last; `None` if they do not end, or the edge is no source of credentials.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        *self.expiry()
+    }
+
+    /// Keeps when the credentials end that this source gave.
+    pub(crate) fn gave_until(&self, end: Option<Timestamp>) {
+        *self.expiry() = end;
+    }
+
+    fn expiry(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        let expires_at = self.inner.expires_at.lock();
+        expires_at.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails while the edge is down, except for one caller at a time: after the pause, the first caller tries the edge, and the

@@ -1,7 +1,6 @@
 //! What became of bounces and complaints, for metrics.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -50,31 +49,17 @@ impl FeedbackCounts {
         numbers.last = Some(now);
     }
 
-    /// The counters as text of Prometheus.
-    pub fn text(&self) -> String {
+    /// The events by whether they are recorded, and the word for what they mean or why they were ignored.
+    pub fn events(&self) -> Vec<(bool, &'static str, u64)> {
         let numbers = self.numbers();
-        let mut text = String::from(
-            "# HELP handout_feedback_events_total Events of the feedback queue, by what they mean, or why they were ignored.\n\
-             # TYPE handout_feedback_events_total counter\n",
-        );
-        for ((is_recorded, word), count) in &numbers.events {
-            let label = if *is_recorded { "verdict" } else { "ignored" };
-            let _ = writeln!(
-                text,
-                "handout_feedback_events_total{{{label}=\"{word}\"}} {count}"
-            );
-        }
-        text.push_str(
-            "# HELP handout_feedback_last_event_timestamp_seconds When the last event came.\n\
-             # TYPE handout_feedback_last_event_timestamp_seconds gauge\n",
-        );
-        if let Some(last) = numbers.last {
-            let _ = writeln!(
-                text,
-                "handout_feedback_last_event_timestamp_seconds {}",
-                last.as_second()
-            );
-        }
-        text
+        let events = numbers.events.iter();
+        events
+            .map(|((is_recorded, word), count)| (*is_recorded, *word, *count))
+            .collect()
+    }
+
+    /// When the last event came.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.numbers().last
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bounds::MAX_INTAKE_CONNECTIONS;
+use crate::progress::CounterFamily;
 use crate::serving::ConnectionRoom;
 
 /// What is counted: each request once, and ignored events by the reason.
@@ -29,9 +30,6 @@ pub struct IntakeCounts {
     counts: Arc<[AtomicU64; COUNTS]>,
     pub(super) room: ConnectionRoom,
 }
-
-/// A metric with its help text and its samples by label.
-pub type IntakeFamily = (&'static str, &'static str, Vec<(&'static str, u64)>);
 
 impl Default for IntakeCounts {
     fn default() -> Self {
@@ -61,36 +59,41 @@ impl IntakeCounts {
     }
 
     /// The counters as families of Prometheus.
-    pub fn families(&self) -> Vec<IntakeFamily> {
+    pub fn families(&self) -> Vec<CounterFamily> {
         use IntakeCount as Count;
-        let samples = |labels: &[(&'static str, IntakeCount)]| {
-            let samples = labels.iter();
-            samples
-                .map(|(label, what)| (*label, self.get(*what)))
-                .collect()
+        let family = |name, help, label, samples: &[(&'static str, IntakeCount)]| CounterFamily {
+            name,
+            help,
+            label,
+            samples: samples
+                .iter()
+                .map(|(value, what)| (*value, self.get(*what)))
+                .collect(),
         };
         vec![
-            (
+            family(
                 "handout_intake_requests_total",
                 "Requests to the intake, by what became of them.",
-                samples(&[
-                    ("{result=\"accepted\"}", Count::Accepted),
-                    ("{result=\"ignored\"}", Count::Ignored),
-                    ("{result=\"answered\"}", Count::Answered),
-                    ("{result=\"refused\"}", Count::Refused),
-                    ("{result=\"unauthorized\"}", Count::Unauthorized),
-                    ("{result=\"limited\"}", Count::Limited),
-                    ("{result=\"unavailable\"}", Count::Unavailable),
-                ]),
+                "result",
+                &[
+                    ("accepted", Count::Accepted),
+                    ("ignored", Count::Ignored),
+                    ("answered", Count::Answered),
+                    ("refused", Count::Refused),
+                    ("unauthorized", Count::Unauthorized),
+                    ("limited", Count::Limited),
+                    ("unavailable", Count::Unavailable),
+                ],
             ),
-            (
+            family(
                 "handout_intake_ignored_events_total",
                 "Events that the intake ignored, by the reason.",
-                samples(&[
-                    ("{reason=\"no_rule\"}", Count::WithoutRule),
-                    ("{reason=\"folder_marker\"}", Count::FolderMarker),
-                    ("{reason=\"test\"}", Count::TestEvent),
-                ]),
+                "reason",
+                &[
+                    ("no_rule", Count::WithoutRule),
+                    ("folder_marker", Count::FolderMarker),
+                    ("test", Count::TestEvent),
+                ],
             ),
         ]
     }

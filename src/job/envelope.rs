@@ -20,6 +20,7 @@ use super::pointer::PayloadPointer;
 use super::{Bucket, Job, ParseJobError, glob, json, parts, sns, wire};
 use crate::bounds::{MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::text::printable;
+use crate::traceparent::TraceParent;
 
 /// How many layers of JSON text are unwrapped (SNS in SQS, a doubly encoded body).
 pub(super) const MAX_WRAPPINGS: usize = 3;
@@ -99,6 +100,8 @@ pub struct OpenedMessage {
     pub folder_markers: usize,
     /// Why other events in the message make no job: an event with an invalid key does not prevent the rest from being worked.
     pub refused: Vec<ParseJobError>,
+    /// The trace that the sender of a notification of SNS names.
+    pub trace: Option<TraceParent>,
     /// Whether this was the test event that S3 sends when a notification is set up.
     pub test_event: bool,
 }
@@ -140,7 +143,9 @@ impl PendingJob {
 
 /// Parses a message.
 pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobError> {
-    let fields = match unwrap_event(json::parse(body)?, MAX_WRAPPINGS)? {
+    let parsed = json::parse(body)?;
+    let trace = sns::traceparent(&parsed);
+    let fields = match unwrap_event(parsed, MAX_WRAPPINGS)? {
         Unwrapped::Event(fields) => fields,
         Unwrapped::Other(value) => {
             if let Some(pointer) = PayloadPointer::read(body) {
@@ -163,7 +168,10 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
         });
     }
     let events = Events::of(&fields)?;
-    let mut opened = OpenedMessage::default();
+    let mut opened = OpenedMessage {
+        trace,
+        ..OpenedMessage::default()
+    };
     let mut no_rule = ParseJobError::Event { field: "Records" };
     let Events { read, list } = events;
     for (index, event) in read.into_iter().enumerate() {

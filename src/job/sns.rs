@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::bounds::MAX_SHOWN_VALUE_BYTES;
 use crate::text::printable;
+use crate::traceparent::{TRACEPARENT, TraceParent};
 
 /// The longest `SubscribeURL` that is shown, in bytes; SNS's have some 400.
 const MAX_URL_BYTES: usize = 600;
@@ -43,6 +44,13 @@ pub(super) fn notice(message: &Value) -> Option<SubscriptionNotice> {
             .filter(|url| is_of_sns(url, topic))
             .map(ToOwned::to_owned),
     })
+}
+
+/// The trace that the publisher of a notification names in an attribute. SNS writes attributes into the body where a subscription has no
+/// raw delivery.
+pub(super) fn traceparent(message: &Value) -> Option<TraceParent> {
+    let attribute = message.get("MessageAttributes")?.get(TRACEPARENT)?;
+    TraceParent::read(attribute.get("Value")?.as_str()?)
 }
 
 /// Whether a URL confirms a subscription to the topic at SNS, and can be shown.

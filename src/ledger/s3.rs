@@ -44,7 +44,7 @@ use self::names::{is_done_by_names, read_spelled, spell};
 use super::lease::{CONTRADICTION, LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::picture_cache::{Bundle, PictureCache, bundles};
 use super::portal::PortalRecords;
-use super::{Created, Kind, Ledger, LedgerError, Record};
+use super::{Created, Kind, LEDGER_VERSION, Ledger, LedgerError, Record};
 pub use portal::{S3PortalRecords, prefix_beside};
 
 use crate::clock::Clock;
@@ -202,7 +202,7 @@ impl S3Ledger {
     /// must fail.
     pub async fn probe(&self, fingerprint: &str) -> Result<(), LedgerError> {
         let key = format!("{}ledger", self.prefix);
-        let identity = json!({ "v": 1, "secret": fingerprint });
+        let identity = json!({ "v": LEDGER_VERSION, "secret": fingerprint });
         let bytes = identity.to_string().into_bytes();
         if self.first_look(&key).await?.is_none() {
             let race =
@@ -224,6 +224,13 @@ impl S3Ledger {
                 Put::Unmet => None,
             },
         };
+        let version = found.as_ref().and_then(|found| found["v"].as_u64());
+        if let Some(found) = version.filter(|version| *version > LEDGER_VERSION) {
+            return Err(LedgerError::Newer {
+                place: self.place(),
+                found,
+            });
+        }
         if found.as_ref() != Some(&identity) {
             return Err(LedgerError::OtherSecret {
                 place: self.place(),

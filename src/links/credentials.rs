@@ -418,6 +418,10 @@ impl CredentialSource {
             ..
         } = &*self.inner;
         edge.answered();
+        edge.gave_until(match kept.end {
+            CredentialsEnd::At(at) => Some(at),
+            CredentialsEnd::Never | CredentialsEnd::Unknown => None,
+        });
         let before = state.kept.replace(kept.clone());
         let status = std::mem::take(&mut state.status);
         let is_other = before.is_some_and(|before| !before.has_keys_of(&kept));

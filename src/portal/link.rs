@@ -7,6 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::Portal;
 use super::answer::PageSources;
@@ -64,6 +65,7 @@ pub(super) async fn link(
     query: Result<Query<TicketQuery>, QueryRejection>,
     request: Request,
 ) -> Response<Body> {
+    let began = Instant::now();
     let (parts, body) = request.into_parts();
     let visitor = Visitor::of(&portal, &parts);
     // What is no text is no token and no ticket.
@@ -82,7 +84,7 @@ pub(super) async fn link(
     } else {
         query
     };
-    match answer_link(&visitor, &token, (&ticket, size)).await {
+    match answer_link(&visitor, &token, (&ticket, size), began).await {
         Ok(response) => response,
         Err(denial) => visitor.denied(&denial),
     }
@@ -93,6 +95,7 @@ async fn answer_link(
     visitor: &Visitor,
     token: &str,
     (ticket, size): (&str, Option<RenditionSize>),
+    began: Instant,
 ) -> Result<Response<Body>, Denial> {
     let read = visitor.token(token)?;
     if read.object.is_page() {
@@ -152,6 +155,7 @@ async fn answer_link(
         let opening = access.open(&visit, how, method, &evidence, session, visitor.now);
         OpenedFile::Signed(opening.await?)
     };
+    visitor.portal.counts.opened(began);
     visitor.count(match (how, method) {
         (_, OpenMethod::Head) => PortalCount::Probed,
         (OpenKind::Button, OpenMethod::Get) => PortalCount::OpenedByButton,

@@ -19,6 +19,7 @@ use super::{
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::keyring::nonce;
+use crate::progress::QueueDepth;
 
 /// How often a waiting receiver looks for messages from other processes.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -323,6 +324,26 @@ impl Queue for SqliteQueue {
             Some((state, reason)) if state == "parked" => MessagePlace::Parked { reason },
             Some(_) => MessagePlace::OnQueue,
             None => MessagePlace::Gone,
+        }))
+    }
+
+    async fn depth(&self) -> Result<Option<QueueDepth>, QueueError> {
+        let sql = "SELECT count(*), coalesce(sum(held), 0), min(enqueued_at) FROM message WHERE state = 'ready'";
+        let counted = self.database.call(move |connection| {
+            connection.query_row(sql, [], |row| {
+                let (all, held): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok((all, held, row.get::<_, Option<i64>>(2)?))
+            })
+        });
+        let counted = counted.await;
+        let (all, held, oldest) =
+            counted.map_err(|error| failed("count the messages of the queue", error))?;
+        let age = oldest
+            .map(|at| Duration::from_millis(self.now().saturating_sub(at).max(0).unsigned_abs()));
+        Ok(Some(QueueDepth {
+            waiting: all.saturating_sub(held).unsigned_abs(),
+            in_flight: held.unsigned_abs(),
+            oldest: age,
         }))
     }
 

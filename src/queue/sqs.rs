@@ -4,6 +4,7 @@ mod attributes;
 mod looked_at;
 mod parked;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use crate::bounds::MAX_VISIBILITY;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::http::{RequestTerms, broke_under_the_request};
 use crate::keyring::nonce;
+use crate::progress::QueueDepth;
 
 pub use looked_at::LookedAt;
 pub use parked::ParkedQueue;
@@ -98,20 +100,34 @@ async fn count(
     url: &str,
     name: QueueAttributeName,
 ) -> Result<Option<u64>, QueueError> {
+    let counts = counts(client, url, std::slice::from_ref(&name)).await?;
+    Ok(counts.get(&name).copied())
+}
+
+/// About how many messages a queue reports in each of some states, in one request.
+async fn counts(
+    client: &Client,
+    url: &str,
+    names: &[QueueAttributeName],
+) -> Result<HashMap<QueueAttributeName, u64>, QueueError> {
     let answer = client
         .get_queue_attributes()
         .queue_url(url)
-        .attribute_names(name.clone())
+        .set_attribute_names(Some(names.to_vec()))
         .send()
         .await;
     let answer = answer
         .map_err(|error| EdgeError::from_sdk(format!("get the attributes of {url}"), &error))?;
-    let attributes = answer.attributes;
-    Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
+    let attributes = answer.attributes.unwrap_or_default().into_iter();
+    Ok(attributes
+        .filter_map(|(name, count)| Some((name, count.parse().ok()?)))
+        .collect())
 }
 
-/// The state of messages that wait.
+/// The states of messages: those that wait, those that wait for a delay, and those that are worked.
 const WAITING: QueueAttributeName = QueueAttributeName::ApproximateNumberOfMessages;
+const DELAYED: QueueAttributeName = QueueAttributeName::ApproximateNumberOfMessagesDelayed;
+const HIDDEN: QueueAttributeName = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
 
 /// About how many messages wait in a queue.
 async fn waiting(client: &Client, url: &str) -> Result<u64, QueueError> {
@@ -261,13 +277,24 @@ impl Queue for SqsQueue {
         self.send(body, fifo).await
     }
 
+    async fn depth(&self) -> Result<Option<QueueDepth>, QueueError> {
+        let states = [WAITING, DELAYED, HIDDEN];
+        let counts = counts(&self.client, &self.url, &states).await?;
+        let of = |state: &QueueAttributeName| counts.get(state).copied().unwrap_or_default();
+        Ok(Some(QueueDepth {
+            waiting: of(&WAITING) + of(&DELAYED),
+            in_flight: of(&HIDDEN),
+            // SQS tells CloudWatch alone.
+            oldest: None,
+        }))
+    }
+
     async fn waiting(&self) -> Result<u64, QueueError> {
         waiting(&self.client, &self.url).await
     }
 
     async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
-        let hidden = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
-        count(&self.client, &self.url, hidden).await
+        count(&self.client, &self.url, HIDDEN).await
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::metrics;
+use super::metrics::{self, MetricsFormat};
 use super::notify::Pulse;
 use crate::audit::log::Watch;
 use crate::audit::retention::RetentionCounts;
@@ -107,20 +107,16 @@ impl Health {
         *self.phase() = Phase::Running(vitals);
     }
 
-    fn metrics(&self) -> String {
+    /// The metrics; of a program that is starting, none.
+    fn metrics(&self, format: MetricsFormat) -> String {
         match &*self.phase() {
-            Phase::Starting(_) => String::new(),
+            Phase::Starting(_) => match format {
+                MetricsFormat::Text => String::new(),
+                MetricsFormat::OpenMetrics => "# EOF\n".to_owned(),
+            },
             Phase::Running(vitals) => {
                 vitals.edges.look();
-                metrics::text(
-                    &vitals.progress.snapshot(),
-                    &vitals.edges,
-                    vitals.portal.as_ref(),
-                    vitals.schedules.as_ref(),
-                    vitals.intake.as_ref(),
-                    vitals.retention.as_ref(),
-                    vitals.feedback.as_ref(),
-                )
+                metrics::text(vitals, format)
             }
         }
     }
@@ -283,7 +279,7 @@ pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Resul
         let (health, spare) = (health.clone(), spare.clone());
         oldest_first.push_back(connections.spawn(async move {
             let answers = service_fn(move |request: Request<hyper::body::Incoming>| {
-                ready(Ok::<_, Infallible>(answer(request.uri().path(), &health)))
+                ready(Ok::<_, Infallible>(answer(&request, &health)))
             });
             let mut conversation = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -298,13 +294,20 @@ pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Resul
     }
 }
 
-fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
+fn answer<B>(request: &Request<B>, health: &Health) -> Response<Full<Bytes>> {
+    let accepts = request.headers().get_all(hyper::header::ACCEPT).iter();
+    let accepts: Vec<&str> = accepts.filter_map(|value| value.to_str().ok()).collect();
+    let mut content_type = MetricsFormat::Text.content_type();
     let said = |reasons: &[String]| match reasons {
         [] => (StatusCode::OK, "ok\n".to_owned()),
         reasons => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
     };
-    let (status, text) = match path {
-        "/metrics" => (StatusCode::OK, health.metrics()),
+    let (status, text) = match request.uri().path() {
+        "/metrics" => {
+            let format = MetricsFormat::accepted(&accepts.join(","));
+            content_type = format.content_type();
+            (StatusCode::OK, health.metrics(format))
+        }
         "/live" => said(health.not_live().as_slice()),
         "/ready" => {
             let reasons: Vec<String> = health
@@ -327,10 +330,16 @@ fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    let plain = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, plain);
+    let headers = response.headers_mut();
+    headers.insert(
+        hyper::header::CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static(content_type),
+    );
+    // The formats have one address.
+    headers.insert(
+        hyper::header::VARY,
+        hyper::header::HeaderValue::from_static("accept"),
+    );
     response
 }
 

@@ -185,7 +185,8 @@ impl Worker {
         }
         if !self.told.has(&message.id) {
             for (job, reason) in &each {
-                let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
+                let result = JobResult::parked(*job, &message.id, reason, (self.clock)())
+                    .traced(message.traceparent());
                 self.services
                     .results
                     .tell(&result, self.services.share)

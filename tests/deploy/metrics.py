@@ -27,6 +27,9 @@ PAGE = ROOT / "docs/operating/metrics.md"
 PATIENCE = 120
 # Labels that Prometheus adds, and the variables of the dashboard.
 ADDED = {"job", "instance"}
+# What version 0.1 exposed to the same configuration: names that users have in rules and dashboards.
+BEFORE = pathlib.Path(__file__).with_name("metrics_of_0_1.txt")
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 sys.path.insert(0, str(ROOT / "tests/servers"))
 from serving import free_port  # noqa: E402
@@ -160,12 +163,25 @@ def scraped(program, folder):
     (folder / "config.toml").write_text(CONFIG.format(**ports))
     command = [program, "run", "--config", folder / "config.toml"]
     url = f"http://127.0.0.1:{ports['http']}/metrics"
-    # The schedule is due at the next minute.
-    return answer(command, url, [r"^handout_schedule_lateness_seconds_count\{.*\} [1-9]", r'^handout_mails_total\{result="accepted"\} [1-9]'], folder / "log")
+    # The schedule is due at the next minute, and the queue is asked five seconds after the start.
+    awaited = [
+        r"^handout_schedule_lateness_seconds_count\{.*\} [1-9]",
+        r'^handout_mails_total\{result="accepted"\} [1-9]',
+        r'^handout_job_duration_seconds_count\{result="done"\} [1-9]',
+        r"^handout_queue_messages\{",
+    ]
+    awaited += [rf"^handout_{step}_duration_seconds_count [1-9]" for step in ["list", "sign", "record", "deliver"]]
+    return answer(command, url, awaited, folder / "log")
+
+
+def get(url, accept="*/*"):
+    request = urllib.request.Request(url, headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=5) as got:
+        return got.headers["Content-Type"], got.read().decode()
 
 
 def answer(command, url, awaited, log):
-    """Starts a daemon, and returns its answer once that has all that is awaited."""
+    """Starts a daemon, and returns its answers, as text and as OpenMetrics, once the text has all that is awaited."""
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=stderr)
     try:
@@ -173,10 +189,11 @@ def answer(command, url, awaited, log):
         text = ""
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                with urllib.request.urlopen(url, timeout=5) as got:
-                    text = got.read().decode()
+                kind, text = get(url)
                 if all(re.search(sample, text, re.M) for sample in awaited):
-                    return text
+                    if kind != "text/plain; version=0.0.4; charset=utf-8":
+                        fail(f"the text format is called {kind}")
+                    return text, get(url, OPEN_METRICS)
             except OSError:
                 pass
             time.sleep(0.1)
@@ -218,6 +235,35 @@ class Metrics:
         return None
 
 
+def kept(text):
+    """All names, types and labels of the version before."""
+    has = {f"# TYPE {name} {kind}" for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.M)}
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? [^ ]+$", text, re.M):
+        pairs = ",".join(f'{label}="{value}"' for label, value in sorted(re.findall(r'(\w+)="([^"]*)"', labels)))
+        has.add(f"{name}{{{pairs}}}" if pairs else name)
+    if missing := set(BEFORE.read_text().splitlines()) - has:
+        fail(f"/metrics no longer has {sorted(missing)}")
+
+
+def open_metrics(kind, text, plain):
+    """The answer to Prometheus is OpenMetrics with the same samples; `le` is a number there."""
+    if kind != "application/openmetrics-text; version=1.0.0; charset=utf-8" or not text.endswith("\n# EOF\n"):
+        fail(f"the answer to Prometheus is {kind}, and ends in {text[-20:]!r}")
+    number = lambda value: value if value == "+Inf" else str(float(value))
+    def samples(text):
+        found = set()
+        for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? [^ ]+$", text, re.M):
+            pairs = re.findall(r'(\w+)="([^"]*)"', labels)
+            found.add((name, *sorted((label, number(value) if label == "le" else value) for label, value in pairs)))
+        return found
+    # An error may have been counted between the two.
+    if differing := samples(text) ^ samples(plain):
+        fail(f"the two formats differ in {sorted(differing)[:5]}")
+    for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.M):
+        if name.endswith("_total") or kind not in ("counter", "gauge", "histogram"):
+            fail(f"OpenMetrics has a {kind} {name}")
+
+
 def documented(metrics):
     """The table of the page has every metric, with its type and the values of its labels."""
     rows = dict(re.findall(r"^\| `(handout_\w+)` \| (.*)$", PAGE.read_text(), re.M))
@@ -246,7 +292,10 @@ def main():
         scratch = pathlib.Path(scratch)
         of_rules = rules()
         of_dashboard = dashboard(scratch)
-        metrics = Metrics(scraped(program, scratch))
+        text, (kind, other) = scraped(program, scratch)
+        metrics = Metrics(text)
+        kept(text)
+        open_metrics(kind, other, text)
         # A check that finds nothing wrong in wrong expressions is none.
         for wrong in ["handout_job_total", 'handout_jobs_total{outcome="parked"}', 'handout_jobs_total{result="dead"}']:
             if not metrics.misses(wrong):

@@ -50,6 +50,7 @@ fn run(job: &Value) -> JobRun {
         attempt: 1,
         now: clock::system(),
         stop: Cancellation::default(),
+        trace: None,
         delivery: handout::run::delivery::Delivery::unnoted(),
     }
 }

@@ -89,6 +89,7 @@ async fn with_credentials(
             attempt: 1,
             now: clock::system(),
             stop: Cancellation::default(),
+            trace: None,
             delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let end = distribute(&run, &opened.services).await;

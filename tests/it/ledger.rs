@@ -478,6 +478,17 @@ async fn workers_with_another_secret_are_refused() {
         error.contains("belongs to workers with another secret"),
         "{error}"
     );
+    // A worker of a later version was here.
+    let marker = json!({ "v": 2, "secret": "fingerprint", "more": true }).to_string();
+    let put = client.put_object().bucket("ledger").key("later/ledger");
+    put.body(marker.into_bytes().into()).send().await.unwrap();
+    let bucket = "ledger".parse().unwrap();
+    let ledger = S3Ledger::new(&client, bucket, "later/".to_owned(), clock::system);
+    let error = ledger.probe("fingerprint").await.unwrap_err().to_string();
+    assert!(
+        error.contains("has the schema version 2, and this version of Handout knows 1"),
+        "{error}"
+    );
     let missing = "missing".parse().unwrap();
     let ledger = S3Ledger::new(&client, missing, String::new(), clock::system);
     let error = ledger.probe("fingerprint").await.unwrap_err();

@@ -91,6 +91,7 @@ mod signer;
 mod store_demands;
 mod story;
 mod submit;
+mod traces;
 mod under_way;
 mod unordered;
 mod waits;

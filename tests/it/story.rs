@@ -472,6 +472,7 @@ async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
         attempt: 1,
         now: handout::clock::system() - jiff::SignedDuration::from_mins(minutes_ago),
         stop: handout::cancellation::Cancellation::default(),
+        trace: None,
         delivery: handout::run::delivery::Delivery::unnoted(),
     };
     let error = distribute(&run(40), &opened.services).await.unwrap_err();
@@ -510,6 +511,7 @@ async fn the_shortest_links_are_handed_out_too() {
             attempt: 1,
             now: stopped_clock(),
             stop: handout::cancellation::Cancellation::default(),
+            trace: None,
             delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let delivered = distribute(&run, &opened.services).await;
@@ -545,6 +547,7 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
                 attempt: 1,
                 now,
                 stop: handout::cancellation::Cancellation::default(),
+                trace: None,
                 delivery: handout::run::delivery::Delivery::unnoted(),
             };
             distribute(&run, &opened.services).await.unwrap();
@@ -575,6 +578,7 @@ async fn work_that_is_told_to_stop_ends_before_its_next_mail_and_comes_back_at_o
         attempt: 1,
         now: handout::clock::system(),
         stop,
+        trace: None,
         delivery: handout::run::delivery::Delivery::unnoted(),
     };
     let error = distribute(&run, &opened.services).await.unwrap_err();
