@@ -256,6 +256,7 @@ prepare_deploy() {
         without_services
         debian "promtool" prometheus
     fi
+    command -v sqlite3 >/dev/null || debian "sqlite3" sqlite3
     python=$(find_python)
     wanted=$({ "$python" -VV && echo "$helm" && cat tests/deploy/requirements.txt; } | sha256sum | cut -d' ' -f1)
     if is_ready deploy "$wanted" && .test/deploy/bin/python -c '' 2>/dev/null && [[ -x .test/deploy/bin/helm ]]; then
