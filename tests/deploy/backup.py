@@ -183,7 +183,7 @@ def main():
                 explained = json.loads(new.says("explain", "--json", link))
                 if explained["opens"]["key"] not in ("a.txt", "b.txt") or explained["is_over"] or not explained["link_id"]:
                     fail(f"handout explain does not explain a link of before: {explained}")
-                found = new.says("audit", "find", link)
+                found = new.says("audit", "find", "--url", link)
                 if '"done"' not in found:
                     fail(f"handout audit find does not know whose link it is: {found}")
             worker.send_signal(signal.SIGTERM)

@@ -30,7 +30,7 @@ CHART = ROOT / "deploy/helm/handout"
 TOOLS = ROOT / ".test/deploy/bin"
 KUBERNETES = "1.37"
 PLAIN = {"handout.yaml": "workers-values.yaml"}
-PATIENCE = 60
+PATIENCE = 180
 
 sys.path.insert(0, str(ROOT / "tests/servers"))
 from serving import free_port  # noqa: E402

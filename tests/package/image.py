@@ -69,7 +69,7 @@ class Image:
         """Runs lines of commands in the image's namespaces, each begun with `handout`, as its user in its root."""
         user, _, group = self.config["config"]["User"].partition(":")
         environment = self.config["config"]["Env"]
-        confined = ["setpriv", "--no-new-privs", "--bounding-set=-all,+sys_chroot,+setuid,+setgid", "--inh-caps=-all"]
+        confined = ["setpriv", "--no-new-privs", "--bounding-set=-all,+sys_chroot,+setuid,+setgid,+dac_override", "--inh-caps=-all"]
         enter = ["unshare", f"--root={self.root}", f"--wd={self.config['config']['WorkingDir']}", f"--setgid={group}", f"--setuid={user}"]
         (program,) = self.config["config"]["Entrypoint"]
         words = shlex.join([*confined, *enter, program])
