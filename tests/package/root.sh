@@ -61,7 +61,7 @@ later() {
     sed -i "s/^Version: .*/Version: $1/" "$work/later/DEBIAN/control"
     echo "# of version $1" >>"$work/later/etc/handout/config.toml"
     rm -f "$work/later/DEBIAN/md5sums"
-    dpkg-deb --root-owner-group -Zgzip -z1 -b "$work/later" "$root/root/later_$1.deb" >/dev/null
+    dpkg-deb --root-owner-group -Znone -b "$work/later" "$root/root/later_$1.deb" >/dev/null
 }
 later 0.9.1-1
 inside '' 'apt-get install -qy ./later_0.9.1-1.deb'
