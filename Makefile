@@ -64,6 +64,12 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 	@tests/setup.sh venv tools deploy
 	set -x
 	cargo fmt --all --check
+	# With a test, so that its dependencies are those that `make test` has built, and not once more with fewer features.
+	cargo build --bin handout --test it --locked
+	# Daemons that are waited for, beside compilers.
+	tests/deploy.sh "$(target)/debug/handout" >.test/deploy.log 2>&1 &
+	deploy=$$!
+	trap 'kill $$deploy 2>/dev/null || true' EXIT
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	# A build without the embedded endpoint.
 	cargo clippy --no-default-features --tests --locked -- -D warnings
@@ -80,8 +86,6 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 		fi
 		set -x
 	}
-	# With a test, so that its dependencies are those that `make test` has built, and not once more with fewer features.
-	cargo build --bin handout --test it --locked
 	tests/unit_file.sh "$(target)/debug/handout" || {
 		status=$$?
 		{ set +x; } 2>/dev/null
@@ -91,14 +95,19 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 			exit 1
 		fi
 	}
-	tests/deploy.sh "$(target)/debug/handout"
+	{ set +x; } 2>/dev/null
+	status=0
+	wait $$deploy || status=$$?
+	trap - EXIT
+	cat .test/deploy.log
+	exit $$status
 
 .PHONY: package
-package: ## a Debian package and a tarball in target/package, from the profile dist; judged by tests/package.sh; MAINTAINER="Name <address>"
-	@tests/setup.sh deploy package
+package: ## a Debian package, a tarball, an OCI image and bills of materials in target/package, from the profile dist; judged by tests/package.sh; MAINTAINER="Name <address>"
+	@tests/setup.sh package
 	cargo build --profile dist --locked
 	rm -rf "$(target)/package"
-	.test/deploy/bin/python deploy/package/build.py "$(target)/dist/handout" "$(target)/package"
+	.test/package/bin/python deploy/package/build.py "$(target)/dist/handout" "$(target)/package"
 	tests/package.sh "$(target)/package"
 
 .PHONY: bench

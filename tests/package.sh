@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Judges the packages that `make package` made.
+# Judges what `make package` made.
 #
 #   tests/package.sh target/package
 #
-# lintian has no error and no warning, the manual page no warning. In a root of its own the package is installed, installed again over a configuration that was edited, removed and
-# purged: the edited configuration stays until the purge, and the state stays after it. The program in it reads the configuration in it. Wants Debian, and root.
+# lintian has no error and no warning, neither has the manual page, and three shells load the completions. The package is installed, upgraded, removed and purged in a clean root
+# (tests/package/root.sh). The bills of materials and licence texts are complete (tests/package/materials.py), and the image runs confined (tests/package/image.py). All of it is made
+# once more, with the same bytes. Wants Debian, root, and `tests/setup.sh package`. ONLY= some of: package materials image again.
 # Exit 0 good, 1 bad, 64 usage.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,49 +18,58 @@ bad() {
     echo "package: $*" >&2
     exit 1
 }
-packages=("$1"/*.deb) archives=("$1"/*.tar.gz)
-[[ ${#packages[@]} -eq 1 && -f ${packages[0]} && ${#archives[@]} -eq 1 && -f ${archives[0]} ]] || bad "expected one .deb and one .tar.gz in $1"
-package=${packages[0]} archive=${archives[0]}
-
-# A package for a registry of one's own has a maintainer of one's own and closes no bug of Debian.
-said=$(lintian --allow-root --fail-on error,warning --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs "$package" 2>&1) ||
-    bad "lintian is not content: $said"
-
+folder=$1 python=.test/package/bin/python
+only() { [[ -z ${ONLY:-} || " $ONLY " == *" $1 "* ]]; }
+packages=("$folder"/*.deb) archives=("$folder"/*.tar.gz) images=("$folder"/*.oci.tar)
+for found in "${packages[*]}" "${archives[*]}" "${images[*]}"; do
+    [[ -f $found ]] || bad "expected one .deb, one .tar.gz and one .oci.tar in $folder"
+done
+package=${packages[0]} archive=${archives[0]} image=${images[0]}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-dpkg-deb --fsys-tarfile "$package" | tar -xO ./usr/share/man/man1/handout.1.gz | gunzip >"$work/handout.1"
-said=$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$work/handout.1" 2>&1 >/dev/null)
-[[ -z $said ]] || bad "the manual page: $said"
-grep -q '^Runs the daemon: .* exits$' "$work/handout.1" || bad "the manual page does not describe handout run"
-
-# Maintainer scripts run here and not in the root, which has no shell; they do something only where systemd runs.
-root=$work/root
-mkdir -p "$root"/var/lib/dpkg/{info,updates} "$root/var/lib/handout/audit"
-touch "$root"/var/lib/dpkg/{available,status} "$root/var/lib/handout/audit/a.jsonl"
-of_root() { dpkg --root="$root" --force-depends,script-chrootless,confold --log=/dev/null "$@" >"$work/dpkg" 2>&1 || bad "dpkg $*: $(<"$work/dpkg")"; }
-of_root --install "$package"
-[[ -z $(find "$root/etc/systemd" -name 'handout*' 2>/dev/null) ]] || bad "the service is enabled by the installation"
-[[ $(stat -c %a "$root/usr/bin/handout") == 755 && $(stat -c %a "$root/etc/handout/config.toml") == 644 ]] || bad "modes of the files"
-grep -q '^ExecStart=/usr/bin/handout run ' "$root/usr/lib/systemd/system/handout.service" || bad "the unit does not start /usr/bin/handout"
-HANDOUT_STATE_DIR="$work/state" "$root/usr/bin/handout" audit key --config "$root/etc/handout/config.toml" >/dev/null || bad "the program does not read the configuration of the package"
-cmp -s config.toml "$root/etc/handout/config.toml" || bad "the configuration is not config.toml"
-
-echo '# edited' >>"$root/etc/handout/config.toml"
-of_root --install "$package"
-grep -q '^# edited$' "$root/etc/handout/config.toml" || bad "an upgrade overwrites the configuration"
-of_root --remove handout
-[[ ! -e $root/usr/bin/handout && -e $root/etc/handout/config.toml ]] || bad "a removal leaves the program, or takes the configuration"
-of_root --purge handout
-[[ ! -e $root/etc/handout/config.toml ]] || bad "a purge leaves the configuration"
-[[ -e $root/var/lib/handout/audit/a.jsonl ]] || bad "a purge takes the audit log"
-
-# Every crate that is linked has a licence text, or says which licence it has.
 tar -xzf "$archive" -C "$work"
-folder=$(echo "$work"/handout-*)
-for file in handout config.toml systemd/handout.service LICENSE-MIT LICENSE-APACHE README.md licences.txt.gz handout.1.gz; do
-    [[ -s $folder/$file ]] || bad "$archive has no $file"
-done
-gunzip "$folder/licences.txt.gz"
-grep -q '^aws-lc-sys [0-9.]*: LICENSE$' "$folder/licences.txt" || bad "the licence of aws-lc-sys is missing"
-cmp -s "$folder/handout" <(dpkg-deb --fsys-tarfile "$package" | tar -xO ./usr/bin/handout) || bad "the two packages have not the same program"
-echo "package: lintian is content; installed, upgraded, removed and purged; $(du -h "$package" | cut -f1)"
+unpacked=$(echo "$work"/handout-*)
+gunzip "$unpacked"/{licences.txt,sbom.cdx.json,handout.1}.gz
+
+of_package() {
+    # A package for a registry of one's own has a maintainer of one's own and closes no bug of Debian.
+    said=$(lintian --allow-root --fail-on error,warning --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs "$package" 2>&1) ||
+        bad "lintian is not content: $said"
+    said=$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$unpacked/handout.1" 2>&1 >/dev/null)
+    [[ -z $said ]] || bad "the manual page: $said"
+    said=$(mandoc -T lint -W warning "$unpacked/handout.1" 2>&1) || bad "the manual page: $said"
+    grep -q '^Runs the daemon: .* exits$' "$unpacked/handout.1" || bad "the manual page does not describe handout run"
+    # The completions of the package do something in the shells that they are for.
+    mkdir "$work/deb"
+    dpkg-deb -x "$package" "$work/deb"
+    (cd "$work/deb" && zsh -fc 'fpath=(usr/share/zsh/vendor-completions $fpath); autoload -Uz compinit; compinit -D; [[ $_comps[handout] == _handout ]]; autoload +X -Uz _handout') ||
+        bad "zsh does not load the completions"
+    said=$(HOME=$work fish --no-config -c "source $work/deb/usr/share/fish/vendor_completions.d/handout.fish; complete -C 'handout job sub'")
+    [[ $said == submit* ]] || bad "fish does not complete handout job submit: $said"
+    cmp -s "$unpacked/handout" "$work/deb/usr/bin/handout" || bad "the package and the tarball have not the same program"
+    cmp -s "$unpacked/sbom.cdx.json" <(gunzip -c "$work/deb/usr/share/doc/handout/sbom.cdx.json.gz") || bad "the package and the tarball have not the same bill of materials"
+    tests/package/root.sh "$package"
+}
+
+of_materials() {
+    for file in handout config.toml systemd/handout.service LICENSE-MIT LICENSE-APACHE README.md licences.txt sbom.cdx.json handout.1; do
+        [[ -s $unpacked/$file ]] || bad "$archive has no $file"
+    done
+    cmp -s "$unpacked/sbom.cdx.json" "$(ls "$folder"/*.cdx.json | grep -v -- -image)" || bad "the tarball has another bill of materials"
+    "$python" tests/package/materials.py "$folder" "$unpacked"
+}
+
+# The same bytes from the same program, in another place, time zone and language, with other rights for new files.
+made_again() {
+    (umask 077 && TZ=Asia/Tokyo LC_ALL=C "$python" deploy/package/build.py "${PROGRAM:-${CARGO_TARGET_DIR:-target}/dist/handout}" "$work/again" >/dev/null)
+    for file in "$folder"/*; do
+        cmp "$file" "$work/again/$(basename "$file")" || bad "$(basename "$file") has other bytes when it is made again"
+    done
+    echo "package: made again, all files have the same bytes"
+}
+
+if only package; then of_package; fi
+if only materials; then of_materials; fi
+if only image; then "$python" tests/package/image.py "$image"; fi
+if only again; then made_again; fi
+echo "package: judged; $(du -h "$package" | cut -f1) .deb, $(du -h "$archive" | cut -f1) .tar.gz, $(du -h "$image" | cut -f1) .oci.tar"

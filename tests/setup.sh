@@ -5,7 +5,7 @@
 #   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools, deploy; package, which only make package needs; and portal-peers, which only make bench needs
 #
 # As root on Debian it installs the system packages that are missing (python3-venv, chromium, firefox-esr, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
-# libarchive-tools, default-jdk-headless, prometheus for its promtool); elsewhere it says which.
+# libarchive-tools, default-jdk-headless, prometheus for its promtool, sqlite3); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema, standardwebhooks   (tests/requirements.txt)
@@ -13,6 +13,7 @@
 #   .test/browser  one line: the path of the browser
 #   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)
 #   .test/deploy   helm (built by Go 1.26 or later), kubernetes-validate, cfn-lint                 (tests/deploy/requirements.txt)
+#   .test/package  nfpm, cyclonedx-python-lib, crane (built), and a root of Debian                 (tests/package/requirements.txt)
 #   .test/bench-node, .test/bench-venv  Express and FastAPI, beside which the portal is measured                 (benches/peers/portal)
 #   .test/peers    servers that people run, made by tests/peers/servers.sh and not here
 set -euo pipefail
@@ -256,6 +257,7 @@ prepare_deploy() {
         without_services
         debian "promtool" prometheus
     fi
+    command -v sqlite3 >/dev/null || debian "sqlite3" sqlite3
     python=$(find_python)
     wanted=$({ "$python" -VV && echo "$helm" && cat tests/deploy/requirements.txt; } | sha256sum | cut -d' ' -f1)
     if is_ready deploy "$wanted" && .test/deploy/bin/python -c '' 2>/dev/null && [[ -x .test/deploy/bin/helm ]]; then
@@ -272,13 +274,36 @@ prepare_deploy() {
 
 # --- package --------------------------------------------------------------------------------------------------------------------------
 
-# What judges the packages of `make package`.
+# What makes and judges the packages of `make package`. crane has a registry to push the image to; it is built, which takes half a minute.
+crane=github.com/google/go-containerregistry/cmd/crane@v0.22.1
+
 prepare_package() {
-    local program missing=
-    for program in lintian man strip; do
+    local program missing= python wanted release
+    for program in lintian man mandoc strip umoci mmdebstrap zsh fish; do
         command -v "$program" >/dev/null || missing+=" $program"
     done
-    if [[ -n $missing ]]; then debian "$missing" lintian man-db binutils; fi
+    if [[ -n $missing ]]; then debian "$missing" lintian man-db mandoc binutils umoci mmdebstrap zsh fish; fi
+    # A root as one has it after an installation of Debian, in which the package is installed. It is made anew each week, for its packages.
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    wanted="$release $(date -u +%G-%V)"
+    if ! is_ready debian-root "$wanted" || [[ ! -s .test/package/root.tar ]]; then
+        mkdir -p .test/package
+        quietly "making a root of Debian $release" mmdebstrap --variant=apt "$release" .test/package/root.tar
+        stamp debian-root "$wanted"
+    fi
+    python=$(find_python)
+    wanted=$({ "$python" -VV && echo "$crane" && cat tests/package/requirements.txt; } | sha256sum | cut -d' ' -f1)
+    if is_ready package "$wanted" && .test/package/bin/python -c '' 2>/dev/null && [[ -x .test/package/bin/crane ]]; then
+        return
+    fi
+    command -v go >/dev/null || fail "go is missing, which builds crane; please install Go 1.26 or later"
+    rm -f .test/stamps/package
+    rm -rf .test/package/{bin,include,lib,lib64,share,pyvenv.cfg}
+    quietly "making .test/package" "$python" -m venv .test/package
+    quietly "installing tests/package/requirements.txt" .test/package/bin/python -m pip install --no-deps -r tests/package/requirements.txt
+    quietly "checking the pins" .test/package/bin/python -m pip check
+    quietly "building $crane" nice env CGO_ENABLED=0 GOBIN="$PWD/.test/package/bin" go install -ldflags="-s -w" "$crane"
+    stamp package "$wanted"
 }
 
 # --- portal-peers ---------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes a Debian package and a tarball of a program that is built.
+"""Makes a Debian package, a tarball, an OCI image and bills of materials of a program that is built.
 
-    .test/deploy/bin/python deploy/package/build.py target/dist/handout target/package
+    .test/package/bin/python deploy/package/build.py target/dist/handout target/package
 
 The same program at the same commit gives the same bytes: times are those of SOURCE_DATE_EPOCH, or of the last commit.
 """
@@ -9,7 +9,6 @@ The same program at the same commit gives the same bytes: times are those of SOU
 import datetime
 import gzip
 import io
-import json
 import os
 import pathlib
 import re
@@ -20,10 +19,13 @@ import sys
 import tarfile
 import tempfile
 
+import crates
+import image
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAINTAINER = os.environ.get("MAINTAINER", "Handout <handout@localhost.localdomain>")
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-LICENCES = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense)", re.I)
+# By the number that ELF has for the processor.
+MACHINES = {62: ("amd64", "x86_64"), 183: ("arm64", "aarch64")}
 
 
 def output(*command, **more):
@@ -69,33 +71,6 @@ def manual(program, version, when):
     return "\n".join(lines) + "\n"
 
 
-def licences():
-    """The licence texts of every crate that is linked, which a distribution of the program must carry."""
-    metadata = json.loads(output("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", output("rustc", "-vV").split("host: ")[1].split()[0]))
-    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    root = next(package["id"] for package in metadata["packages"] if package["name"] == "handout")
-    linked, waiting = set(), [root]
-    while waiting:
-        if (here := waiting.pop()) not in linked:
-            linked.add(here)
-            waiting += [d["pkg"] for d in nodes[here]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"])]
-    crates, texts = [], {}
-    for package in sorted(metadata["packages"], key=lambda package: (package["name"], package["version"])):
-        if package["id"] not in linked or package["source"] is None:
-            continue
-        name = f"{package['name']} {package['version']}"
-        crates.append(f"{name}: {package['license']}  {package.get('repository') or ''}")
-        for file in sorted(pathlib.Path(package["manifest_path"]).parent.iterdir()):
-            if file.is_file() and LICENCES.match(file.name):
-                texts.setdefault(file.read_text(errors="replace").strip(), []).append(f"{name}: {file.name}")
-    if len(crates) < 100:
-        sys.exit(f"package: only {len(crates)} crates are linked")
-    rule = "=" * 78
-    # Many crates have the same text, which stands here once.
-    parts = [f"{rule}\n" + "\n".join(of) + f"\n{rule}\n\n{text}\n" for text, of in texts.items()]
-    return "The crates that handout links, and below their licence texts.\n\n" + "\n".join(crates) + "\n\n" + "\n".join(parts)
-
-
 def copyright_file():
     mit = (ROOT / "LICENSE-MIT").read_text().strip()
     holder = next((line for line in mit.splitlines() if line.lower().startswith("copyright")), "Copyright (c) the authors of Handout")
@@ -118,8 +93,17 @@ License: Apache-2.0
 """
 
 
-def stage(program, folder, version, when):
-    """What goes into both."""
+def machine_of(program):
+    """What Debian, and Rust, call the processor that the program is for."""
+    with open(program, "rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF" or (number := int.from_bytes(head[18:20], "little")) not in MACHINES:
+        sys.exit(f"package: {program} is no program for amd64 or arm64")
+    return MACHINES[number]
+
+
+def stage(program, folder, version, when, target):
+    """What goes into all of them."""
     shutil.copy(program, folder / "handout")
     subprocess.run(["strip", "-s", folder / "handout"], check=True)
     (folder / "handout").chmod(0o755)
@@ -140,7 +124,7 @@ def stage(program, folder, version, when):
     changes = f"handout ({version}-1) unstable; urgency=medium\n\n  * Version {version}. What changes for operators is in CHANGELOG.md.\n\n -- {MAINTAINER}  {when:%a, %d %b %Y %H:%M:%S +0000}\n"
     compressed(folder / "changelog.Debian.gz", changes, when)
     (folder / "copyright").write_text(copyright_file())
-    compressed(folder / "licences.txt.gz", licences(), when)
+    compressed(folder / "licences.txt.gz", crates.licence_texts(target), when)
 
 
 def tarball(folder, path, name, when):
@@ -167,22 +151,35 @@ def main():
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or output("git", "log", "-1", "--format=%ct"))
     when = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
-    machine = ARCHITECTURES[os.uname().machine]
+    commit = os.environ.get("COMMIT") or output("git", "rev-parse", "HEAD").strip()
+    machine, processor = machine_of(program)
+    rust = f"{processor}-unknown-linux-gnu"
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch) / "stage"
+        scratch = pathlib.Path(scratch)
+        folder, downloads = scratch / "stage", scratch / "debs"
         folder.mkdir()
-        stage(program, folder, version, when)
+        downloads.mkdir()
+        stage(program, folder, version, when, rust)
+        sbom = crates.bill(rust, version, when, commit)
+        compressed(folder / "sbom.cdx.json.gz", sbom, when)
         values = {"ARCH": machine, "VERSION": version, "MAINTAINER": MAINTAINER, "MTIME": f"{when:%Y-%m-%dT%H:%M:%SZ}", "STAGE": str(folder)}
-        config = pathlib.Path(scratch) / "nfpm.yaml"
+        config = scratch / "nfpm.yaml"
         config.write_text(string.Template((ROOT / "deploy/package/nfpm.yaml").read_text()).substitute(values))
         package = target / f"handout_{version}-1_{machine}.deb"
         nfpm = pathlib.Path(sys.executable).parent / "nfpm"
         output(nfpm, "package", "--config", config, "--packager", "deb", "--target", package, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)})
-        name = f"handout-{version}-{os.uname().machine}-linux"
+        name = f"handout-{version}-{processor}-linux"
         tarball(folder, target / f"{name}.tar.gz", name, when)
+        debs = image.download(downloads, machine)
+        of_image = crates.bill(rust, version, when, commit, image.components(debs))
+        oci = target / f"handout-{version}-{machine}.oci.tar"
+        digest, size = image.write(oci, folder, debs, of_image, machine, version, when, epoch, commit)
+        (target / f"handout-{version}-{machine}.cdx.json").write_text(sbom)
+        (target / f"handout-{version}-{machine}-image.cdx.json").write_text(of_image)
     for path in [package, target / f"{name}.tar.gz"]:
         print(f"package: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"package: {oci.relative_to(ROOT) if oci.is_relative_to(ROOT) else oci}, {size / 1e6:.1f} MB compressed, {digest}")
 
 
 if __name__ == "__main__":

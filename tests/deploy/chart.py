@@ -31,7 +31,7 @@ CHART = ROOT / "deploy/helm/handout"
 TOOLS = ROOT / ".test/deploy/bin"
 KUBERNETES = "1.37"
 PLAIN = {"handout.yaml": "workers-values.yaml"}
-PATIENCE = 60
+PATIENCE = 180
 
 sys.path.insert(0, str(ROOT / "tests/servers"))
 from serving import free_port  # noqa: E402
@@ -57,18 +57,56 @@ def render(*arguments, ok=True):
 # --- what Kubernetes says ---------------------------------------------------------------------------------------------------------------
 
 
+def strict(schema):
+    """A schema of a CustomResourceDefinition in which a field that it does not name is an error. A cluster drops such a field without a word."""
+    if isinstance(schema, list):
+        return [strict(of) for of in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: {name: strict(of) for name, of in value.items()} if key == "properties" else strict(value) for key, value in schema.items()}
+    if schema.pop("x-kubernetes-int-or-string", False):
+        schema.pop("type", None)
+        schema["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    if "properties" in schema and schema.get("type") == "object" and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        schema.setdefault("additionalProperties", False)
+    return schema
+
+
+def custom_resources():
+    """The schema of each custom resource by its version and kind, as KEDA and the Prometheus operator define it (tests/deploy/crds.py)."""
+    schemas = {}
+    for file in sorted((ROOT / "tests/deploy/crds").glob("*.yaml")):
+        definition = yaml.safe_load(file.read_text())["spec"]
+        for version in definition["versions"]:
+            schema = strict(version["schema"]["openAPIV3Schema"])
+            # What is true of the metadata of every resource is not said again.
+            schema["properties"]["metadata"] = {"type": "object"}
+            schemas[f"{definition['group']}/{version['name']}", definition["names"]["kind"]] = schema
+    return schemas
+
+
+def refuses_what_is_undefined(resource, schema):
+    """The schemas are strict: a field that they do not name, on either level, is refused."""
+    for place in (resource["spec"], resource["spec"].get("scaleTargetRef") or resource["spec"].get("podIdentity") or resource["spec"]["endpoints"][0]):
+        place["misspelt"] = "x"
+        if jsonschema.Draft202012Validator(schema).is_valid(resource):
+            fail(f"the schema of {resource['kind']} accepts a field that is not defined")
+        del place["misspelt"]
+
+
 def valid(name, text, folder):
     """Every resource has a schema, and follows it."""
     file = folder / f"{name}.yaml"
     file.write_text(text)
-    custom = yaml.safe_load((ROOT / "tests/deploy/custom_resources.yaml").read_text())
+    custom = custom_resources()
     resources = [resource for resource in yaml.safe_load_all(text) if resource]
-    known = [resource for resource in resources if resource["kind"] not in custom]
+    known = [resource for resource in resources if (resource["apiVersion"], resource["kind"]) not in custom]
     file.write_text(yaml.safe_dump_all(known))
     said = run(TOOLS / "kubernetes-validate", "--strict", "-k", KUBERNETES, file)
     for resource in resources:
-        if schema := custom.get(resource["kind"]):
-            jsonschema.validate(resource["spec"], schema, cls=jsonschema.Draft202012Validator)
+        if schema := custom.get((resource["apiVersion"], resource["kind"])):
+            jsonschema.validate(resource, schema, cls=jsonschema.Draft202012Validator)
+            refuses_what_is_undefined(resource, schema)
     if "Couldn't find schema" in said or not known:
         fail(f"{name}: not every resource was judged:\n{said}")
     names = [(resource["kind"], resource["metadata"]["name"]) for resource in resources]
