@@ -59,6 +59,16 @@ pub(super) fn lay_over(mut table: Table, environment: &Environment) -> Result<Ta
             ));
         }
     }
+    // The one would be lost below the other.
+    for (key, name) in &by_key {
+        let below = format!("{key}__");
+        let other = by_key.iter().find(|(other, _)| other.starts_with(&below));
+        if let Some((_, other)) = other {
+            return Err(format!(
+                "the variable {name} has a value, and {other} sets a key below it: set one of them"
+            ));
+        }
+    }
     let file = table.clone();
     let variables = variables
         .into_iter()
@@ -164,8 +174,11 @@ impl<'a> Variable<'a> {
             return as_text;
         };
         let as_literal = variable(literal);
+        if as_text.is_section(&fault) {
+            return as_text;
+        }
         // Other keys may be missing beside it.
-        let is_no_text = fault.starts_with("invalid type: string ") && !as_text.is_section(&fault);
+        let is_no_text = fault.starts_with("invalid type: string ");
         match is_no_text || fault_of(&as_literal).is_none() {
             true => as_literal,
             false => as_text,
@@ -430,6 +443,7 @@ mod tests {
             said([("HANDOUT_PORTAL__OIDC", "[{ isuer = \"x\" }]")]),
             said([("HANDOUT_QUEUE__KIND", "sqss")]),
             said([("HANDOUT_MAIL__SMTP__TSL", "none")]),
+            with([("HANDOUT_MAIL", "x"), ("HANDOUT_MAIL__FROM", "a@b.example")]).unwrap_err(),
             with([
                 ("HANDOUT_QUEUE__URL", "https://sqs.example/1/jobs"),
                 ("HANDOUT_queue__url", "https://sqs.example/1/other"),
@@ -464,6 +478,7 @@ mod tests {
         the variable HANDOUT_PORTAL__OIDC: unknown field `isuer`, expected one of …; did you mean issuer?
         the variable HANDOUT_QUEUE__KIND: unknown variant, expected `sqlite` or `sqs`; did you mean sqs?
         the variable HANDOUT_MAIL__SMTP__TSL names no key of the configuration: did you mean HANDOUT_MAIL__SMTP__TLS?
+        the variable HANDOUT_MAIL has a value, and HANDOUT_MAIL__FROM sets a key below it: set one of them
         the variables HANDOUT_QUEUE__URL and HANDOUT_queue__url are both set: set one of them
         the variable HANDOUT_MAIL__FORM names no key of the configuration: did you mean HANDOUT_MAIL__FROM?
         "#);

@@ -120,7 +120,7 @@ impl<'a> SegmentCheck<'a> {
             )),
             Some(_) => {}
             None => {
-                note("it is newer than the copy of the registry, and its lines follow the chain")
+                note("it is newer than the copy of the registry, and its lines follow the chain");
             }
         }
         Ok(())
