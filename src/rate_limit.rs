@@ -350,14 +350,17 @@ mod tests {
             let rate: Rate = format!("{count}/{period}").parse().unwrap();
             let limiter = RateLimiter::new(rate);
             let (interval, burst) = (rate.interval(), rate.burst().get());
-            let mut oracle = Oracle { interval, burst, next: limiter.created };
-            let mut now = limiter.created;
+            let created = limiter.paced().created;
+            let mut oracle = Oracle { interval, burst, next: created };
+            let mut now = created;
             for (kind, pause, portion) in steps {
                 // No pause, a pause of a few intervals, or a pause that fills the burst.
                 let longest = interval * [0, 3, 2 * burst][kind];
                 now += longest.mul_f64(pause);
                 let portion = NonZeroU32::new(portion % burst + 1).unwrap();
-                let (at, expected) = (limiter.reserve(now, portion), oracle.reserve(now, portion));
+                let (at, taken) = limiter.paced().reserve(now, portion.get());
+                prop_assert_eq!(taken, portion.get());
+                let expected = oracle.reserve(now, portion);
                 // All times up to `now` mean at once.
                 prop_assert_eq!(at.max(now), expected.max(now));
             }
