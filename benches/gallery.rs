@@ -213,6 +213,7 @@ fn plan() -> Plan {
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects: Objects::Named(Vec::new()),
+        published_within: Vec::new(),
         allowed: "".parse().unwrap(),
         order: job.from.order,
         limit: None,

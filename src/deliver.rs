@@ -105,8 +105,10 @@ pub enum DeliverError {
     },
 }
 
-/// How mails leave this machine. A further channel is a variant here and in [`Route`], and `Transport` of the configuration: each `match`
-/// over it names all variants, so that the compiler leads to every place.
+/// How mails leave this machine.
+///
+/// A further channel is a variant here and in [`Route`], and `Transport` of the configuration: each `match` over it names all
+/// variants, so that the compiler leads to every place.
 #[derive(Debug, Clone)]
 pub enum Mailer {
     /// Into a directory.

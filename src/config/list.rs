@@ -190,7 +190,7 @@ mod tests {
             ),
             (
                 "[[list]]\nname = \"a\"\nsource = \"s3://lists/a.csv\"",
-                "list[0].connection must name the connection that reads the list; configured: a, b",
+                "list[0].connection is missing: name the connection that reads the list; configured: a, b",
             ),
             (
                 "[[list]]\nname = \"a\"\nsource = \"/a.csv\"\n[[list]]\nname = \"a\"\nsource = \"/b.csv\"",

@@ -364,6 +364,23 @@ impl<R: BufRead> CsvRows<R> {
             column: column.to_owned(),
             reason,
         };
+        // A quotation mark without its counterpart takes the rows behind it into its field, so that a recipient would have the variables
+        // of another, or the rows would be missing.
+        let mut ends = self.ends[..count].iter().scan(0, |begin, end| {
+            let field = &self.fields[*begin..*end];
+            *begin = *end;
+            Some(field)
+        });
+        if let Some(index) = ends.position(|field| field.contains(&b'\n') || field.contains(&b'\r'))
+        {
+            let column = self
+                .columns
+                .get(index)
+                .map_or_else(|| format!("number {}", index + 1), Column::name);
+            return Err(RowsError::Whole(format!(
+                "has a field with a line break at line {row} ({column}): a quotation mark may lack its counterpart"
+            )));
+        }
         if count != self.columns.len() {
             let reason = format!(
                 "has {count} fields, and the header has {}: put fields that contain commas in quotation marks",
@@ -376,14 +393,6 @@ impl<R: BufRead> CsvRows<R> {
         for (index, column) in self.columns.iter().enumerate() {
             let value = self.field(index);
             let value = value.ok_or_else(|| bad(&column.name(), NOT_UTF8.to_owned()))?;
-            // A quotation mark without its counterpart takes the rows behind it into its field, so that a recipient would have the
-            // variables of another.
-            if value.contains(['\r', '\n']) {
-                return Err(RowsError::Whole(format!(
-                    "has a field with a line break at line {row} ({}): a quotation mark may lack its counterpart",
-                    column.name()
-                )));
-            }
             let optional = Some(value.trim()).filter(|value| !value.is_empty());
             let optional = optional.map(ToOwned::to_owned);
             match column {
@@ -445,10 +454,10 @@ mod tests {
     }
 
     #[test]
-    fn csv_is_read_with_bom_quotes_crlf_and_line_breaks_in_fields() {
+    fn csv_is_read_with_bom_quotes_and_crlf() {
         let text = "\u{feff}address,name,vars.customer\r\n\
             ann@acme.example,\"Bell, Ann\",4711\r\n\
-            \"bo@acme.example\",\"Bo \"\"B\"\" Bo\",\"a\r\nb\"\r\n\
+            \"bo@acme.example\",\"Bo \"\"B\"\" Bo\",\"a, b\"\r\n\
             cy@acme.example,,\r\n\
             not an address,X,1\r\n\
             dan@acme.example,Dan\n\
@@ -457,16 +466,35 @@ mod tests {
         let told = lines(read(ListFormat::Csv, text));
         let wanted = [
             r#"ann@acme.example Bell, Ann {"customer":"4711"}"#,
-            r#"bo@acme.example Bo "B" Bo {"customer":"a\r\nb"}"#,
+            r#"bo@acme.example Bo "B" Bo {"customer":"a, b"}"#,
             r#"cy@acme.example cy {"customer":""}"#,
-            "! row 6, address: ",
-            "! row 7, whole row: has 2 fields, and the header has 3",
-            "! row 8, address: is empty",
+            "! row 5, address: ",
+            "! row 6, whole row: has 2 fields, and the header has 3",
+            "! row 7, address: is empty",
             r#"fay@acme.example Fay {"customer":"3"}"#,
         ];
         assert_eq!(told.lines().count(), wanted.len(), "{told}");
         for (line, wanted) in told.lines().zip(wanted) {
             assert!(line.starts_with(wanted), "{wanted}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_field_with_a_line_break_ends_the_list() {
+        for text in [
+            "address,vars.customer\nann@acme.example,1\nbo@acme.example,\"2\ncy@acme.example,\"3\n",
+            "address,vars.customer\nann@acme.example,1\nbo@acme.example,\"2\ncy@acme.example\",3\n",
+            "address,vars.customer\r\nann@acme.example,1\r\n\"bo@acme.example\",\"a\r\nb\"\r\ncy@acme.example,3\r\n",
+            "address,vars.customer\rann@acme.example,1\rbo@acme.example,\"a\rb\"\rcy@acme.example,3\r",
+        ] {
+            let told = lines(read(ListFormat::Csv, text));
+            let told: Vec<&str> = told.lines().collect();
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told[0].starts_with("ann@acme.example"), "{told:?}");
+            assert!(
+                told[1].contains("a quotation mark may lack its counterpart"),
+                "{told:?}"
+            );
         }
     }
 

@@ -72,6 +72,11 @@ impl Ledger for TimedLedger {
         self.timed(TimedStep::LedgerRead, request).await
     }
 
+    async fn is_done(&self, job: &JobId) -> Result<bool, LedgerError> {
+        let request = self.inner.is_done(job);
+        self.timed(TimedStep::LedgerRead, request).await
+    }
+
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         self.inner.jobs(limit).await
     }

@@ -167,12 +167,13 @@ async fn a_command_that_was_killed_behind_the_tag_writes_its_line_when_it_is_run
     assert_eq!(keys, ["2026/a.csv", "2026/b.jpg"]);
     // Another revocation of one of them keeps its tag.
     let object = "s3://reports/2026/a.csv";
-    handout(&config, &["revoke", "object", object, "--apply"]);
-    handout(&config, &["restore", "job", "daily", "--apply"]);
+    let twice = handout(&config, &["revoke", "object", object, "--apply"]);
+    let of_job = handout(&config, &["restore", "job", "daily", "--apply"]);
     assert_eq!(status(&link).await, 403);
     assert_eq!(status(&world.mails()[0].hrefs[1]).await, 200);
-    handout(&config, &["restore", "object", object, "--apply"]);
-    assert_eq!(status(&link).await, 200);
+    let last = handout(&config, &["restore", "object", object, "--apply"]);
+    let told = [twice, of_job, last].map(|output| said(&output) + &complained(&output));
+    assert_eq!(status(&link).await, 200, "{told:#?}");
     opened.close().await;
 }
 

@@ -29,6 +29,7 @@ async fn world_at(server: &Server) -> (World, String) {
     let mut world = World::new().object("2026/a.pdf", "x");
     world.config.queue.kind = QueueKind::Sqs;
     world.config.queue.url = Some(url.clone());
+    world.config.queue.parked_url = Some(make_queue(&sqs_client(server), "parked").await);
     world.config.results.file = Some(world.dir.path().join("results.jsonl"));
     (world, url)
 }
@@ -48,14 +49,21 @@ async fn send(server: &Server, url: &str, body: &str, traceparent: Option<&str>)
 /// The result of a job, once it is told.
 async fn result_of(world: &World, is_it: impl Fn(&Value) -> bool) -> Value {
     let file = world.dir.path().join("results.jsonl");
-    until("the result", async || {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let mut results = text
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        results.find(&is_it)
-    })
-    .await
+    let told = || std::fs::read_to_string(&file).unwrap_or_default();
+    let log = || daemon_log(&world.dir.path().join("config.toml"));
+    let waited = tokio::time::timeout(
+        std::time::Duration::from_secs(20),
+        until("a result", async || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let mut results = text
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap());
+            results.find(&is_it)
+        }),
+    );
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("{}\n{}", told(), log()))
 }
 
 /// The lines of a daemon's log.
@@ -91,7 +99,7 @@ async fn the_trace_of_a_message_is_in_the_lines_and_the_result_of_its_job() {
     .unwrap();
     world.config.on_event = vec![OnEventConfig {
         bucket: "reports".to_owned(),
-        key: "**.pdf".to_owned(),
+        key: "2026/*.pdf".to_owned(),
         events: vec!["ObjectCreated:*".to_owned()],
         job: template,
     }];
