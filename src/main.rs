@@ -13,6 +13,9 @@ use handout::telemetry;
 /// How long a shutdown waits for threads.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
+/// The stack of the thread that works: that of the first thread, as Linux has it.
+const STACK_BYTES: usize = 8 << 20;
+
 /// Variables that libraries read from the process's environment themselves, treating an empty value as a path.
 const READ_BY_LIBRARIES: [&str; 5] = [
     "SSL_CERT_FILE",
@@ -34,11 +37,25 @@ fn main() -> ExitCode {
         handout::failpoint::arm(wanted);
     }
     telemetry::start_logging(&environment, arguments.verbosity());
+    // The kernel gives a signal to the first thread of a process, and one that waits for a disk that hangs does not take it: that
+    // thread does nothing but wait.
+    let worker = std::thread::Builder::new().name("work".to_owned());
+    let worker = worker.stack_size(STACK_BYTES);
+    let working = move || work(arguments, &environment);
+    match worker.spawn(working).map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => cli::exit::failed(&anyhow::Error::new(error)),
+    }
+}
+
+/// Runs the command to its end.
+fn work(arguments: cli::Cli, environment: &Environment) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return cli::exit::failed(&anyhow::Error::new(error)),
     };
-    let ended = runtime.block_on(cli::run(arguments, &environment));
+    let ended = runtime.block_on(cli::run(arguments, environment));
     // A thread that still waits, such as for a DNS answer, holds no state: everything that must be complete was awaited.
     runtime.shutdown_timeout(LAST_THREADS);
     match ended {

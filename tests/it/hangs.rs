@@ -21,7 +21,7 @@ use crate::liveness::{
 use crate::support::line::{Line, Mode};
 use crate::support::servers::Parts;
 use crate::support::world::{World, email_job};
-use crate::support::{get, until};
+use crate::support::{get, program, until};
 
 /// What a load balancer says when it has no way to the store.
 const PAGE: &str = "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 22\r\nConnection: close\r\n\r\n<html>not found</html>";
@@ -549,4 +549,48 @@ async fn listings_with_too_long_a_head_are_an_outage_and_park_no_job() {
     is_ready(&daemon.http).await;
     mailed(&world, "late").await;
     daemon.stops(&config).await;
+}
+
+/// The kernel gives a signal to the first thread of a process, and one that waits for a disk does not take it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_a_disk_blocks_ends_when_it_is_told() {
+    let Some(parts) = Parts::or_skip("a_command_that_a_disk_blocks") else {
+        return;
+    };
+    let world = World::new();
+    let hangs = world.dir.path().join("hangs");
+    fs::create_dir(&hangs).unwrap();
+    let Some(mount) = parts.hung_mount_or_skip("a_command_that_a_disk_blocks", &hangs) else {
+        return;
+    };
+    let hangs = hangs.to_str().unwrap();
+    for (words, code) in [
+        (&["access", "read", hangs][..], 69),
+        (&["access", "read", hangs, "--follow"], 69),
+    ] {
+        let mut reader = Command::new(program())
+            .args(words)
+            .arg("--config")
+            .arg(world.written())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(reader.try_wait().unwrap().is_none(), "{words:?} is blocked");
+        let told = Instant::now();
+        let pid = reader.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let ended = until("the end of a blocked command", async || {
+            reader.try_wait().unwrap()
+        })
+        .await;
+        assert_eq!(ended.code(), Some(code), "{words:?}");
+        assert!(told.elapsed() < Duration::from_secs(12), "{words:?}");
+    }
+    drop(mount);
 }

@@ -91,6 +91,15 @@ impl Parts {
         self.other_or_skip(test, "postfix.py", &[&[&*dir, domain], refused].concat())
     }
 
+    /// Mounts what hangs on a directory; `None`, with the reason on stderr, where this user mounts nothing.
+    pub(crate) fn hung_mount_or_skip(&self, test: &str, place: &Path) -> Option<Server> {
+        let mount = self.start_other("hung_mount.py", &[&place.to_string_lossy()]);
+        if mount.is_none() {
+            skipped_for(test, "it needs root and /dev/fuse");
+        }
+        mount
+    }
+
     /// Starts a server that only the whole of `make peers` prepares; `None`, with the reason on stderr, if it is not there.
     pub(crate) fn server_of_peers(
         &self,
