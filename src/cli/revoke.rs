@@ -494,7 +494,10 @@ async fn make(
         // Links that S3 and CloudFront answer go on.
         None => !(is_revoked && (plan.is_of_stores() || residue.copies.links > 0)),
     };
-    let is_of_link = residue.lines > 0 || !in_ledger || is_in_ledger(&made.change, opened).await?;
+    let is_of_link = !is_revoked
+        || residue.lines > 0
+        || !in_ledger
+        || is_in_ledger(&made.change, opened).await?;
     if is_revoked && is_known && !is_of_link {
         complain(
             "neither the ledger nor this machine's audit log has a link of it: is it a typing error? The revocation is recorded, for links of other machines",

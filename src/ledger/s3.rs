@@ -575,7 +575,9 @@ impl Ledger for S3Ledger {
 
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let latest = format!("{}latest/", self.prefix);
-        let keys = self.list(&latest, false, None, limit).await?;
+        // A job may be noted twice, see below.
+        let most = limit.saturating_mul(2);
+        let keys = self.list(&latest, false, None, most).await?;
         let job = |key: &String| -> Option<JobId> {
             let (_, job) = key.strip_prefix(&latest)?.split_once('-')?;
             read_spelled(job)?.parse().ok()
@@ -583,7 +585,8 @@ impl Ledger for S3Ledger {
         // Two workers that began a job at the same time have noted it twice.
         let mut seen = HashSet::new();
         let jobs = keys.iter().filter_map(job);
-        Ok(jobs.filter(|job| seen.insert(job.clone())).collect())
+        let once = jobs.filter(|job| seen.insert(job.clone()));
+        Ok(once.take(limit).collect())
     }
 
     /// From the names of the records, so that none of them is read.

@@ -70,14 +70,14 @@ impl Residue {
         if !jobs.is_empty() {
             // The lines of pages, ZIP files and renditions name no object.
             log.each_line(&LinkQuery::default(), |line| {
-                residue.add_copy(line, &jobs, log, now);
+                residue.add_copy(line, &jobs, now);
             })?;
         }
         Ok(residue)
     }
 
     /// Adds a line without an object, of a job that has a revoked one.
-    fn add_copy(&mut self, line: &str, jobs: &HashSet<String>, log: &ReadLog, now: Timestamp) {
+    fn add_copy(&mut self, line: &str, jobs: &HashSet<String>, now: Timestamp) {
         const EVENTS: [&str; 3] = [r#""ev":"zip""#, r#""ev":"renditions""#, r#""ev":"view""#];
         if !EVENTS.iter().any(|event| line.contains(event)) {
             return;
@@ -85,17 +85,15 @@ impl Residue {
         let Ok(line) = serde_json::from_str::<FoundLine>(line) else {
             return;
         };
-        let moved = match line.access_key_id.as_deref() {
-            Some(OF_PORTAL) => log.moved_end(&line.job),
-            _ => None,
-        };
-        let until = moved.or(line.expires_at).filter(|until| *until > now);
+        // The portal closes the ZIP files of a revoked object itself.
+        let is_of_portal = line.access_key_id.as_deref() == Some(OF_PORTAL);
+        let until = line.expires_at.filter(|until| *until > now);
         let Some(until) = until.filter(|_| jobs.contains(&line.job)) else {
             return;
         };
         match (line.ev.as_str(), line.signed) {
             ("view", Some(signed)) if signed > 0 => self.signed.add(signed, until),
-            ("zip" | "renditions", _) => {
+            ("zip" | "renditions", _) if !is_of_portal => {
                 self.copies.add(1, until);
                 if self.jobs.len() < MAX_JOBS {
                     self.jobs.insert(line.job);
