@@ -639,7 +639,7 @@ async fn a_job_that_a_living_worker_has_waits_and_a_given_up_one_does_not() {
         .unwrap()
         .unwrap();
     assert_eq!(deliver(&world, &opened, &daily).await, ["ann@acme.example"]);
-    // A job that is done needs no lease: the next delivery ends, whoever has it.
+    // A job that is done needs no lease: the next delivery finds the record and ends.
     let kept = leases.lease(&job("daily")).await.unwrap().unwrap();
     assert_eq!(kept.terms.lasts_secs, LEASE.as_secs());
     let theirs = LeaseTerms::new(&other, LEASE);
