@@ -69,6 +69,23 @@ pub struct CounterFamily {
     pub samples: Vec<(&'static str, u64)>,
 }
 
+impl CounterFamily {
+    /// A family whose samples are counts that `get` reads, each under a value of the label.
+    pub(crate) fn counted<C: Copy>(
+        [name, help, label]: [&'static str; 3],
+        counts: &[(&'static str, C)],
+        get: impl Fn(C) -> u64,
+    ) -> Self {
+        let sample = |(value, count): &(&'static str, C)| (*value, get(*count));
+        Self {
+            name,
+            help,
+            label,
+            samples: counts.iter().map(sample).collect(),
+        }
+    }
+}
+
 /// Counters that only rise.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {

@@ -61,14 +61,8 @@ impl IntakeCounts {
     /// The counters as families of Prometheus.
     pub fn families(&self) -> Vec<CounterFamily> {
         use IntakeCount as Count;
-        let family = |name, help, label, samples: &[(&'static str, IntakeCount)]| CounterFamily {
-            name,
-            help,
-            label,
-            samples: samples
-                .iter()
-                .map(|(value, what)| (*value, self.get(*what)))
-                .collect(),
+        let family = |name, help, label, samples: &[(&'static str, IntakeCount)]| {
+            CounterFamily::counted([name, help, label], samples, |count| self.get(count))
         };
         vec![
             family(

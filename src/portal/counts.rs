@@ -92,14 +92,8 @@ impl PortalCounts {
     /// The counters as families of Prometheus.
     pub fn families(&self) -> Vec<CounterFamily> {
         use PortalCount as Count;
-        let family = |name, help, label, samples: &[(&'static str, PortalCount)]| CounterFamily {
-            name,
-            help,
-            label,
-            samples: samples
-                .iter()
-                .map(|(value, what)| (*value, self.get(*what)))
-                .collect(),
+        let family = |name, help, label, samples: &[(&'static str, PortalCount)]| {
+            CounterFamily::counted([name, help, label], samples, |count| self.get(count))
         };
         vec![
             family(
