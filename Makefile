@@ -20,9 +20,11 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
 .PHONY: test
-test: ## everything: prepares .test/ (see tests/setup.sh), then runs the whole suite; ARGS= goes to cargo test
+test: ## everything: prepares .test/ (see tests/setup.sh), then runs the whole suite; ARGS= goes to cargo test, SCREENSHOTS=1 keeps pictures of pages and mails in .test/screenshots
 	@tests/setup.sh
 	$(with_test_parts)
+	# Most tests wait for a server or a browser most of their time.
+	export RUST_TEST_THREADS="$${RUST_TEST_THREADS:-$$(( 2 * $$(nproc) ))}"
 	cargo test --workspace --locked $(ARGS)
 
 KILLS ?= 5000

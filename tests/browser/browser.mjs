@@ -38,6 +38,14 @@ const launch = () => ({
   ],
 });
 
+/**
+ * Takes a picture that is kept for people to look at, if SCREENSHOTS is set. Without a graphics card, pictures of whole pages take more time
+ * than all that is judged about them.
+ */
+export async function picture(page, options) {
+  if (process.env.SCREENSHOTS) await page.screenshot({ animations: 'disabled', ...options });
+}
+
 /** Opens a page with `options` of playwright's browser context, calls `work(page)`, and always cleans up. */
 export async function withPage(options, work) {
   const { chromium } = require('playwright-core');

@@ -21,7 +21,7 @@
 
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { require, withBrowser } from './browser.mjs';
+import { picture, require, withBrowser } from './browser.mjs';
 
 const pictures = process.argv[2];
 const wanted = JSON.parse(readFileSync(0, 'utf8'));
@@ -105,7 +105,7 @@ const stories = {
     const looks = {};
     const all = Object.entries({ desk: DESK, phone: PHONE }).flatMap(([device, options]) => ['light', 'dark'].map((colorScheme) => [`${device}-${colorScheme}`, { ...options, colorScheme }]));
     for (const [look, options] of all.filter(([look]) => chosen?.includes(look) ?? true)) {
-      const shoot = (page, what) => page.screenshot({ path: join(pictures, `${name}-${look}-${what}.png`), animations: 'disabled' });
+      const shoot = (page, what) => picture(page, { path: join(pictures, `${name}-${look}-${what}.png`) });
       looks[look] = await visit(browser, url, options, async (page) => {
         await unroll(page);
         const told = { ...(await facts(page)), axe: { pictures: await judge(page) } };
@@ -141,7 +141,7 @@ const stories = {
   glance: (browser, { name, url }) =>
     visit(browser, url, DESK, async (page) => {
       await page.waitForFunction(() => [...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight).every((image) => image.complete));
-      await page.screenshot({ path: join(pictures, `${name}.png`), animations: 'disabled' });
+      await picture(page, { path: join(pictures, `${name}.png`) });
       return facts(page);
     }),
 
@@ -157,13 +157,13 @@ const stories = {
       const told = { tools: await page.locator('[data-js]:visible').count() };
       await page.click('label[for=as-list]');
       told.list = { table: await display('table'), row: await display('tbody tr'), cell: await display('tbody td') };
-      await page.screenshot({ path: join(pictures, `${name}-plain-list.png`) });
+      await picture(page, { path: join(pictures, `${name}-plain-list.png`) });
       await page.click('label[for=as-pictures]');
       told.pictures = { table: await display('table') };
       const first = page.locator('.photos td > a').first();
       await first.click();
       told.opened = await opened();
-      await page.screenshot({ path: join(pictures, `${name}-plain-lightbox.png`) });
+      await picture(page, { path: join(pictures, `${name}-plain-lightbox.png`) });
       await page.locator('tr:target nav a').filter({ hasText: '›' }).click();
       told.next = await opened();
       await page.locator('tr:target nav a').filter({ hasText: '×' }).click();
@@ -309,7 +309,7 @@ const stories = {
       }
       await page.setViewportSize(PHONE.viewport);
       if (await page.locator('.take summary').count()) await page.click('.take summary');
-      await page.screenshot({ path: join(pictures, `${name}-phone-menu.png`), animations: 'disabled' });
+      await picture(page, { path: join(pictures, `${name}-phone-menu.png`) });
       return { out };
     }),
 
@@ -336,7 +336,7 @@ const stories = {
         });
         const sideways = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
         if (sideways) widths[width].complaints = ['can be pushed sideways'];
-        await page.screenshot({ path: join(pictures, `${name}-rows-${width}.png`), fullPage: true, animations: 'disabled' });
+        await picture(page, { path: join(pictures, `${name}-rows-${width}.png`), fullPage: true });
       }
       return { widths };
     }),
@@ -347,7 +347,7 @@ const stories = {
       const told = { covers: await page.locator('.covers img').count() };
       await page.fill('.search .find', '0057');
       told.found = await hits();
-      await page.screenshot({ path: join(pictures, `${name}-search.png`), animations: 'disabled' });
+      await picture(page, { path: join(pictures, `${name}-search.png`) });
       await page.fill('.search .find', 'SUD.pdf');
       told['without marks'] = await hits();
       await page.fill('.search .find', 'dsc_');

@@ -10,7 +10,7 @@
 
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { require, withPage } from './browser.mjs';
+import { picture, require, withPage } from './browser.mjs';
 
 const WIDTHS = [320, 390, 834, 1280, 1920];
 const [out, ...named] = process.argv.slice(2);
@@ -41,7 +41,7 @@ try {
           await page.setViewportSize({ width, height: 900 });
           const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
           if (over > 0) told.complaints.push(`${where} ${width}: ${over} px wider than the window`);
-          await page.screenshot({ path: join(out, `${name}-${width}-${scheme}.png`), fullPage: true });
+          await picture(page, { path: join(out, `${name}-${width}-${scheme}.png`), fullPage: true });
           told.pictures += 1;
         }
         const broken = await page.evaluate(() => [...document.images].filter((image) => image.complete && !image.naturalWidth).length);

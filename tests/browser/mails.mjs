@@ -14,7 +14,7 @@
 
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { address, require, withPage } from './browser.mjs';
+import { address, picture, require, withPage } from './browser.mjs';
 
 const WIDTHS = [320, 600, 1000];
 const SCHEMES = ['light', 'dark'];
@@ -63,7 +63,7 @@ try {
 /** Takes a picture at a width, and complains about what does not fit into it. */
 async function look(page, name, width, scheme) {
   await page.setViewportSize({ width, height: 900 });
-  await page.screenshot({ path: join(out, `${name}-${width}-${scheme}.png`), fullPage: true, animations: 'disabled' });
+  await picture(page, { path: join(out, `${name}-${width}-${scheme}.png`), fullPage: true });
   pictures += 1;
   const sideways = await page.evaluate(() => {
     const root = document.documentElement;

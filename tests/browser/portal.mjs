@@ -7,7 +7,7 @@
 
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { require, withBrowser, withPage } from './browser.mjs';
+import { picture, require, withBrowser, withPage } from './browser.mjs';
 
 const plan = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -103,7 +103,7 @@ try {
       await page.keyboard.press('Escape');
       await page.locator('.files .pick').check();
       seen.gathered = await downloaded(page, () => page.click('.gather'));
-      if (plan.pictures) await page.screenshot({ path: join(plan.pictures, `gallery-${width}.png`) });
+      if (plan.pictures) await picture(page, { path: join(plan.pictures, `gallery-${width}.png`) });
     });
   }
   await withPage({ acceptDownloads: true, locale: 'en-GB', javaScriptEnabled: false }, async (page) => {

@@ -15,7 +15,7 @@
 
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { require, withBrowser } from './browser.mjs';
+import { picture, require, withBrowser } from './browser.mjs';
 
 const { alike = [], page: asked } = JSON.parse(readFileSync(0, 'utf8'));
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -111,7 +111,7 @@ async function load(page, context) {
 
 async function read(browser) {
   mkdirSync(asked.pictures, { recursive: true });
-  const shoot = (page, what) => page.screenshot({ path: join(asked.pictures, `renditions-${what}.png`), animations: 'disabled' });
+  const shoot = (page, what) => picture(page, { path: join(asked.pictures, `renditions-${what}.png`) });
   const judge = async (page) => {
     await page.evaluate(axe);
     const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));

@@ -148,7 +148,10 @@ fn the_mails_of_a_brand_read_well_on_a_phone_and_in_the_dark() {
                 let html = fs::read_to_string(&page).unwrap();
                 let has_logo = html.contains("src=\"data:image/png;base64,");
                 assert_eq!(has_logo, logo.ends_with("png"), "{name} {template}");
-                mails.push(format!("{name}-{template}-{language}={page}"));
+                // The colours of a brand are the same in each language.
+                if language == "en" || name == "night" {
+                    mails.push(format!("{name}-{template}-{language}={page}"));
+                }
             }
         }
         worlds.push(world);
