@@ -94,7 +94,7 @@ async fn run_at_edges(
         if first.is_none() && comes_too_late(run, services).await? {
             return supersede(run, services).await;
         }
-        run_if_relay_answers(run, first, at, services).await
+        run_if_relay_answers(run, first.map(|first| (first, &**records)), at, services).await
     };
     // On the heap: it is large, and each caller's future would reserve the space.
     let work = Box::pin(until_it_gives_way(run, at, services, work));
@@ -104,7 +104,7 @@ async fn run_at_edges(
 /// Runs a job once its relay has answered: links signed for a silent relay would have audit lines and no mail.
 async fn run_if_relay_answers(
     run: &JobRun,
-    first: Option<&Record>,
+    first: Option<(&Record, &[Record])>,
     at: &[JobAtEdge],
     services: &Services,
 ) -> Result<JobReport, JobError> {

@@ -44,7 +44,9 @@
 //! | `giveup` | `DeliverError::Exhausted` |
 //! | `fin`, `done`, `reread` | `finish`, in `distribute/finish.rs` |
 //! | `done-clean` | `is_certain`, in `distribute/audiences.rs`, by `Ending::is_certain` |
-//! | `reopen` | `resolve::reopen` |
+//! | `read` | `resume`, in `distribute/state.rs`, over `JobRecords::after` |
+//! | `allow` | the verdict of [`resolve::resolve`] |
+//! | `reopen` | `resolve::reopen`; for a late outcome [`resolve::reopen_after_late`] |
 //! | `again` | `resolve::resend` |
 //! | `delete` | `settle::delete` |
 
@@ -79,6 +81,7 @@ use crate::database::DatabaseError;
 use crate::edge::EdgeError;
 use crate::edge::health::Edge;
 use crate::job::JobId;
+use crate::job::occurrence::Sequencer;
 use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
 use crate::ledger::picture_cache::PictureCache;
@@ -348,6 +351,17 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// The records of a job that belong to one recipient; to the whole job when `rid` is empty.
     async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError>;
+
+    /// The `served` records of later events of a series: those with greater sequencers.
+    async fn served_after(
+        &self,
+        series: &JobId,
+        sequencer: &Sequencer,
+    ) -> Result<Vec<Record>, LedgerError> {
+        let mut records = self.records(series).await?;
+        records.retain(|record| record.kind == Kind::Served && *record.rid > *sequencer.as_str());
+        Ok(records)
+    }
 
     /// Whether every recipient of a job has a final status, and no verdict came after it: see [`status::is_done`].
     async fn is_done(&self, job: &JobId) -> Result<bool, LedgerError> {

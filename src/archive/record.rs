@@ -46,6 +46,8 @@ impl UploadRecords {
     pub(super) async fn of(job: &JobId, ledger: &dyn Ledger) -> Result<Self, ArchiveError> {
         let mut records = ledger.records_of(job, "").await?;
         records.retain(|record| record.kind == Kind::Zip);
+        // A ledger in a bucket reads several at once, in no order.
+        records.sort_by_key(|record| record.n);
         Ok(Self { records })
     }
 

@@ -52,7 +52,8 @@ Examples:
     /// Deletes the records of old jobs that are done, and of links of the portal that ended as long ago (ledger.kind = "sqlite"; in S3, use a lifecycle rule on the prefix).
     #[command(after_help = "\
 If a message of a deleted job arrives again, it counts as a new job and its recipients are mailed again. Keep jobs longer than the
-queue keeps messages (SQS: 14 days at most).
+queue keeps messages (SQS: 14 days at most, 14 days more in queue.parked_url, and as long again after `handout job parked --requeue`).
+Messages of the local queue, parked ones too, keep the jobs that ended after they were put there.
 
 Of links of the portal that ended so long ago, the names of recipients and the lists of objects are deleted, too. The links go on to
 say that they have ended; they can no longer be extended.
@@ -164,14 +165,26 @@ fn old_enough(text: &str) -> Result<Span, String> {
     Ok(age)
 }
 
+/// The minimum age where parked messages go to a queue of their own: as long in each of both queues, and again in the first one.
+const LEAST_AGE_IF_PARKED: Duration = Duration::from_secs(43 * 24 * 60 * 60);
+
 async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        config.queue.parked_url.is_none() || age.as_duration() >= LEAST_AGE_IF_PARKED,
+        "--older-than must be at least 43d with queue.parked_url: a parked message that is put back may be 42d old, and its recipients would be mailed again"
+    );
     let ledger = assemble::open_sqlite_ledger(config, clock::system)?;
     let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let portal = PortalLedger::new(ledger.portal_records(), &keyring);
     let pruned = ledger.prune(before).await?;
     let ended = portal.forget_ended(before).await?;
-    say(format_args!("pruned {pruned} jobs"))?;
+    say(format_args!("pruned {} jobs", pruned.jobs))?;
+    if let Some(since) = pruned.held_back {
+        say(format_args!(
+            "kept the jobs that ended since {since}: a message of that time is on the queue or parked (`handout job parked`)"
+        ))?;
+    }
     if ended > 0 {
         say(format_args!(
             "pruned the links of {ended} jobs that had ended"

@@ -11,6 +11,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::lease::Owner;
 use crate::ledger::people::Suppressed;
+use crate::ledger::resolve::reopen_after_late;
 use crate::ledger::resolver::{DoubtQuestion, Resolver, ResolverReply};
 use crate::ledger::status::record_of;
 use crate::ledger::status_of;
@@ -19,6 +20,7 @@ use crate::ledger::{
     Record, Verdict,
 };
 use crate::progress::Progress;
+use crate::text::chain;
 
 /// The longest pause between tries to record an outcome: the tries last a minute and a half in all.
 const MAX_PAUSE: Duration = Duration::from_secs(50);
@@ -227,6 +229,7 @@ impl DeliveryLedger {
             concluded = Concluded::Late;
             tracing::warn!(job.id = %job, rid, n, outcome = outcome.word(), "late outcome: another worker had recorded the delivery as in doubt");
             self.create_surely(record(Kind::Late)).await?;
+            self.reopen_if_not_sent(job, outcome).await;
         } else if let Outcome::Unknown { .. } = outcome {
             tracing::warn!(job.id = %job, rid, n, words = outcome.words(), "delivery in doubt: the relay's final reply is missing");
             self.progress.doubted();
@@ -247,6 +250,17 @@ impl DeliveryLedger {
         self.tell_surely(line).await?;
         failpoint::pass(Failpoint::Told);
         Ok(concluded)
+    }
+
+    /// Reopens a job in which another worker saw a doubt about a mail that was certainly not sent: it may have held the doubt and ended the
+    /// job.
+    async fn reopen_if_not_sent(&self, job: &JobId, outcome: &Outcome) {
+        let Outcome::NotSent { .. } = outcome else {
+            return;
+        };
+        if let Err(error) = reopen_after_late(&*self.ledger, job, (self.clock)()).await {
+            tracing::error!(job.id = %job, error = chain(&error), "could not reopen a job whose mail was not sent: `handout job resend` sends it");
+        }
     }
 
     /// Records that a recipient gets no mail of a job.
@@ -298,7 +312,7 @@ impl DeliveryLedger {
                 Err(error) if pause > MAX_PAUSE => return Err(error),
                 Err(error) => {
                     tracing::warn!(
-                        error = crate::text::chain(&error),
+                        error = chain(&error),
                         "could not record an outcome; retrying"
                     );
                     tokio::time::sleep(pause).await;
@@ -442,6 +456,36 @@ pub(super) mod tests {
                 n: 0,
                 outcome: accepted
             }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_was_not_sent_although_a_doubt_was_held_opens_the_job_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let recording = recording(dir.path(), None);
+        let (job, rid) = (job(), recording.rid(&ann()));
+        let attempt = AttemptRecord {
+            job: &job,
+            rid: &rid,
+            to: "ann@acme.example",
+            n: 0,
+            message_id: "<m@x>",
+        };
+        assert!(recording.intend(&attempt).await.unwrap());
+        look(&recording, OnDoubt::Hold).await;
+        let done = Record::new(&job, "", 0, Kind::Done, json!({}));
+        recording.ledger.create(done).await.unwrap();
+        assert!(recording.ledger.is_done(&job).await.unwrap());
+        let not_sent = Outcome::NotSent {
+            code: Some(451),
+            words: String::new(),
+        };
+        let concluded = recording.conclude::<JobError>(&attempt, &not_sent).await;
+        assert_eq!(concluded.unwrap(), Concluded::Late);
+        assert!(!recording.ledger.is_done(&job).await.unwrap());
+        assert_eq!(
+            look(&recording, OnDoubt::Hold).await,
+            RecipientStatus::Ready { n: 1 }
         );
     }
 

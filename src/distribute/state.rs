@@ -77,20 +77,22 @@ pub(super) async fn start(
         }
         Created::Theirs(first) => {
             check_body(run, &first)?;
-            resume(run, plan, &first, services).await
+            let of_job = ledger.records_of(&job.id, "").await?;
+            resume(run, plan, (&first, &of_job), services).await
         }
     }
 }
 
-/// Resumes a job that was started before: with its stored objects, and for the recipients without a final status.
+/// Resumes a job that was started before: with its stored objects, and for the recipients without a final status. `of_job` are the
+/// records of the whole job, read before those of its recipients.
 pub(super) async fn resume(
     run: &JobRun,
     plan: Plan,
-    first: &Record,
+    (first, of_job): (&Record, &[Record]),
     services: &Services,
 ) -> Result<JobState, JobError> {
     let ledger = &*services.recording.ledger;
-    let job_records = JobRecords::new(ledger.records(&run.job.id).await?);
+    let job_records = JobRecords::after(of_job, ledger.records(&run.job.id).await?);
     let kept = serde_json::from_value::<ObjectSnapshot>(first.body["objects"].clone()).ok();
     let store = &*services.signing.connection(&plan.connection)?.store;
     let knew_the_time = store.skew().is_some();

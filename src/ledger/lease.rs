@@ -242,28 +242,31 @@ impl LeaseHold<'_> {
     async fn renew_until_lost<T>(&mut self, stop: &Cancellation) -> T {
         let mut third = tokio::time::interval(LEASE / 3);
         third.reset();
+        let mut unanswered = None;
         loop {
             third.tick().await;
-            let now = Instant::now();
-            let terms = LeaseTerms::new(&self.owner, LEASE);
-            match self
-                .leases
-                .put_lease(&self.job, Some(&self.tag), &terms)
-                .await
-            {
-                Ok(Some(tag)) => {
+            // A renewal whose answer was lost may have been carried out: with the same terms the next one finds its own.
+            let renewal = unanswered
+                .get_or_insert_with(|| (LeaseTerms::new(&self.owner, LEASE), Instant::now()));
+            let (terms, began) = &*renewal;
+            let put = self.leases.put_lease(&self.job, Some(&self.tag), terms);
+            match tokio::time::timeout_at(self.renewed_at + LEASE, put).await {
+                Ok(Ok(Some(tag))) => {
                     self.tag = tag;
-                    self.renewed_at = now;
+                    self.renewed_at = *began;
+                    unanswered = None;
                 }
-                Ok(None) => {
+                Ok(Ok(None)) => {
                     tracing::warn!(job.id = %self.job, "another worker has taken over the job's lease; stopping");
                     break;
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::warn!(job.id = %self.job, error = chain(&error), "could not renew the lease on a job; retrying");
-                    if self.renewed_at.elapsed() >= LEASE {
-                        break;
-                    }
+                }
+                // Other workers may take the job over soon.
+                Err(_) => {
+                    tracing::warn!(job.id = %self.job, "could not renew the lease on a job before it expired; stopping");
+                    break;
                 }
             }
         }
@@ -283,6 +286,9 @@ impl LeaseHold<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
     use crate::ledger::memory::MemoryLedger;
 
@@ -370,6 +376,76 @@ mod tests {
         let began = Instant::now();
         let ended = hold.hold_while(work, &stop).await;
         assert!(ended - began <= LEASE / 3 + Duration::from_secs(1));
+    }
+
+    /// Leases of which the first renewals are carried out, and their answers are lost; then no request is answered.
+    #[derive(Debug)]
+    struct LostAnswers {
+        ledger: MemoryLedger,
+        lost: AtomicU32,
+        is_silent: bool,
+    }
+
+    #[async_trait]
+    impl Leases for LostAnswers {
+        async fn lease(&self, job: &JobId) -> Result<Option<SeenLease>, LedgerError> {
+            self.ledger.lease(job).await
+        }
+
+        async fn put_lease(
+            &self,
+            job: &JobId,
+            over: Option<&LeaseTag>,
+            terms: &LeaseTerms,
+        ) -> Result<Option<LeaseTag>, LedgerError> {
+            let tag = self.ledger.put_lease(job, over, terms).await;
+            let is_renewal = over.is_some();
+            if is_renewal && self.is_silent {
+                return std::future::pending().await;
+            }
+            let lost = |left: u32| left.checked_sub(1);
+            match is_renewal && self.lost.fetch_update(Relaxed, Relaxed, lost).is_ok() {
+                true => Err(self.contradicted(job)),
+                false => tag,
+            }
+        }
+    }
+
+    async fn held_for(leases: &LostAnswers, work: Duration) -> (bool, Duration) {
+        let taken = take_first(leases, &job(), &Owner::new()).await;
+        let mut hold = taken.unwrap().expect("there was none");
+        let (stop, began) = (Cancellation::default(), Instant::now());
+        let working = async {
+            while began.elapsed() < work && stop.check().is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            began.elapsed()
+        };
+        let ended = hold.hold_while(working, &stop).await;
+        (stop.check().is_ok(), ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewals_whose_answers_were_lost_are_its_own() {
+        let leases = LostAnswers {
+            ledger: MemoryLedger::default(),
+            lost: AtomicU32::new(2),
+            is_silent: false,
+        };
+        let (is_held, _) = held_for(&leases, Duration::from_secs(600)).await;
+        assert!(is_held, "no other worker has taken it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_ends_when_the_lease_does_although_its_renewal_has_no_answer() {
+        let leases = LostAnswers {
+            ledger: MemoryLedger::default(),
+            lost: AtomicU32::new(0),
+            is_silent: true,
+        };
+        let (is_held, ended) = held_for(&leases, Duration::from_secs(600)).await;
+        assert!(!is_held);
+        assert!(ended <= LEASE + Duration::from_secs(1), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]

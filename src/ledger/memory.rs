@@ -190,10 +190,15 @@ impl Leases for MemoryLedger {
         let present = leases
             .get(job)
             .map(|(terms, _)| LeaseTag(terms.nonce.clone()));
+        let tag = LeaseTag(terms.nonce.clone());
+        // An earlier try with these terms was carried out.
+        if present.as_ref() == Some(&tag) {
+            return Ok(present);
+        }
         if present.as_ref() != over {
             return Ok(None);
         }
         leases.insert(job.clone(), (terms.clone(), Instant::now()));
-        Ok(Some(LeaseTag(terms.nonce.clone())))
+        Ok(Some(tag))
     }
 }

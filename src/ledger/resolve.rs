@@ -26,7 +26,7 @@ pub enum Resolved {
 ///
 /// An answer that allows another mail reopens the job: its next delivery runs although the job was done, and delivers
 /// to recipients without a final status. A job that is not done yet is reopened too, since a worker may be about to
-/// record `done` without having read the answer.
+/// record `done` without having read the answer. An answer whose process died before the reopening can be repeated.
 pub async fn resolve(
     ledger: &dyn Ledger,
     job: &JobId,
@@ -41,6 +41,12 @@ pub async fn resolve(
     }
     let n = match status_of(&records)? {
         RecipientStatus::InDoubt { n, .. } => n,
+        RecipientStatus::Ready { n } if answer == Answer::ResendOk && is_owed(&records, n)? => {
+            if !is_reopened(&ledger.records_of(job, "").await?) {
+                reopen(ledger, job, by, now).await?;
+            }
+            return Ok(Resolved::Recorded);
+        }
         other => return Ok(Resolved::NoDoubt(other)),
     };
     let verdict = Record::new(
@@ -94,7 +100,7 @@ pub async fn resend(
                 outcome: Outcome::Rejected { .. },
             } => n,
             RecipientStatus::Ready { n } => {
-                allowed_before += usize::from(was_allowed(job_records.of(rid), n)?);
+                allowed_before += usize::from(is_owed(job_records.of(rid), n)?);
                 continue;
             }
             RecipientStatus::InFlight { .. } | RecipientStatus::Final { .. } => continue,
@@ -105,9 +111,7 @@ pub async fn resend(
             asked += 1;
         }
     }
-    let of_job = job_records.of("");
-    let is_reopened = reopenings(of_job) > 0 && !is_done(of_job);
-    if asked > 0 || (allowed_before > 0 && !is_reopened) {
+    if asked > 0 || (allowed_before > 0 && !is_reopened(job_records.of(""))) {
         reopen(ledger, job, by, now).await?;
     }
     Ok(match asked + allowed_before {
@@ -116,14 +120,34 @@ pub async fn resend(
     })
 }
 
-/// Whether attempt `n`, which was not made yet, is allowed by a verdict.
-fn was_allowed(records: &[Record], n: u32) -> Result<bool, LedgerError> {
-    let before = n.checked_sub(1);
-    let verdict = before.and_then(|before| record_of(records, before, Kind::Verdict));
-    Ok(match verdict {
+/// Whether a job is open by a reopening.
+fn is_reopened(of_job: &[Record]) -> bool {
+    reopenings(of_job) > 0 && !is_done(of_job)
+}
+
+/// Whether attempt `n`, which was not made yet, is allowed by a verdict, or by an outcome that came late. The job may be done all the
+/// same: its process died before the reopening.
+fn is_owed(records: &[Record], n: u32) -> Result<bool, LedgerError> {
+    let Some(before) = n.checked_sub(1) else {
+        return Ok(false);
+    };
+    Ok(match record_of(records, before, Kind::Verdict) {
         Some(verdict) => understand(verdict)?.verdict == Answer::ResendOk,
-        None => false,
+        None => record_of(records, before, Kind::Late).is_some(),
     })
+}
+
+/// Reopens a job, and the job in parts of which it is one, since an attempt that was in doubt was certainly not sent: a worker that held
+/// the doubt may have ended the job.
+pub(crate) async fn reopen_after_late(
+    ledger: &dyn Ledger,
+    job: &JobId,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    for job in [Some(job.clone()), job.whole()].into_iter().flatten() {
+        reopen(ledger, &job, "late outcome", now).await?;
+    }
+    Ok(())
 }
 
 /// Records that a job may be run once more.
@@ -243,6 +267,47 @@ mod tests {
         let resent = resend(&ledger, &job, "operator", NOW).await.unwrap();
         assert_eq!(resent, Resent::Asked(1));
         assert!(is_open(&ledger, &job).await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_process_died_before_the_reopening_can_be_repeated() {
+        let (ledger, job) = doubt_of_a_done_job().await;
+        let verdict = Verdict::new(Answer::ResendOk, "operator").to_body();
+        let verdict = Record::new(&job, "ann", 0, Kind::Verdict, verdict);
+        ledger.create(verdict).await.unwrap();
+        let again = async |answer| {
+            let resolved = resolve(&ledger, &job, "ann", answer, "operator", NOW);
+            resolved.await.unwrap()
+        };
+        let waits = Resolved::NoDoubt(RecipientStatus::Ready { n: 1 });
+        assert_eq!(again(Answer::WasSent).await, waits, "another answer");
+        assert!(!is_open(&ledger, &job).await);
+        assert_eq!(again(Answer::ResendOk).await, Resolved::Recorded);
+        assert!(is_open(&ledger, &job).await);
+        assert_eq!(again(Answer::ResendOk).await, Resolved::Recorded);
+        let of_job = ledger.records_of(&job, "").await.unwrap();
+        assert_eq!(reopenings(&of_job), 1, "it is open already");
+    }
+
+    #[tokio::test]
+    async fn who_was_certainly_not_mailed_although_the_job_ended_with_a_doubt_can_be_mailed() {
+        let (ledger, job) = doubt_of_a_done_job().await;
+        let not_sent = Outcome::NotSent {
+            code: Some(451),
+            words: String::new(),
+        };
+        let late = Record::new(&job, "ann", 0, Kind::Late, not_sent.to_body());
+        ledger.create(late).await.unwrap();
+        let resent = resend(&ledger, &job, "operator", NOW).await.unwrap();
+        assert_eq!(resent, Resent::Asked(1));
+        assert!(is_open(&ledger, &job).await);
+
+        let part = job.part(&"a".repeat(32));
+        reopen_after_late(&ledger, &part, NOW).await.unwrap();
+        for job in [&part, &job] {
+            let of_job = ledger.records_of(job, "").await.unwrap();
+            assert!(reopenings(&of_job) > 0, "{job}");
+        }
     }
 
     #[tokio::test]

@@ -50,6 +50,7 @@ pub use portal::{S3PortalRecords, prefix_beside};
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
+use crate::job::occurrence::Sequencer;
 use crate::job::{Bucket, JobId};
 use crate::store::ListingCourse;
 use crate::store::s3::{Payload, Puts, ServerClock};
@@ -571,6 +572,23 @@ impl Ledger for S3Ledger {
         };
         let keys = self.list(&below, true, None, usize::MAX).await?;
         self.read(keys).await
+    }
+
+    /// Sequencers have one length and one alphabet, so their keys sort as they do.
+    async fn served_after(
+        &self,
+        series: &JobId,
+        sequencer: &Sequencer,
+    ) -> Result<Vec<Record>, LedgerError> {
+        let below = format!("{}r/", self.below_job(series));
+        // Behind the records of this sequencer: `0` is the character after `/`.
+        let after = format!("{below}{}0", sequencer.as_str());
+        let mut keys = self.list(&below, false, Some(&after), usize::MAX).await?;
+        // A server may ignore start-after.
+        keys.retain(|key| *key > after);
+        let mut records = self.read(keys).await?;
+        records.retain(|record| record.kind == Kind::Served);
+        Ok(records)
     }
 
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {

@@ -15,6 +15,7 @@ use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::job::JobId;
+use crate::job::occurrence::Sequencer;
 
 /// Records in a table whose primary key makes them create-only.
 #[derive(Debug, Clone)]
@@ -41,30 +42,53 @@ impl SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Deletes the jobs that are done and whose last record is older than an instant; returns their number.
+    /// Deletes the jobs that are done and whose last record is older than an instant.
     ///
-    /// A message of such a job that comes again is a new job, whose recipients are mailed again.
-    pub async fn prune(&self, before: Timestamp) -> Result<usize, LedgerError> {
+    /// A message of such a job that comes again is a new job, whose recipients are mailed again. So a message that waits in the queue of
+    /// the same file, or is parked there, keeps all records from its first day on. A job in parts and its parts are deleted together: the
+    /// records of a part alone say that its recipient has the mail.
+    pub async fn prune(&self, before: Timestamp) -> Result<Pruned, LedgerError> {
         let before = before.as_millisecond();
         let pruned = self.database.call(move |connection| {
             connection.execute_batch(
-                "CREATE TEMP TABLE IF NOT EXISTS old (job TEXT PRIMARY KEY); DELETE FROM old",
+                "CREATE TEMP TABLE IF NOT EXISTS old (job TEXT PRIMARY KEY, whole TEXT); DELETE FROM old",
             )?;
-            // A reopened job that is done again has more `done` records than reopenings.
-            let jobs = connection.execute(
-                "INSERT INTO old SELECT job FROM record GROUP BY job \
-                 HAVING max(at) < ?1 AND sum(kind = 'done') > sum(kind = 'reopened')",
-                [before],
-            )?;
+            let oldest: Option<i64> =
+                connection.query_row("SELECT min(enqueued_at) FROM message", [], |row| row.get(0))?;
+            let held_back = oldest.filter(|oldest| *oldest < before);
+            let before = held_back.unwrap_or(before);
+            // As `status::is_done`: the last reopening is followed by a `done` of its own.
+            let sql = format!(
+                "WITH ended AS ( \
+                     SELECT job, {WHOLE} AS whole, max(at) AS last, \
+                         coalesce(max(CASE kind WHEN 'done' THEN n END), -1) \
+                             >= coalesce(max(CASE kind WHEN 'reopened' THEN n END), 0) AS is_done \
+                     FROM record WHERE kind <> 'served' GROUP BY job) \
+                 INSERT INTO old SELECT job, whole FROM ended WHERE whole IN \
+                     (SELECT whole FROM ended GROUP BY whole HAVING max(last) < ?1 AND min(is_done))"
+            );
+            connection.execute(&sql, [before])?;
+            let jobs = connection
+                .query_row("SELECT count(DISTINCT whole) FROM old", [], |row| row.get::<_, i64>(0))?;
             for table in ["record", "page"] {
                 connection.execute(
                     &format!("DELETE FROM {table} WHERE job IN (SELECT job FROM old)"),
                     [],
                 )?;
             }
-            Ok(jobs)
+            // Of the served events of a key, the last one says for all before it that they come too late.
+            connection.execute(
+                "DELETE FROM record WHERE kind = 'served' AND at < ?1 AND EXISTS \
+                     (SELECT 1 FROM record AS later WHERE later.job = record.job AND later.kind = 'served' AND later.rid > record.rid)",
+                [before],
+            )?;
+            Ok((usize::try_from(jobs).unwrap_or_default(), held_back))
         });
-        pruned.await.map_err(not_written)
+        let (jobs, held_back) = pruned.await.map_err(not_written)?;
+        Ok(Pruned {
+            jobs,
+            held_back: held_back.and_then(|at| Timestamp::from_millisecond(at).ok()),
+        })
     }
 
     async fn select(
@@ -85,6 +109,19 @@ impl SqliteLedger {
         rows.into_iter().map(StoredRow::understand).collect()
     }
 }
+
+/// What [`SqliteLedger::prune`] deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many jobs were deleted, without their parts.
+    pub jobs: usize,
+    /// When the oldest message of the queue was put there, if that kept records that are old enough.
+    pub held_back: Option<Timestamp>,
+}
+
+/// The job to which a job's name belongs: itself, or the whole of which it is a part.
+const WHOLE: &str = "CASE WHEN substr(job, -38, 6) = '.part.' AND substr(job, -32) NOT GLOB '*[^0-9a-f]*' \
+     THEN substr(job, 1, length(job) - 38) ELSE job END";
 
 /// How many entries the cache holds, the latest ones: with a small picture each, some 150 MB.
 const SHELF_ROOM: i64 = 20_000;
@@ -147,15 +184,26 @@ impl Ledger for SqliteLedger {
         .await
     }
 
+    async fn served_after(
+        &self,
+        series: &JobId,
+        sequencer: &Sequencer,
+    ) -> Result<Vec<Record>, LedgerError> {
+        self.select(
+            "WHERE job = ?1 AND rid > ?2 AND kind = 'served'",
+            vec![series.to_string(), sequencer.as_str().to_owned()],
+        )
+        .await
+    }
+
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let names = self
             .database
             .call(move |connection| {
                 // The parts of a job are found by the job: ten thousand of them would hide the other jobs.
-                let mut statement = connection.prepare(
-                    "SELECT job FROM record WHERE kind <> 'served' \
-                     AND NOT (substr(job, -38, 6) = '.part.' AND substr(job, -32) NOT GLOB '*[^0-9a-f]*') GROUP BY job ORDER BY max(at) DESC, job LIMIT ?1",
-                )?;
+                let mut statement = connection.prepare(&format!(
+                    "SELECT job FROM record WHERE kind <> 'served' AND {WHOLE} = job GROUP BY job ORDER BY max(at) DESC, job LIMIT ?1"
+                ))?;
                 statement
                     .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?
                     .collect::<rusqlite::Result<Vec<String>>>()

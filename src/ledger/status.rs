@@ -54,6 +54,16 @@ impl JobRecords {
         Self { by_rid }
     }
 
+    /// Groups a job's records, with those of the whole job as they were read before.
+    ///
+    /// A listing of many pages is no snapshot: its last page may have a `reopened` whose verdict was recorded behind its first page. With
+    /// that reopening the job would count as done without its recipient. An earlier `reopened` is followed by all of its verdicts.
+    pub fn after(of_job: &[Record], mut records: Vec<Record>) -> Self {
+        records.retain(|record| !record.rid.is_empty());
+        records.extend_from_slice(of_job);
+        Self::new(records)
+    }
+
     /// The records of one recipient; of the whole job for the empty id.
     pub fn of(&self, rid: &str) -> &[Record] {
         self.by_rid.get(rid).map_or(&[], Vec::as_slice)

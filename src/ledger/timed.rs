@@ -11,6 +11,7 @@ use super::portal::PortalRecords;
 use super::{Created, Ledger, LedgerError, Record};
 use crate::edge::health::Edge;
 use crate::job::JobId;
+use crate::job::occurrence::Sequencer;
 use crate::progress::times::{StepTimes, TimedStep};
 
 /// A ledger that does what another does, and observes how long its records of deliveries take.
@@ -69,6 +70,15 @@ impl Ledger for TimedLedger {
 
     async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError> {
         let request = self.inner.records_of(job, rid);
+        self.timed(TimedStep::LedgerRead, request).await
+    }
+
+    async fn served_after(
+        &self,
+        series: &JobId,
+        sequencer: &Sequencer,
+    ) -> Result<Vec<Record>, LedgerError> {
+        let request = self.inner.served_after(series, sequencer);
         self.timed(TimedStep::LedgerRead, request).await
     }
 

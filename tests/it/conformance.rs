@@ -1,11 +1,13 @@
 //! One suite for each edge, played by everything that claims to be one: memory, SQLite, and the real SDK against a server.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use handout::clock;
 use handout::database::Database;
-use handout::job::Bucket;
+use handout::job::{Bucket, JobId};
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Kind, Ledger, Record};
 use handout::queue::memory::MemoryQueue;
@@ -677,7 +679,6 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
 
 #[tokio::test]
 async fn the_queue_in_a_file_survives_a_clock_that_was_ahead() {
-    use std::sync::atomic::{AtomicI64, Ordering};
     static NOW_SECS: AtomicI64 = AtomicI64::new(2_000_000_000);
     let clock = || Timestamp::from_second(NOW_SECS.load(Ordering::Relaxed)).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -756,12 +757,13 @@ async fn only_jobs_that_were_done_long_ago_are_forgotten() {
         ("reopened", &[Kind::Plan, Kind::Done, Kind::Reopened]),
     ] {
         for kind in kinds {
-            ledger.create(record(job, 0, *kind)).await.unwrap();
+            let n = u32::from(*kind == Kind::Reopened);
+            ledger.create(record(job, n, *kind)).await.unwrap();
         }
     }
     let at = |second| Timestamp::from_second(second).unwrap();
-    assert_eq!(ledger.prune(at(1_999_999_999)).await.unwrap(), 0);
-    assert_eq!(ledger.prune(at(2_000_000_001)).await.unwrap(), 1);
+    assert_eq!(ledger.prune(at(1_999_999_999)).await.unwrap().jobs, 0);
+    assert_eq!(ledger.prune(at(2_000_000_001)).await.unwrap().jobs, 1);
     let mut left: Vec<String> = ledger
         .jobs(10)
         .await
@@ -771,4 +773,81 @@ async fn only_jobs_that_were_done_long_ago_are_forgotten() {
         .collect();
     left.sort();
     assert_eq!(left, ["open", "reopened"]);
+}
+
+/// The time of the ledger below, which its test moves.
+static PRUNED_AT: AtomicI64 = AtomicI64::new(0);
+
+/// A ledger and a queue in one file, as on one machine, at a time that is set.
+fn one_file(dir: &Path) -> (SqliteLedger, SqliteQueue) {
+    let clock = || Timestamp::from_second(PRUNED_AT.load(Ordering::Relaxed)).unwrap();
+    let database = Database::open(&dir.join("handout.sqlite")).unwrap();
+    let queue = SqliteQueue::new(database.clone(), clock);
+    (SqliteLedger::new(database, clock), queue)
+}
+
+#[tokio::test]
+async fn what_says_that_a_mail_was_sent_stays_as_long_as_a_message_may_come_again() {
+    const DAY: i64 = 86_400;
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, queue) = one_file(dir.path());
+    let whole: JobId = "weekly".parse().unwrap();
+    let part = |rid: char| -> JobId {
+        format!("{whole}.part.{}", rid.to_string().repeat(32))
+            .parse()
+            .unwrap()
+    };
+    let create = async |day: i64, job: &JobId, kind: Kind, n: u32| {
+        PRUNED_AT.store(day * DAY, Ordering::Relaxed);
+        let record = Record::new(job, "", n, kind, serde_json::json!({}));
+        ledger.create(record).await.unwrap();
+    };
+    let prune = async |day: i64| {
+        let before = Timestamp::from_second(day * DAY).unwrap();
+        let pruned = ledger.prune(before).await.unwrap();
+        (pruned.jobs, pruned.held_back.map(|at| at.as_second() / DAY))
+    };
+    let has = async |job: &JobId| !ledger.records(job).await.unwrap().is_empty();
+
+    // A part whose last record is old stays with its whole, which was opened again.
+    for job in [&part('a'), &part('b'), &whole] {
+        create(0, job, Kind::Plan, 0).await;
+        create(0, job, Kind::Done, 0).await;
+    }
+    for job in [&part('b'), &whole] {
+        create(10, job, Kind::Reopened, 1).await;
+    }
+    assert_eq!(prune(20).await, (0, None), "it is open");
+    for job in [&part('b'), &whole] {
+        create(11, job, Kind::Done, 1).await;
+    }
+    assert_eq!(prune(5).await, (0, None), "the whole is newer");
+    assert!(has(&part('a')).await);
+
+    // A parked message, too, may come again.
+    let message = async |day: i64| {
+        PRUNED_AT.store(day * DAY, Ordering::Relaxed);
+        queue.submit("{}").await.unwrap();
+    };
+    message(8).await;
+    assert_eq!(
+        prune(20).await,
+        (0, Some(8)),
+        "the message came before the last record"
+    );
+    assert!(has(&whole).await);
+    // One that came later holds nothing of it back.
+    let received = queue.receive(1, HELD, NOW).await.unwrap();
+    queue.delete(&received[0].receipt).await.unwrap();
+    message(15).await;
+    assert_eq!(prune(20).await, (1, Some(15)), "one job, and its parts");
+    for job in [&whole, &part('a'), &part('b')] {
+        assert!(!has(job).await, "{job}");
+    }
+
+    // A job that was opened again before it was done the first time has one `done` for one reopening.
+    create(0, &whole, Kind::Plan, 0).await;
+    create(0, &whole, Kind::Reopened, 1).await;
+    create(0, &whole, Kind::Done, 1).await;
+    assert_eq!(prune(5).await, (1, None));
 }

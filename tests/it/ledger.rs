@@ -8,6 +8,7 @@ use handout::clock;
 use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, Tls, Transport};
 use handout::database::Database;
 use handout::error::{FailureClass, JobError};
+use handout::job::occurrence::Sequencer;
 use handout::job::{JobId, Recipient};
 use handout::keyring::sha256_hex;
 use handout::ledger::lease::{self, LEASE, LeaseTerms, Leases, Owner};
@@ -40,6 +41,7 @@ fn job(id: &str) -> JobId {
 async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
     records_are_created_once(&*ledger).await;
     one_of_those_who_race_wins(&ledger).await;
+    only_later_events_are_read(&*ledger).await;
     pages_come_back(&*ledger).await;
     what_the_portal_records_stays(&*ledger).await;
     what_is_known_of_a_recipient_is_for_all_jobs(&*ledger).await;
@@ -49,6 +51,44 @@ async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
     if let Some(leases) = ledger.leases() {
         a_lease_is_taken_over_what_was_seen(leases).await;
         one_of_those_who_race_for_a_lease_wins(&ledger).await;
+    }
+}
+
+async fn only_later_events_are_read(ledger: &dyn Ledger) {
+    let series = job("served-0123456789abcdef0123456789abcdef");
+    let sequencer = |text: &str| Sequencer::parse(text).unwrap();
+    for text in ["0055", "0055AED6DCD90281E5", "0055AED6DCD90281E6", "01"] {
+        let record = Record::new(
+            &series,
+            sequencer(text).as_str(),
+            0,
+            Kind::Served,
+            json!({}),
+        );
+        assert_eq!(ledger.create(record).await.unwrap(), Created::Ours);
+    }
+    // A job that has taken the name of the series.
+    let intent = Record::new(&series, &"F".repeat(64), 0, Kind::Intent, json!({}));
+    ledger.create(intent).await.unwrap();
+    for (text, later) in [
+        (
+            "00",
+            &["0055", "0055AED6DCD90281E5", "0055AED6DCD90281E6", "01"][..],
+        ),
+        ("0055AED6DCD90281E5", &["0055AED6DCD90281E6", "01"]),
+        ("01", &[]),
+    ] {
+        let records = ledger
+            .served_after(&series, &sequencer(text))
+            .await
+            .unwrap();
+        let mut rids: Vec<String> = records.into_iter().map(|record| record.rid).collect();
+        rids.sort();
+        let wanted: Vec<_> = later
+            .iter()
+            .map(|text| sequencer(text).as_str().to_owned())
+            .collect();
+        assert_eq!(rids, wanted, "after {text}");
     }
 }
 

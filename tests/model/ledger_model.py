@@ -6,8 +6,8 @@ relay and of the store, and people who answer doubts at any moment. Explicit sta
     tests/model/ledger_model.py --broken   the mistakes that it does not make; exit 1 unless each one is found out
     tests/model/ledger_model.py --names    the transitions, one a line; a test looks for each in src/ledger.rs
 
-What a worker knows of a recipient it read once, at the job's begin, as the code does; from then on it trusts what it can
-create. A lease is not modelled as a fact: at every begin the owner of an open attempt may be thought alive or dead, and the
+What a worker knows of a recipient it read once, at the job's begin, as the code does: first the records of the job, then those of
+its recipients, and others may record in between. From then on it trusts what it can create. A lease is not modelled as a fact: at every begin the owner of an open attempt may be thought alive or dead, and the
 lease may be new, rightly or wrongly, and nothing may go wrong either way. A worker whose lease is new reads no records
 (`first`): whether it is the first is decided by the plan, which it must create before anything else.
 
@@ -38,21 +38,27 @@ MISTAKES = {
     "blind-end": "the message is deleted after done, without looking for a verdict that came before",
     "late-is-clean": "an outcome that came late counts as one about which no verdict can have come",
     "old-is-clean": "a worker that resumed a job ends it without looking for a verdict",
+    "late-alone": "an attempt that was certainly not sent, recorded after a doubt about it, does not open the job again",
+    "torn-read": "a worker reads the job's reopenings after its recipients, in one listing of many pages",
 }
 
 TRANSITIONS = (
-    "recv busy-wait look first plan plan-412 plan-412-own skip go audit pre-ok pre-fail intent intent-412 intent-412-own "
-    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done done-clean reread reopen again delete"
+    "recv busy-wait look first plan plan-412 plan-412-own read skip go audit pre-ok pre-fail intent intent-412 intent-412-own "
+    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done done-clean reread allow reopen again delete"
 ).split()
 
 
 NO_RECORDS = (NOTHING,) * ATTEMPTS
 
+# The verdicts that allow another attempt: of `on_doubt`, and of a person.
+ALLOWS = ("resend", "asked")
+
 
 def start():
     """Message on the queue, deliveries, crashes, plan, records, lines, mails that left, whether one showed other objects than the
-    plan's, done marks, reopenings, whether one came before the first done, next nonce, workers."""
-    return (True, 0, 0, 0, NO_RECORDS, frozenset(), 0, False, frozenset(), 0, False, 1, (IDLE,) * WORKERS)
+    plan's, done marks, reopenings, whether one came before the first done, whether one is still to be recorded for a verdict, next nonce,
+    workers."""
+    return (True, 0, 0, 0, NO_RECORDS, frozenset(), 0, False, frozenset(), 0, False, False, 1, (IDLE,) * WORKERS)
 
 
 def put(records, n, field, value):
@@ -71,7 +77,7 @@ def standing(records):
     effective = late or outcome
     if not effective:
         return "busy", n
-    if effective == "not" or (effective in ("unk", "rej") and verdict == "resend"):
+    if effective == "not" or (effective in ("unk", "rej") and verdict in ALLOWS):
         return ("free", n + 1) if n + 1 < ATTEMPTS else ("bound", n)
     if effective == "unk" and not verdict:
         return "doubt", n
@@ -80,7 +86,7 @@ def standing(records):
 
 def steps(state, policy, mistake):
     """Every (transition, next state)."""
-    message, deliveries, crashes, plan, records, lines, mails, strange, done, reopened, owed, nonce, workers = state
+    message, deliveries, crashes, plan, records, lines, mails, strange, done, reopened, owed, pending, nonce, workers = state
     for i, worker in enumerate(workers):
 
         def to(at, **changes):
@@ -96,10 +102,17 @@ def steps(state, policy, mistake):
                 "done": done,
                 "reopened": reopened,
                 "owed": owed,
+                "pending": pending,
                 "nonce": nonce,
             }
             new.update(changes)
-            return (*new.values(), workers[:i] + (at,) + workers[i + 1 :])
+            # Workers are alike: their order makes no other state.
+            return (*new.values(), tuple(sorted(workers[:i] + (at,) + workers[i + 1 :], key=hash)))
+
+        def resumed(objects):
+            """A worker that has read the records of the job, and reads those of its recipients next."""
+            known = records if mistake == "torn-read" else None
+            return ("read", known, (reopened, "resumed", objects))
 
         at = worker[0]
         if at != "idle" and crashes < CRASHES:
@@ -114,7 +127,7 @@ def steps(state, policy, mistake):
                 yield "look", to(("delete",))
                 continue
             yield "busy-wait", to(IDLE)
-            yield "look", to(("decide", records, (reopened, "resumed", plan)) if plan else ("plan",))
+            yield "look", to(resumed(plan) if plan else ("plan",))
         elif at == "plan":
             if not plan:
                 first = ("decide", NO_RECORDS, (0, "first", nonce))
@@ -122,11 +135,18 @@ def steps(state, policy, mistake):
                 # Carried out, the reply lost, asked again, 412: the nonce tells that it is ours.
                 yield "plan-412-own", to(first, plan=nonce, nonce=nonce + 1)
             elif mistake == "own-list":
-                yield "plan-412", to(("decide", records, (reopened, "resumed", nonce)), nonce=nonce + 1)
+                yield "plan-412", to(resumed(nonce), nonce=nonce + 1)
             elif reopened in done:
                 yield "plan-412", to(("delete",))
             else:
-                yield "plan-412", to(("decide", records, (reopened, "resumed", plan)))
+                yield "plan-412", to(resumed(plan))
+        elif at == "read":
+            # The records of the recipients are read behind those of the job: meanwhile others record.
+            _, seen, k = worker
+            if mistake == "torn-read":
+                yield "read", to(("decide", seen, (reopened, *k[1:])))
+            else:
+                yield "read", to(("decide", records, k))
         elif at == "decide":
             _, seen, k = worker
             where, n = standing(seen)
@@ -203,7 +223,13 @@ def steps(state, policy, mistake):
                 yield "late", to(after, records=put(records, n, 1, outcome))
             else:
                 late = records if records[n][2] else put(records, n, 2, outcome)
-                yield "late", to(after, records=late)
+                # Others may have ended the job with a doubt that they held. If this worker dies now, `resend` finds the recipient.
+                if outcome == "not" and mistake != "late-alone":
+                    yield "late", to(("reopen",), records=late, pending=True)
+                else:
+                    yield "late", to(after, records=late)
+        elif at == "reopen":
+            yield "reopen", to(IDLE, reopened=reopened + 1, owed=owed or not done, pending=False)
         elif at == "finish":
             yield "fin", to(("done", worker[1]))
         elif at == "done":
@@ -221,26 +247,29 @@ def steps(state, policy, mistake):
     if policy == PERSON:
         where, n = standing(records)
 
-        def opened(answered):
-            """The job, reopened. Before the first `done`, its message must bring it about."""
-            return (*state[:4], answered, *state[5:9], reopened + 1, owed or not done, nonce, workers)
+        def allowed(answered):
+            """Another attempt, allowed by a verdict; the mark that opens the job is recorded next, by somebody who may die before."""
+            return (*state[:4], answered, *state[5:11], True, *state[12:])
 
         if where == "doubt":
             # `resolve`: the verdict, and then the mark that lets a job that was done be worked again.
             yield "sent", (*state[:4], put(records, n, 3, "sent"), *state[5:])
             if n + 1 < ATTEMPTS:
-                yield "reopen", opened(put(records, n, 3, "resend"))
+                yield "allow", allowed(put(records, n, 3, "asked"))
         if where == "end" and (records[n][2] or records[n][1]) == "rej" and not records[n][3] and n + 1 < ATTEMPTS:
             # `resend`: another attempt at somebody whom the relay refused.
-            yield "again", opened(put(records, n, 3, "resend"))
+            yield "again", allowed(put(records, n, 3, "asked"))
+        if pending:
+            # Before the first `done`, the message must bring the job about.
+            yield "reopen", (*state[:9], reopened + 1, owed or not done, False, nonce, workers)
         if not message and reopened not in done and deliveries < DELIVERIES[policy]:
             yield "submit", (True, *state[1:])
 
 
 def broken(state):
     """The invariant that does not hold, if any."""
-    message, _, _, _, records, lines, mails, strange, done, _, owed, _, _ = state
-    resent = sum(1 for _, outcome, _, verdict in records if verdict == "resend")
+    message, _, _, _, records, lines, mails, strange, done, reopened, owed, pending, _, workers = state
+    resent = sum(1 for _, outcome, _, verdict in records if verdict in ALLOWS)
     if mails > 1 + resent:
         return "a recipient was mailed once more than anybody decided"
     if any(verdict and outcome not in ("unk", "rej") for _, outcome, _, verdict in records):
@@ -258,6 +287,12 @@ def broken(state):
         return "the message is gone before done"
     if not message and owed and max(done) == 0:
         return "the message is gone, and a verdict that came before done is not carried out"
+    # Who has a mail is owed none. A verdict of `on_doubt` about what turned out to be rejected owes nothing.
+    where, n = standing(records)
+    rejected = any((late or outcome) == "rej" and verdict != "asked" for _, outcome, late, verdict in records)
+    is_owed = where == "free" and n > 0 and mails == 0 and not rejected
+    if not message and reopened in done and not pending and is_owed and all(worker == IDLE for worker in workers):
+        return "the job is done and its message gone, and an attempt is owed that nobody makes"
     return None
 
 
@@ -292,7 +327,7 @@ def main():
         print("\n".join(TRANSITIONS))
         return 0
     failed = False
-    verdicts = ("blind-end", "late-is-clean", "old-is-clean")
+    verdicts = ("blind-end", "late-is-clean", "old-is-clean", "torn-read", "late-alone")
     mistakes = [(PERSON if mistake in verdicts else HOLD, mistake) for mistake in MISTAKES]
     runs = mistakes if "--broken" in sys.argv else [(policy, None) for policy in DELIVERIES]
     used = set()
