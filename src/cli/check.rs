@@ -9,6 +9,7 @@ mod events;
 mod intake;
 mod lifetimes;
 mod links;
+mod lists;
 mod local;
 mod portal;
 mod publishing;
@@ -50,6 +51,7 @@ pub(super) async fn check(
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;
     Box::pin(events::check(&config, environment, &report)).await?;
+    Box::pin(lists::check(&config, environment, &report)).await?;
     Box::pin(schedules::check(&config, environment, &report)).await?;
     queues::check(&config, environment, &report).await?;
     relays::check(&config, environment, &report).await?;

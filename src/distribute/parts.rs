@@ -15,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tracing::Instrument as _;
 
+pub use self::recipients::count_recipients;
 pub(crate) use self::recipients::first_parts;
 use self::recipients::{FrozenList, freeze};
 pub use self::resend::{doubtful_parts, part_or_job, parts_so_far, reopen_whole, resend_parts};

@@ -288,6 +288,60 @@ async fn a_bad_row_stops_the_job_or_is_named_in_its_result() {
 }
 
 #[tokio::test]
+async fn a_check_reads_each_list_and_counts_its_recipients() {
+    let rows = "address,vars.customer\nann@acme.example,1\nbo@acme.example,2\n";
+    for (text, on_bad_row, line) in [
+        (
+            Some(rows),
+            OnBadRow::Stop,
+            "ok    list customers 2 recipients",
+        ),
+        (
+            Some(CSV),
+            OnBadRow::Skip,
+            "warn  list customers 2 recipients, and rows with an address of an earlier row: 1; rows that jobs leave out, since they are no recipients: 2, the first is row 3, address: ",
+        ),
+        (
+            Some(CSV),
+            OnBadRow::Stop,
+            "FAIL  list customers the list customers has a row that is no recipient",
+        ),
+        (
+            Some("address\n"),
+            OnBadRow::Stop,
+            "FAIL  list customers the list customers has no recipients",
+        ),
+        (
+            None,
+            OnBadRow::Stop,
+            "FAIL  list customers could not read the list customers: No such file",
+        ),
+    ] {
+        let world = with_list(
+            world(),
+            "customers.csv",
+            text.unwrap_or_default(),
+            on_bad_row,
+        );
+        if text.is_none() {
+            fs::remove_file(world.dir.path().join("customers.csv")).unwrap();
+        }
+        let checked = handout(&world, &["check"]);
+        let said = said(&checked);
+        let found = said.lines().find(|line| line.contains("list customers"));
+        let words: Vec<&str> = found.unwrap_or(&said).split_whitespace().collect();
+        let wanted: Vec<&str> = line.split_whitespace().collect();
+        assert!(words.join(" ").starts_with(&wanted.join(" ")), "{said}");
+        assert!(!said.contains("no address"), "{said}");
+        assert_eq!(
+            checked.status.success(),
+            !line.starts_with("FAIL"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_is_cut_off_or_lacks_a_quotation_mark_gives_no_recipient_the_files_of_another()
 {
     let rows =

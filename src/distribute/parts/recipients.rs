@@ -13,6 +13,7 @@ use super::{MAX_CHUNKS, damaged};
 use crate::assemble::Services;
 use crate::audit::record::Pseudonyms;
 use crate::bounds::{MAX_LIST_BYTES, MAX_VARS_BYTES};
+use crate::cancellation::Cancellation;
 use crate::error::JobError;
 use crate::job::list::{self, BadRow, RecipientRows, RowsError, check_count};
 use crate::job::wire::FullRecipient;
@@ -20,7 +21,7 @@ use crate::job::{Bucket, ConnectionName, JobId, Key, ListName, Recipient};
 use crate::keyring::nonce;
 use crate::ledger::{Ledger, LedgerError, Record};
 use crate::mounted;
-use crate::plan::lists::{ListError, ListSource, OnBadRow};
+use crate::plan::lists::{ListError, ListSource, OnBadRow, RecipientList};
 use crate::report::{MAX_NAMED_PARTS, PartsReport};
 use crate::run::JobRun;
 use crate::text::chain;
@@ -165,6 +166,24 @@ pub(crate) async fn first_parts(
     Ok((parts, counted.report()))
 }
 
+/// Reads a whole list, and counts its recipients.
+///
+/// # Errors
+/// The list cannot be read, it has no recipients, or a row is no recipient and jobs stop then.
+pub async fn count_recipients(
+    list: &RecipientList,
+    services: &Services,
+) -> Result<PartsReport, JobError> {
+    let reader = ListReader {
+        name: list.name.as_str(),
+        stop: &Cancellation::default(),
+        services,
+    };
+    let mut reading = ListReading::of(list, reader).await?;
+    while reading.pages.recv().await.is_some() {}
+    Ok(reading.end().await?.report())
+}
+
 /// The reading of a list on a blocking thread, which is a few chunks ahead.
 struct ListReading {
     list: Option<ListName>,
@@ -175,16 +194,42 @@ struct ListReading {
 
 impl ListReading {
     async fn begin(run: &JobRun, services: &Services) -> Result<Self, JobError> {
-        let (list, rows, on_bad_row) = source(run, services).await?;
+        let Some(name) = run.job.list() else {
+            let people = run.job.email.iter().flat_map(|email| email.to.clone());
+            let people: Vec<Recipient> = people.collect();
+            let rows = Box::new(people.into_iter().map(Ok));
+            return Ok(Self::start(None, rows, OnBadRow::Stop, services));
+        };
+        let list = services.signing.policy.list(&run.job, name)?;
+        let reader = ListReader {
+            name: run.job.id.as_str(),
+            stop: &run.stop,
+            services,
+        };
+        Self::of(list, reader).await
+    }
+
+    async fn of(list: &RecipientList, reader: ListReader<'_>) -> Result<Self, JobError> {
+        let rows = source(list, &reader).await?;
+        let name = Some(list.name.clone());
+        Ok(Self::start(name, rows, list.on_bad_row, reader.services))
+    }
+
+    fn start(
+        list: Option<ListName>,
+        rows: RecipientRows,
+        on_bad_row: OnBadRow,
+        services: &Services,
+    ) -> Self {
         let (sender, pages) = mpsc::channel(1);
         let names = services.recording.names.clone();
         let thread = tokio::task::spawn_blocking(move || divide(rows, &names, on_bad_row, &sender));
-        Ok(Self {
+        Self {
             list,
             pages,
             thread,
             on_bad_row,
-        })
+        }
     }
 
     /// What was read, when all pages were taken.
@@ -286,23 +331,23 @@ fn divide(
     Ok(counted)
 }
 
-/// Where the recipients of a job come from.
-async fn source(
-    run: &JobRun,
-    services: &Services,
-) -> Result<(Option<ListName>, RecipientRows, OnBadRow), JobError> {
-    let Some(name) = run.job.list() else {
-        let people = run.job.email.iter().flat_map(|email| email.to.clone());
-        let people: Vec<Recipient> = people.collect();
-        return Ok((None, Box::new(people.into_iter().map(Ok)), OnBadRow::Stop));
-    };
-    let list = services.signing.policy.list(&run.job, name)?;
-    let spool_dir = services.presenting.spool_dir.clone();
+/// What reads a list: a job, or a check.
+struct ListReader<'a> {
+    /// Its name at the store.
+    name: &'a str,
+    stop: &'a Cancellation,
+    services: &'a Services,
+}
+
+/// The rows of a list.
+async fn source(list: &RecipientList, reader: &ListReader<'_>) -> Result<RecipientRows, JobError> {
+    let name = &list.name;
+    let spool_dir = reader.services.presenting.spool_dir.clone();
     let failed = |source| ListError::File {
         list: name.clone(),
         source,
     };
-    let rows = match &list.source {
+    Ok(match &list.source {
         ListSource::Entries(entries) => list::entries(entries.to_vec()),
         ListSource::File(path) => {
             let from = path.clone();
@@ -317,11 +362,10 @@ async fn source(
             key,
         } => {
             let at = (connection, bucket, key);
-            let file = Box::pin(fetch(run, name, at, services)).await?;
+            let file = Box::pin(fetch(reader, name, at)).await?;
             list::rows(list.format, file)
         }
-    };
-    Ok((Some(name.clone()), rows, list.on_bad_row))
+    })
 }
 
 fn too_long(list: &ListName) -> ListError {
@@ -374,14 +418,18 @@ fn ends_with_line_break(file: &mut File) -> io::Result<bool> {
 
 /// Copies an object into a file, piece by piece: a changed object is an error.
 async fn fetch(
-    run: &JobRun,
+    reader: &ListReader<'_>,
     list: &ListName,
     (connection, bucket, key): (&ConnectionName, &Bucket, &Key),
-    services: &Services,
 ) -> Result<File, JobError> {
+    let ListReader {
+        name,
+        stop,
+        services,
+    } = reader;
     let connection = services.signing.connection(connection)?;
     let edge = connection.s3.edge();
-    let _at = edge.enter(run.job.id.as_str(), services.share())?;
+    let _at = edge.enter(name, services.share())?;
     let failed = |source| {
         let list = list.clone();
         JobError::from(ListError::Store { list, source }).or_outage(edge.outage())
@@ -391,7 +439,7 @@ async fn fetch(
         source,
     };
     let store = &connection.store;
-    let object = run.stop.or(store.head(bucket, key)).await?;
+    let object = stop.or(store.head(bucket, key)).await?;
     let object = object.map_err(failed)?;
     if object.size_bytes > MAX_LIST_BYTES {
         return Err(too_long(list).into());
@@ -401,7 +449,7 @@ async fn fetch(
     let mut from = 0;
     while from < object.size_bytes {
         let to = (from + PIECE).min(object.size_bytes);
-        let piece = run.stop.or(store.range(bucket, &object, from..to)).await?;
+        let piece = stop.or(store.range(bucket, &object, from..to)).await?;
         file.write_all(&piece.map_err(failed)?).map_err(written)?;
         from = to;
     }
