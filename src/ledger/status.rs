@@ -212,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn a_reopening_that_was_recorded_while_the_records_were_read_is_not_seen() {
+        let job: JobId = "job".parse().unwrap();
+        let of_job = |n, kind| Record::new(&job, "", n, kind, json!({}));
+        let before = [of_job(0, Kind::Plan), of_job(0, Kind::Done)];
+        // The last page of a listing, whose first page lacks the verdict about Ann.
+        let mut listed = records(&[(0, Kind::Intent, json!({})), (0, Kind::Outcome, unknown())]);
+        listed.extend(before.clone());
+        listed.push(of_job(1, Kind::Reopened));
+        let job_records = JobRecords::after(&before, listed);
+        assert_eq!(job_records.of(""), before);
+        assert_eq!(reopenings(job_records.of("")), 0);
+        assert_eq!(job_records.of("ann").len(), 2);
+    }
+
+    #[test]
     fn a_recipient_without_records_is_free() {
         assert_eq!(status_of(&[]).unwrap(), RecipientStatus::Ready { n: 0 });
         let job_records = JobRecords::new(records(&[(0, Kind::Intent, Value::Null)]));
