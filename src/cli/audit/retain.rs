@@ -40,9 +40,12 @@ pub(super) async fn retain(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     if !config.compresses_audit() {
-        say(
-            "neither audit.keep nor audit.compress nor audit.archive is set: segments stay as they are",
-        )?;
+        match arguments.json {
+            true => say_json(&RetentionReport::default())?,
+            false => say(
+                "neither audit.keep nor audit.compress nor audit.archive is set: segments stay as they are",
+            )?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let keyring = Keyring::open(&config.secret_key_file())?;
