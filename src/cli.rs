@@ -46,15 +46,7 @@ use self::terminal::{say, say_json, say_lines};
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "\
-Start here:
-  handout demo                          everything on this machine, without an account
-  handout check --config config.toml    finds problems before a job does
-  handout run --config config.toml      the daemon
-
-Exit codes: 0 done, 1 the check or the job found something, 64 usage, 65 damaged audit data,
-69 a service is down, 70 another error, 73 cannot create, or in use, 74 I/O error,
-78 configuration."
+    after_help = exit::root_help()
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -78,7 +70,7 @@ enum Command {
     /// Shows the configuration as it is in effect.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Asks the running daemon whether it is ready, for probes of containers: exit 0 or 1.
+    /// Asks the running daemon whether it is ready, for probes of containers: exit 0, 1, or 69 without an answer.
     #[command(after_help = health::EXAMPLES)]
     Health(health::HealthArgs),
     /// Runs, submits, previews or resends a job; lists parked jobs.

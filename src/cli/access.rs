@@ -27,6 +27,7 @@ use serde::Serialize;
 
 use super::audit::{ArchiveArgs, ReadArchive, tell_unread};
 use super::connections::OpenConnections;
+use super::exit::CommandError;
 use super::supervision::{Beside, LAST_STEP};
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
@@ -109,7 +110,7 @@ impl LogPlace {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let bucket = bucket
             .parse()
-            .map_err(|error| anyhow::anyhow!("{text}: {error}"))?;
+            .map_err(|error| CommandError::Usage(format!("{text}: the bucket {error}")))?;
         Ok(Self::Objects {
             bucket,
             prefix: prefix.to_owned(),
@@ -169,9 +170,17 @@ pub(super) async fn access(
     };
     let store = match &connections {
         Some(connections) => {
-            let (_, connection) = connections.named(arguments.connection.as_ref()).context(
-                "name the connection that reads the logs by --connection, as [connections] has it",
-            )?;
+            if let Some(name) = &arguments.connection {
+                config.connection(name.as_str())?;
+            }
+            let named = connections.named(arguments.connection.as_ref());
+            let (_, connection) = named.ok_or_else(|| {
+                let known: Vec<&str> = config.connections.keys().map(String::as_str).collect();
+                CommandError::Usage(format!(
+                    "--connection is missing: name the connection that reads the logs; known: {}",
+                    known.join(", ")
+                ))
+            })?;
             Some(&*connection.store)
         }
         None => None,
@@ -345,7 +354,6 @@ impl AccessReader<'_> {
         Ok(())
     }
 
-    /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
     /// Reads all places, once, or again and again.
     async fn read(&mut self, origin: &LogOrigin<'_>, follows: bool) -> anyhow::Result<()> {
         if !follows {
@@ -390,6 +398,7 @@ impl AccessReader<'_> {
         Ok(())
     }
 
+    /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
     async fn follow(
         &mut self,
         queue: &dyn Queue,

@@ -18,9 +18,9 @@ use clap::{Args, Subcommand};
 use directory::Location;
 use handout::assemble::OpenError;
 use handout::audit::find::LinkQuery;
-use handout::audit::note::PublicKey;
+use handout::audit::note::{CheckpointKeyError, PublicKey};
 use handout::audit::remembered::Memory;
-use handout::audit::source::LogSource;
+use handout::audit::source::{LogSource, holds_log};
 use handout::audit::stats::stats;
 use handout::audit::tail::Tail;
 use handout::audit::verify::verify_remembered;
@@ -30,11 +30,13 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::mounted;
+use handout::text::chain;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::exit::CommandError;
 use super::terminal::{TerminalLines, complain};
 use super::{ConfigArgs, exit, say, say_json};
 
@@ -208,6 +210,13 @@ fn books_of(config: &ConfigArgs, environment: &Environment) -> anyhow::Result<Co
     kept.map_or_else(|| config.load(environment), Ok)
 }
 
+fn holds_no_log(dir: &Path) -> String {
+    format!(
+        "{} holds no audit log: name the directory of each worker's log",
+        dir.display()
+    )
+}
+
 fn could_not_read(dir: &Path) -> String {
     format!("could not read the audit log in {}", dir.display())
 }
@@ -218,6 +227,8 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
         None => books_of(&arguments.config, environment)?.audit_place(),
     };
     let own = own_log(&dir, &arguments.config, environment)?;
+    // A fresh installation has no line yet; elsewhere, an empty directory is the wrong one.
+    let is_own = arguments.dir.is_none() || own.is_some();
     let pinned = match &arguments.public_key {
         Some(key) => Some(public_key(key)?),
         None => own.as_ref().map(|(key, _)| *key),
@@ -233,8 +244,19 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
         archive.close().await;
     }
     let report = report.with_context(|| could_not_read(&dir))?;
+    let is_empty = report.streams == 0
+        && report.problems.is_empty()
+        && !holds_log(dir.clone()).with_context(|| could_not_read(&dir))?;
+    if is_empty && !is_own {
+        return Err(CommandError::Found(holds_no_log(&dir)).into());
+    }
     if arguments.json {
         say_json(&report)?;
+    } else if is_empty {
+        say(format_args!(
+            "{}: no audit log yet: the first line makes it",
+            dir.display()
+        ))?;
     } else {
         for problem in &report.problems {
             say(format_args!(
@@ -285,10 +307,15 @@ fn public_key(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
     }
-    let read = mounted::read_text(Path::new(text))
-        .with_context(|| format!("--public-key {text} is neither a key nor a file"))?;
+    let read = mounted::read_text(Path::new(text)).map_err(|error| {
+        CommandError::Usage(format!(
+            "--public-key {text} is neither a key nor a file that can be read: {}",
+            chain(&error)
+        ))
+    })?;
     let key = read.trim().parse();
-    key.map_err(|error| anyhow::anyhow!("--public-key names {text}, which {error}"))
+    let wrong = |error| CommandError::Usage(format!("--public-key names {text}, which {error}"));
+    key.map_err(|error: CheckpointKeyError| wrong(error).into())
 }
 
 /// The key of this installation's log, and its memory; for other logs, neither is known.

@@ -27,7 +27,100 @@ const SOFTWARE: u8 = 70;
 const CANNOT_CREATE: u8 = 73;
 /// The disk failed.
 pub(crate) const DISK: u8 = 74;
+/// What a mail server takes for "try again later".
+pub(super) const TRY_AGAIN: u8 = 75;
 const CONFIG: u8 = 78;
+
+/// What an exit code means.
+pub(super) struct ExitMeaning {
+    pub(super) code: u8,
+    pub(super) meaning: &'static str,
+    /// Whether systemd starts the daemon again; `None` for a code that the daemon does not end with.
+    pub(super) is_restarted: Option<bool>,
+}
+
+/// All exit codes. The help of the program and the table in `docs/operating/systemd.md` are made from it.
+pub(super) const TABLE: [ExitMeaning; 10] = [
+    ExitMeaning {
+        code: SUCCESS,
+        meaning: "done",
+        is_restarted: Some(false),
+    },
+    ExitMeaning {
+        code: FOUND,
+        meaning: "the check or the job found something, or what was named is not known",
+        is_restarted: None,
+    },
+    ExitMeaning {
+        code: USAGE,
+        meaning: "usage",
+        is_restarted: Some(false),
+    },
+    ExitMeaning {
+        code: DATA,
+        meaning: "damaged audit data",
+        is_restarted: Some(false),
+    },
+    ExitMeaning {
+        code: UNAVAILABLE,
+        meaning: "a service is down",
+        is_restarted: Some(true),
+    },
+    ExitMeaning {
+        code: SOFTWARE,
+        meaning: "another error, which the message names",
+        is_restarted: Some(true),
+    },
+    ExitMeaning {
+        code: CANNOT_CREATE,
+        meaning: "cannot create, or in use",
+        is_restarted: Some(true),
+    },
+    ExitMeaning {
+        code: DISK,
+        meaning: "I/O error",
+        is_restarted: Some(true),
+    },
+    ExitMeaning {
+        code: TRY_AGAIN,
+        meaning: "the mail on stdin was not taken in, and the mail server tries again",
+        is_restarted: None,
+    },
+    ExitMeaning {
+        code: CONFIG,
+        meaning: "configuration",
+        is_restarted: Some(false),
+    },
+];
+
+/// The help below the list of all commands.
+pub(super) fn root_help() -> String {
+    let codes = TABLE.map(|row| format!("{} {}", row.code, row.meaning));
+    format!(
+        "\
+Start here:
+  handout demo                          everything on this machine, without an account
+  handout check --config config.toml    finds problems before a job does
+  handout run --config config.toml      the daemon
+
+Exit codes: {}.",
+        codes.join("; ")
+    )
+}
+
+/// Why a command did not do what was asked, by the exit code that follows.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    /// An argument is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration lacks what the command needs.
+    #[error("{0}")]
+    Config(String),
+    /// What was named is not known, or cannot be changed.
+    #[error("{0}")]
+    Found(String),
+}
 
 /// A command was stopped by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -69,14 +162,22 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// The exit code of an error.
 fn code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<CommandError>() {
+        return match error {
+            CommandError::Usage(_) => USAGE,
+            CommandError::Config(_) => CONFIG,
+            CommandError::Found(_) => FOUND,
+        };
+    }
     if error.is::<ConfigError>() || error.is::<handout::render::TemplateError>() {
         return CONFIG;
     }
     #[cfg(feature = "embedded")]
     if let Some(error) = error.downcast_ref::<DemoError>() {
         return match error {
-            DemoError::PortTaken(_) => UNAVAILABLE,
+            DemoError::PortTaken(_) => CANNOT_CREATE,
             DemoError::Unsettled => FOUND,
         };
     }
@@ -128,6 +229,8 @@ fn code(error: &anyhow::Error) -> u8 {
     };
     match error.chain().find_map(of_system) {
         Some(std::io::ErrorKind::InvalidData) => DATA,
+        // Another program has the port, or no interface has the address.
+        Some(std::io::ErrorKind::AddrInUse | std::io::ErrorKind::AddrNotAvailable) => CANNOT_CREATE,
         Some(_) => DISK,
         None => SOFTWARE,
     }
@@ -162,6 +265,10 @@ fn open_code(error: &OpenError) -> u8 {
             CANNOT_CREATE
         }
         #[cfg(feature = "embedded")]
-        OpenError::Embedded(_) => UNAVAILABLE,
+        OpenError::Embedded(error) => match error {
+            localstore::EndpointError::AddressInUse { .. }
+            | localstore::EndpointError::Listen { .. } => CANNOT_CREATE,
+            _ => UNAVAILABLE,
+        },
     }
 }

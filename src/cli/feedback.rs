@@ -17,10 +17,7 @@ use handout::feedback::report;
 use handout::feedback_intake::{FeedbackEnd, FeedbackRecorder};
 use handout::text::chain;
 
-use super::{ConfigArgs, say};
-
-/// What a mail server takes for "try again later" (sysexits.h).
-const TEMPORARY: u8 = 75;
+use super::{ConfigArgs, exit, say};
 
 /// The longest mail that is read, in bytes; a returned mail may be in it.
 const MAX_MAIL: u64 = 32 * 1024 * 1024;
@@ -30,9 +27,9 @@ const MAX_MAILS: usize = 100_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A mail is read as a delivery report (RFC 3464), a complaint (ARF, RFC 5965) or a bounce in free text. What it means is recorded in the ledger,
-and later jobs refuse recipients that it suppresses. Mails that are none of these are left unread: they are no failure. A failure of the
-ledger exits with 75, so that the mail server tries again.
+A mail is read as a delivery report (RFC 3464), a complaint (ARF, RFC 5965) or a bounce in free text. What it means is recorded in the ledger, and later jobs mail no recipient that it suppresses. A mail that is none of these is no failure: nothing is recorded, and in a Maildir it is moved to cur as read.
+
+Exit code 75: the mail on stdin could not be taken in, so that the mail server keeps it and tries again.
 
 Examples:
   handout feedback - < bounce.eml
@@ -45,6 +42,12 @@ pub(crate) struct FeedbackArgs {
     config: ConfigArgs,
 }
 
+impl FeedbackArgs {
+    fn is_one_mail(&self) -> bool {
+        self.source == Path::new("-")
+    }
+}
+
 /// Runs the command.
 pub(super) async fn feedback(
     arguments: &FeedbackArgs,
@@ -52,10 +55,12 @@ pub(super) async fn feedback(
 ) -> anyhow::Result<ExitCode> {
     match Box::pin(take(arguments, environment)).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => {
+        // Any other code would make the mail server return or lose the mail.
+        Err(error) if arguments.is_one_mail() => {
             super::terminal::complain(chain(&*error));
-            Ok(TEMPORARY.into())
+            Ok(exit::TRY_AGAIN.into())
         }
+        Err(error) => Err(error),
     }
 }
 
@@ -71,7 +76,7 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
         sender,
         clock::system,
     );
-    let taken = if arguments.source == Path::new("-") {
+    let taken = if arguments.is_one_mail() {
         take_one(&recorder, io::stdin().lock())
             .await
             .and_then(|end| {

@@ -30,6 +30,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 pub(super) use self::preview::Previewing;
+use super::exit::CommandError;
 use super::supervision::{Beside, LAST_WORK};
 use super::{ConfigArgs, exit, say, say_json, terminal};
 
@@ -108,14 +109,20 @@ impl JobArgs {
         if self.file == Path::new("-") {
             let mut bytes = Vec::new();
             let read = std::io::stdin().read_to_end(&mut bytes);
-            return read
-                .and_then(|_| decode(bytes))
-                .context("could not read the job from stdin");
+            read.context("could not read the job from stdin")?;
+            return decoded(bytes, "on stdin");
         }
-        std::fs::read(&self.file)
-            .and_then(decode)
-            .with_context(|| format!("could not read the job {}", self.file.display()))
+        let name = self.file.display();
+        let bytes =
+            std::fs::read(&self.file).with_context(|| format!("could not read the job {name}"))?;
+        decoded(bytes, &name.to_string())
     }
+}
+
+/// The text of a job; a wrong encoding is a finding about the job, as wrong JSON is.
+fn decoded(bytes: Vec<u8>, name: &str) -> anyhow::Result<String> {
+    let text = decode(bytes);
+    text.map_err(|error| CommandError::Found(format!("the job {name} cannot be read: {error}")).into())
 }
 
 /// Runs the command.
@@ -162,10 +169,12 @@ async fn run(
 ) -> anyhow::Result<ExitCode> {
     let mut run = run_of_body(body)?;
     if rehearse.is_some() {
-        anyhow::ensure!(
-            run.job.email.is_some(),
-            "the job has no `email`, so there is no mail to rehearse: look at its pages with `handout job preview`"
-        );
+        if run.job.email.is_none() {
+            return Err(CommandError::Found(
+                "the job has no `email`, so there is no mail to rehearse: look at its pages with `handout job preview`".to_owned(),
+            )
+            .into());
+        }
         let job = Arc::make_mut(&mut run.job);
         job.id = job.id.of_rehearsal(run.now);
     }

@@ -20,6 +20,7 @@ use handout::ledger::{Answer, Ledger as _, RecipientStatus};
 use handout::quantity::Span;
 use jiff::SignedDuration;
 
+use super::exit::CommandError;
 use super::{ConfigArgs, exit, say};
 
 /// The number of jobs that are searched for doubts.
@@ -188,8 +189,9 @@ async fn answer_doubt(
 ) -> anyhow::Result<ExitCode> {
     let rid = match recipient.contains('@') {
         true => {
-            let recipient = Recipient::parse(recipient)
-                .map_err(|error| anyhow::anyhow!("the recipient {error}"))?;
+            let recipient = Recipient::parse(recipient).map_err(|error| {
+                CommandError::Usage(format!("the recipient {recipient} {error}"))
+            })?;
             opened.names.recipient_id(&recipient.canonical_address())
         }
         false => recipient.to_owned(),
@@ -221,7 +223,7 @@ async fn answer_doubt(
             })?;
             return Ok(ExitCode::SUCCESS);
         }
-        Resolved::Unknown => format!("the ledger knows no recipient {rid} of a job {job}"),
+        Resolved::Unknown => format!("the ledger knows no recipient {recipient} of a job {job}"),
         Resolved::NoDoubt(status) => match status {
             RecipientStatus::Ready { n } => {
                 format!("the delivery is not in doubt: attempt {n} has not started")

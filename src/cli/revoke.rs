@@ -47,6 +47,7 @@ use self::scope::MeantLinks;
 use self::standing::StandingArgs;
 use self::tagged::{OF_OBJECT, TagBook, TagTarget};
 use super::audit::ArchiveArgs;
+use super::exit::CommandError;
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say_json};
 
@@ -302,11 +303,13 @@ pub(super) async fn extend(
 /// Checks that a job has links of the portal.
 async fn known_job(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<Vec<JobRef>> {
     let known = opened.portal().references(job).await?;
-    anyhow::ensure!(
-        !known.is_empty() || is_in_parts(job, opened).await?,
-        "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
-    );
-    Ok(known)
+    match !known.is_empty() || is_in_parts(job, opened).await? {
+        true => Ok(known),
+        false => Err(CommandError::Found(format!(
+            "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
+        ))
+        .into()),
+    }
 }
 
 /// Whether each recipient of a job has a part of it: a change to the job is one to all of its parts.
@@ -322,10 +325,12 @@ async fn may_end_at(
     config: &Config,
     opened: &OpenedLedger,
 ) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        !is_in_parts(job, opened).await?,
-        "the job {job} is in parts, each with rules of its own: extend the part of a recipient, {job}.part.RID"
-    );
+    if is_in_parts(job, opened).await? {
+        return Err(CommandError::Found(format!(
+            "the job {job} is in parts, each with rules of its own: extend the part of a recipient, {job}.part.RID"
+        ))
+        .into());
+    }
     for reference in known_job(job, opened).await? {
         let Some(record) = opened.portal().job(reference).await? else {
             continue;
@@ -340,12 +345,13 @@ async fn may_end_at(
             SignedDuration::try_from(most.as_duration()).unwrap_or(SignedDuration::MAX)
         });
         let latest = clock::system().checked_add(most).unwrap_or(Timestamp::MAX);
-        anyhow::ensure!(
-            until <= latest.max(record.ends_at),
-            "the [[allow]] rules for s3://{}/{} permit links of this job until {latest} at the latest (max_expires_in)",
-            record.bucket,
-            record.prefix
-        );
+        if until > latest.max(record.ends_at) {
+            return Err(CommandError::Found(format!(
+                "the [[allow]] rules for s3://{}/{} permit links of this job until {latest} at the latest (max_expires_in)",
+                record.bucket, record.prefix
+            ))
+            .into());
+        }
     }
     Ok(())
 }
@@ -407,13 +413,21 @@ pub(super) async fn facts_of(
     opened: &OpenedLedger,
 ) -> anyhow::Result<LinkFacts> {
     let portal = config.portal_url()?;
-    let portal = portal.context("the configuration has no portal.public_url")?;
-    let token = token_in(url, &portal).with_context(|| {
-        format!("this is no link of the portal at {portal}: give the whole link, or its id")
+    let portal = portal.ok_or_else(|| {
+        CommandError::Config(
+            "this is no link of S3 or CloudFront, and portal.public_url is not set: name the portal's address there, or give the whole link, or its id".to_owned(),
+        )
+    })?;
+    let token = token_in(url, &portal).ok_or_else(|| {
+        CommandError::Usage(format!(
+            "this is no link of the portal at {portal}: give the whole link, or its id"
+        ))
     })?;
     let index = LinkIndex::new(&opened.keyring, &opened.names, opened.portal());
     let token = index.read(token);
-    let token = token.context("the token of the link is changed, or of another installation")?;
+    let token = token.ok_or_else(|| {
+        CommandError::Found("the token of the link is changed, or of another installation".to_owned())
+    })?;
     Ok(index.facts(token).await?)
 }
 
@@ -499,9 +513,13 @@ async fn make(
         || !in_ledger
         || is_in_ledger(&made.change, opened).await?;
     if is_revoked && is_known && !is_of_link {
-        complain(
-            "neither the ledger nor this machine's audit log has a link of it: is it a typing error? The revocation is recorded, for links of other machines",
-        );
+        let recorded = match is_dry {
+            true => "",
+            false => " The revocation is recorded, for links of other machines",
+        };
+        complain(format_args!(
+            "neither the ledger nor this machine's audit log has a link of it: is it a typing error?{recorded}"
+        ));
     }
     if how.change.dry_run {
         let has_links = is_known && is_of_link;

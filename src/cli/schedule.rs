@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::exit::CommandError;
 use super::{ConfigArgs, say, say_json};
 
 /// How many occurrences are shown at most.
@@ -205,13 +206,14 @@ fn named(config: &Config, name: &ScheduleName) -> anyhow::Result<ScheduledJob> {
         .map(|job| job.schedule.name.to_string())
         .collect();
     let found = jobs.into_iter().find(|job| job.schedule.name == *name);
-    found.with_context(|| match names.is_empty() {
+    let unknown = || match names.is_empty() {
         true => format!("unknown schedule \"{name}\": the configuration has no [[schedule]]"),
         false => format!(
             "unknown schedule \"{name}\"; configured: {}",
             names.join(", ")
         ),
-    })
+    };
+    found.ok_or_else(|| CommandError::Found(unknown()).into())
 }
 
 /// An instant as a clock on the wall shows it, with the weekday and the offset.

@@ -14,6 +14,7 @@ use handout::person_token::PersonKeys;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::exit::CommandError;
 use super::{ConfigArgs, exit, say, say_json};
 
 #[derive(Debug, Subcommand)]
@@ -79,14 +80,26 @@ pub(crate) struct SuppressionChangeArgs {
 }
 
 impl PersonArgs {
+    /// The recipient as the command names it: an answer about an address repeats the address.
+    fn typed(&self) -> &str {
+        let typed = self.address.as_deref().or(self.rid.as_deref());
+        typed.unwrap_or_default()
+    }
+
     fn rid(&self, opened: &OpenedLedger) -> anyhow::Result<String> {
         if let Some(rid) = &self.rid {
             let is_id = rid.len() == 32 && rid.bytes().all(|b| b.is_ascii_hexdigit());
-            anyhow::ensure!(is_id, "the id has 32 hexadecimal digits");
-            return Ok(rid.to_ascii_lowercase());
+            return match is_id {
+                true => Ok(rid.to_ascii_lowercase()),
+                false => Err(CommandError::Usage(format!(
+                    "--rid {rid} is no recipient's id: an id has 32 hexadecimal digits"
+                ))
+                .into()),
+            };
         }
-        let recipient = Recipient::parse(self.address.as_deref().unwrap_or_default())
-            .map_err(|error| anyhow::anyhow!("the address {error}"))?;
+        let address = self.address.as_deref().unwrap_or_default();
+        let recipient = Recipient::parse(address)
+            .map_err(|error| CommandError::Usage(format!("the address {address} {error}")))?;
         Ok(opened.names.recipient_id(&recipient.canonical_address()))
     }
 }
@@ -215,7 +228,11 @@ async fn record(
     let before = standing(&records, None, now);
     let lists = lists_left(&records, now);
     if let (Some(list), Some(tag)) = (list, &of_list) {
-        anyhow::ensure!(lists.contains(tag), "{rid} has not left the list {list}");
+        if !lists.contains(tag) {
+            let who = arguments.person.typed();
+            let reason = format!("{who} has not left the list {list}");
+            return Err(CommandError::Found(reason).into());
+        }
     }
     let detail = PersonDetail {
         source: "operator".to_owned(),

@@ -101,7 +101,7 @@ fn a_demo_whose_port_another_program_has_says_so_and_works_again_when_it_is_free
     let other = std::net::TcpListener::bind(listen).unwrap();
     let taken = usual();
     let said = String::from_utf8_lossy(&taken.stderr).into_owned();
-    assert_eq!(taken.status.code(), Some(69), "{said}");
+    assert_eq!(taken.status.code(), Some(73), "{said}");
     assert!(
         said.contains(&format!(
             "another program listens on {listen}, which the links of this demo name: end that program, or make another demo with --dir"

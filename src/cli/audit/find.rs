@@ -22,11 +22,12 @@ use handout::links::portal::token_in;
 use presign::explain::Explainer;
 use presign::{signature_in, wrapping};
 
+use super::super::exit::CommandError;
 use super::super::terminal::{TerminalLines, complain};
 use super::super::{ConfigArgs, exit};
 use super::archive::{ArchiveArgs, ReadArchive, tell_unread};
 use super::whose::{IssuedTo, Whose};
-use super::{TimeArgs, could_not_read, own_log};
+use super::{TimeArgs, could_not_read, holds_no_log, own_log};
 
 /// The maximum length of a text from stdin.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -293,12 +294,13 @@ fn parts_of_link(
     };
     let link_id = explainer.explain(url, clock::system()).link_id;
     if fingerprint.is_none() && link_id.is_none() {
-        match wrapping::service_of(text) {
-            Some(service) => anyhow::bail!(
+        let reason = match wrapping::service_of(text) {
+            Some(service) => format!(
                 "--url: {service} has replaced the link and does not show the original: open it, and give the address to which it leads"
             ),
-            None => anyhow::bail!("--url has no signature in it: give the whole link"),
-        }
+            None => "--url has no signature in it: give the whole link".to_owned(),
+        };
+        return Err(CommandError::Usage(reason).into());
     }
     Ok((fingerprint, link_id))
 }
@@ -334,12 +336,10 @@ impl Logs {
         let place = &source.place;
         let segments = find(source, query, found);
         let segments = segments.with_context(|| could_not_read(place))?;
-        anyhow::ensure!(
-            segments > 0 || !self.are_named,
-            "{} holds no audit log: name the directory of each worker's log",
-            place.display()
-        );
-        Ok(())
+        match segments > 0 || !self.are_named {
+            true => Ok(()),
+            false => Err(CommandError::Found(holds_no_log(place)).into()),
+        }
     }
 
     fn collect(&self, query: &LinkQuery) -> anyhow::Result<Matches<'_>> {

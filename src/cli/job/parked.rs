@@ -16,6 +16,7 @@ use handout::queue::sqs::SqsQueue;
 use handout::text::printable;
 use jiff::SignedDuration;
 
+use super::super::exit::CommandError;
 use super::super::{ConfigArgs, exit, say};
 
 /// How many messages are listed.
@@ -89,14 +90,17 @@ async fn of_sqlite(arguments: &ParkedArgs, config: &Config) -> anyhow::Result<Ex
 }
 
 async fn of_sqs(arguments: &ParkedArgs, queue: &SqsQueue) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        arguments.after.is_none() && arguments.older_than.is_none(),
-        "--after and --prune are for queue.kind = \"sqlite\"; SQS has no order, and deletes messages after the queue's retention period"
-    );
+    if arguments.after.is_some() || arguments.older_than.is_some() {
+        return Err(CommandError::Usage(
+            "--after and --prune are for queue.kind = \"sqlite\"; SQS has no order, and deletes messages after the queue's retention period".to_owned(),
+        )
+        .into());
+    }
     let Some(parked) = queue.parked() else {
-        anyhow::bail!(
-            "queue.parked_url is not set, so messages are left to the queue's redrive policy; `aws sqs start-message-move-task` puts back what it moved"
-        );
+        return Err(CommandError::Config(
+            "queue.parked_url is not set, so messages are left to the queue's redrive policy; `aws sqs start-message-move-task` puts back what it moved".to_owned(),
+        )
+        .into());
     };
     if let Some(id) = &arguments.requeue {
         return put_back(id, parked.put_back(one(id)).await?);

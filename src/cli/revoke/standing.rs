@@ -58,12 +58,7 @@ pub(super) fn print(
     let config = arguments.config.load(environment)?;
     let bucket = &arguments.bucket;
     let connection = match &arguments.connection {
-        Some(name) => Some(
-            config
-                .connections
-                .get(name)
-                .ok_or_else(|| anyhow::anyhow!("the configuration has no connection {name:?}"))?,
-        ),
+        Some(name) => Some(config.connection(name)?),
         None => connection_of(bucket, &config),
     };
     let mut statement = policy::standing_deny(&Arns::of(connection, None), bucket.as_str());
