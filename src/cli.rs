@@ -1,6 +1,7 @@
 //! The command line: one file for each command, and their common parts.
 
 mod access;
+mod arguments;
 mod audit;
 mod check;
 mod config;
@@ -10,6 +11,9 @@ mod demo;
 pub(crate) mod exit;
 mod explain;
 mod feedback;
+#[cfg(feature = "embedded")]
+#[cfg(test)]
+mod flags;
 #[cfg(test)]
 mod guides;
 mod health;
@@ -96,6 +100,7 @@ enum Command {
     /// Lets revoked links open again.
     #[command(
         subcommand,
+        mut_subcommands(revoke::without_probing),
         after_help = "Example:\n  handout restore job acme-daily-2026-11-23"
     )]
     Restore(revoke::RevokeTarget),

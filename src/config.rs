@@ -49,6 +49,7 @@ pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
 pub use revoke::{RevokeConfig, RevokeMeans};
 pub use schedule::ScheduleConfig;
+pub use shown::{ShownConfig, ShownValue};
 
 pub use intake::IntakeConfig;
 pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery, parse_network};

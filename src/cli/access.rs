@@ -25,6 +25,7 @@ use handout::queue::Queue;
 use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
 use serde::Serialize;
 
+use super::arguments::JsonArgs;
 use super::audit::{ArchiveArgs, ReadArchive, tell_unread};
 use super::connections::OpenConnections;
 use super::exit::CommandError;
@@ -33,9 +34,7 @@ use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
 
 pub(super) const HELP: &str = "\
-A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the
-text and JSON of CloudFront, the JSON of CloudWatch, each plain or gzip. A file that was read is not read again; what was added to it is.
-A request that is logged twice counts once, so that the same logs may be read in any order and as often as you like.
+A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the text and JSON of CloudFront, the JSON of CloudWatch, each plain or gzip. A file that was read is not read again; what was added to it is. A request that is logged twice counts once. Logs may be read in any order, and repeatedly.
 
 Examples:
   handout access read /var/lib/handout/access
@@ -87,11 +86,10 @@ pub(crate) struct ReadArgs {
     /// The audit logs' directories, for several workers [default: the configuration's]
     #[arg(long = "audit", value_name = "DIR")]
     audit: Vec<PathBuf>,
-    /// Prints the counts as JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -202,7 +200,7 @@ pub(super) async fn access(
         connections.close().await;
     }
     archive.close().await;
-    reader.tell(arguments.json)?;
+    reader.tell(arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -32,10 +32,9 @@ use handout::keyring::Keyring;
 use handout::mounted;
 use handout::text::chain;
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::arguments::{JsonArgs, JsonLinesArgs, count, instant};
 use super::exit::CommandError;
 use super::terminal::{TerminalLines, complain};
 use super::{ConfigArgs, exit, say, say_json};
@@ -51,8 +50,7 @@ pub(crate) enum AuditCommand {
   handout audit verify --public-key handout+1d9ea9ee+AQIDBA… /mnt/copy-of-the-log
   handout audit verify --archive                      the segments that were removed after audit.keep, too
 
-The key of your own log comes from the configuration. To verify a copy from another installation, give the key that
-`handout audit key` prints there; without a key, verification detects damage but not forgery.")]
+The key of your own log comes from the configuration. To verify a copy from another installation, give the key that `handout audit key` prints there; without a key, verification detects damage but not forgery.")]
     Verify(VerifyArgs),
     /// Prints the public key of the log, for verifiers.
     #[command(after_help = "Example:\n  handout audit key > audit.pub")]
@@ -73,7 +71,7 @@ The key of your own log comes from the configuration. To verify a copy from anot
     #[command(after_help = "Example:\n  handout audit tail -f")]
     Tail {
         /// The number of lines.
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+        #[arg(short = 'n', long, alias = "limit", value_name = "N", default_value_t = 10, value_parser = count)]
         lines: usize,
         /// Prints new lines as they are written, until Ctrl-C.
         #[arg(short, long)]
@@ -106,44 +104,33 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "KEY|FILE")]
     public_key: Option<String>,
     #[command(flatten)]
-    config: ConfigArgs,
-    /// Prints the result as JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
     archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
     time: TimeArgs,
-    /// Prints a JSON object for each row.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonLinesArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
 struct TimeArgs {
-    /// Prints only lines from this instant, or day (UTC), on.
+    /// Only lines from this instant, or day (UTC), on.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<Timestamp>,
-    /// Prints only lines before this instant, or day (UTC).
+    /// Only lines before this instant, or day (UTC).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<Timestamp>,
-}
-
-pub(in crate::cli) fn instant(text: &str) -> Result<Timestamp, String> {
-    let day = |text: &str| {
-        let date: Date = text.parse().ok()?;
-        TimeZone::UTC.to_timestamp(date.into()).ok()
-    };
-    let instant = text.parse().ok().or_else(|| day(text));
-    instant.ok_or_else(|| {
-        "write an instant such as 2026-11-23T18:40:00Z, or a day such as 2026-11-23".to_owned()
-    })
 }
 
 /// Runs the command.
@@ -198,7 +185,8 @@ pub(super) async fn audit(
                 .with_context(|| could_not_read(&dir))
         }
         AuditCommand::Stats(arguments) => {
-            show_stats(&arguments, &books_of(&arguments.config, environment)?)
+            let config = books_of(&arguments.config, environment)?;
+            Box::pin(show_stats(&arguments, &config, environment)).await
         }
     }
 }
@@ -250,7 +238,7 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
     if is_empty && !is_own {
         return Err(CommandError::Found(holds_no_log(&dir)).into());
     }
-    if arguments.json {
+    if arguments.form.json {
         say_json(&report)?;
     } else if is_empty {
         say(format_args!(
@@ -363,20 +351,29 @@ async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<Exi
     }
 }
 
-fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+async fn show_stats(
+    arguments: &StatsArgs,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     let dir = config.audit_place();
+    let archive = Box::pin(ReadArchive::of(&arguments.archive, config, environment)).await?;
+    let source = archive.beside(dir.clone());
     let question = LinkQuery {
         since: arguments.time.since,
         until: arguments.time.until,
         ..LinkQuery::default()
     };
-    let counts = stats(&dir, &question).with_context(|| could_not_read(&dir))?;
+    let counts = tokio::task::block_in_place(|| stats(&source, &question));
+    archive.close().await;
+    let counts = counts.with_context(|| could_not_read(&dir))?;
+    tell_unread(&source);
     let mut out = TerminalLines::new();
-    if !arguments.json {
+    if !arguments.form.json {
         out.text("day\tbucket\trecipient\tlinks\tbytes")?;
     }
     for (group, count) in &counts {
-        if arguments.json {
+        if arguments.form.json {
             #[derive(Serialize)]
             struct StatsRow<'a> {
                 #[serde(flatten)]

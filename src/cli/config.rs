@@ -6,7 +6,8 @@ use clap::Subcommand;
 use handout::config::Config;
 use handout::environment::Environment;
 
-use super::{ConfigArgs, say_lines};
+use super::arguments::JsonArgs;
+use super::{ConfigArgs, say_json, say_lines};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -22,6 +23,8 @@ Examples:
         #[arg(long)]
         changed: bool,
         #[command(flatten)]
+        form: JsonArgs,
+        #[command(flatten)]
         config: ConfigArgs,
     },
 }
@@ -31,8 +34,15 @@ pub(crate) fn config(
     command: &ConfigCommand,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let ConfigCommand::Show { changed, config } = command;
+    let ConfigCommand::Show {
+        changed,
+        form,
+        config,
+    } = command;
     let shown = Config::shown(config.config.as_deref(), environment, *changed)?;
-    say_lines(shown.trim_end())?;
+    match form.json {
+        true => say_json(&shown)?,
+        false => say_lines(shown.to_string().trim_end())?,
+    }
     Ok(ExitCode::SUCCESS)
 }

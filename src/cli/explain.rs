@@ -14,6 +14,7 @@ use handout::environment::Environment;
 use handout::links::LINK_ID;
 use presign::explain::Explainer;
 
+use super::arguments::JsonArgs;
 use super::{ConfigArgs, exit, say_json, say_lines};
 
 /// The maximum length of a text from stdin.
@@ -24,18 +25,15 @@ Examples:
   handout explain - < url.txt           from stdin, which keeps the URL out of the shell history
   handout explain --json 'https://acme-reports.s3.eu-west-1.amazonaws.com/a.pdf?X-Amz-Algorithm=…'
 
-The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was.
-No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session
-token are never printed. A link of the portal is looked up in the ledger: whose it is, until when, and whether it was revoked.";
+The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was. No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session token are never printed. A link of the portal is looked up in the ledger: whose it is, until when, and whether it was revoked.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// The URL, or `-` to read it from stdin.
     #[arg(value_name = "URL|-")]
     url: String,
-    /// Prints the result as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -54,7 +52,13 @@ pub(super) async fn explain(
     if let Some(config) = &config
         && portal::is_of(&url, config)
     {
-        return Box::pin(portal::explain(&url, arguments.json, config, environment)).await;
+        return Box::pin(portal::explain(
+            &url,
+            arguments.form.json,
+            config,
+            environment,
+        ))
+        .await;
     }
     let servers = config.as_ref().map(connection::servers).unwrap_or_default();
     let explainer = Explainer {
@@ -62,7 +66,7 @@ pub(super) async fn explain(
         custom: Some(LINK_ID),
     };
     let explanation = explainer.explain(&url, now);
-    if arguments.json {
+    if arguments.form.json {
         say_json(&explanation)?;
     } else {
         say_lines(explanation.in_words(now))?;

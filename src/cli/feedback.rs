@@ -16,8 +16,10 @@ use handout::environment::Environment;
 use handout::feedback::report;
 use handout::feedback_intake::{FeedbackEnd, FeedbackRecorder};
 use handout::text::chain;
+use serde::Serialize;
 
-use super::{ConfigArgs, exit, say};
+use super::arguments::JsonLinesArgs;
+use super::{ConfigArgs, exit, say, say_json};
 
 /// The longest mail that is read, in bytes; a returned mail may be in it.
 const MAX_MAIL: u64 = 32 * 1024 * 1024;
@@ -38,6 +40,8 @@ pub(crate) struct FeedbackArgs {
     /// A Maildir, whose new mails are read and moved to `cur`; or `-` for one mail on stdin.
     #[arg(value_name = "MAILDIR")]
     source: PathBuf,
+    #[command(flatten)]
+    form: JsonLinesArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -80,11 +84,11 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
         take_one(&recorder, io::stdin().lock())
             .await
             .and_then(|end| {
-                say(end.word())?;
+                tell(end, None, arguments.form)?;
                 Ok(())
             })
     } else {
-        take_maildir(&recorder, &arguments.source).await
+        take_maildir(&recorder, &arguments.source, arguments.form).await
     };
     opened.close().await;
     taken
@@ -93,6 +97,24 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
 /// The sender of mails, whose address and Message-IDs are in reports.
 fn sender_of(config: &Config, keyring: &handout::keyring::Keyring) -> anyhow::Result<Sender> {
     Ok(Sender::new(config.sender()?, keyring.clone()))
+}
+
+/// What became of a mail, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct TakenMail<'a> {
+    verdict: &'a str,
+    /// The name of its file in the Maildir.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+}
+
+fn tell(end: FeedbackEnd, file: Option<&str>, form: JsonLinesArgs) -> io::Result<()> {
+    let verdict = end.word();
+    match (form.json, file) {
+        (true, file) => say_json(&TakenMail { verdict, file }),
+        (false, Some(file)) => say(format_args!("{verdict}\t{file}")),
+        (false, None) => say(verdict),
+    }
 }
 
 async fn take_one(recorder: &FeedbackRecorder, mail: impl Read) -> anyhow::Result<FeedbackEnd> {
@@ -104,7 +126,11 @@ async fn take_one(recorder: &FeedbackRecorder, mail: impl Read) -> anyhow::Resul
 }
 
 /// Takes the new mails of a Maildir. A mail is moved to `cur` after its records are durable: one that is taken twice changes nothing.
-async fn take_maildir(recorder: &FeedbackRecorder, dir: &Path) -> anyhow::Result<()> {
+async fn take_maildir(
+    recorder: &FeedbackRecorder,
+    dir: &Path,
+    form: JsonLinesArgs,
+) -> anyhow::Result<()> {
     let (new, cur) = (dir.join("new"), dir.join("cur"));
     let entries = fs::read_dir(&new).with_context(|| {
         format!(
@@ -141,8 +167,10 @@ async fn take_maildir(recorder: &FeedbackRecorder, dir: &Path) -> anyhow::Result
             _ => {}
         }
         taken += 1;
-        say(format_args!("{}\t{}", end.word(), name.to_string_lossy()))?;
+        tell(end, Some(&name.to_string_lossy()), form)?;
     }
-    say(format_args!("{taken} mails taken"))?;
+    if !form.json {
+        say(format_args!("{taken} mails taken"))?;
+    }
     Ok(())
 }

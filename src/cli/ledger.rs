@@ -19,9 +19,11 @@ use handout::ledger::resolve::{Resolved, resolve};
 use handout::ledger::{Answer, Ledger as _, RecipientStatus};
 use handout::quantity::Span;
 use jiff::SignedDuration;
+use serde::Serialize;
 
+use super::arguments::JsonArgs;
 use super::exit::CommandError;
-use super::{ConfigArgs, exit, say};
+use super::{ConfigArgs, exit, say, say_json};
 
 /// The number of jobs that are searched for doubts.
 const LOOKED_THROUGH: usize = 1000;
@@ -30,8 +32,7 @@ const LOOKED_THROUGH: usize = 1000;
 pub(crate) enum LedgerCommand {
     /// Prints the status of each recipient of a job, the latest jobs, or the doubts to resolve.
     #[command(after_help = "\
-Each line of a recipient has, separated by tabs: id, outcome, time of the record, reply code and text of the relay, and the
-address if the ledger has it; before the address of a doubt, the Message-ID.
+Each line of a recipient has, separated by tabs: id, outcome, time of the record, reply code and text of the relay, and the address if the ledger has it; before the address of a doubt, the Message-ID.
 
 Examples:
   handout ledger show
@@ -44,26 +45,28 @@ Examples:
         /// Prints only mails in doubt, with the time and the Message-ID of each; exit 1 if there are any.
         #[arg(long)]
         doubts: bool,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
     /// Deletes the records of old jobs that are done, and of links of the portal that ended as long ago (ledger.kind = "sqlite"; in S3, use a lifecycle rule on the prefix).
     #[command(after_help = "\
-If a message of a deleted job arrives again, it counts as a new job and its recipients are mailed again. Keep jobs longer than the
-queue keeps messages (SQS: 14 days at most).
+If a message of a deleted job arrives again, it counts as a new job and its recipients are mailed again. Keep jobs longer than the queue keeps messages (SQS: 14 days at most).
 
-Of links of the portal that ended so long ago, the names of recipients and the lists of objects are deleted, too. The links go on to
-say that they have ended; they can no longer be extended.
+Of links of the portal that ended so long ago, the names of recipients and the lists of objects are deleted, too. The links go on to say that they have ended; they can no longer be extended.
 
 Example:
   handout ledger prune --older-than 90d")]
     Prune {
         /// The minimum age of a job's last record, such as 90d; at least 15d.
-        #[arg(long, value_name = "AGE", value_parser = old_enough)]
+        #[arg(long, value_name = "SPAN", value_parser = old_enough)]
         older_than: Span,
+        /// Changes nothing, and prints what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -71,8 +74,7 @@ Example:
     #[command(after_help = "\
 If the relay accepted the mail, its log contains the Message-ID that `handout ledger show --doubts` prints.
 
-After `resend`, the next run of the job sends the mail. The job runs by itself while its message is on the queue; otherwise use
-`handout job parked --requeue`, or `handout job submit` with the same job file.
+After `resend`, the next run of the job sends the mail. The job runs by itself while its message is on the queue; otherwise use `handout job parked --requeue`, or `handout job submit` with the same job file.
 
 Examples:
   handout ledger resolve acme-daily-2026-11-23 ann@acme.example sent
@@ -84,6 +86,8 @@ Examples:
         recipient: String,
         /// What became of the mail.
         answer: ResolveAnswer,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -107,7 +111,7 @@ pub(super) async fn ledger(
         LedgerCommand::Show {
             job,
             doubts,
-            json,
+            form: JsonArgs { json },
             config,
         } => {
             with_ledger(&config, environment, async |opened| {
@@ -124,17 +128,21 @@ pub(super) async fn ledger(
             })
             .await
         }
-        LedgerCommand::Prune { older_than, config } => {
-            prune(&config.load(environment)?, older_than).await
-        }
+        LedgerCommand::Prune {
+            older_than,
+            dry_run,
+            form,
+            config,
+        } => prune(&config.load(environment)?, older_than, dry_run, form).await,
         LedgerCommand::Resolve {
             job,
             recipient,
             answer,
+            form,
             config,
         } => {
             with_ledger(&config, environment, async |opened| {
-                answer_doubt(opened, &job, &recipient, answer).await
+                answer_doubt(opened, &job, &recipient, answer, form).await
             })
             .await
         }
@@ -165,17 +173,50 @@ fn old_enough(text: &str) -> Result<Span, String> {
     Ok(age)
 }
 
-async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
+/// What was deleted, or would be, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct LedgerPruneReport {
+    jobs: usize,
+    /// The jobs whose links of the portal ended so long ago.
+    links_of_jobs: usize,
+    dry_run: bool,
+}
+
+async fn prune(
+    config: &Config,
+    age: Span,
+    dry_run: bool,
+    form: JsonArgs,
+) -> anyhow::Result<ExitCode> {
     let ledger = assemble::open_sqlite_ledger(config, clock::system)?;
     let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let portal = PortalLedger::new(ledger.portal_records(), &keyring);
-    let pruned = ledger.prune(before).await?;
-    let ended = portal.forget_ended(before).await?;
-    say(format_args!("pruned {pruned} jobs"))?;
+    let report = match dry_run {
+        true => LedgerPruneReport {
+            jobs: ledger.count_prunable(before).await?,
+            links_of_jobs: portal.count_ended(before).await?,
+            dry_run,
+        },
+        false => LedgerPruneReport {
+            jobs: ledger.prune(before).await?,
+            links_of_jobs: portal.forget_ended(before).await?,
+            dry_run,
+        },
+    };
+    if form.json {
+        say_json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = match dry_run {
+        true => "would prune",
+        false => "pruned",
+    };
+    let (jobs, ended) = (report.jobs, report.links_of_jobs);
+    say(format_args!("{what} {jobs} jobs"))?;
     if ended > 0 {
         say(format_args!(
-            "pruned the links of {ended} jobs that had ended"
+            "{what} the links of {ended} jobs that had ended"
         ))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -186,6 +227,7 @@ async fn answer_doubt(
     job: &JobId,
     recipient: &str,
     word: ResolveAnswer,
+    form: JsonArgs,
 ) -> anyhow::Result<ExitCode> {
     let rid = match recipient.contains('@') {
         true => {
@@ -215,12 +257,13 @@ async fn answer_doubt(
             if word == ResolveAnswer::Resend {
                 reopen_whole(&*opened.ledger, job, clock::system()).await?;
             }
-            say(match word {
+            let line = match word {
                 ResolveAnswer::Sent => "recorded: nothing more is sent",
                 ResolveAnswer::Resend => {
                     "recorded: the job's next delivery sends the mail. If its message is neither on the queue nor parked, submit the same job file again"
                 }
-            })?;
+            };
+            tell_resolved((job, &rid), None, line, form)?;
             return Ok(ExitCode::SUCCESS);
         }
         Resolved::Unknown => format!("the ledger knows no recipient {recipient} of a job {job}"),
@@ -242,6 +285,34 @@ async fn answer_doubt(
             }
         },
     };
-    say(line)?;
+    tell_resolved((job, &rid), Some(&line), &line, form)?;
     Ok(exit::FOUND.into())
+}
+
+/// What became of an answer, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct ResolveReport<'a> {
+    job: &'a JobId,
+    rid: &'a str,
+    is_recorded: bool,
+    /// Why it is not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+fn tell_resolved(
+    (job, rid): (&JobId, &str),
+    reason: Option<&str>,
+    line: &str,
+    form: JsonArgs,
+) -> std::io::Result<()> {
+    match form.json {
+        true => say_json(&ResolveReport {
+            job,
+            rid,
+            is_recorded: reason.is_none(),
+            reason,
+        }),
+        false => say(line),
+    }
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::arguments::{JsonArgs, instant};
 use super::exit::CommandError;
 use super::{ConfigArgs, say, say_json};
 
@@ -25,9 +26,8 @@ pub(crate) enum ScheduleCommand {
     /// Lists the schedules: the rule, the last occurrence that was started, and the next one.
     #[command(after_help = "Example:\n  handout schedule list")]
     List {
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -36,25 +36,24 @@ pub(crate) enum ScheduleCommand {
     Next {
         /// The schedule's name.
         name: ScheduleName,
-        /// How many.
+        /// The number of occurrences.
         #[arg(
             short = 'n',
             long,
+            alias = "count",
             default_value_t = 5,
-            value_name = "COUNT",
+            value_name = "N",
             value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SHOWN))
         )]
-        count: u16,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        limit: u16,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
     /// Puts the job of a schedule on the queue now, or that of an occurrence which was missed.
     #[command(after_help = "\
-With --at, the job has the id of that occurrence: a job that was done already is not done again. Without it, the job is about this
-second, and has an id of its own.
+With --at, the job has the id of that occurrence: a job that was done already is not done again. Without it, the occurrence is now, and the job has an id of its own.
 
 Examples:
   handout schedule run acme-daily
@@ -66,9 +65,11 @@ Examples:
 pub(crate) struct RunArgs {
     /// The schedule's name.
     name: ScheduleName,
-    /// The instant of the occurrence (RFC 3339).
-    #[arg(long, value_name = "INSTANT")]
+    /// The instant of the occurrence, such as 2026-11-27T06:00:00Z, or a day (UTC).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -79,15 +80,15 @@ pub(super) async fn schedule(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        ScheduleCommand::List { json, config } => {
-            list(&config.load(environment)?, environment, json).await
+        ScheduleCommand::List { form, config } => {
+            list(&config.load(environment)?, environment, form.json).await
         }
         ScheduleCommand::Next {
             name,
-            count,
-            json,
+            limit,
+            form,
             config,
-        } => next(&config.load(environment)?, &name, count, json),
+        } => next(&config.load(environment)?, &name, limit, form.json),
         ScheduleCommand::Run(arguments) => {
             let config = arguments.config.load(environment)?;
             run(&config, environment, &arguments).await
@@ -194,7 +195,7 @@ async fn run(
     let id = job.job_id(at);
     let name = arguments.name.as_str();
     let message = queue.submit_in_group(&job.body(at), name, &id).await?;
-    say(format_args!("submitted {id} as message {message}"))?;
+    super::job::tell_submitted(&[id], &message, arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,8 +12,10 @@ use handout::job::Recipient;
 use handout::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord, standing};
 use handout::person_token::PersonKeys;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
+use super::arguments::JsonArgs;
 use super::exit::CommandError;
 use super::{ConfigArgs, exit, say, say_json};
 
@@ -22,9 +24,8 @@ pub(crate) enum SuppressionCommand {
     /// Lists the suppressed recipients by their ids: what suppresses them, since when and until when.
     #[command(after_help = "Example:\n  handout suppression list")]
     List {
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -50,9 +51,8 @@ pub(crate) enum SuppressionCommand {
     Show {
         #[command(flatten)]
         person: PersonArgs,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -62,6 +62,7 @@ pub(crate) enum SuppressionCommand {
 #[group(required = true, multiple = false)]
 pub(crate) struct PersonArgs {
     /// The address.
+    #[arg(value_name = "ADDRESS")]
     address: Option<String>,
     /// The recipient's id instead, as in the audit log.
     #[arg(long, value_name = "ID")]
@@ -72,9 +73,11 @@ pub(crate) struct PersonArgs {
 pub(crate) struct SuppressionChangeArgs {
     #[command(flatten)]
     person: PersonArgs,
-    /// Why; it is kept with the record.
-    #[arg(long, value_name = "TEXT")]
+    /// The reason, which is kept with the record.
+    #[arg(long, alias = "why", value_name = "TEXT")]
     reason: String,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -110,9 +113,10 @@ pub(super) async fn suppression(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        SuppressionCommand::List { json, config } => {
-            list(&config.load(environment)?, environment, json).await
-        }
+        SuppressionCommand::List {
+            form: JsonArgs { json },
+            config,
+        } => list(&config.load(environment)?, environment, json).await,
         SuppressionCommand::Add(arguments) => {
             change(&arguments, PersonKind::Operator, None, environment).await
         }
@@ -122,7 +126,7 @@ pub(super) async fn suppression(
         } => change(&arguments, PersonKind::Lifted, list.as_deref(), environment).await,
         SuppressionCommand::Show {
             person,
-            json,
+            form: JsonArgs { json },
             config,
         } => show(&config.load(environment)?, environment, &person, json).await,
     }
@@ -208,8 +212,26 @@ async fn change(
     let opened = assemble::open_ledger(&config, environment, clock::system).await?;
     let changed = record(arguments, kind, list, &opened, environment).await;
     opened.close().await;
-    say(changed?)?;
+    let changed = changed?;
+    match arguments.form.json {
+        true => say_json(&changed)?,
+        false => say(&changed.words)?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A change to what suppresses a recipient, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct SuppressionReport {
+    rid: String,
+    /// The kind of the record that was added: `operator` or `lifted`.
+    kind: PersonKind,
+    /// What suppressed the recipient before, in words.
+    before: Option<String>,
+    /// The tags of the lists that the recipient left.
+    lists: BTreeSet<String>,
+    /// The sentence for people.
+    words: String,
 }
 
 async fn record(
@@ -218,7 +240,7 @@ async fn record(
     list: Option<&str>,
     opened: &OpenedLedger,
     environment: &Environment,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<SuppressionReport> {
     let rid = arguments.person.rid(opened)?;
     let people = PeopleRecords::of(&*opened.ledger);
     let now = clock::system();
@@ -247,18 +269,23 @@ async fn record(
         1 => "; a list that the recipient left stays left: --list lifts it".to_owned(),
         count => format!("; {count} lists that the recipient left stay left: --list lifts one"),
     };
-    Ok(match (kind, before, list) {
+    let words_before = before.map(|before| before.words());
+    let words = match (kind, &words_before, list) {
         (PersonKind::Lifted, _, Some(list)) => {
             format!("{rid} gets the mails of the list {list} again")
         }
         (PersonKind::Lifted, Some(before), None) => {
-            format!(
-                "{rid} is not suppressed any more ({}){stay}",
-                before.words()
-            )
+            format!("{rid} is not suppressed any more ({before}){stay}")
         }
         (PersonKind::Lifted, None, None) => format!("{rid} was not suppressed{stay}"),
         _ => format!("{rid} is suppressed from now on"),
+    };
+    Ok(SuppressionReport {
+        rid,
+        kind,
+        before: words_before,
+        lists,
+        words,
     })
 }
 

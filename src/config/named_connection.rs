@@ -11,7 +11,10 @@ impl Config {
     /// The configuration has no connection of this name; the sentence has those that it has.
     pub fn connection(&self, name: &str) -> Result<&ConnectionConfig, ConfigError> {
         self.connections.get(name).ok_or_else(|| {
-            let reason = format!("have none named {name:?}; known: {}", self.connection_names());
+            let reason = format!(
+                "have none named {name:?}; known: {}",
+                self.connection_names()
+            );
             ConfigError::value("connections", reason)
         })
     }

@@ -187,7 +187,10 @@ impl Notice<'_> {
     fn subject(&self) -> String {
         let Self { job, failed, .. } = self;
         let all = failed + self.accepted;
-        format!("{failed} of {all} mails failed or in doubt: {}", shown_id(job))
+        format!(
+            "{failed} of {all} mails failed or in doubt: {}",
+            shown_id(job)
+        )
     }
 
     fn text(&self, held_back: &HeldBack) -> String {

@@ -40,7 +40,23 @@ impl SqliteLedger {
     }
 }
 
+/// The jobs that are done and whose last record is older than an instant. A reopened job that is done again has more `done` records
+/// than reopenings.
+const OLD_JOBS: &str = "SELECT job FROM record GROUP BY job \
+     HAVING max(at) < ?1 AND sum(kind = 'done') > sum(kind = 'reopened')";
+
 impl SqliteLedger {
+    /// How many jobs [`Self::prune`] would delete.
+    pub async fn count_prunable(&self, before: Timestamp) -> Result<usize, LedgerError> {
+        let before = before.as_millisecond();
+        let sql = format!("SELECT count(*) FROM ({OLD_JOBS})");
+        let count = self.database.call(move |connection| {
+            connection.query_row(&sql, [before], |row| row.get::<_, i64>(0))
+        });
+        let count = count.await.map_err(not_read)?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
     /// Deletes the jobs that are done and whose last record is older than an instant; returns their number.
     ///
     /// A message of such a job that comes again is a new job, whose recipients are mailed again.
@@ -50,12 +66,7 @@ impl SqliteLedger {
             connection.execute_batch(
                 "CREATE TEMP TABLE IF NOT EXISTS old (job TEXT PRIMARY KEY); DELETE FROM old",
             )?;
-            // A reopened job that is done again has more `done` records than reopenings.
-            let jobs = connection.execute(
-                "INSERT INTO old SELECT job FROM record GROUP BY job \
-                 HAVING max(at) < ?1 AND sum(kind = 'done') > sum(kind = 'reopened')",
-                [before],
-            )?;
+            let jobs = connection.execute(&format!("INSERT INTO old {OLD_JOBS}"), [before])?;
             for table in ["record", "page"] {
                 connection.execute(
                     &format!("DELETE FROM {table} WHERE job IN (SELECT job FROM old)"),

@@ -104,7 +104,7 @@ fn a_demo_whose_port_another_program_has_says_so_and_works_again_when_it_is_free
     assert_eq!(taken.status.code(), Some(73), "{said}");
     assert!(
         said.contains(&format!(
-            "another program listens on {listen}, which the links of this demo name: end that program, or make another demo with --dir"
+            "another program listens on {listen}, which the links of this demo name: end that program, or make another demo with --out"
         )),
         "{said}"
     );

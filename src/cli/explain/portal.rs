@@ -27,6 +27,8 @@ struct PortalExplanation {
     key: Option<String>,
     link_id: String,
     sign_in: &'static str,
+    expires_at: Timestamp,
+    /// The name of `expires_at` in earlier versions.
     ends_at: Timestamp,
     revoked_at: Option<Timestamp>,
     /// How often it was opened, by this machine's audit log.
@@ -67,6 +69,7 @@ pub(super) async fn explain(
         opened: opens(&facts.link_id, config),
         link_id: facts.link_id,
         sign_in: facts.job.sign_in.word(),
+        expires_at: ends_at,
         ends_at,
         revoked_at,
     };

@@ -87,8 +87,10 @@ pub(super) async fn list(ledger: &dyn Ledger, json: bool) -> anyhow::Result<Exit
         }
         listed.push(ListedJob { job, state });
     }
-    if json {
-        say_json(&listed)?;
+    match json {
+        true => say_json(&listed)?,
+        false if listed.is_empty() => say("The ledger has no jobs yet.")?,
+        false => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -312,8 +314,10 @@ pub(super) async fn show_doubts(
             }
         }
     }
-    if json {
-        say_json(&found)?;
+    match json {
+        true => say_json(&found)?,
+        false if !is_any => say("No mail is in doubt.")?,
+        false => {}
     }
     Ok(match is_any {
         true => exit::FOUND.into(),

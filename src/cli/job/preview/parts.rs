@@ -38,6 +38,8 @@ struct PartsPreview {
 #[derive(Debug, Serialize)]
 struct PreviewedPart {
     to: String,
+    /// The recipient's id in logs and results; none where the secret cannot be read.
+    rid: Option<String>,
     /// The prefix or the first key.
     place: Option<String>,
     links: u64,
@@ -63,7 +65,7 @@ pub(super) async fn show(
     let email = run.job.email.as_ref();
     let suppressed = suppressed(email, people, config, environment);
     let mut suppressed = Box::pin(suppressed).await.unwrap_or_default();
-    let files = Files::make(&arguments.out)?;
+    let files = Files::make(&arguments.out, config)?;
     let mut previewed = Vec::new();
     for part in &parts {
         let number = previewed.len() + 1;
@@ -89,9 +91,9 @@ pub(super) async fn show(
         rows,
         parts: previewed,
     };
-    if arguments.json {
+    if arguments.form.json {
         say_json(&report)?;
-    } else if arguments.open {
+    } else if arguments.paths {
         let mails = report.parts.iter().filter_map(|part| part.mail.as_ref());
         for path in mails.flat_map(|mail| &mail.files) {
             say(path.display())?;
@@ -112,6 +114,7 @@ async fn preview_part(
     let person = part.job.email.as_ref().and_then(|email| email.to.first());
     let mut previewed = PreviewedPart {
         to: person.map_or_else(String::new, |person| person.address.to_string()),
+        rid: person.and_then(|person| files.rid(person)),
         place: None,
         links: 0,
         outcome: "mail",
