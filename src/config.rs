@@ -914,6 +914,7 @@ pub struct OnEventConfig {
     #[serde(default = "OnEventConfig::default_events")]
     pub events: Vec<String>,
     /// The job's file, with the placeholders `{{event.bucket}}`, `{{event.key}}` and `{{event.time}}` in its texts.
+    #[serde(rename = "job_file", alias = "job")]
     pub job: PathBuf,
 }
 

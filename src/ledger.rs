@@ -459,6 +459,15 @@ impl Outcome {
         }
     }
 
+    /// The outcome in sentences for people.
+    pub const fn for_people(&self) -> &'static str {
+        match self {
+            Self::NotSent { .. } => "not sent",
+            Self::Unknown { .. } => "in doubt",
+            Self::Accepted { .. } | Self::Rejected { .. } | Self::Suppressed { .. } => self.word(),
+        }
+    }
+
     /// The relay's reply code, if there is one.
     pub const fn code(&self) -> Option<u16> {
         match self {

@@ -295,7 +295,7 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
     if run.job.list().is_some() {
         // The job does not know the addresses of a list.
         for without in &delivered.without_mail {
-            let (what, words) = (without.outcome.word(), without.outcome.words());
+            let (what, words) = (without.outcome.for_people(), without.outcome.words());
             say(format_args!("  {what:<11}  {}: {words}", without.rid))?;
         }
         return Ok(());
@@ -303,7 +303,7 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
     let rid = |reader: &Recipient| names.recipient_id(&reader.canonical_address());
     let named = delivered.in_clear(&run.job, rid);
     for (address, outcome) in &named {
-        let (what, words) = (outcome.word(), outcome.words());
+        let (what, words) = (outcome.for_people(), outcome.words());
         say(format_args!("  {what:<11}  {address}: {words}"))?;
     }
     let id = shell_argument(run.job.id.as_str());
@@ -322,7 +322,7 @@ fn tell_parts(parts: &PartsReport) -> std::io::Result<()> {
         say(format_args!("  no files     {} recipients", parts.empty))?;
     }
     if parts.refused > 0 {
-        say(format_args!("  refused      {} recipients", parts.refused))?;
+        say(format_args!("  no mail      {} recipients, whose part was rejected", parts.refused))?;
     }
     for part in &parts.reasons {
         say(format_args!("    {}: {}", part.rid, part.reason))?;

@@ -277,7 +277,7 @@ async fn answer_doubt(
             RecipientStatus::Final { outcome, .. } => {
                 format!(
                     "the delivery is not in doubt: the mail was {}",
-                    outcome.word()
+                    outcome.for_people()
                 )
             }
             RecipientStatus::InDoubt { .. } => {

@@ -366,7 +366,7 @@ fn tell_refusal(
         let rules: Vec<_> = kept_out.iter().map(kept_out_as_json).collect();
         say_json(&json!({ "job": run.job.id, "refused": chain(&**error), "rules": rules }))?;
     } else if !arguments.paths {
-        say(format_args!("{} would be refused", run.job.id))?;
+        say(format_args!("{} would be rejected", run.job.id))?;
         for KeptOut {
             rule,
             place,

@@ -128,7 +128,7 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
         if let Some((report, chunks)) = parts {
             let named = report.parts.unwrap_or_default();
             say(format_args!(
-                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} refused. `handout ledger show -- {job}.part.RID` shows one",
+                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} whose part was rejected. `handout ledger show -- {job}.part.RID` shows one",
                 named.recipients,
                 report.accepted,
                 report.rejected,
