@@ -19,6 +19,8 @@ mod guides;
 mod health;
 mod intake;
 mod job;
+#[cfg(test)]
+mod json_page;
 mod ledger;
 mod opens;
 mod portal;
@@ -30,6 +32,7 @@ mod reload;
 mod revoke;
 mod run;
 mod schedule;
+mod schemas;
 mod supervision;
 mod suppression;
 mod templates;
@@ -124,14 +127,17 @@ enum Command {
     /// Writes the built-in templates of mails and pages, to change them.
     #[command(subcommand)]
     Templates(templates::TemplatesCommand),
-    /// Prints the JSON Schema of the job format, or of an audit line.
+    /// Prints the JSON Schema of the job format, of an audit line, or of what a command prints with --json.
     #[command(
-        after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit"
+        after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit\n  handout schema --of job-run"
     )]
     Schema {
         /// Prints the schema of an audit line.
         #[arg(long)]
         audit: bool,
+        /// Prints the schema of what a command prints with --json, by its name in docs/json.md, such as job-run.
+        #[arg(long, value_name = "NAME", conflicts_with = "audit")]
+        of: Option<String>,
     },
     /// Prints a completion script for a shell.
     #[command(after_help = "Example:\n  handout completions bash > /etc/bash_completion.d/handout")]
@@ -204,10 +210,11 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
         Command::Templates(command) => templates::templates(&command),
-        Command::Schema { audit } => {
-            say_lines(match audit {
-                true => serde_json::to_string_pretty(&handout::audit::schema::schema())?,
-                false => serde_json::to_string_pretty(&handout::job::wire::schema())?,
+        Command::Schema { audit, of } => {
+            say_lines(match (audit, of) {
+                (_, Some(name)) => serde_json::to_string_pretty(&schemas::named(&name)?)?,
+                (true, None) => serde_json::to_string_pretty(&handout::audit::schema::schema())?,
+                (false, None) => serde_json::to_string_pretty(&handout::job::wire::schema())?,
             })?;
             Ok(ExitCode::SUCCESS)
         }

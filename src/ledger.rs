@@ -413,7 +413,7 @@ async fn forget_expired(
 }
 
 /// The outcome of a mail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// The relay accepted it: 250 after the end of DATA.

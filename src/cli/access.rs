@@ -29,6 +29,7 @@ use super::arguments::JsonArgs;
 use super::audit::{ArchiveArgs, ReadArchive, tell_unread};
 use super::connections::OpenConnections;
 use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::supervision::{Beside, LAST_STEP};
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
@@ -265,7 +266,7 @@ pub(super) fn audit_places(config: &Config, named: &[PathBuf]) -> Vec<LogSource>
     }
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 struct ReadSummary {
     files: u64,
     known_files: u64,
@@ -543,4 +544,12 @@ fn has_news(book: &AccessBook, file: &Path) -> bool {
         (Some(mark), Some(about)) => mark.size != about.len() || mark.modified != about.mtime(),
         _ => true,
     }
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<ReadSummary>(
+        "access-read",
+        "handout access read",
+    )]
 }

@@ -20,10 +20,11 @@ use handout::assemble::OpenError;
 use handout::audit::find::LinkQuery;
 use handout::audit::note::{CheckpointKeyError, PublicKey};
 use handout::audit::remembered::Memory;
+use handout::audit::retention::RetentionReport;
 use handout::audit::source::{LogSource, holds_log};
-use handout::audit::stats::stats;
+use handout::audit::stats::{LinkCount, StatsGroup, stats};
 use handout::audit::tail::Tail;
-use handout::audit::verify::verify_remembered;
+use handout::audit::verify::{VerifyReport, verify_remembered};
 use handout::audit::{LossError, accept_loss};
 use handout::clock;
 use handout::config::Config;
@@ -36,6 +37,7 @@ use serde::Serialize;
 
 use super::arguments::{JsonArgs, JsonLinesArgs, count, instant};
 use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::terminal::{TerminalLines, complain};
 use super::{ConfigArgs, exit, say, say_json};
 
@@ -351,6 +353,15 @@ async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<Exi
     }
 }
 
+/// A row of the statistics, as `--json` prints it.
+#[derive(Serialize, schemars::JsonSchema)]
+struct StatsRow<'a> {
+    #[serde(flatten)]
+    group: &'a StatsGroup,
+    #[serde(flatten)]
+    count: &'a LinkCount,
+}
+
 async fn show_stats(
     arguments: &StatsArgs,
     config: &Config,
@@ -374,13 +385,6 @@ async fn show_stats(
     }
     for (group, count) in &counts {
         if arguments.form.json {
-            #[derive(Serialize)]
-            struct StatsRow<'a> {
-                #[serde(flatten)]
-                group: &'a handout::audit::stats::StatsGroup,
-                #[serde(flatten)]
-                count: &'a handout::audit::stats::LinkCount,
-            }
             out.json(&serde_json::to_string(&StatsRow { group, count })?)?;
         } else {
             let who = count.to.as_deref().unwrap_or(&group.rid);
@@ -393,4 +397,13 @@ async fn show_stats(
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<VerifyReport>("audit-verify", "handout audit verify"),
+        OutputSchema::of::<RetentionReport>("audit-retain", "handout audit retain"),
+        OutputSchema::of::<StatsRow<'static>>("audit-stats", "handout audit stats"),
+    ]
 }

@@ -24,6 +24,7 @@ use handout::environment::Environment;
 
 use self::report::CheckReport;
 use super::arguments::JsonArgs;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit};
 
 #[derive(Debug, Args)]
@@ -60,4 +61,9 @@ pub(super) async fn check(
     } else {
         exit::FOUND.into()
     })
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![report::output()]
 }

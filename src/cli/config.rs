@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use handout::config::Config;
+use handout::config::{Config, ShownConfig};
 use handout::environment::Environment;
 
 use super::arguments::JsonArgs;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, say_json, say_lines};
 
 #[derive(Debug, Subcommand)]
@@ -45,4 +46,12 @@ pub(crate) fn config(
         false => say_lines(shown.to_string().trim_end())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<ShownConfig>(
+        "config-show",
+        "handout config show",
+    )]
 }

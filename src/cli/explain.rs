@@ -12,9 +12,12 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::links::LINK_ID;
-use presign::explain::Explainer;
+use jiff::Timestamp;
+use presign::explain::{Explainer, Explanation};
+use serde::Serialize;
 
 use super::arguments::JsonArgs;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say_json, say_lines};
 
 /// The maximum length of a text from stdin.
@@ -66,16 +69,28 @@ pub(super) async fn explain(
         custom: Some(LINK_ID),
     };
     let explanation = explainer.explain(&url, now);
+    let code = match explanation.is_wrong() {
+        true => exit::FOUND.into(),
+        false => ExitCode::SUCCESS,
+    };
     if arguments.form.json {
-        say_json(&explanation)?;
-    } else {
-        say_lines(explanation.in_words(now))?;
+        say_json(&ExplainReport {
+            expires_at: explanation.ends_at,
+            explanation,
+        })?;
+        return Ok(code);
     }
-    Ok(if explanation.is_wrong() {
-        exit::FOUND.into()
-    } else {
-        ExitCode::SUCCESS
-    })
+    say_lines(explanation.in_words(now))?;
+    Ok(code)
+}
+
+/// What is said of a signed URL, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct ExplainReport {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// The end that the URL states, as other commands call it.
+    expires_at: Option<Timestamp>,
 }
 
 impl ExplainArgs {
@@ -96,4 +111,9 @@ fn read() -> anyhow::Result<String> {
         .read_to_end(&mut bytes)
         .context("could not read the URL from stdin")?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![portal::output()]
 }

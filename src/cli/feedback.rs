@@ -19,6 +19,7 @@ use handout::text::chain;
 use serde::Serialize;
 
 use super::arguments::JsonLinesArgs;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say, say_json};
 
 /// The longest mail that is read, in bytes; a returned mail may be in it.
@@ -100,7 +101,7 @@ fn sender_of(config: &Config, keyring: &handout::keyring::Keyring) -> anyhow::Re
 }
 
 /// What became of a mail, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct TakenMail<'a> {
     verdict: &'a str,
     /// The name of its file in the Maildir.
@@ -173,4 +174,12 @@ async fn take_maildir(
         say(format_args!("{taken} mails taken"))?;
     }
     Ok(())
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<TakenMail<'static>>(
+        "feedback",
+        "handout feedback",
+    )]
 }

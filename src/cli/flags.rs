@@ -58,6 +58,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("not-before", "TIME", "when links begin to work"),
     ("object", "s3://BUCKET/KEY", "an object"),
     ("older-than", "SPAN", "a minimum age"),
+    ("of", "NAME", "the output of a command"),
     ("once", "", "checks and exits"),
     ("only", "FILE", "one of several files"),
     ("out", "DIR", "where files are written"),

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::arguments::{JsonArgs, patience};
 use super::exit::{FOUND, SUCCESS, UNAVAILABLE};
+use super::schemas::OutputSchema;
 use super::terminal::complain;
 use super::{ConfigArgs, say, say_json};
 
@@ -86,7 +87,7 @@ pub(crate) async fn health(
 }
 
 /// What the daemon answered, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct HealthReport {
     /// `ok`, `down` or `no_answer`.
     state: &'static str,
@@ -147,6 +148,11 @@ fn parsed(answer: &[u8]) -> Option<(u16, &str)> {
     let (head, body) = str::from_utf8(answer).ok()?.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?;
     Some((status.parse().ok()?, body))
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<HealthReport>("health", "handout health")]
 }
 
 #[cfg(test)]

@@ -27,12 +27,13 @@ use handout::report::{JobReport, PartsReport};
 use handout::run::JobRun;
 use handout::text::{decode, shell_argument};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde::Serialize;
 
 pub(super) use self::preview::Previewing;
 pub(super) use self::submit::tell_submitted;
 use super::arguments::JsonArgs;
 use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::supervision::{Beside, LAST_WORK};
 use super::{ConfigArgs, exit, say, say_json, terminal};
 
@@ -211,7 +212,10 @@ async fn work(
     opened.close().await;
     let delivered = result?;
     if form.json {
-        say_json(&as_json(run, &delivered))?;
+        say_json(&JobRunReport {
+            job: &run.job.id,
+            report: &delivered,
+        })?;
     } else {
         tell(run, &delivered, &names)?;
         if let Some(to) = rehearsed_to {
@@ -232,10 +236,26 @@ async fn work(
     })
 }
 
-fn as_json(run: &JobRun, delivered: &JobReport) -> serde_json::Value {
-    let mut told = serde_json::to_value(delivered).expect("what was delivered is plain data");
-    told["job"] = json!(run.job.id);
-    told
+/// The result of a job, as `--json` prints it.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct JobRunReport<'a> {
+    /// The job's id.
+    #[schemars(with = "String")]
+    job: &'a JobId,
+    #[serde(flatten)]
+    report: &'a JobReport,
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    let mut outputs = vec![
+        OutputSchema::of::<JobRunReport<'static>>("job-run", "handout job run"),
+        submit::output(),
+        resend::output(),
+    ];
+    outputs.extend(preview::outputs());
+    outputs.extend(parked::outputs());
+    outputs
 }
 
 fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Result<()> {
@@ -322,7 +342,10 @@ fn tell_parts(parts: &PartsReport) -> std::io::Result<()> {
         say(format_args!("  no files     {} recipients", parts.empty))?;
     }
     if parts.refused > 0 {
-        say(format_args!("  no mail      {} recipients, whose part was rejected", parts.refused))?;
+        say(format_args!(
+            "  no mail      {} recipients, whose part was rejected",
+            parts.refused
+        ))?;
     }
     for part in &parts.reasons {
         say(format_args!("    {}: {}", part.rid, part.reason))?;

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use super::arguments::JsonArgs;
 use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say, say_json};
 
 /// The number of jobs that are searched for doubts.
@@ -174,7 +175,7 @@ fn old_enough(text: &str) -> Result<Span, String> {
 }
 
 /// What was deleted, or would be, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct LedgerPruneReport {
     jobs: usize,
     /// The jobs whose links of the portal ended so long ago.
@@ -290,8 +291,9 @@ async fn answer_doubt(
 }
 
 /// What became of an answer, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ResolveReport<'a> {
+    #[schemars(with = "String")]
     job: &'a JobId,
     rid: &'a str,
     is_recorded: bool,
@@ -315,4 +317,14 @@ fn tell_resolved(
         }),
         false => say(line),
     }
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    let mut outputs = show::outputs();
+    outputs.extend([
+        OutputSchema::of::<LedgerPruneReport>("ledger-prune", "handout ledger prune"),
+        OutputSchema::of::<ResolveReport<'static>>("ledger-resolve", "handout ledger resolve"),
+    ]);
+    outputs
 }

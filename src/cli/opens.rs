@@ -24,6 +24,7 @@ use super::access::audit_places;
 use super::arguments::{JsonArgs, instant};
 use super::audit::whose::{IssuedTo, Whose};
 use super::audit::{ArchiveArgs, ReadArchive, object, tell_unread};
+use super::schemas::OutputSchema;
 use super::terminal::{TerminalLines, complain, write_exactly};
 use super::{ConfigArgs, exit, say, say_json};
 
@@ -221,4 +222,9 @@ pub(super) fn table(rows: &[OpensRow]) -> io::Result<()> {
         }
     }
     out.flush()
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<OpensReport>("opens", "handout opens")]
 }

@@ -12,10 +12,11 @@ use handout::ledger::schedules::ScheduleRecords;
 use handout::schedule::{ScheduleName, ScheduledJob};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::json;
+use serde::Serialize;
 
 use super::arguments::{JsonArgs, instant};
 use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, say, say_json};
 
 /// How many occurrences are shown at most.
@@ -74,6 +75,49 @@ pub(crate) struct RunArgs {
     config: ConfigArgs,
 }
 
+/// The schedules, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct SchedulesReport {
+    schedules: Vec<ShownSchedule>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownSchedule {
+    name: String,
+    /// The cron expression or the interval.
+    rule: String,
+    /// The same in words.
+    words: String,
+    time_zone: String,
+    /// The last occurrence that was started.
+    #[schemars(with = "Option<String>")]
+    last: Option<Timestamp>,
+    #[schemars(with = "Option<String>")]
+    next: Option<Timestamp>,
+    /// When the job of the next occurrence starts.
+    #[schemars(with = "Option<String>")]
+    starts_at: Option<Timestamp>,
+}
+
+/// The next occurrences of a schedule, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct NextReport {
+    name: String,
+    next: Vec<ShownOccurrence>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownOccurrence {
+    #[schemars(with = "String")]
+    occurrence: Timestamp,
+    /// The instant in the schedule's time zone.
+    local: String,
+    #[schemars(with = "String")]
+    starts_at: Timestamp,
+    /// The id of its job.
+    job: String,
+}
+
 /// Runs the command.
 pub(super) async fn schedule(
     command: ScheduleCommand,
@@ -117,18 +161,18 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
     }
     opened.close().await;
     if json {
-        let rows = rows.iter().map(|(job, last, next)| {
-            json!({
-                "name": job.schedule.name,
-                "rule": job.schedule.timing.to_string(),
-                "words": job.schedule.timing.words(),
-                "time_zone": job.schedule.zone_name,
-                "last": last,
-                "next": next,
-                "starts_at": next.map(|next| job.schedule.starts_at(next)),
-            })
+        let schedules = rows.iter().map(|(job, last, next)| ShownSchedule {
+            name: job.schedule.name.to_string(),
+            rule: job.schedule.timing.to_string(),
+            words: job.schedule.timing.words(),
+            time_zone: job.schedule.zone_name.clone(),
+            last: *last,
+            next: *next,
+            starts_at: next.map(|next| job.schedule.starts_at(next)),
         });
-        say_json(&json!({ "schedules": rows.collect::<Vec<_>>() }))?;
+        say_json(&SchedulesReport {
+            schedules: schedules.collect(),
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for (job, last, next) in rows {
@@ -161,15 +205,16 @@ fn next(config: &Config, name: &ScheduleName, count: u16, json: bool) -> anyhow:
         after = next;
     }
     if json {
-        let all = all.iter().map(|occurrence| {
-            json!({
-                "occurrence": occurrence,
-                "local": local(*occurrence, &schedule.zone),
-                "starts_at": schedule.starts_at(*occurrence),
-                "job": job.job_id(*occurrence),
-            })
+        let next = all.iter().map(|occurrence| ShownOccurrence {
+            occurrence: *occurrence,
+            local: local(*occurrence, &schedule.zone),
+            starts_at: schedule.starts_at(*occurrence),
+            job: job.job_id(*occurrence),
         });
-        say_json(&json!({ "name": name, "next": all.collect::<Vec<_>>() }))?;
+        say_json(&NextReport {
+            name: name.to_string(),
+            next: next.collect(),
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for occurrence in all {
@@ -221,4 +266,12 @@ fn named(config: &Config, name: &ScheduleName) -> anyhow::Result<ScheduledJob> {
 pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
     let local = at.to_zoned_datetime(zone.clone());
     local.strftime("%a %Y-%m-%d %H:%M%:z").to_string()
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<SchedulesReport>("schedule-list", "handout schedule list"),
+        OutputSchema::of::<NextReport>("schedule-next", "handout schedule next"),
+    ]
 }

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::arguments::JsonArgs;
 use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say, say_json};
 
 #[derive(Debug, Subcommand)]
@@ -221,7 +222,7 @@ async fn change(
 }
 
 /// A change to what suppresses a recipient, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct SuppressionReport {
     rid: String,
     /// The kind of the record that was added: `operator` or `lifted`.
@@ -342,4 +343,12 @@ async fn show(
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<SuppressionReport>(
+        "suppression-change",
+        "handout suppression add",
+    )]
 }

@@ -23,7 +23,7 @@ enum ValueOrigin<'a> {
 
 /// The configuration as it is in effect. Written as text, it is TOML, of which each line has a comment that says where its value is
 /// from.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct ShownConfig {
     /// The file; none if variables alone configure.
     pub file: Option<PathBuf>,
@@ -32,11 +32,12 @@ pub struct ShownConfig {
 }
 
 /// A key of the configuration.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct ShownValue {
     /// The key with its tables, such as `allow[0].bucket`.
     pub key: String,
     /// The value.
+    #[schemars(with = "serde_json::Value")]
     pub value: Value,
     /// Where the value is from: `default`, `file` or the name of a variable.
     pub from: String,

@@ -40,7 +40,9 @@ const SOFT_FIRST: SignedDuration = SignedDuration::from_hours(7 * 24);
 const SOFT_LONGEST: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// The kind of a record about a recipient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PersonKind {
     /// A bounce that suppresses.

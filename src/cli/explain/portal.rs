@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::super::revoke::facts_of;
+use super::super::schemas::OutputSchema;
 use super::super::{exit, say_json, say_lines};
 
 /// What a link of the portal is for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PortalExplanation {
     kind: &'static str,
     job: String,
@@ -27,9 +28,12 @@ struct PortalExplanation {
     key: Option<String>,
     link_id: String,
     sign_in: &'static str,
+    #[schemars(with = "String")]
     expires_at: Timestamp,
     /// The name of `expires_at` in earlier versions.
+    #[schemars(with = "String")]
     ends_at: Timestamp,
+    #[schemars(with = "Option<String>")]
     revoked_at: Option<Timestamp>,
     /// How often it was opened, by this machine's audit log.
     opened: u64,
@@ -131,4 +135,9 @@ impl PortalExplanation {
         ]
         .join("\n")
     }
+}
+
+/// What `handout explain` prints of a link of the portal with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<PortalExplanation>("explain-portal", "handout explain")
 }

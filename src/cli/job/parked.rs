@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::super::arguments::{JsonArgs, count};
 use super::super::exit::CommandError;
+use super::super::schemas::OutputSchema;
 use super::super::{ConfigArgs, exit, say, say_json};
 
 /// How many messages are listed.
@@ -155,7 +156,7 @@ fn put_back(id: &str, count: u64, form: JsonArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The parked messages, as `--json` prints them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ParkedReport<'a> {
     messages: Vec<ShownParked<'a>>,
     /// How many messages are parked in all; `null` for SQS, which only estimates it.
@@ -164,7 +165,7 @@ struct ParkedReport<'a> {
     is_cut: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ShownParked<'a> {
     /// The id of the message.
     message: &'a str,
@@ -174,13 +175,13 @@ struct ShownParked<'a> {
 }
 
 /// How many messages are on the queue again.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct RequeueReport {
     requeued: u64,
 }
 
 /// How many parked messages were deleted, or would be.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PruneReport {
     messages: u64,
     dry_run: bool,
@@ -240,4 +241,13 @@ async fn list(queue: &SqliteQueue, arguments: &ParkedArgs) -> anyhow::Result<Exi
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<ParkedReport<'static>>("job-parked", "handout job parked"),
+        OutputSchema::of::<RequeueReport>("job-requeue", "handout job parked --requeue"),
+        OutputSchema::of::<PruneReport>("job-prune", "handout job parked --prune"),
+    ]
 }

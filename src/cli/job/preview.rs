@@ -31,6 +31,7 @@ use serde_json::json;
 
 use super::{JobArgs, run_of_body};
 use crate::cli::arguments::{JsonArgs, count};
+use crate::cli::schemas::OutputSchema;
 use crate::cli::{say, say_json};
 
 /// How much of a mail's HTML Gmail shows, in bytes; the rest is hidden behind a link.
@@ -67,13 +68,14 @@ pub(crate) struct PreviewArgs {
 }
 
 /// The report of a preview.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PreviewReport {
     job: String,
     links: u64,
     /// Whether each recipient gets links of their own.
     per_recipient: bool,
     recipients: usize,
+    #[schemars(with = "String")]
     expires_at: jiff::Timestamp,
     /// What limits the lifetime of the links.
     bound: Bound,
@@ -93,19 +95,19 @@ struct PreviewReport {
     page_files: Vec<PathBuf>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct SuppressedReader {
     to: String,
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct NotLinked {
     key: String,
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PreviewMail {
     to: String,
     /// The recipient's id in logs and results; none where the secret cannot be read.
@@ -523,6 +525,14 @@ impl Previewing {
         drop(self.services);
         self.opened.close().await;
     }
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<PreviewReport>("job-preview", "handout job preview"),
+        parts::output(),
+    ]
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use serde::Serialize;
 use super::{run_of, work};
 use crate::cli::arguments::JsonArgs;
 use crate::cli::exit::CommandError;
+use crate::cli::schemas::OutputSchema;
 use crate::cli::terminal::complain;
 use crate::cli::{exit, say, say_json};
 
@@ -127,8 +128,9 @@ fn has_failures(records_of_job: &[Record]) -> bool {
 }
 
 /// What is resent, as `--json` prints it. A job that runs now prints its own result instead.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ResendReport<'a> {
+    #[schemars(with = "String")]
     job: &'a JobId,
     /// How many recipients get the mail again.
     recipients: usize,
@@ -231,4 +233,9 @@ fn comes_back(error: &anyhow::Error) -> bool {
                 | FailureClass::Busy
         )
     )
+}
+
+/// What the command prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<ResendReport<'static>>("job-resend", "handout job resend")
 }

@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::preview::Previewing;
 use super::{JobArgs, run_of};
 use crate::cli::arguments::JsonArgs;
+use crate::cli::schemas::OutputSchema;
 use crate::cli::{say, say_json};
 
 /// What to do if a job could not be checked.
@@ -36,7 +37,7 @@ pub(crate) struct SubmitArgs {
 }
 
 /// A message on the queue, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct SubmitReport<'a> {
     /// The ids of its jobs; none for an event that is no job.
     jobs: &'a [String],
@@ -103,4 +104,9 @@ async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// What the command prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<SubmitReport<'static>>("job-submit", "handout job submit")
 }

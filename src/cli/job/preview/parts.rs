@@ -14,13 +14,14 @@ use handout::text::chain;
 use serde::Serialize;
 
 use super::{Files, PreviewArgs, PreviewMail, suppressed};
+use crate::cli::schemas::OutputSchema;
 use crate::cli::{say, say_json};
 
 /// How much of a place the table shows, in characters.
 const MAX_PLACE: usize = 60;
 
 /// The report of a preview.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PartsPreview {
     job: String,
     recipients: u64,
@@ -35,7 +36,7 @@ struct PartsPreview {
 }
 
 /// A recipient and what they would get.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PreviewedPart {
     to: String,
     /// The recipient's id in logs and results; none where the secret cannot be read.
@@ -213,4 +214,9 @@ fn tell(report: &PartsPreview, arguments: &PreviewArgs) -> std::io::Result<()> {
         "Look at {}. The links there are examples and open nothing.",
         arguments.out.display()
     ))
+}
+
+/// What the preview of a job in parts prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<PartsPreview>("job-preview-parts", "handout job preview")
 }
