@@ -272,3 +272,45 @@ fn open_code(error: &OpenError) -> u8 {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn the_kind_of_an_error_decides_the_code_whatever_wraps_it() {
+        let of_io = |kind: io::ErrorKind| anyhow::Error::from(io::Error::from(kind));
+        let text = String::new;
+        let table = [
+            (CommandError::Usage(text()).into(), USAGE),
+            (CommandError::Config(text()).into(), CONFIG),
+            (CommandError::Found(text()).into(), FOUND),
+            (of_io(io::ErrorKind::AddrInUse), CANNOT_CREATE),
+            (of_io(io::ErrorKind::AddrNotAvailable), CANNOT_CREATE),
+            (of_io(io::ErrorKind::InvalidData), DATA),
+            (of_io(io::ErrorKind::NotFound), DISK),
+            (anyhow::anyhow!("another"), SOFTWARE),
+        ];
+        for (error, expected) in table {
+            assert_eq!(code(&error), expected, "{error:?}");
+            let wrapped = Err::<(), _>(error).context("a step failed");
+            assert_eq!(wrapped.map_err(|error| code(&error)), Err(expected));
+        }
+    }
+
+    #[test]
+    fn each_code_stands_in_the_table_once_and_in_the_help() {
+        let help = root_help();
+        for pair in TABLE.windows(2) {
+            assert!(pair[0].code < pair[1].code);
+        }
+        for row in &TABLE {
+            let entry = format!("{} {}", row.code, row.meaning);
+            assert!(help.contains(&entry), "{entry}");
+        }
+    }
+}
