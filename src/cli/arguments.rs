@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 /// The form of a result.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub(super) struct JsonArgs {
+pub(crate) struct JsonArgs {
     /// Prints the result as JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -18,7 +18,7 @@ pub(super) struct JsonArgs {
 
 /// The form of a result of many rows.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub(super) struct JsonLinesArgs {
+pub(crate) struct JsonLinesArgs {
     /// Prints the result as JSON Lines: an object for each row.
     #[arg(long)]
     pub(super) json: bool,

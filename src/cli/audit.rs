@@ -182,6 +182,7 @@ pub(super) async fn audit(
             config,
         } => {
             let dir = books_of(&config, environment)?.audit_place();
+            tell_empty(&dir)?;
             tail(&dir, lines, follow)
                 .await
                 .with_context(|| could_not_read(&dir))
@@ -198,6 +199,21 @@ fn books_of(config: &ConfigArgs, environment: &Environment) -> anyhow::Result<Co
     let found = config.load_or_of_user(environment)?;
     let kept = found.filter(|found| config.is_named() || found.audit_dir().exists());
     kept.map_or_else(|| config.load(environment), Ok)
+}
+
+/// Says on stderr that a directory has no log yet.
+fn tell_empty(dir: &Location) -> anyhow::Result<()> {
+    if !holds_log(dir.clone()).with_context(|| could_not_read(dir))? {
+        complain(no_log_yet(dir));
+    }
+    Ok(())
+}
+
+fn no_log_yet(dir: &Path) -> String {
+    format!(
+        "{}: no audit log yet: the first line makes it",
+        dir.display()
+    )
 }
 
 fn holds_no_log(dir: &Path) -> String {
@@ -243,10 +259,7 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
     if arguments.form.json {
         say_json(&report)?;
     } else if is_empty {
-        say(format_args!(
-            "{}: no audit log yet: the first line makes it",
-            dir.display()
-        ))?;
+        say(no_log_yet(&dir))?;
     } else {
         for problem in &report.problems {
             say(format_args!(
@@ -378,6 +391,9 @@ async fn show_stats(
     let counts = tokio::task::block_in_place(|| stats(&source, &question));
     archive.close().await;
     let counts = counts.with_context(|| could_not_read(&dir))?;
+    if counts.is_empty() {
+        tell_empty(&dir)?;
+    }
     tell_unread(&source);
     let mut out = TerminalLines::new();
     if !arguments.form.json {
