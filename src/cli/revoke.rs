@@ -49,6 +49,7 @@ use self::tagged::{OF_OBJECT, TagBook, TagTarget};
 use super::arguments::{JsonArgs, instant, patience};
 use super::audit::ArchiveArgs;
 use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say_json};
 
@@ -215,7 +216,7 @@ fn without_stores(argument: clap::Arg) -> clap::Arg {
 }
 
 /// A change as reports have it: the record of the ledger without its nonce and its references.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ReportedChange<'a> {
     #[serde(flatten)]
     kind: &'a ChangeKind,
@@ -227,9 +228,11 @@ struct ReportedChange<'a> {
     /// The name of `reason` in earlier versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
+    #[schemars(with = "String")]
     at: Timestamp,
     /// The new end of a moved job.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     expires_at: Option<Timestamp>,
 }
 
@@ -252,7 +255,7 @@ impl<'a> ReportedChange<'a> {
 }
 
 /// The result, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ChangeReport<'a> {
     #[serde(flatten)]
     reported: ReportedChange<'a>,
@@ -274,6 +277,14 @@ struct ChangeReport<'a> {
     /// What was done at stores.
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<&'a TagReport>,
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<ChangeReport<'static>>(
+        "revoke",
+        "handout revoke",
+    )]
 }
 
 /// Revokes links.

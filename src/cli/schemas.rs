@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema};
 
 use super::exit::CommandError;
 use super::{
-    access, audit, check, config, explain, feedback, health, job, ledger, opens, schedule,
+    access, audit, check, config, explain, feedback, health, job, ledger, opens, revoke, schedule,
     suppression,
 };
 
@@ -41,6 +41,7 @@ pub(super) fn all() -> Vec<OutputSchema> {
         suppression::outputs(),
         feedback::outputs(),
         explain::outputs(),
+        revoke::outputs(),
         opens::outputs(),
         access::outputs(),
         audit::outputs(),

@@ -9,11 +9,12 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::Recipient;
-use handout::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord, standing};
+use handout::ledger::people::{
+    PeopleRecords, PersonDetail, PersonKind, PersonRecord, Suppressed, standing,
+};
 use handout::person_token::PersonKeys;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
 
 use super::arguments::JsonArgs;
 use super::exit::CommandError;
@@ -160,10 +161,19 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
         }
     }
     if json {
-        let rows = rows.iter().map(|(rid, kind, since, until, list)| {
-            json!({ "rid": rid, "kind": kind, "since": since, "until": until, "list": list })
-        });
-        say_json(&json!({ "suppressed": rows.collect::<Vec<_>>() }))?;
+        let suppressed = rows
+            .into_iter()
+            .map(|(rid, kind, since, until, list)| ShownSuppressed {
+                rid,
+                kind,
+                since,
+                expires_at: until,
+                until,
+                list,
+            });
+        say_json(&SuppressionList {
+            suppressed: suppressed.collect(),
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for (rid, kind, since, until, list) in &rows {
@@ -219,6 +229,48 @@ async fn change(
         false => say(&changed.words)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The suppressed recipients, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct SuppressionList {
+    suppressed: Vec<ShownSuppressed>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownSuppressed {
+    rid: String,
+    /// What suppresses the recipient.
+    kind: PersonKind,
+    #[schemars(with = "String")]
+    since: Timestamp,
+    /// When it ends; `null` for what stands until it is lifted.
+    #[schemars(with = "Option<String>")]
+    expires_at: Option<Timestamp>,
+    /// The name of `expires_at` in earlier versions.
+    #[schemars(with = "Option<String>")]
+    until: Option<Timestamp>,
+    /// The tag of the list that the recipient left.
+    list: Option<String>,
+}
+
+/// All records of a recipient, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownPerson<'a> {
+    rid: &'a str,
+    /// What suppresses the recipient, in words; `null` if nothing does.
+    suppressed: Option<String>,
+    records: Vec<ShownPersonRecord<'a>>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownPersonRecord<'a> {
+    #[schemars(with = "String")]
+    at: Timestamp,
+    kind: PersonKind,
+    /// The tag of a list, of a record about one.
+    tag: Option<String>,
+    detail: &'a PersonDetail,
 }
 
 /// A change to what suppresses a recipient, as `--json` prints it.
@@ -314,13 +366,17 @@ async fn show(
     let records: Vec<PersonRecord> = rows.iter().map(|(record, _)| record.clone()).collect();
     let now = standing(&records, None, clock::system());
     if json {
-        let rows = rows.iter().map(|(record, detail)| {
-            json!({ "at": record.at, "kind": record.kind, "tag": record.tag, "detail": detail })
+        let records = rows.iter().map(|(record, detail)| ShownPersonRecord {
+            at: record.at,
+            kind: record.kind,
+            tag: record.tag.clone(),
+            detail,
         });
-        let suppressed = now.as_ref().map(handout::ledger::people::Suppressed::words);
-        say_json(
-            &json!({ "rid": rid, "suppressed": suppressed, "records": rows.collect::<Vec<_>>() }),
-        )?;
+        say_json(&ShownPerson {
+            rid: &rid,
+            suppressed: now.as_ref().map(Suppressed::words),
+            records: records.collect(),
+        })?;
     } else {
         let words = now
             .as_ref()
@@ -347,8 +403,9 @@ async fn show(
 
 /// What the commands print with `--json`.
 pub(super) fn outputs() -> Vec<OutputSchema> {
-    vec![OutputSchema::of::<SuppressionReport>(
-        "suppression-change",
-        "handout suppression add",
-    )]
+    vec![
+        OutputSchema::of::<SuppressionList>("suppression-list", "handout suppression list"),
+        OutputSchema::of::<ShownPerson<'static>>("suppression-show", "handout suppression show"),
+        OutputSchema::of::<SuppressionReport>("suppression-change", "handout suppression add"),
+    ]
 }

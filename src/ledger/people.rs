@@ -114,7 +114,7 @@ pub struct PersonRecord {
 }
 
 /// The body of a record, for a person who reads it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct PersonDetail {
     /// The version of the body.
