@@ -36,6 +36,10 @@ pub(super) struct ExitMeaning {
     pub(super) code: u8,
     pub(super) meaning: &'static str,
     /// Whether systemd starts the daemon again; `None` for a code that the daemon does not end with.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a test holds a page and the unit to it")
+    )]
     pub(super) is_restarted: Option<bool>,
 }
 
@@ -275,7 +279,9 @@ fn open_code(error: &OpenError) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::fmt::Write;
+    use std::path::Path;
+    use std::{env, io};
 
     use anyhow::Context;
 
@@ -312,5 +318,55 @@ mod tests {
             let entry = format!("{} {}", row.code, row.meaning);
             assert!(help.contains(&entry), "{entry}");
         }
+    }
+
+    /// The table of exit codes, as `docs/operating/systemd.md` has it.
+    fn exit_codes() -> String {
+        let mut table = "| code | meaning | systemd restarts it |\n|---|---|---|\n".to_owned();
+        for row in &TABLE {
+            let restarts = match row.is_restarted {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "–",
+            };
+            let (code, meaning) = (row.code, row.meaning);
+            writeln!(table, "| {code} | {meaning} | {restarts} |")
+                .expect("writing to a string does not fail");
+        }
+        table
+    }
+
+    #[test]
+    fn the_table_of_exit_codes_in_the_reference_is_the_programs() {
+        const PAGE: &str = "docs/operating/systemd.md";
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (before, rest) = text.split_once("\n## Exit codes\n\n").unwrap();
+        let after = rest.split_once("\n\n").map_or("", |(_, after)| after);
+        let gap = if after.is_empty() { "" } else { "\n" };
+        let wanted = format!("{before}\n## Exit codes\n\n{}{gap}{after}", exit_codes());
+        if env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, &wanted).unwrap();
+        }
+        let committed = std::fs::read_to_string(&file).unwrap();
+        assert!(
+            committed == wanted,
+            "the exit codes in {PAGE} differ from the program's: write them with `UPDATE=1 cargo test --locked reference`"
+        );
+    }
+
+    #[test]
+    fn the_unit_of_systemd_restarts_after_the_codes_of_the_table() {
+        let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/handout.service");
+        let unit = std::fs::read_to_string(unit).unwrap();
+        let line = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+        let of_unit: Vec<&str> = line.unwrap().split(' ').collect();
+        let is_final = TABLE
+            .iter()
+            .filter(|row| row.is_restarted == Some(false) && row.code != SUCCESS);
+        let of_table: Vec<String> = is_final.map(|row| row.code.to_string()).collect();
+        assert_eq!(of_unit, of_table);
     }
 }

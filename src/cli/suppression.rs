@@ -281,7 +281,7 @@ struct SuppressionReport {
     kind: PersonKind,
     /// What suppressed the recipient before, in words.
     before: Option<String>,
-    /// The tags of the lists that the recipient left.
+    /// The tags of the lists that the recipient had left before.
     lists: BTreeSet<String>,
     /// The sentence for people.
     words: String,
@@ -302,12 +302,12 @@ async fn record(
     let records = people.of_person(&rid).await?;
     let before = standing(&records, None, now);
     let lists = lists_left(&records, now);
-    if let (Some(list), Some(tag)) = (list, &of_list) {
-        if !lists.contains(tag) {
-            let who = arguments.person.typed();
-            let reason = format!("{who} has not left the list {list}");
-            return Err(CommandError::Found(reason).into());
-        }
+    if let (Some(list), Some(tag)) = (list, &of_list)
+        && !lists.contains(tag)
+    {
+        let who = arguments.person.typed();
+        let reason = format!("{who} has not left the list {list}");
+        return Err(CommandError::Found(reason).into());
     }
     let detail = PersonDetail {
         source: "operator".to_owned(),
