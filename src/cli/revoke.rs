@@ -674,10 +674,12 @@ async fn at_stores(
                 return Ok(None);
             }
             // An object that another revocation is about keeps its tag, and its line may be among those that were removed.
-            anyhow::ensure!(
-                !tagging.log.lacks_lines(),
-                "segments of the audit log were removed after audit.keep, and the lines of other revocations may be in them: give --archive, or take the tag handout-revoked off the objects by hand"
-            );
+            if tagging.log.lacks_lines() {
+                return Err(CommandError::Found(
+                    "segments of the audit log were removed after audit.keep, and the lines of other revocations may be in them: give --archive, or take the tag handout-revoked off the objects by hand".to_owned(),
+                )
+                .into());
+            }
             Ok(Some(tagging.restore().await?))
         }
         ChangeKind::Revoked | ChangeKind::Moved { .. } => Ok(None),
