@@ -485,7 +485,7 @@ pub(super) async fn facts_of(
     })?;
     let index = LinkIndex::new(&opened.keyring, &opened.names, opened.portal());
     let token = index.read(token);
-    let token = token.ok_or_else(|| {
+    let token = token.map_err(|_| {
         CommandError::Found(
             "the token of the link is changed, or of another installation".to_owned(),
         )
