@@ -1,6 +1,7 @@
 //! The command line: one file for each command, and their common parts.
 
 mod access;
+mod arguments;
 mod audit;
 mod check;
 mod config;
@@ -10,11 +11,16 @@ mod demo;
 pub(crate) mod exit;
 mod explain;
 mod feedback;
+#[cfg(feature = "embedded")]
+#[cfg(test)]
+mod flags;
 #[cfg(test)]
 mod guides;
 mod health;
 mod intake;
 mod job;
+#[cfg(test)]
+mod json_page;
 mod ledger;
 mod opens;
 mod portal;
@@ -26,6 +32,7 @@ mod reload;
 mod revoke;
 mod run;
 mod schedule;
+mod schemas;
 mod supervision;
 mod suppression;
 mod templates;
@@ -46,15 +53,7 @@ use self::terminal::{say, say_json, say_lines};
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "\
-Start here:
-  handout demo                          everything on this machine, without an account
-  handout check --config config.toml    finds problems before a job does
-  handout run --config config.toml      the daemon
-
-Exit codes: 0 done, 1 the check or the job found something, 64 usage, 65 damaged audit data,
-69 a service is down, 70 another error, 73 cannot create, or in use, 74 I/O error,
-78 configuration."
+    after_help = exit::root_help()
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -78,7 +77,7 @@ enum Command {
     /// Shows the configuration as it is in effect.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Asks the running daemon whether it is ready, for probes of containers: exit 0 or 1.
+    /// Asks the running daemon whether it is ready, for probes of containers: exit 0, 1, or 69 without an answer.
     #[command(after_help = health::EXAMPLES)]
     Health(health::HealthArgs),
     /// Runs, submits, previews or resends a job; lists parked jobs.
@@ -104,6 +103,7 @@ enum Command {
     /// Lets revoked links open again.
     #[command(
         subcommand,
+        mut_subcommands(revoke::without_probing),
         after_help = "Example:\n  handout restore job acme-daily-2026-11-23"
     )]
     Restore(revoke::RevokeTarget),
@@ -127,14 +127,17 @@ enum Command {
     /// Writes the built-in templates of mails and pages, to change them.
     #[command(subcommand)]
     Templates(templates::TemplatesCommand),
-    /// Prints the JSON Schema of the job format, or of an audit line.
+    /// Prints the JSON Schema of the job format, of an audit line, or of what a command prints with --json.
     #[command(
-        after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit"
+        after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit\n  handout schema --of job-run"
     )]
     Schema {
         /// Prints the schema of an audit line.
         #[arg(long)]
         audit: bool,
+        /// Prints the schema of what a command prints with --json, by its name in docs/json.md, such as job-run.
+        #[arg(long, value_name = "NAME", conflicts_with = "audit")]
+        of: Option<String>,
     },
     /// Prints a completion script for a shell.
     #[command(after_help = "Example:\n  handout completions bash > /etc/bash_completion.d/handout")]
@@ -207,10 +210,11 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
         Command::Templates(command) => templates::templates(&command),
-        Command::Schema { audit } => {
-            say_lines(match audit {
-                true => serde_json::to_string_pretty(&handout::audit::schema::schema())?,
-                false => serde_json::to_string_pretty(&handout::job::wire::schema())?,
+        Command::Schema { audit, of } => {
+            say_lines(match (audit, of) {
+                (_, Some(name)) => serde_json::to_string_pretty(&schemas::named(&name)?)?,
+                (true, None) => serde_json::to_string_pretty(&handout::audit::schema::schema())?,
+                (false, None) => serde_json::to_string_pretty(&handout::job::wire::schema())?,
             })?;
             Ok(ExitCode::SUCCESS)
         }

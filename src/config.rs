@@ -49,6 +49,7 @@ pub use load::Secret;
 pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
 pub use revoke::{RevokeConfig, RevokeMeans};
 pub use schedule::ScheduleConfig;
+pub use shown::{ShownConfig, ShownValue};
 
 pub use intake::IntakeConfig;
 pub use portal::{AddressDetail, OidcIssuerConfig, PortalConfig, PortalDelivery, parse_network};
@@ -913,6 +914,7 @@ pub struct OnEventConfig {
     #[serde(default = "OnEventConfig::default_events")]
     pub events: Vec<String>,
     /// The job's file, with the placeholders `{{event.bucket}}`, `{{event.key}}` and `{{event.time}}` in its texts.
+    #[serde(rename = "job_file", alias = "job")]
     pub job: PathBuf,
 }
 

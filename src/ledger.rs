@@ -427,7 +427,7 @@ async fn forget_expired(
 }
 
 /// The outcome of a mail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// The relay accepted it: 250 after the end of DATA.
@@ -470,6 +470,15 @@ impl Outcome {
             Self::NotSent { .. } => "not_sent",
             Self::Unknown { .. } => "unknown",
             Self::Suppressed { .. } => "suppressed",
+        }
+    }
+
+    /// The outcome in sentences for people.
+    pub const fn for_people(&self) -> &'static str {
+        match self {
+            Self::NotSent { .. } => "not sent",
+            Self::Unknown { .. } => "in doubt",
+            Self::Accepted { .. } | Self::Rejected { .. } | Self::Suppressed { .. } => self.word(),
         }
     }
 

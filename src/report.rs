@@ -14,7 +14,7 @@ use crate::ledger::{Outcome, Record};
 pub(crate) const MAX_REPORTED: usize = 100;
 
 /// The report of a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct JobReport {
     /// Whether the whole job had been done before.
@@ -33,6 +33,7 @@ pub struct JobReport {
     #[serde(skip_serializing_if = "is_zero")]
     pub missing: u64,
     /// Until when the links of the last attempt work.
+    #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,
     /// Mails that the relay accepted.
     pub accepted: u64,
@@ -65,7 +66,7 @@ pub struct JobReport {
 pub(crate) const MAX_NAMED_PARTS: usize = 20;
 
 /// The recipients of a job in parts, besides those in the counts of mails.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct PartsReport {
     /// How many recipients the job has.
@@ -90,7 +91,7 @@ pub struct PartsReport {
 }
 
 /// A recipient whose part of a job was rejected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RefusedPart {
     /// The recipient's id.
     pub rid: String,
@@ -139,7 +140,7 @@ fn push_bounded<T>(all: &mut Vec<T>, more: impl IntoIterator<Item = T>, most: us
 }
 
 /// A recipient without a mail that was accepted, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WithoutMail {
     /// The recipient's id, as in the audit log and the ledger.
     pub rid: String,

@@ -14,8 +14,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use directory;
-
 use crate::edge::EdgeError;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
 use crate::job::JobId;

@@ -293,10 +293,11 @@ impl AccessBook {
         let one = |sql: &str| -> Result<Option<i64>, BookError> {
             Ok(self
                 .connection
-                .query_row(sql, [], |row| row.get(0))
-                .optional()?)
+                .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
+                .optional()?
+                .flatten())
         };
-        // A slot is an hour or so, and has rows of many links: neither its first row nor its last has the earliest or latest request.
+        // An aggregate of no rows is a row with NULL. A slot is an hour or so, and has rows of many links: neither its first row nor its last has the earliest or latest request.
         const FIRST: &str =
             "SELECT min(first) FROM access WHERE slot = (SELECT min(slot) FROM access)";
         const LAST: &str =
@@ -419,4 +420,17 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     // What a failing power supply takes is read again: the files are still there.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.execute_batch(SCHEMA)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_book_without_rows_has_no_span() {
+        let book = AccessBook::in_memory().unwrap();
+        assert_eq!(book.span().unwrap(), None);
+        assert_eq!(book.read_files().unwrap(), None);
+        assert!(book.totals().unwrap().is_empty());
+    }
 }

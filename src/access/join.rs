@@ -36,7 +36,7 @@ impl Hasher for AsItIs {
 type AsTheyAre = BuildHasherDefault<AsItIs>;
 
 /// How many lines were of what kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct ReadCounts {
     /// All lines.
     pub lines: u64,

@@ -45,7 +45,7 @@ pub enum OpensError {
 }
 
 /// What became of a file for a recipient.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct OpensRow {
     /// The job.
     pub job: String,
@@ -86,9 +86,11 @@ pub struct OpensRow {
     pub bytes: u64,
     /// The first request or open.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub first: Option<Timestamp>,
     /// The last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub last: Option<Timestamp>,
     /// What is kept of the networks, without the machines'.
     pub networks: Vec<String>,
@@ -99,7 +101,7 @@ pub struct OpensRow {
 }
 
 /// How much of what happened the logs account for.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
 pub struct Coverage {
     /// The links that the question is about.
     pub links: u64,
@@ -111,12 +113,15 @@ pub struct Coverage {
     pub handed_out_seen: u64,
     /// The first request in the access logs that were read.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub logs_from: Option<Timestamp>,
     /// The last request in them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub logs_until: Option<Timestamp>,
     /// When an access log was read last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub read_at: Option<Timestamp>,
     /// How many files of access logs were read.
     pub files: u64,
@@ -125,7 +130,7 @@ pub struct Coverage {
 }
 
 /// The answer.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
 pub struct OpensReport {
     /// A row for each recipient and file.
     pub rows: Vec<OpensRow>,

@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::row::AccessCounts;
 
 /// What arrived, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum OpenVerdict {
     /// One answer had all bytes of the file, or the ranges that were sent cover it.
@@ -27,7 +29,9 @@ pub enum OpenVerdict {
 }
 
 /// Why a link was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusedBecause {
     /// The link had ended.

@@ -68,10 +68,8 @@ impl ConfigReading {
         if let Ok(whole) = Value::try_from(config) {
             flatten(String::new(), &whole, &mut reading.values);
         }
-        let named = reading.values.iter().filter(|(key, _)| {
-            let is_job = key.starts_with("on_event") && key.ends_with(".job");
-            is_job || key.ends_with("_file") || *key == "templates.dir"
-        });
+        let named = reading.values.iter();
+        let named = named.filter(|(key, _)| key.ends_with("_file") || *key == "templates.dir");
         let named: Vec<_> = named.collect();
         // Several at once: each file of a mount that does not respond takes the whole deadline.
         for some in named.chunks(READ_AT_ONCE) {

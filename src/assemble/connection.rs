@@ -291,11 +291,7 @@ pub async fn direct(
     name: &str,
     environment: &Environment,
 ) -> Result<Direct, OpenError> {
-    let Some(wanted) = config.connections.get(name) else {
-        let known: Vec<&str> = config.connections.keys().map(String::as_str).collect();
-        let reason = format!("have none named {name:?}; known: {}", known.join(", "));
-        return Err(ConfigError::value("connections", reason).into());
-    };
+    let wanted = config.connection(name)?;
     let distribution = open_front(name, wanted, environment)?;
     if wanted.directory.is_some() {
         let sites = embedded_sites(config, &Keyring::open(&config.secret_key_file())?);

@@ -46,7 +46,7 @@ pub struct RetentionSettings {
 }
 
 /// A run of the retention.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 pub struct RetentionReport {
     /// The segments that were compressed.
     pub compressed: Vec<String>,
@@ -61,7 +61,7 @@ pub struct RetentionReport {
 }
 
 /// A segment that stays as it is, and the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, schemars::JsonSchema)]
 pub struct RetentionProblem {
     /// The segment.
     pub segment: String,

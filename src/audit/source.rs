@@ -11,7 +11,7 @@ use directory::Location;
 
 use super::compressed::{SegmentFile, compressed_name};
 use super::directory::{LogDirectory, segment_name, segment_of};
-use super::registry::Registry;
+use super::registry::{REGISTRY, Registry};
 
 /// A place with the compressed segments that were removed from logs. Each log has a folder there, named by its id.
 pub trait SegmentArchive: fmt::Debug + Send + Sync {
@@ -100,6 +100,15 @@ pub fn removed_from(place: impl Into<Location>) -> io::Result<RemovedSegments> {
     Ok(registry.map_or_else(RemovedSegments::default, |registry| {
         RemovedSegments::of(&registry)
     }))
+}
+
+/// Whether a directory holds an audit log: a segment, or the registry of one.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn holds_log(place: impl Into<Location>) -> io::Result<bool> {
+    let directory = LogDirectory::open(&place.into())?;
+    Ok(!directory.segments()?.is_empty() || directory.read_note(REGISTRY)?.is_some())
 }
 
 /// A segment that was removed, in an archive.

@@ -9,7 +9,7 @@ use super::find::{LinkQuery, find};
 use super::source::LogSource;
 
 /// The key of a count.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 pub struct StatsGroup {
     /// The UTC day.
     pub day: String,
@@ -20,7 +20,7 @@ pub struct StatsGroup {
 }
 
 /// The counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct LinkCount {
     /// The recipient's address, if the log has it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -33,7 +33,7 @@ const LOOKS: usize = 100;
 const LOOKS_DURING_REMOVALS: usize = 3;
 
 /// The result of a verification.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 pub struct VerifyReport {
     /// How many streams were read.
     pub streams: usize,
@@ -56,7 +56,7 @@ pub struct VerifyReport {
 }
 
 /// A problem of a log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct Problem {
     /// The file's name.
     pub segment: String,

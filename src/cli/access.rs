@@ -25,16 +25,17 @@ use handout::queue::Queue;
 use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
 use serde::Serialize;
 
+use super::arguments::JsonArgs;
 use super::audit::{ArchiveArgs, ReadArchive, tell_unread};
 use super::connections::OpenConnections;
+use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::supervision::{Beside, LAST_STEP};
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
 
 pub(super) const HELP: &str = "\
-A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the
-text and JSON of CloudFront, the JSON of CloudWatch, each plain or gzip. A file that was read is not read again; what was added to it is.
-A request that is logged twice counts once, so that the same logs may be read in any order and as often as you like.
+A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the text and JSON of CloudFront, the JSON of CloudWatch, each plain or gzip. A file that was read is not read again; what was added to it is. A request that is logged twice counts once. Logs may be read in any order, and repeatedly.
 
 Examples:
   handout access read /var/lib/handout/access
@@ -86,11 +87,10 @@ pub(crate) struct ReadArgs {
     /// The audit logs' directories, for several workers [default: the configuration's]
     #[arg(long = "audit", value_name = "DIR")]
     audit: Vec<PathBuf>,
-    /// Prints the counts as JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -109,7 +109,7 @@ impl LogPlace {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let bucket = bucket
             .parse()
-            .map_err(|error| anyhow::anyhow!("{text}: {error}"))?;
+            .map_err(|error| CommandError::Usage(format!("{text}: the bucket {error}")))?;
         Ok(Self::Objects {
             bucket,
             prefix: prefix.to_owned(),
@@ -169,9 +169,17 @@ pub(super) async fn access(
     };
     let store = match &connections {
         Some(connections) => {
-            let (_, connection) = connections.named(arguments.connection.as_ref()).context(
-                "name the connection that reads the logs by --connection, as [connections] has it",
-            )?;
+            if let Some(name) = &arguments.connection {
+                config.connection(name.as_str())?;
+            }
+            let named = connections.named(arguments.connection.as_ref());
+            let (_, connection) = named.ok_or_else(|| {
+                let known: Vec<&str> = config.connections.keys().map(String::as_str).collect();
+                CommandError::Usage(format!(
+                    "--connection is missing: name the connection that reads the logs; known: {}",
+                    known.join(", ")
+                ))
+            })?;
             Some(&*connection.store)
         }
         None => None,
@@ -193,7 +201,7 @@ pub(super) async fn access(
         connections.close().await;
     }
     archive.close().await;
-    reader.tell(arguments.json)?;
+    reader.tell(arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -258,7 +266,7 @@ pub(super) fn audit_places(config: &Config, named: &[PathBuf]) -> Vec<LogSource>
     }
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 struct ReadSummary {
     files: u64,
     known_files: u64,
@@ -345,7 +353,6 @@ impl AccessReader<'_> {
         Ok(())
     }
 
-    /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
     /// Reads all places, once, or again and again.
     async fn read(&mut self, origin: &LogOrigin<'_>, follows: bool) -> anyhow::Result<()> {
         if !follows {
@@ -390,6 +397,7 @@ impl AccessReader<'_> {
         Ok(())
     }
 
+    /// Reads the logs that events name, for a while; then all places are looked at again, since events may be lost.
     async fn follow(
         &mut self,
         queue: &dyn Queue,
@@ -536,4 +544,12 @@ fn has_news(book: &AccessBook, file: &Path) -> bool {
         (Some(mark), Some(about)) => mark.size != about.len() || mark.modified != about.mtime(),
         _ => true,
     }
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<ReadSummary>(
+        "access-read",
+        "handout access read",
+    )]
 }

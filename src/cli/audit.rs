@@ -18,23 +18,26 @@ use clap::{Args, Subcommand};
 use directory::Location;
 use handout::assemble::OpenError;
 use handout::audit::find::LinkQuery;
-use handout::audit::note::PublicKey;
+use handout::audit::note::{CheckpointKeyError, PublicKey};
 use handout::audit::remembered::Memory;
-use handout::audit::source::LogSource;
-use handout::audit::stats::stats;
+use handout::audit::retention::RetentionReport;
+use handout::audit::source::{LogSource, holds_log};
+use handout::audit::stats::{LinkCount, StatsGroup, stats};
 use handout::audit::tail::Tail;
-use handout::audit::verify::verify_remembered;
+use handout::audit::verify::{VerifyReport, verify_remembered};
 use handout::audit::{LossError, accept_loss};
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::mounted;
+use handout::text::chain;
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::arguments::{JsonArgs, JsonLinesArgs, count, instant};
+use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::terminal::{TerminalLines, complain};
 use super::{ConfigArgs, exit, say, say_json};
 
@@ -49,8 +52,7 @@ pub(crate) enum AuditCommand {
   handout audit verify --public-key handout+1d9ea9ee+AQIDBA… /mnt/copy-of-the-log
   handout audit verify --archive                      the segments that were removed after audit.keep, too
 
-The key of your own log comes from the configuration. To verify a copy from another installation, give the key that
-`handout audit key` prints there; without a key, verification detects damage but not forgery.")]
+The key of your own log comes from the configuration. To verify a copy from another installation, give the key that `handout audit key` prints there; without a key, verification detects damage but not forgery.")]
     Verify(VerifyArgs),
     /// Prints the public key of the log, for verifiers.
     #[command(after_help = "Example:\n  handout audit key > audit.pub")]
@@ -71,7 +73,7 @@ The key of your own log comes from the configuration. To verify a copy from anot
     #[command(after_help = "Example:\n  handout audit tail -f")]
     Tail {
         /// The number of lines.
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+        #[arg(short = 'n', long, alias = "limit", value_name = "N", default_value_t = 10, value_parser = count)]
         lines: usize,
         /// Prints new lines as they are written, until Ctrl-C.
         #[arg(short, long)]
@@ -104,44 +106,33 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "KEY|FILE")]
     public_key: Option<String>,
     #[command(flatten)]
-    config: ConfigArgs,
-    /// Prints the result as JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
     archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
     time: TimeArgs,
-    /// Prints a JSON object for each row.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonLinesArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
 struct TimeArgs {
-    /// Prints only lines from this instant, or day (UTC), on.
+    /// Only lines from this instant, or day (UTC), on.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<Timestamp>,
-    /// Prints only lines before this instant, or day (UTC).
+    /// Only lines before this instant, or day (UTC).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<Timestamp>,
-}
-
-pub(in crate::cli) fn instant(text: &str) -> Result<Timestamp, String> {
-    let day = |text: &str| {
-        let date: Date = text.parse().ok()?;
-        TimeZone::UTC.to_timestamp(date.into()).ok()
-    };
-    let instant = text.parse().ok().or_else(|| day(text));
-    instant.ok_or_else(|| {
-        "write an instant such as 2026-11-23T18:40:00Z, or a day such as 2026-11-23".to_owned()
-    })
 }
 
 /// Runs the command.
@@ -191,12 +182,14 @@ pub(super) async fn audit(
             config,
         } => {
             let dir = books_of(&config, environment)?.audit_place();
+            tell_empty(&dir)?;
             tail(&dir, lines, follow)
                 .await
                 .with_context(|| could_not_read(&dir))
         }
         AuditCommand::Stats(arguments) => {
-            show_stats(&arguments, &books_of(&arguments.config, environment)?)
+            let config = books_of(&arguments.config, environment)?;
+            Box::pin(show_stats(&arguments, &config, environment)).await
         }
     }
 }
@@ -206,6 +199,28 @@ fn books_of(config: &ConfigArgs, environment: &Environment) -> anyhow::Result<Co
     let found = config.load_or_of_user(environment)?;
     let kept = found.filter(|found| config.is_named() || found.audit_dir().exists());
     kept.map_or_else(|| config.load(environment), Ok)
+}
+
+/// Says on stderr that a directory has no log yet.
+fn tell_empty(dir: &Location) -> anyhow::Result<()> {
+    if !holds_log(dir.clone()).with_context(|| could_not_read(dir))? {
+        complain(no_log_yet(dir));
+    }
+    Ok(())
+}
+
+fn no_log_yet(dir: &Path) -> String {
+    format!(
+        "{}: no audit log yet: the first line makes it",
+        dir.display()
+    )
+}
+
+fn holds_no_log(dir: &Path) -> String {
+    format!(
+        "{} holds no audit log: name the directory of each worker's log",
+        dir.display()
+    )
 }
 
 fn could_not_read(dir: &Path) -> String {
@@ -218,6 +233,8 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
         None => books_of(&arguments.config, environment)?.audit_place(),
     };
     let own = own_log(&dir, &arguments.config, environment)?;
+    // A fresh installation has no line yet; elsewhere, an empty directory is the wrong one.
+    let is_own = arguments.dir.is_none() || own.is_some();
     let pinned = match &arguments.public_key {
         Some(key) => Some(public_key(key)?),
         None => own.as_ref().map(|(key, _)| *key),
@@ -233,8 +250,16 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
         archive.close().await;
     }
     let report = report.with_context(|| could_not_read(&dir))?;
-    if arguments.json {
+    let is_empty = report.streams == 0
+        && report.problems.is_empty()
+        && !holds_log(dir.clone()).with_context(|| could_not_read(&dir))?;
+    if is_empty && !is_own {
+        return Err(CommandError::Found(holds_no_log(&dir)).into());
+    }
+    if arguments.form.json {
         say_json(&report)?;
+    } else if is_empty {
+        say(no_log_yet(&dir))?;
     } else {
         for problem in &report.problems {
             say(format_args!(
@@ -285,10 +310,15 @@ fn public_key(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
     }
-    let read = mounted::read_text(Path::new(text))
-        .with_context(|| format!("--public-key {text} is neither a key nor a file"))?;
+    let read = mounted::read_text(Path::new(text)).map_err(|error| {
+        CommandError::Usage(format!(
+            "--public-key {text} is neither a key nor a file that can be read: {}",
+            chain(&error)
+        ))
+    })?;
     let key = read.trim().parse();
-    key.map_err(|error| anyhow::anyhow!("--public-key names {text}, which {error}"))
+    let wrong = |error| CommandError::Usage(format!("--public-key names {text}, which {error}"));
+    key.map_err(|error: CheckpointKeyError| wrong(error).into())
 }
 
 /// The key of this installation's log, and its memory; for other logs, neither is known.
@@ -336,27 +366,41 @@ async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<Exi
     }
 }
 
-fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+/// A row of the statistics, as `--json` prints it.
+#[derive(Serialize, schemars::JsonSchema)]
+struct StatsRow<'a> {
+    #[serde(flatten)]
+    group: &'a StatsGroup,
+    #[serde(flatten)]
+    count: &'a LinkCount,
+}
+
+async fn show_stats(
+    arguments: &StatsArgs,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     let dir = config.audit_place();
+    let archive = Box::pin(ReadArchive::of(&arguments.archive, config, environment)).await?;
+    let source = archive.beside(dir.clone());
     let question = LinkQuery {
         since: arguments.time.since,
         until: arguments.time.until,
         ..LinkQuery::default()
     };
-    let counts = stats(&dir, &question).with_context(|| could_not_read(&dir))?;
+    let counts = tokio::task::block_in_place(|| stats(&source, &question));
+    archive.close().await;
+    let counts = counts.with_context(|| could_not_read(&dir))?;
+    if counts.is_empty() {
+        tell_empty(&dir)?;
+    }
+    tell_unread(&source);
     let mut out = TerminalLines::new();
-    if !arguments.json {
+    if !arguments.form.json {
         out.text("day\tbucket\trecipient\tlinks\tbytes")?;
     }
     for (group, count) in &counts {
-        if arguments.json {
-            #[derive(Serialize)]
-            struct StatsRow<'a> {
-                #[serde(flatten)]
-                group: &'a handout::audit::stats::StatsGroup,
-                #[serde(flatten)]
-                count: &'a handout::audit::stats::LinkCount,
-            }
+        if arguments.form.json {
             out.json(&serde_json::to_string(&StatsRow { group, count })?)?;
         } else {
             let who = count.to.as_deref().unwrap_or(&group.rid);
@@ -369,4 +413,13 @@ fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<VerifyReport>("audit-verify", "handout audit verify"),
+        OutputSchema::of::<RetentionReport>("audit-retain", "handout audit retain"),
+        OutputSchema::of::<StatsRow<'static>>("audit-stats", "handout audit stats"),
+    ]
 }

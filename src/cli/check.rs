@@ -24,15 +24,16 @@ use clap::Args;
 use handout::environment::Environment;
 
 use self::report::CheckReport;
+use super::arguments::JsonArgs;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
+    form: JsonArgs,
+    #[command(flatten)]
     config: ConfigArgs,
-    /// Prints the findings as one JSON object, at the end.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs all checks; exit 1 if any fails.
@@ -43,7 +44,7 @@ pub(super) async fn check(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load(environment)?;
-    let report = CheckReport::new(arguments.json);
+    let report = CheckReport::new(arguments.form.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
     local::check(&config, environment, &report)?;
     intake::local(&config, &report)?;
@@ -62,4 +63,9 @@ pub(super) async fn check(
     } else {
         exit::FOUND.into()
     })
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![report::output()]
 }

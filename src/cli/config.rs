@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use handout::config::Config;
+use handout::config::{Config, ShownConfig};
 use handout::environment::Environment;
 
-use super::{ConfigArgs, say_lines};
+use super::arguments::JsonArgs;
+use super::schemas::OutputSchema;
+use super::{ConfigArgs, say_json, say_lines};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -22,6 +24,8 @@ Examples:
         #[arg(long)]
         changed: bool,
         #[command(flatten)]
+        form: JsonArgs,
+        #[command(flatten)]
         config: ConfigArgs,
     },
 }
@@ -31,8 +35,23 @@ pub(crate) fn config(
     command: &ConfigCommand,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let ConfigCommand::Show { changed, config } = command;
+    let ConfigCommand::Show {
+        changed,
+        form,
+        config,
+    } = command;
     let shown = Config::shown(config.config.as_deref(), environment, *changed)?;
-    say_lines(shown.trim_end())?;
+    match form.json {
+        true => say_json(&shown)?,
+        false => say_lines(shown.to_string().trim_end())?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<ShownConfig>(
+        "config-show",
+        "handout config show",
+    )]
 }

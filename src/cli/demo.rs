@@ -40,8 +40,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
   handout demo --once          fetches every link it issued, tampers with them, verifies the audit log; exit 0 or 1")]
 pub(crate) struct DemoArgs {
     /// The directory for buckets, mails, pages and the audit log.
-    #[arg(long, value_name = "DIR", default_value = "handout-demo")]
-    dir: PathBuf,
+    #[arg(
+        long,
+        alias = "dir",
+        value_name = "DIR",
+        default_value = "handout-demo"
+    )]
+    out: PathBuf,
     /// Fetches and checks every link, then exits.
     #[arg(long)]
     once: bool,
@@ -52,7 +57,7 @@ pub(crate) struct DemoArgs {
 pub(crate) enum DemoError {
     /// Another program uses the port.
     #[error(
-        "another program listens on {0}, which the links of this demo name: end that program, or make another demo with --dir"
+        "another program listens on {0}, which the links of this demo name: end that program, or make another demo with --out"
     )]
     PortTaken(SocketAddr),
     /// A job was parked, or exceeded the timeout.
@@ -67,15 +72,15 @@ pub(super) async fn demo(
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let refused = |source| OpenError::Directory {
-        path: arguments.dir.clone(),
+        path: arguments.out.clone(),
         source,
     };
-    let demo = Directory::make_own(&arguments.dir).map_err(refused)?;
+    let demo = Directory::make_own(&arguments.out).map_err(refused)?;
     if !demo.is_ours()? {
         let why = "it belongs to another user: give the demo a directory of your own";
         return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, why)).into());
     }
-    let dir = arguments.dir.canonicalize()?;
+    let dir = arguments.out.canonicalize()?;
     let shown = if arguments.once {
         seed::DemoJobs::Checked
     } else {

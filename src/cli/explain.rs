@@ -12,8 +12,12 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::links::LINK_ID;
-use presign::explain::Explainer;
+use jiff::Timestamp;
+use presign::explain::{Explainer, Explanation};
+use serde::Serialize;
 
+use super::arguments::JsonArgs;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say_json, say_lines};
 
 /// The maximum length of a text from stdin.
@@ -24,18 +28,15 @@ Examples:
   handout explain - < url.txt           from stdin, which keeps the URL out of the shell history
   handout explain --json 'https://acme-reports.s3.eu-west-1.amazonaws.com/a.pdf?X-Amz-Algorithm=…'
 
-The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was.
-No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session
-token are never printed. A link of the portal is looked up in the ledger: whose it is, until when, and whether it was revoked.";
+The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was. No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session token are never printed. A link of the portal is looked up in the ledger: whose it is, until when, and whether it was revoked.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// The URL, or `-` to read it from stdin.
     #[arg(value_name = "URL|-")]
     url: String,
-    /// Prints the result as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -54,7 +55,13 @@ pub(super) async fn explain(
     if let Some(config) = &config
         && portal::is_of(&url, config)
     {
-        return Box::pin(portal::explain(&url, arguments.json, config, environment)).await;
+        return Box::pin(portal::explain(
+            &url,
+            arguments.form.json,
+            config,
+            environment,
+        ))
+        .await;
     }
     let servers = config.as_ref().map(connection::servers).unwrap_or_default();
     let explainer = Explainer {
@@ -62,16 +69,28 @@ pub(super) async fn explain(
         custom: Some(LINK_ID),
     };
     let explanation = explainer.explain(&url, now);
-    if arguments.json {
-        say_json(&explanation)?;
-    } else {
-        say_lines(explanation.in_words(now))?;
+    let code = match explanation.is_wrong() {
+        true => exit::FOUND.into(),
+        false => ExitCode::SUCCESS,
+    };
+    if arguments.form.json {
+        say_json(&ExplainReport {
+            expires_at: explanation.ends_at,
+            explanation,
+        })?;
+        return Ok(code);
     }
-    Ok(if explanation.is_wrong() {
-        exit::FOUND.into()
-    } else {
-        ExitCode::SUCCESS
-    })
+    say_lines(explanation.in_words(now))?;
+    Ok(code)
+}
+
+/// What is said of a signed URL, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct ExplainReport {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// The end that the URL states, as other commands call it.
+    expires_at: Option<Timestamp>,
 }
 
 impl ExplainArgs {
@@ -92,4 +111,9 @@ fn read() -> anyhow::Result<String> {
         .read_to_end(&mut bytes)
         .context("could not read the URL from stdin")?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![portal::output()]
 }

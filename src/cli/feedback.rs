@@ -16,11 +16,11 @@ use handout::environment::Environment;
 use handout::feedback::report;
 use handout::feedback_intake::{FeedbackEnd, FeedbackRecorder};
 use handout::text::chain;
+use serde::Serialize;
 
-use super::{ConfigArgs, say};
-
-/// What a mail server takes for "try again later" (sysexits.h).
-const TEMPORARY: u8 = 75;
+use super::arguments::JsonLinesArgs;
+use super::schemas::OutputSchema;
+use super::{ConfigArgs, exit, say, say_json};
 
 /// The longest mail that is read, in bytes; a returned mail may be in it.
 const MAX_MAIL: u64 = 32 * 1024 * 1024;
@@ -30,9 +30,9 @@ const MAX_MAILS: usize = 100_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A mail is read as a delivery report (RFC 3464), a complaint (ARF, RFC 5965) or a bounce in free text. What it means is recorded in the ledger,
-and later jobs refuse recipients that it suppresses. Mails that are none of these are left unread: they are no failure. A failure of the
-ledger exits with 75, so that the mail server tries again.
+A mail is read as a delivery report (RFC 3464), a complaint (ARF, RFC 5965) or a bounce in free text. What it means is recorded in the ledger, and later jobs mail no recipient that it suppresses. A mail that is none of these is no failure: nothing is recorded, and in a Maildir it is moved to cur as read.
+
+Exit code 75: the mail on stdin could not be taken in, so that the mail server keeps it and tries again.
 
 Examples:
   handout feedback - < bounce.eml
@@ -42,7 +42,15 @@ pub(crate) struct FeedbackArgs {
     #[arg(value_name = "MAILDIR")]
     source: PathBuf,
     #[command(flatten)]
+    form: JsonLinesArgs,
+    #[command(flatten)]
     config: ConfigArgs,
+}
+
+impl FeedbackArgs {
+    fn is_one_mail(&self) -> bool {
+        self.source == Path::new("-")
+    }
 }
 
 /// Runs the command.
@@ -52,10 +60,12 @@ pub(super) async fn feedback(
 ) -> anyhow::Result<ExitCode> {
     match Box::pin(take(arguments, environment)).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => {
+        // Any other code would make the mail server return or lose the mail.
+        Err(error) if arguments.is_one_mail() => {
             super::terminal::complain(chain(&*error));
-            Ok(TEMPORARY.into())
+            Ok(exit::TRY_AGAIN.into())
         }
+        Err(error) => Err(error),
     }
 }
 
@@ -71,15 +81,15 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
         sender,
         clock::system,
     );
-    let taken = if arguments.source == Path::new("-") {
+    let taken = if arguments.is_one_mail() {
         take_one(&recorder, io::stdin().lock())
             .await
             .and_then(|end| {
-                say(end.word())?;
+                tell(end, None, arguments.form)?;
                 Ok(())
             })
     } else {
-        take_maildir(&recorder, &arguments.source).await
+        take_maildir(&recorder, &arguments.source, arguments.form).await
     };
     opened.close().await;
     taken
@@ -88,6 +98,24 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
 /// The sender of mails, whose address and Message-IDs are in reports.
 fn sender_of(config: &Config, keyring: &handout::keyring::Keyring) -> anyhow::Result<Sender> {
     Ok(Sender::new(config.sender()?, keyring.clone()))
+}
+
+/// What became of a mail, as `--json` prints it.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct TakenMail<'a> {
+    verdict: &'a str,
+    /// The name of its file in the Maildir.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+}
+
+fn tell(end: FeedbackEnd, file: Option<&str>, form: JsonLinesArgs) -> io::Result<()> {
+    let verdict = end.word();
+    match (form.json, file) {
+        (true, file) => say_json(&TakenMail { verdict, file }),
+        (false, Some(file)) => say(format_args!("{verdict}\t{file}")),
+        (false, None) => say(verdict),
+    }
 }
 
 async fn take_one(recorder: &FeedbackRecorder, mail: impl Read) -> anyhow::Result<FeedbackEnd> {
@@ -99,7 +127,11 @@ async fn take_one(recorder: &FeedbackRecorder, mail: impl Read) -> anyhow::Resul
 }
 
 /// Takes the new mails of a Maildir. A mail is moved to `cur` after its records are durable: one that is taken twice changes nothing.
-async fn take_maildir(recorder: &FeedbackRecorder, dir: &Path) -> anyhow::Result<()> {
+async fn take_maildir(
+    recorder: &FeedbackRecorder,
+    dir: &Path,
+    form: JsonLinesArgs,
+) -> anyhow::Result<()> {
     let (new, cur) = (dir.join("new"), dir.join("cur"));
     let entries = fs::read_dir(&new).with_context(|| {
         format!(
@@ -136,8 +168,18 @@ async fn take_maildir(recorder: &FeedbackRecorder, dir: &Path) -> anyhow::Result
             _ => {}
         }
         taken += 1;
-        say(format_args!("{}\t{}", end.word(), name.to_string_lossy()))?;
+        tell(end, Some(&name.to_string_lossy()), form)?;
     }
-    say(format_args!("{taken} mails taken"))?;
+    if !form.json {
+        say(format_args!("{taken} mails taken"))?;
+    }
     Ok(())
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<TakenMail<'static>>(
+        "feedback",
+        "handout feedback",
+    )]
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use handout::environment::Environment;
+use handout::quantity::Span;
 use handout::text::chain;
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::exit::{FOUND, UNAVAILABLE};
+use super::arguments::{JsonArgs, patience};
+use super::exit::{FOUND, SUCCESS, UNAVAILABLE};
+use super::schemas::OutputSchema;
 use super::terminal::complain;
-use super::{ConfigArgs, say_lines};
+use super::{ConfigArgs, say, say_json};
 
 /// Examples in the command's help.
 pub(crate) const EXAMPLES: &str = "\
@@ -31,9 +35,11 @@ pub(crate) struct HealthArgs {
     /// Asks whether the process is alive, in place of whether it is ready.
     #[arg(long)]
     live: bool,
-    /// How long the answer may take, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    timeout: u16,
+    /// How long the answer may take: "5s", or a number of seconds.
+    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = patience)]
+    timeout: Span,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -48,20 +54,45 @@ pub(crate) async fn health(
         true => "/live",
         false => "/ready",
     };
-    let patience = Duration::from_secs(arguments.timeout.into());
-    match asked(listen, path, patience).await {
-        Ok((is_well, said)) => {
-            say_lines(said.trim_end())?;
-            Ok(match is_well {
-                true => ExitCode::SUCCESS,
-                false => FOUND.into(),
-            })
-        }
-        Err(error) => {
-            complain(chain(&*error));
-            Ok(UNAVAILABLE.into())
-        }
+    let (report, code) = match asked(listen, path, arguments.timeout.as_duration()).await {
+        Ok((is_well, said)) => (
+            HealthReport {
+                state: match is_well {
+                    true => "ok",
+                    false => "down",
+                },
+                lines: said.trim_end().lines().map(str::to_owned).collect(),
+            },
+            match is_well {
+                true => SUCCESS,
+                false => FOUND,
+            },
+        ),
+        Err(error) => (
+            HealthReport {
+                state: "no_answer",
+                lines: vec![chain(&*error)],
+            },
+            UNAVAILABLE,
+        ),
+    };
+    if arguments.form.json {
+        say_json(&report)?;
+    } else if code == UNAVAILABLE {
+        report.lines.iter().for_each(complain);
+    } else {
+        report.lines.iter().try_for_each(say)?;
     }
+    Ok(code.into())
+}
+
+/// What the daemon answered, as `--json` prints it.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct HealthReport {
+    /// `ok`, `down` or `no_answer`.
+    state: &'static str,
+    /// The words of the daemon, or why there are none.
+    lines: Vec<String>,
 }
 
 /// Whether the daemon says that it is well, and its words.
@@ -117,6 +148,11 @@ fn parsed(answer: &[u8]) -> Option<(u16, &str)> {
     let (head, body) = str::from_utf8(answer).ok()?.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?;
     Some((status.parse().ok()?, body))
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<HealthReport>("health", "handout health")]
 }
 
 #[cfg(test)]

@@ -27,9 +27,13 @@ use handout::report::{JobReport, PartsReport};
 use handout::run::JobRun;
 use handout::text::{decode, shell_argument};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde::Serialize;
 
 pub(super) use self::preview::Previewing;
+pub(super) use self::submit::tell_submitted;
+use super::arguments::JsonArgs;
+use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::supervision::{Beside, LAST_WORK};
 use super::{ConfigArgs, exit, say, say_json, terminal};
 
@@ -41,8 +45,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) enum JobCommand {
     /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt, or a file is missing.
     #[command(after_help = "\
-With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its
-links are real, and have their audit lines. A job in parts is rehearsed with its first ten recipients. Nothing is recorded for the job itself, which runs as if it had not been rehearsed.
+With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its links are real, and have their audit lines. A job in parts is rehearsed with its first ten recipients. Nothing is recorded for the job itself, which runs as if it had not been rehearsed.
 
 Examples:
   handout job run job.json
@@ -54,37 +57,31 @@ Examples:
         /// Sends all mails of the job to this address instead.
         #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
         rehearse: Option<Recipient>,
-        /// Prints the result as JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
     },
     /// Puts a job on the queue, after checking it as `preview` does.
     #[command(after_help = "Example:\n  handout job submit job.json")]
-    Submit {
-        #[command(flatten)]
-        job: JobArgs,
-        /// Checks only the format of the job: for a machine that may not list the bucket.
-        #[arg(long)]
-        no_check: bool,
-    },
+    Submit(submit::SubmitArgs),
     /// Writes what a job would send: .html, .txt, .eml, counts. Its links open nothing, and nothing is delivered.
     Preview(preview::PreviewArgs),
     /// Sends a job again, only to the recipients that it did not reach.
     #[command(after_help = "\
-A recipient is selected if the relay rejected its mail, or if its mail is in doubt. It gets fresh links in a mail with the same
-Message-ID. The message of the job is kept while the job has such a recipient.
+A recipient is selected if the relay rejected its mail, or if its mail is in doubt. It gets fresh links in a mail with the same Message-ID. The message of the job is kept while the job has such a recipient.
 
-If `handout run` is running, or the queue is SQS, the job is put on the queue. Otherwise it runs now, as with `handout job run`, and is
-put on the queue if it fails. Resending twice sends one mail to each recipient that still waits.
+If `handout run` is running, or the queue is SQS, the job is put on the queue. Otherwise it runs now, as with `handout job run`, and is put on the queue if it fails. Resending twice sends one mail to each recipient that still waits.
 
 Example:
   handout job resend acme-daily-2026-11-23 --failed")]
     Resend {
         /// The job's id.
+        #[arg(value_name = "JOB")]
         id: JobId,
         /// Selects the recipients whose mail was rejected or is in doubt; required, to rule out a second mail to all.
         #[arg(long, required = true)]
         failed: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -108,14 +105,22 @@ impl JobArgs {
         if self.file == Path::new("-") {
             let mut bytes = Vec::new();
             let read = std::io::stdin().read_to_end(&mut bytes);
-            return read
-                .and_then(|_| decode(bytes))
-                .context("could not read the job from stdin");
+            read.context("could not read the job from stdin")?;
+            return decoded(bytes, "on stdin");
         }
-        std::fs::read(&self.file)
-            .and_then(decode)
-            .with_context(|| format!("could not read the job {}", self.file.display()))
+        let name = self.file.display();
+        let bytes =
+            std::fs::read(&self.file).with_context(|| format!("could not read the job {name}"))?;
+        decoded(bytes, &name.to_string())
     }
+}
+
+/// The text of a job; a wrong encoding is a finding about the job, as wrong JSON is.
+fn decoded(bytes: Vec<u8>, name: &str) -> anyhow::Result<String> {
+    let text = decode(bytes);
+    text.map_err(|error| {
+        CommandError::Found(format!("the job {name} cannot be read: {error}")).into()
+    })
 }
 
 /// Runs the command.
@@ -127,18 +132,22 @@ pub(super) async fn job(
         JobCommand::Run {
             job,
             rehearse,
-            json,
+            form,
         } => {
             let (body, config) = (job.read()?, job.config.load(environment)?);
-            Box::pin(run(&body, &config, environment, rehearse, json)).await
+            Box::pin(run(&body, &config, environment, rehearse, form)).await
         }
-        JobCommand::Submit { job, no_check } => {
-            let (body, config) = (job.read()?, job.config.load(environment)?);
-            Box::pin(submit::submit(&body, &config, environment, !no_check)).await
+        JobCommand::Submit(arguments) => {
+            let (job, body) = (&arguments.job, arguments.job.read()?);
+            let config = job.config.load(environment)?;
+            Box::pin(submit::submit(&body, &config, environment, &arguments)).await
         }
         JobCommand::Preview(arguments) => Box::pin(preview::show(&arguments, environment)).await,
-        JobCommand::Resend { id, config, .. } => {
-            Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
+        JobCommand::Resend {
+            id, form, config, ..
+        } => {
+            let config = config.load(environment)?;
+            Box::pin(resend::again(&id, &config, environment, form)).await
         }
         JobCommand::Parked(arguments) => parked::parked(arguments, environment).await,
     }
@@ -158,14 +167,16 @@ async fn run(
     config: &Config,
     environment: &Environment,
     rehearse: Option<Recipient>,
-    json: bool,
+    form: JsonArgs,
 ) -> anyhow::Result<ExitCode> {
     let mut run = run_of_body(body)?;
     if rehearse.is_some() {
-        anyhow::ensure!(
-            run.job.email.is_some(),
-            "the job has no `email`, so there is no mail to rehearse: look at its pages with `handout job preview`"
-        );
+        if run.job.email.is_none() {
+            return Err(CommandError::Found(
+                "the job has no `email`, so there is no mail to rehearse: look at its pages with `handout job preview`".to_owned(),
+            )
+            .into());
+        }
         let job = Arc::make_mut(&mut run.job);
         job.id = job.id.of_rehearsal(run.now);
     }
@@ -173,7 +184,7 @@ async fn run(
     if let Some(to) = &rehearse {
         opened.services.rehearse(to.clone());
     }
-    Box::pin(work(&run, opened, config, json)).await
+    Box::pin(work(&run, opened, config, form)).await
 }
 
 /// Runs a job with the opened services, and closes them.
@@ -181,7 +192,7 @@ async fn work(
     run: &JobRun,
     opened: Opened,
     config: &Config,
-    json: bool,
+    form: JsonArgs,
 ) -> anyhow::Result<ExitCode> {
     let mut beside = Beside::of_command(LAST_WORK)?;
     let names = opened.services.recording.names.clone();
@@ -200,8 +211,11 @@ async fn work(
     };
     opened.close().await;
     let delivered = result?;
-    if json {
-        say_json(&as_json(run, &delivered))?;
+    if form.json {
+        say_json(&JobRunReport {
+            job: &run.job.id,
+            report: &delivered,
+        })?;
     } else {
         tell(run, &delivered, &names)?;
         if let Some(to) = rehearsed_to {
@@ -222,10 +236,26 @@ async fn work(
     })
 }
 
-fn as_json(run: &JobRun, delivered: &JobReport) -> serde_json::Value {
-    let mut told = serde_json::to_value(delivered).expect("what was delivered is plain data");
-    told["job"] = json!(run.job.id);
-    told
+/// The result of a job, as `--json` prints it.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct JobRunReport<'a> {
+    /// The job's id.
+    #[schemars(with = "String")]
+    job: &'a JobId,
+    #[serde(flatten)]
+    report: &'a JobReport,
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    let mut outputs = vec![
+        OutputSchema::of::<JobRunReport<'static>>("job-run", "handout job run"),
+        submit::output(),
+        resend::output(),
+    ];
+    outputs.extend(preview::outputs());
+    outputs.extend(parked::outputs());
+    outputs
 }
 
 fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Result<()> {
@@ -266,7 +296,7 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
             ..
         } = delivered;
         say(format_args!(
-            "  mails        {accepted} accepted, {rejected} rejected, {unknown} unknown"
+            "  mails        {accepted} accepted, {rejected} rejected, {unknown} in doubt"
         ))?;
         tell_failures(run, delivered, names)?;
     }
@@ -285,7 +315,7 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
     if run.job.list().is_some() {
         // The job does not know the addresses of a list.
         for without in &delivered.without_mail {
-            let (what, words) = (without.outcome.word(), without.outcome.words());
+            let (what, words) = (without.outcome.for_people(), without.outcome.words());
             say(format_args!("  {what:<11}  {}: {words}", without.rid))?;
         }
         return Ok(());
@@ -293,7 +323,7 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
     let rid = |reader: &Recipient| names.recipient_id(&reader.canonical_address());
     let named = delivered.in_clear(&run.job, rid);
     for (address, outcome) in &named {
-        let (what, words) = (outcome.word(), outcome.words());
+        let (what, words) = (outcome.for_people(), outcome.words());
         say(format_args!("  {what:<11}  {address}: {words}"))?;
     }
     let id = shell_argument(run.job.id.as_str());
@@ -312,7 +342,10 @@ fn tell_parts(parts: &PartsReport) -> std::io::Result<()> {
         say(format_args!("  no files     {} recipients", parts.empty))?;
     }
     if parts.refused > 0 {
-        say(format_args!("  refused      {} recipients", parts.refused))?;
+        say(format_args!(
+            "  no mail      {} recipients, whose part was rejected",
+            parts.refused
+        ))?;
     }
     for part in &parts.reasons {
         say(format_args!("    {}: {}", part.rid, part.reason))?;

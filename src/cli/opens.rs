@@ -12,6 +12,7 @@ use handout::access::page::{self, ReportHead};
 use handout::assemble::PROGRAM;
 use handout::audit::find::LinkQuery;
 use handout::audit::record::Pseudonyms;
+use handout::audit::source::LogSource;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
@@ -20,21 +21,20 @@ use handout::keyring::Keyring;
 use jiff::Timestamp;
 
 use super::access::audit_places;
+use super::arguments::{JsonArgs, instant};
 use super::audit::whose::{IssuedTo, Whose};
-use super::audit::{instant, object};
+use super::audit::{ArchiveArgs, ReadArchive, object, tell_unread};
+use super::schemas::OutputSchema;
 use super::terminal::{TerminalLines, complain, write_exactly};
 use super::{ConfigArgs, exit, say, say_json};
 
 pub(super) const HELP: &str = "\
-What arrived: complete | probably complete (as many bytes as the file has; S3 does not log which) | partly | broken off | looked at |
-handed out (by the portal, and no log has a request) | refused, and why. Who opened it: person (signed in) | likely person | unknown |
-likely machine | machine, each with its evidence. The last lines say how much the logs account for. Read the logs first with
-`handout access read`.
+What arrived: complete | probably complete (as many bytes as the file has; S3 does not log which) | partly | broken off | looked at | handed out (by the portal, and no log has a request) | refused, and why. Who opened it: person (signed in) | likely person | unknown | likely machine | machine, each with its evidence. The last lines say how much the logs account for. Read the logs first with `handout access read`.
 
 Examples:
   handout opens acme-daily-2026-11-23
   handout opens --recipient ann@acme.example --since 2026-11-01
-  handout opens --key s3://acme-reports/2026/11/q3.pdf --csv
+  handout opens --object s3://acme-reports/2026/11/q3.pdf --csv
   handout opens acme-daily-2026-11-23 --all --html > opens.html     a report to be filed";
 
 /// The most recipients whose addresses the ledger is asked for.
@@ -50,8 +50,8 @@ pub(crate) struct OpensArgs {
     #[arg(long, value_name = "ADDRESS", group = "question", value_parser = Recipient::parse)]
     recipient: Option<Recipient>,
     /// An object.
-    #[arg(long, value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
-    key: Option<(String, String)>,
+    #[arg(long, alias = "key", value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
+    object: Option<(String, String)>,
     /// Only opens from this instant, or day (UTC), on.
     #[arg(long, value_name = "TIME", group = "question", value_parser = instant)]
     since: Option<Timestamp>,
@@ -64,15 +64,16 @@ pub(crate) struct OpensArgs {
     /// The audit logs' directories, for several workers [default: the configuration's]
     #[arg(long = "audit", value_name = "DIR")]
     audit: Vec<PathBuf>,
-    /// Prints the answer as JSON.
-    #[arg(long, group = "form")]
-    json: bool,
     /// Prints a table for a spreadsheet.
-    #[arg(long, group = "form")]
+    #[arg(long, conflicts_with_all = ["json", "html"])]
     csv: bool,
-    /// Prints a page to be filed.
-    #[arg(long, group = "form")]
+    /// Prints an HTML report without scripts, to be filed.
+    #[arg(long, conflicts_with = "json")]
     html: bool,
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -90,7 +91,7 @@ pub(super) async fn opens(
         query: LinkQuery {
             job: arguments.job.as_ref().map(ToString::to_string),
             rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
-            object: arguments.key.clone(),
+            object: arguments.object.clone(),
             ..LinkQuery::default()
         },
         since: arguments.since,
@@ -98,8 +99,13 @@ pub(super) async fn opens(
         all: arguments.all,
     };
     let book = AccessBook::open(&config.state_dir)?;
-    let places = audit_places(&config, &arguments.audit);
-    let mut report = answer(&places, &book, &question)?;
+    let archive = Box::pin(ReadArchive::of(&arguments.archive, &config, environment)).await?;
+    let places = audit_places(&config, &arguments.audit).into_iter();
+    let places: Vec<LogSource> = places.map(|log| archive.beside(log.place)).collect();
+    let answered = tokio::task::block_in_place(|| answer(&places, &book, &question));
+    archive.close().await;
+    let mut report = answered?;
+    places.iter().for_each(tell_unread);
     name_recipients(&mut report, &config, recipient, names, environment).await;
     arguments.tell(&report)?;
     match report.coverage.links {
@@ -141,7 +147,7 @@ pub(super) async fn name_recipients(
 
 impl OpensArgs {
     fn tell(&self, report: &OpensReport) -> anyhow::Result<()> {
-        if self.json {
+        if self.form.json {
             say_json(report)?;
         } else if self.csv {
             let mut out = TerminalLines::new();
@@ -175,7 +181,7 @@ impl OpensArgs {
         if let Some(recipient) = &self.recipient {
             words.push(format!("recipient {}", recipient.canonical_address()));
         }
-        if let Some((bucket, key)) = &self.key {
+        if let Some((bucket, key)) = &self.object {
             words.push(format!("file s3://{bucket}/{key}"));
         }
         if let Some(since) = self.since {
@@ -216,4 +222,9 @@ pub(super) fn table(rows: &[OpensRow]) -> io::Result<()> {
         }
     }
     out.flush()
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<OpensReport>("opens", "handout opens")]
 }

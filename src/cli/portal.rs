@@ -95,6 +95,13 @@ impl BoundPortal {
     }
 }
 
+/// A restart does not mend it, so that it is an error of the configuration.
+fn without_listen() -> exit::CommandError {
+    exit::CommandError::Config(
+        "portal.listen is not set: name the address that the portal listens on, such as \"127.0.0.1:9480\"".to_owned(),
+    )
+}
+
 /// Runs until SIGTERM or SIGINT; a second signal does not wait for requests that are being answered. SIGHUP reloads the
 /// configuration.
 pub(super) async fn portal(
@@ -102,10 +109,9 @@ pub(super) async fn portal(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let config = &arguments.load(environment)?;
-    config
-        .portal
-        .listen
-        .context("portal.listen is not set: name the address that the portal listens on, such as \"127.0.0.1:9480\"")?;
+    if config.portal.listen.is_none() {
+        return Err(without_listen().into());
+    }
     let health = Health::default();
     let listen = config.http.listen;
     let listener = telemetry::http::bind(listen)
@@ -131,7 +137,7 @@ pub(super) async fn portal(
         }
     };
     let Some(bound) = bound else {
-        anyhow::bail!("portal.listen is not set");
+        return Err(without_listen().into());
     };
     let audit = opened.services.recording.audit.watch();
     let retention_counts = RetentionCounts::default();

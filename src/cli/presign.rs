@@ -35,25 +35,20 @@ pub(crate) use self::errors::PresignError;
 use self::found::{FoundKeys, ListingProgress};
 use self::keys::{Keys, RefusedKeys, Saving};
 use self::recording::PresignBooks;
+use super::arguments::{JsonLinesArgs, instant};
 use super::{ConfigArgs, exit, terminal};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   handout presign s3://acme-reports/q3.pdf --expires-in 24h
-  handout presign --connection reports --for ann@acme.example s3://acme-reports/q3.pdf
+  handout presign --connection reports --recipient ann@acme.example s3://acme-reports/q3.pdf
   handout presign --connection site --via cloudfront s3://acme-site/q3.pdf
   handout presign --keys-from keys.txt s3://acme-reports > urls.txt
   handout presign --recursive --include '*.pdf' s3://acme-reports/2026/ > urls.txt
 
-Credentials, region and endpoint come from the usual places of the AWS tools:
-AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the profile's files. The
-[[allow]] rules apply to jobs and not to this command: a user of the credentials may link
-everything that the credentials open.
+Credentials, region and endpoint come from the usual places of the AWS tools: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the profile's files. The [[allow]] rules apply to jobs and not to this command: a user of the credentials may link everything that the credentials open.
 
-Each link is recorded in the audit log before it is printed. With a configuration, the log
-and its secret are those of the configuration (run this as the daemon's user); without one,
-they are in $XDG_STATE_HOME/handout, which defaults to ~/.local/state/handout. With
---no-audit there is no line, and a link has no id unless --link-id gives it one.";
+Each link is recorded in the audit log before it is printed. With a configuration, the log and its secret are those of the configuration (run this as the daemon's user); without one, they are in $XDG_STATE_HOME/handout, which defaults to ~/.local/state/handout. With --no-audit there is no line, and a link has no id unless --link-id gives it one. With --json, a row has the bucket, the key, the expiry and the link id, too.";
 
 #[derive(Debug, Args)]
 pub(crate) struct PresignArgs {
@@ -74,7 +69,7 @@ pub(crate) struct PresignArgs {
     #[arg(long, value_name = "FILE|-")]
     keys_from: Option<PathBuf>,
     /// The lifetime of the links: "90s", "15m", "24h", "7d".
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = expires_in)]
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = expires_in)]
     expires_in: Span,
     /// What to do if the credentials expire before the links, or have no known expiry: refuse; clamp the links to a known
     /// expiry; or ignore it with a warning (the links then work until the session ends).
@@ -97,7 +92,7 @@ pub(crate) struct PresignArgs {
     #[arg(long, value_name = "ID", value_parser = link_id)]
     link_id: Option<String>,
     /// The recipient of the links, for the audit log.
-    #[arg(long = "for", value_name = "ADDRESS", value_parser = Recipient::parse)]
+    #[arg(long, alias = "for", value_name = "ADDRESS", value_parser = Recipient::parse)]
     recipient: Option<Recipient>,
     /// Signs with this connection of the configuration.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["region", "endpoint_url", "public_endpoint_url", "path_style", "profile"])]
@@ -106,13 +101,13 @@ pub(crate) struct PresignArgs {
     #[arg(long, value_name = "s3|cloudfront", default_value = "s3", value_parser = via())]
     via: Via,
     /// The instant at which the links start to work, not in the past; --expires-in counts from it (CloudFront only).
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     not_before: Option<Timestamp>,
     /// The IPv4 network from which the links work: "192.0.2.0/24" or "192.0.2.7" (CloudFront only).
     #[arg(long, value_name = "NETWORK")]
     from_network: Option<Ipv4Network>,
     /// The bucket's region.
-    #[arg(long)]
+    #[arg(long, value_name = "REGION")]
     region: Option<String>,
     /// Asks S3 for the region of the bucket, in place of the region of the environment, profile or connection.
     #[arg(long, conflicts_with_all = ["region", "endpoint_url"])]
@@ -132,9 +127,8 @@ pub(crate) struct PresignArgs {
     /// Skips the audit log.
     #[arg(long)]
     no_audit: bool,
-    /// Prints a JSON object for each link, with bucket, key, expiry and link id.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: JsonLinesArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }

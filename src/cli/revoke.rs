@@ -46,7 +46,10 @@ use self::residue::Residue;
 use self::scope::MeantLinks;
 use self::standing::StandingArgs;
 use self::tagged::{OF_OBJECT, TagBook, TagTarget};
+use super::arguments::{JsonArgs, instant, patience};
 use super::audit::ArchiveArgs;
+use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::terminal::complain;
 use super::{ConfigArgs, exit, say_json};
 
@@ -57,21 +60,14 @@ const MAX_BYTES: u64 = 64 * 1024;
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) const EXAMPLES: &str = "\
-Links of the portal: every portal of the ledger refuses them within portal.revocation_check (1 s), and an open that begins after the
-command returned does so with revocation_check = \"0s\" at once. Links that were signed before go on until they end; the command says
-how many this machine's audit log has, and until when.
+Links of the portal: every portal of the ledger refuses them within portal.revocation_check (1 s). With revocation_check = \"0s\", each open that begins after the command returned is refused. Links that were signed before go on until they end; the command says how many this machine's audit log has, and until when.
 
-Links of S3 and CloudFront: the command finds those of the target that still work, and prints the means against them, the smallest
-first, with how many other links die with each, and the commands for a shell. --apply tags the objects (handout-revoked=true) if
-revoke.apply in the configuration has \"tag\", and opens a link of its own until it is refused. The tag works where the policy of the
-bucket has the standing Deny. One link of S3 alone cannot be revoked: S3 has no policy that sees the parameters of a link.
+Links of S3 and CloudFront: the command finds those of the target that still work, and prints the means against them, the smallest first, with how many other links die with each, and the commands for a shell. --apply tags the objects (handout-revoked=true) if revoke.apply in the configuration has \"tag\", and opens a link of its own until it is refused. The tag works where the policy of the bucket has the standing Deny. One link of S3 alone cannot be revoked: S3 has no policy that sees the parameters of a link.
 
-Exit code 0: no link of the target that this machine knows of opens any more. Exit code 1: links of S3 and CloudFront go on, or were tagged
-and the command did not see a link of its own open before the tag and refused after it; the audit log could not be read; no link of the
-target is known; or it was revoked before. With --dry-run: 0 if there are links to revoke.
+Exit code 0: no link of the target that this machine knows of opens any more. Exit code 1: links of S3 and CloudFront go on, or were tagged and the command did not see a link of its own open before the tag and refused after it; the audit log could not be read; no link of the target is known; or it was revoked before. With --dry-run: 0 if there are links to revoke.
 
 Examples:
-  handout revoke job acme-daily-2026-11-23 --why \"wrong month\"
+  handout revoke job acme-daily-2026-11-23 --reason \"wrong month\"
   handout revoke recipient ann@acme.example --job acme-daily-2026-11-23
   handout revoke object s3://acme-reports/2026/11/a.pdf --dry-run
   handout revoke object s3://acme-reports/2026/11/a.pdf --apply
@@ -95,7 +91,7 @@ pub(crate) enum RevokeTarget {
     /// All links of a job.
     Job {
         /// The job's id.
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "JOB")]
         id: JobId,
         #[command(flatten)]
         how: TargetArgs,
@@ -106,7 +102,7 @@ pub(crate) enum RevokeTarget {
         #[arg(value_name = "ADDRESS", value_parser = Recipient::parse)]
         address: Recipient,
         /// The job; all jobs without it.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "JOB")]
         job: Option<JobId>,
         #[command(flatten)]
         how: TargetArgs,
@@ -128,6 +124,7 @@ pub(crate) enum RevokeTarget {
         how: TargetArgs,
     },
     /// The sign-ins of a recipient until now; the links stay. `restore` makes them count again.
+    #[command(mut_args(without_stores))]
     Sessions {
         /// The address.
         #[arg(value_name = "ADDRESS", value_parser = Recipient::parse)]
@@ -143,11 +140,11 @@ pub(crate) struct TargetArgs {
     /// Tags the objects of links that S3 answers, or takes the tags off, if revoke.apply in the configuration has "tag".
     #[arg(long, conflicts_with = "dry_run")]
     apply: bool,
-    /// Tags objects also where another means kills fewer links.
+    /// Tags objects although a means that revokes fewer other links exists.
     #[arg(long, requires = "apply")]
     larger: bool,
-    /// How long a link of the command's own is opened until it is refused.
-    #[arg(long, value_name = "SPAN", default_value = "10s")]
+    /// How long the command tests with a link of its own whether tagged objects are refused.
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = patience)]
     probe_for: Span,
     #[command(flatten)]
     archive: ArchiveArgs,
@@ -159,14 +156,13 @@ pub(crate) struct TargetArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ChangeArgs {
     /// The reason, for the audit log.
-    #[arg(long, value_name = "TEXT", value_parser = why)]
-    why: Option<String>,
-    /// Says what would change, and changes nothing.
+    #[arg(long, alias = "why", value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
+    /// Changes nothing, and prints what would be done.
     #[arg(long)]
     dry_run: bool,
-    /// Prints the result as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -177,11 +173,11 @@ pub(crate) struct ExtendArgs {
     /// The job's id.
     #[arg(value_name = "JOB")]
     job: JobId,
-    /// The new end, such as 2026-12-31T18:00:00Z; it may be earlier than the present one.
-    #[arg(long, value_name = "INSTANT", group = "end")]
+    /// The new end, such as 2026-12-31T18:00:00Z, or a day (UTC), such as 2026-12-31; it may be earlier than the present one.
+    #[arg(long, value_name = "TIME", group = "end", value_parser = instant)]
     until: Option<Timestamp>,
     /// How much later than now the links end, such as 30d.
-    #[arg(long, value_name = "SPAN", group = "end")]
+    #[arg(long, value_name = "SPAN", group = "end", value_parser = patience)]
     by: Option<Span>,
     #[command(flatten)]
     how: ChangeArgs,
@@ -196,17 +192,74 @@ fn object(place: &str) -> Result<(Bucket, String), String> {
     Ok((bucket, key.to_owned()))
 }
 
-fn why(text: &str) -> Result<String, String> {
+fn reason(text: &str) -> Result<String, String> {
     match text.len() > MAX_WHY_BYTES {
         true => Err(format!("at most {MAX_WHY_BYTES} bytes are allowed")),
         false => Ok(text.to_owned()),
     }
 }
 
+/// The options of stores: a restoration opens no link of its own.
+pub(super) fn without_probing(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| match argument.get_id().as_str() {
+        "larger" | "probe_for" => argument.hide(true),
+        _ => argument,
+    })
+}
+
+/// No object has a sign-in.
+fn without_stores(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "apply" | "larger" | "probe_for" => argument.hide(true),
+        _ => argument,
+    }
+}
+
+/// A change as reports have it: the record of the ledger without its nonce and its references.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ReportedChange<'a> {
+    #[serde(flatten)]
+    kind: &'a ChangeKind,
+    #[serde(flatten)]
+    target: &'a ChangeTarget,
+    by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// The name of `reason` in earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+    #[schemars(with = "String")]
+    at: Timestamp,
+    /// The new end of a moved job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    expires_at: Option<Timestamp>,
+}
+
+impl<'a> ReportedChange<'a> {
+    fn of(change: &'a LinkChange) -> Self {
+        let reason = change.why.as_deref();
+        Self {
+            kind: &change.kind,
+            target: &change.target,
+            by: &change.by,
+            why: reason,
+            reason,
+            at: change.at,
+            expires_at: match change.kind {
+                ChangeKind::Moved { until } => Some(until),
+                ChangeKind::Revoked | ChangeKind::Restored => None,
+            },
+        }
+    }
+}
+
 /// The result, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ChangeReport<'a> {
     #[serde(flatten)]
+    reported: ReportedChange<'a>,
+    #[serde(skip)]
     change: &'a LinkChange,
     /// The number of the change in the ledger; none if nothing was changed.
     ordinal: Option<u64>,
@@ -224,6 +277,14 @@ struct ChangeReport<'a> {
     /// What was done at stores.
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<&'a TagReport>,
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![OutputSchema::of::<ChangeReport<'static>>(
+        "revoke",
+        "handout revoke",
+    )]
 }
 
 /// Revokes links.
@@ -302,11 +363,13 @@ pub(super) async fn extend(
 /// Checks that a job has links of the portal.
 async fn known_job(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<Vec<JobRef>> {
     let known = opened.portal().references(job).await?;
-    anyhow::ensure!(
-        !known.is_empty() || is_in_parts(job, opened).await?,
-        "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
-    );
-    Ok(known)
+    match !known.is_empty() || is_in_parts(job, opened).await? {
+        true => Ok(known),
+        false => Err(CommandError::Found(format!(
+            "the ledger has no links of the portal for a job {job}; `handout ledger show` lists the jobs"
+        ))
+        .into()),
+    }
 }
 
 /// Whether each recipient of a job has a part of it: a change to the job is one to all of its parts.
@@ -322,10 +385,12 @@ async fn may_end_at(
     config: &Config,
     opened: &OpenedLedger,
 ) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        !is_in_parts(job, opened).await?,
-        "the job {job} is in parts, each with rules of its own: extend the part of a recipient, {job}.part.RID"
-    );
+    if is_in_parts(job, opened).await? {
+        return Err(CommandError::Found(format!(
+            "the job {job} is in parts, each with rules of its own: extend the part of a recipient, {job}.part.RID"
+        ))
+        .into());
+    }
     for reference in known_job(job, opened).await? {
         let Some(record) = opened.portal().job(reference).await? else {
             continue;
@@ -340,12 +405,13 @@ async fn may_end_at(
             SignedDuration::try_from(most.as_duration()).unwrap_or(SignedDuration::MAX)
         });
         let latest = clock::system().checked_add(most).unwrap_or(Timestamp::MAX);
-        anyhow::ensure!(
-            until <= latest.max(record.ends_at),
-            "the [[allow]] rules for s3://{}/{} permit links of this job until {latest} at the latest (max_expires_in)",
-            record.bucket,
-            record.prefix
-        );
+        if until > latest.max(record.ends_at) {
+            return Err(CommandError::Found(format!(
+                "the [[allow]] rules for s3://{}/{} permit links of this job until {latest} at the latest (max_expires_in)",
+                record.bucket, record.prefix
+            ))
+            .into());
+        }
     }
     Ok(())
 }
@@ -407,13 +473,23 @@ pub(super) async fn facts_of(
     opened: &OpenedLedger,
 ) -> anyhow::Result<LinkFacts> {
     let portal = config.portal_url()?;
-    let portal = portal.context("the configuration has no portal.public_url")?;
-    let token = token_in(url, &portal).with_context(|| {
-        format!("this is no link of the portal at {portal}: give the whole link, or its id")
+    let portal = portal.ok_or_else(|| {
+        CommandError::Config(
+            "this is no link of S3 or CloudFront, and portal.public_url is not set: name the portal's address there, or give the whole link, or its id".to_owned(),
+        )
+    })?;
+    let token = token_in(url, &portal).ok_or_else(|| {
+        CommandError::Usage(format!(
+            "this is no link of the portal at {portal}: give the whole link, or its id"
+        ))
     })?;
     let index = LinkIndex::new(&opened.keyring, &opened.names, opened.portal());
     let token = index.read(token);
-    let token = token.context("the token of the link is changed, or of another installation")?;
+    let token = token.map_err(|_| {
+        CommandError::Found(
+            "the token of the link is changed, or of another installation".to_owned(),
+        )
+    })?;
     Ok(index.facts(token).await?)
 }
 
@@ -464,7 +540,7 @@ async fn make(
         environment,
         target: &tag_target(&made.change.target),
         by: &made.change.by,
-        why: how.change.why.as_deref(),
+        why: how.change.reason.as_deref(),
     };
     let tags = Box::pin(at_stores(
         &tagging,
@@ -474,6 +550,7 @@ async fn make(
     ))
     .await?;
     let report = ChangeReport {
+        reported: ReportedChange::of(&made.change),
         change: &made.change,
         ordinal: made.ordinal,
         unchanged: made.unchanged,
@@ -484,7 +561,7 @@ async fn make(
         is_known,
         tags: tags.as_ref(),
     };
-    if how.change.json {
+    if how.change.form.json {
         say_json(&report)?;
     } else {
         tell::tell(&report, may_change, config)?;
@@ -499,9 +576,13 @@ async fn make(
         || !in_ledger
         || is_in_ledger(&made.change, opened).await?;
     if is_revoked && is_known && !is_of_link {
-        complain(
-            "neither the ledger nor this machine's audit log has a link of it: is it a typing error? The revocation is recorded, for links of other machines",
-        );
+        let recorded = match is_dry {
+            true => "",
+            false => " The revocation is recorded, for links of other machines",
+        };
+        complain(format_args!(
+            "neither the ledger nor this machine's audit log has a link of it: is it a typing error?{recorded}"
+        ));
     }
     if how.change.dry_run {
         let has_links = is_known && is_of_link;
@@ -593,10 +674,12 @@ async fn at_stores(
                 return Ok(None);
             }
             // An object that another revocation is about keeps its tag, and its line may be among those that were removed.
-            anyhow::ensure!(
-                !tagging.log.lacks_lines(),
-                "segments of the audit log were removed after audit.keep, and the lines of other revocations may be in them: give --archive, or take the tag handout-revoked off the objects by hand"
-            );
+            if tagging.log.lacks_lines() {
+                return Err(CommandError::Found(
+                    "segments of the audit log were removed after audit.keep, and the lines of other revocations may be in them: give --archive, or take the tag handout-revoked off the objects by hand".to_owned(),
+                )
+                .into());
+            }
             Ok(Some(tagging.restore().await?))
         }
         ChangeKind::Revoked | ChangeKind::Moved { .. } => Ok(None),
@@ -666,7 +749,7 @@ async fn in_the_ledger(
         kind,
         target,
         by: by(environment),
-        why: how.why.clone(),
+        why: how.reason.clone(),
         refs,
         at: clock::system(),
         nonce: handout::keyring::nonce(),

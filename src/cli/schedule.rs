@@ -12,8 +12,11 @@ use handout::ledger::schedules::ScheduleRecords;
 use handout::schedule::{ScheduleName, ScheduledJob};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::json;
+use serde::Serialize;
 
+use super::arguments::{JsonArgs, instant};
+use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, say, say_json};
 
 /// How many occurrences are shown at most.
@@ -24,9 +27,8 @@ pub(crate) enum ScheduleCommand {
     /// Lists the schedules: the rule, the last occurrence that was started, and the next one.
     #[command(after_help = "Example:\n  handout schedule list")]
     List {
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -35,25 +37,24 @@ pub(crate) enum ScheduleCommand {
     Next {
         /// The schedule's name.
         name: ScheduleName,
-        /// How many.
+        /// The number of occurrences.
         #[arg(
             short = 'n',
             long,
+            alias = "count",
             default_value_t = 5,
-            value_name = "COUNT",
+            value_name = "N",
             value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SHOWN))
         )]
-        count: u16,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        limit: u16,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
     /// Puts the job of a schedule on the queue now, or that of an occurrence which was missed.
     #[command(after_help = "\
-With --at, the job has the id of that occurrence: a job that was done already is not done again. Without it, the job is about this
-second, and has an id of its own.
+With --at, the job has the id of that occurrence: a job that was done already is not done again. Without it, the occurrence is now, and the job has an id of its own.
 
 Examples:
   handout schedule run acme-daily
@@ -65,11 +66,56 @@ Examples:
 pub(crate) struct RunArgs {
     /// The schedule's name.
     name: ScheduleName,
-    /// The instant of the occurrence (RFC 3339).
-    #[arg(long, value_name = "INSTANT")]
+    /// The instant of the occurrence, such as 2026-11-27T06:00:00Z, or a day (UTC).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
     #[command(flatten)]
+    form: JsonArgs,
+    #[command(flatten)]
     config: ConfigArgs,
+}
+
+/// The schedules, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct SchedulesReport {
+    schedules: Vec<ShownSchedule>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownSchedule {
+    name: String,
+    /// The cron expression or the interval.
+    rule: String,
+    /// The same in words.
+    words: String,
+    time_zone: String,
+    /// The last occurrence that was started.
+    #[schemars(with = "Option<String>")]
+    last: Option<Timestamp>,
+    #[schemars(with = "Option<String>")]
+    next: Option<Timestamp>,
+    /// When the job of the next occurrence starts.
+    #[schemars(with = "Option<String>")]
+    starts_at: Option<Timestamp>,
+}
+
+/// The next occurrences of a schedule, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct NextReport {
+    name: String,
+    next: Vec<ShownOccurrence>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownOccurrence {
+    #[schemars(with = "String")]
+    occurrence: Timestamp,
+    /// The instant in the schedule's time zone.
+    local: String,
+    #[schemars(with = "String")]
+    starts_at: Timestamp,
+    /// The id of its job.
+    job: String,
 }
 
 /// Runs the command.
@@ -78,15 +124,15 @@ pub(super) async fn schedule(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        ScheduleCommand::List { json, config } => {
-            list(&config.load(environment)?, environment, json).await
+        ScheduleCommand::List { form, config } => {
+            list(&config.load(environment)?, environment, form.json).await
         }
         ScheduleCommand::Next {
             name,
-            count,
-            json,
+            limit,
+            form,
             config,
-        } => next(&config.load(environment)?, &name, count, json),
+        } => next(&config.load(environment)?, &name, limit, form.json),
         ScheduleCommand::Run(arguments) => {
             let config = arguments.config.load(environment)?;
             run(&config, environment, &arguments).await
@@ -115,18 +161,18 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
     }
     opened.close().await;
     if json {
-        let rows = rows.iter().map(|(job, last, next)| {
-            json!({
-                "name": job.schedule.name,
-                "rule": job.schedule.timing.to_string(),
-                "words": job.schedule.timing.words(),
-                "time_zone": job.schedule.zone_name,
-                "last": last,
-                "next": next,
-                "starts_at": next.map(|next| job.schedule.starts_at(next)),
-            })
+        let schedules = rows.iter().map(|(job, last, next)| ShownSchedule {
+            name: job.schedule.name.to_string(),
+            rule: job.schedule.timing.to_string(),
+            words: job.schedule.timing.words(),
+            time_zone: job.schedule.zone_name.clone(),
+            last: *last,
+            next: *next,
+            starts_at: next.map(|next| job.schedule.starts_at(next)),
         });
-        say_json(&json!({ "schedules": rows.collect::<Vec<_>>() }))?;
+        say_json(&SchedulesReport {
+            schedules: schedules.collect(),
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for (job, last, next) in rows {
@@ -159,15 +205,16 @@ fn next(config: &Config, name: &ScheduleName, count: u16, json: bool) -> anyhow:
         after = next;
     }
     if json {
-        let all = all.iter().map(|occurrence| {
-            json!({
-                "occurrence": occurrence,
-                "local": local(*occurrence, &schedule.zone),
-                "starts_at": schedule.starts_at(*occurrence),
-                "job": job.job_id(*occurrence),
-            })
+        let next = all.iter().map(|occurrence| ShownOccurrence {
+            occurrence: *occurrence,
+            local: local(*occurrence, &schedule.zone),
+            starts_at: schedule.starts_at(*occurrence),
+            job: job.job_id(*occurrence),
         });
-        say_json(&json!({ "name": name, "next": all.collect::<Vec<_>>() }))?;
+        say_json(&NextReport {
+            name: name.to_string(),
+            next: next.collect(),
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for occurrence in all {
@@ -193,7 +240,7 @@ async fn run(
     let id = job.job_id(at);
     let name = arguments.name.as_str();
     let message = queue.submit_in_group(&job.body(at), name, &id).await?;
-    say(format_args!("submitted {id} as message {message}"))?;
+    super::job::tell_submitted(&[id], &message, arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -205,17 +252,26 @@ fn named(config: &Config, name: &ScheduleName) -> anyhow::Result<ScheduledJob> {
         .map(|job| job.schedule.name.to_string())
         .collect();
     let found = jobs.into_iter().find(|job| job.schedule.name == *name);
-    found.with_context(|| match names.is_empty() {
+    let unknown = || match names.is_empty() {
         true => format!("unknown schedule \"{name}\": the configuration has no [[schedule]]"),
         false => format!(
             "unknown schedule \"{name}\"; configured: {}",
             names.join(", ")
         ),
-    })
+    };
+    found.ok_or_else(|| CommandError::Found(unknown()).into())
 }
 
 /// An instant as a clock on the wall shows it, with the weekday and the offset.
 pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
     let local = at.to_zoned_datetime(zone.clone());
     local.strftime("%a %Y-%m-%d %H:%M%:z").to_string()
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<SchedulesReport>("schedule-list", "handout schedule list"),
+        OutputSchema::of::<NextReport>("schedule-next", "handout schedule next"),
+    ]
 }

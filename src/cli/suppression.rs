@@ -9,11 +9,16 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::Recipient;
-use handout::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord, standing};
+use handout::ledger::people::{
+    PeopleRecords, PersonDetail, PersonKind, PersonRecord, Suppressed, standing,
+};
 use handout::person_token::PersonKeys;
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 
+use super::arguments::JsonArgs;
+use super::exit::CommandError;
+use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say, say_json};
 
 #[derive(Debug, Subcommand)]
@@ -21,9 +26,8 @@ pub(crate) enum SuppressionCommand {
     /// Lists the suppressed recipients by their ids: what suppresses them, since when and until when.
     #[command(after_help = "Example:\n  handout suppression list")]
     List {
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -49,9 +53,8 @@ pub(crate) enum SuppressionCommand {
     Show {
         #[command(flatten)]
         person: PersonArgs,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        form: JsonArgs,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -61,6 +64,7 @@ pub(crate) enum SuppressionCommand {
 #[group(required = true, multiple = false)]
 pub(crate) struct PersonArgs {
     /// The address.
+    #[arg(value_name = "ADDRESS")]
     address: Option<String>,
     /// The recipient's id instead, as in the audit log.
     #[arg(long, value_name = "ID")]
@@ -71,22 +75,36 @@ pub(crate) struct PersonArgs {
 pub(crate) struct SuppressionChangeArgs {
     #[command(flatten)]
     person: PersonArgs,
-    /// Why; it is kept with the record.
-    #[arg(long, value_name = "TEXT")]
+    /// The reason, which is kept with the record.
+    #[arg(long, alias = "why", value_name = "TEXT")]
     reason: String,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
 impl PersonArgs {
+    /// The recipient as the command names it: an answer about an address repeats the address.
+    fn typed(&self) -> &str {
+        let typed = self.address.as_deref().or(self.rid.as_deref());
+        typed.unwrap_or_default()
+    }
+
     fn rid(&self, opened: &OpenedLedger) -> anyhow::Result<String> {
         if let Some(rid) = &self.rid {
             let is_id = rid.len() == 32 && rid.bytes().all(|b| b.is_ascii_hexdigit());
-            anyhow::ensure!(is_id, "the id has 32 hexadecimal digits");
-            return Ok(rid.to_ascii_lowercase());
+            return match is_id {
+                true => Ok(rid.to_ascii_lowercase()),
+                false => Err(CommandError::Usage(format!(
+                    "--rid {rid} is no recipient's id: an id has 32 hexadecimal digits"
+                ))
+                .into()),
+            };
         }
-        let recipient = Recipient::parse(self.address.as_deref().unwrap_or_default())
-            .map_err(|error| anyhow::anyhow!("the address {error}"))?;
+        let address = self.address.as_deref().unwrap_or_default();
+        let recipient = Recipient::parse(address)
+            .map_err(|error| CommandError::Usage(format!("the address {address} {error}")))?;
         Ok(opened.names.recipient_id(&recipient.canonical_address()))
     }
 }
@@ -97,9 +115,10 @@ pub(super) async fn suppression(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        SuppressionCommand::List { json, config } => {
-            list(&config.load(environment)?, environment, json).await
-        }
+        SuppressionCommand::List {
+            form: JsonArgs { json },
+            config,
+        } => list(&config.load(environment)?, environment, json).await,
         SuppressionCommand::Add(arguments) => {
             change(&arguments, PersonKind::Operator, None, environment).await
         }
@@ -109,7 +128,7 @@ pub(super) async fn suppression(
         } => change(&arguments, PersonKind::Lifted, list.as_deref(), environment).await,
         SuppressionCommand::Show {
             person,
-            json,
+            form: JsonArgs { json },
             config,
         } => show(&config.load(environment)?, environment, &person, json).await,
     }
@@ -142,10 +161,19 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
         }
     }
     if json {
-        let rows = rows.iter().map(|(rid, kind, since, until, list)| {
-            json!({ "rid": rid, "kind": kind, "since": since, "until": until, "list": list })
-        });
-        say_json(&json!({ "suppressed": rows.collect::<Vec<_>>() }))?;
+        let suppressed = rows
+            .into_iter()
+            .map(|(rid, kind, since, until, list)| ShownSuppressed {
+                rid,
+                kind,
+                since,
+                expires_at: until,
+                until,
+                list,
+            });
+        say_json(&SuppressionList {
+            suppressed: suppressed.collect(),
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     for (rid, kind, since, until, list) in &rows {
@@ -195,8 +223,68 @@ async fn change(
     let opened = assemble::open_ledger(&config, environment, clock::system).await?;
     let changed = record(arguments, kind, list, &opened, environment).await;
     opened.close().await;
-    say(changed?)?;
+    let changed = changed?;
+    match arguments.form.json {
+        true => say_json(&changed)?,
+        false => say(&changed.words)?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The suppressed recipients, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct SuppressionList {
+    suppressed: Vec<ShownSuppressed>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownSuppressed {
+    rid: String,
+    /// What suppresses the recipient.
+    kind: PersonKind,
+    #[schemars(with = "String")]
+    since: Timestamp,
+    /// When it ends; `null` for what stands until it is lifted.
+    #[schemars(with = "Option<String>")]
+    expires_at: Option<Timestamp>,
+    /// The name of `expires_at` in earlier versions.
+    #[schemars(with = "Option<String>")]
+    until: Option<Timestamp>,
+    /// The tag of the list that the recipient left.
+    list: Option<String>,
+}
+
+/// All records of a recipient, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownPerson<'a> {
+    rid: &'a str,
+    /// What suppresses the recipient, in words; `null` if nothing does.
+    suppressed: Option<String>,
+    records: Vec<ShownPersonRecord<'a>>,
+}
+
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownPersonRecord<'a> {
+    #[schemars(with = "String")]
+    at: Timestamp,
+    kind: PersonKind,
+    /// The tag of a list, of a record about one.
+    tag: Option<String>,
+    detail: &'a PersonDetail,
+}
+
+/// A change to what suppresses a recipient, as `--json` prints it.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct SuppressionReport {
+    rid: String,
+    /// The kind of the record that was added: `operator` or `lifted`.
+    kind: PersonKind,
+    /// What suppressed the recipient before, in words.
+    before: Option<String>,
+    /// The tags of the lists that the recipient had left before.
+    lists: BTreeSet<String>,
+    /// The sentence for people.
+    words: String,
 }
 
 async fn record(
@@ -205,7 +293,7 @@ async fn record(
     list: Option<&str>,
     opened: &OpenedLedger,
     environment: &Environment,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<SuppressionReport> {
     let rid = arguments.person.rid(opened)?;
     let people = PeopleRecords::of(&*opened.ledger);
     let now = clock::system();
@@ -214,8 +302,12 @@ async fn record(
     let records = people.of_person(&rid).await?;
     let before = standing(&records, None, now);
     let lists = lists_left(&records, now);
-    if let (Some(list), Some(tag)) = (list, &of_list) {
-        anyhow::ensure!(lists.contains(tag), "{rid} has not left the list {list}");
+    if let (Some(list), Some(tag)) = (list, &of_list)
+        && !lists.contains(tag)
+    {
+        let who = arguments.person.typed();
+        let reason = format!("{who} has not left the list {list}");
+        return Err(CommandError::Found(reason).into());
     }
     let detail = PersonDetail {
         source: "operator".to_owned(),
@@ -230,18 +322,23 @@ async fn record(
         1 => "; a list that the recipient left stays left: --list lifts it".to_owned(),
         count => format!("; {count} lists that the recipient left stay left: --list lifts one"),
     };
-    Ok(match (kind, before, list) {
+    let words_before = before.map(|before| before.words());
+    let words = match (kind, &words_before, list) {
         (PersonKind::Lifted, _, Some(list)) => {
             format!("{rid} gets the mails of the list {list} again")
         }
         (PersonKind::Lifted, Some(before), None) => {
-            format!(
-                "{rid} is not suppressed any more ({}){stay}",
-                before.words()
-            )
+            format!("{rid} is not suppressed any more ({before}){stay}")
         }
         (PersonKind::Lifted, None, None) => format!("{rid} was not suppressed{stay}"),
         _ => format!("{rid} is suppressed from now on"),
+    };
+    Ok(SuppressionReport {
+        rid,
+        kind,
+        before: words_before,
+        lists,
+        words,
     })
 }
 
@@ -269,13 +366,17 @@ async fn show(
     let records: Vec<PersonRecord> = rows.iter().map(|(record, _)| record.clone()).collect();
     let now = standing(&records, None, clock::system());
     if json {
-        let rows = rows.iter().map(|(record, detail)| {
-            json!({ "at": record.at, "kind": record.kind, "tag": record.tag, "detail": detail })
+        let records = rows.iter().map(|(record, detail)| ShownPersonRecord {
+            at: record.at,
+            kind: record.kind,
+            tag: record.tag.clone(),
+            detail,
         });
-        let suppressed = now.as_ref().map(handout::ledger::people::Suppressed::words);
-        say_json(
-            &json!({ "rid": rid, "suppressed": suppressed, "records": rows.collect::<Vec<_>>() }),
-        )?;
+        say_json(&ShownPerson {
+            rid: &rid,
+            suppressed: now.as_ref().map(Suppressed::words),
+            records: records.collect(),
+        })?;
     } else {
         let words = now
             .as_ref()
@@ -298,4 +399,13 @@ async fn show(
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<SuppressionList>("suppression-list", "handout suppression list"),
+        OutputSchema::of::<ShownPerson<'static>>("suppression-show", "handout suppression show"),
+        OutputSchema::of::<SuppressionReport>("suppression-change", "handout suppression add"),
+    ]
 }

@@ -21,8 +21,7 @@ pub(super) enum TemplatesCommand {
   handout templates export templates
   handout templates export /etc/handout/templates --only partials/mail.html.hbs --only strings/de.toml
 
-Name the directory as `dir` in [templates], and keep only the files that you change: a file in it replaces the
-built-in file, also after an upgrade.")]
+Name the directory as `dir` in [templates], and keep only the files that you change: a file in it replaces the built-in file, also after an upgrade.")]
     Export(ExportArgs),
 }
 

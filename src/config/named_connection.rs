@@ -1,10 +1,24 @@
 //! The connection that a key of the configuration names.
 
-use super::Config;
+use super::{Config, ConnectionConfig};
 use crate::config_error::ConfigError;
 use crate::job::ConnectionName;
 
 impl Config {
+    /// The connection of a name, as a command names it.
+    ///
+    /// # Errors
+    /// The configuration has no connection of this name; the sentence has those that it has.
+    pub fn connection(&self, name: &str) -> Result<&ConnectionConfig, ConfigError> {
+        self.connections.get(name).ok_or_else(|| {
+            let reason = format!(
+                "have none named {name:?}; known: {}",
+                self.connection_names()
+            );
+            ConfigError::value("connections", reason)
+        })
+    }
+
     /// The connection that the key `key` names, or the only one if it names none. `task` says what the connection does, for the error if
     /// there are several: "reads the list".
     pub(super) fn connection_or_only(

@@ -106,7 +106,7 @@ impl Config {
             all.push(plain(key("ca_file"), &mut issuer.ca_file));
         }
         for (index, rule) in self.on_event.iter_mut().enumerate() {
-            let key = format!("on_event[{index}].job");
+            let key = format!("on_event[{index}].job_file");
             all.push(plain(key, &mut rule.job));
         }
         for (index, schedule) in self.schedule.iter_mut().enumerate() {

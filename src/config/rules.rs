@@ -102,7 +102,7 @@ impl Config {
             let wrong = |reason: String| {
                 let file = &self.on_event[index].job;
                 let reason = format!("names {}: {reason}", file.display());
-                ConfigError::value(format!("on_event[{index}].job"), reason)
+                ConfigError::value(format!("on_event[{index}].job_file"), reason)
             };
             let keys = rule.example_keys(std::iter::empty());
             let job = rule.example(&keys[0]);
@@ -206,9 +206,9 @@ impl Config {
             format!("names {}, which is not a job file: {error}", path.display())
         };
         let unreadable =
-            |error: &dyn std::fmt::Display| ConfigError::value(key("job"), reason(error));
+            |error: &dyn std::fmt::Display| ConfigError::value(key("job_file"), reason(error));
         let text = mounted::read_text(path)
-            .map_err(|error| ConfigError::unread(key("job"), error, |error| reason(error)))?;
+            .map_err(|error| ConfigError::unread(key("job_file"), error, |error| reason(error)))?;
         let template: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
         if !template.is_object() {

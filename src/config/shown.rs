@@ -1,7 +1,9 @@
 //! The configuration as it is in effect, with where each value is from.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use toml::{Table, Value};
 
 use super::{Config, overrides};
@@ -19,8 +21,52 @@ enum ValueOrigin<'a> {
     Variable(&'a str),
 }
 
+/// The configuration as it is in effect. Written as text, it is TOML, of which each line has a comment that says where its value is
+/// from.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct ShownConfig {
+    /// The file; none if variables alone configure.
+    pub file: Option<PathBuf>,
+    /// The keys with their values.
+    pub values: Vec<ShownValue>,
+}
+
+/// A key of the configuration.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct ShownValue {
+    /// The key with its tables, such as `allow[0].bucket`.
+    pub key: String,
+    /// The value.
+    #[schemars(with = "serde_json::Value")]
+    pub value: Value,
+    /// Where the value is from: `default`, `file` or the name of a variable.
+    pub from: String,
+    /// The header above the key, if it is the first of its table.
+    #[serde(skip)]
+    header: Option<String>,
+    /// The key and its value in TOML.
+    #[serde(skip)]
+    line: String,
+}
+
+impl fmt::Display for ShownConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(path) => writeln!(f, "# The file is {}.", path.display())?,
+            None => writeln!(f, "# There is no file.")?,
+        }
+        for value in &self.values {
+            if let Some(header) = &value.header {
+                write!(f, "\n{header}\n")?;
+            }
+            writeln!(f, "{:COMMENTS$} # {}", value.line, value.from)?;
+        }
+        Ok(())
+    }
+}
+
 impl Config {
-    /// The configuration in TOML. Each line has a comment that says where its value is from. `changed` leaves out the defaults.
+    /// The configuration with where each value is from. `changed` leaves out the defaults.
     ///
     /// Secrets are not part of a configuration, which names their files or variables. Parts of URLs that may be secret are masked.
     ///
@@ -30,7 +76,7 @@ impl Config {
         named: Option<&Path>,
         environment: &Environment,
         changed: bool,
-    ) -> Result<String, ConfigError> {
+    ) -> Result<ShownConfig, ConfigError> {
         let config = Self::load(named, environment)?;
         let path = Self::file(named);
         let text = path.as_deref().map_or(Ok(String::new()), |path| {
@@ -58,12 +104,10 @@ impl Config {
             }
         };
         let table = toml::to_string(&config).expect("a configuration that was read can be written");
-        let mut shown = match path {
-            Some(path) => format!("# The file is {}.\n", path.display()),
-            None => "# There is no file.\n".to_owned(),
-        };
-        shown.push_str(&annotated(&table, origin, changed));
-        Ok(shown)
+        Ok(ShownConfig {
+            values: annotated(&table, origin, changed),
+            file: path,
+        })
     }
 }
 
@@ -71,8 +115,8 @@ fn annotated<'a>(
     table: &str,
     origin: impl Fn(&KeyPath) -> ValueOrigin<'a>,
     changed: bool,
-) -> String {
-    let (mut shown, mut section, mut header) = (String::new(), KeyPath::default(), None);
+) -> Vec<ShownValue> {
+    let (mut shown, mut section, mut header) = (Vec::new(), KeyPath::default(), None);
     for line in table.lines() {
         if let Some(names) = line
             .strip_prefix("[[")
@@ -94,11 +138,16 @@ fn annotated<'a>(
                 ValueOrigin::File => "file",
                 ValueOrigin::Variable(name) => name,
             };
-            if let Some(header) = header.take() {
-                shown.push_str(&format!("\n{header}\n"));
-            }
-            let line = format!("{key} = {}", masked(&path.dotted(), value));
-            shown.push_str(&format!("{line:COMMENTS$} # {comment}\n"));
+            let value = masked(&path.dotted(), value);
+            let parsed: Option<Table> = toml::from_str(&format!("value = {value}")).ok();
+            let parsed = parsed.and_then(|mut table| table.remove("value"));
+            shown.push(ShownValue {
+                key: path.spelled(),
+                line: format!("{key} = {value}"),
+                value: parsed.unwrap_or(Value::String(value)),
+                from: comment.to_owned(),
+                header: header.take().map(str::to_owned),
+            });
         }
     }
     shown
@@ -174,6 +223,15 @@ impl KeyPath {
         self.names().collect::<Vec<_>>().join(".")
     }
 
+    /// The path with the numbers of tables in arrays, such as `allow[0].bucket`.
+    fn spelled(&self) -> String {
+        let parts = self.0.iter().map(|(name, index)| {
+            let number = index.map_or_else(String::new, |index| format!("[{index}]"));
+            format!("{name}{number}")
+        });
+        parts.collect::<Vec<_>>().join(".")
+    }
+
     /// Whether a file sets the key.
     fn is_in(&self, file: &Table) -> bool {
         let Some(((last, _), sections)) = self.0.split_last() else {
@@ -228,6 +286,13 @@ mod tests {
             ("HANDOUT_QUEUE__MAX_IN_FLIGHT", "3"),
         ]);
         let shown = Config::shown(Some(&path), &environment, true).unwrap();
+        let bucket = shown
+            .values
+            .iter()
+            .find(|shown| shown.value.as_str() == Some("b"));
+        let bucket = bucket.map(|shown| (shown.key.as_str(), shown.from.as_str()));
+        assert_eq!(bucket, Some(("allow[1].bucket", "file")));
+        let shown = shown.to_string();
         assert!(!shown.contains("hunter2"), "{shown}");
         let lines: Vec<String> = shown
             .lines()
@@ -251,7 +316,9 @@ mod tests {
         assert_eq!(count("[[allow]]"), 2);
         let prefixes = lines.iter().filter(|line| line.starts_with("prefix "));
         assert_eq!(prefixes.count(), 1, "{shown}");
-        let all = Config::shown(Some(&path), &environment, false).unwrap();
+        let all = Config::shown(Some(&path), &environment, false)
+            .unwrap()
+            .to_string();
         let parsed = toml::from_str::<Table>(&all.replace("/****", "/")).unwrap();
         assert!(Value::Table(parsed).try_into::<Config>().is_ok(), "{all}");
         assert!(

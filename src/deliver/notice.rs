@@ -187,7 +187,10 @@ impl Notice<'_> {
     fn subject(&self) -> String {
         let Self { job, failed, .. } = self;
         let all = failed + self.accepted;
-        format!("{failed} of {all} mails not sent: {}", shown_id(job))
+        format!(
+            "{failed} of {all} mails failed or in doubt: {}",
+            shown_id(job)
+        )
     }
 
     fn text(&self, held_back: &HeldBack) -> String {
@@ -199,7 +202,7 @@ impl Notice<'_> {
             ..
         } = self;
         let mut text = format!(
-            "The job {} is done, but {failed} of its {} mails did not go out:\n\n",
+            "The job {} is done, but {failed} of its {} mails failed or are in doubt:\n\n",
             shown_id(job),
             failed + accepted
         );
@@ -211,7 +214,7 @@ impl Notice<'_> {
                 Outcome::Unknown { .. } => "in doubt",
                 Outcome::Suppressed { .. } => "suppressed",
                 Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::NotSent { .. } => {
-                    "refused"
+                    "rejected"
                 }
             };
             line(format_args!(
@@ -248,7 +251,7 @@ impl HeldBack {
             return;
         }
         line(format_args!(
-            "\nSince the last notice, mails of these jobs did not go out either (mail.notify_rate):\n"
+            "\nSince the last notice, mails of these jobs failed or are in doubt, too (mail.notify_rate):\n"
         ));
         for job in &self.jobs {
             line(format_args!("  {}", shown_id(job)));
@@ -305,12 +308,12 @@ mod tests {
         let job = "acme-daily".parse().unwrap();
         let notice = notice(&job);
         insta::assert_snapshot!(format!("{}\n\n{}", notice.subject(), notice.text(&held_back)), @r"
-        414 of 426 mails not sent: acme-daily
+        414 of 426 mails failed or in doubt: acme-daily
 
-        The job acme-daily is done, but 414 of its 426 mails did not go out:
+        The job acme-daily is done, but 414 of its 426 mails failed or are in doubt:
 
           bo@acme.example
-              refused: 550 5.1.1 (address) no such user
+              rejected: 550 5.1.1 (address) no such user
           cy@acme.example
               in doubt: the in-doubt delivery is not resolved
           and 412 more
@@ -319,7 +322,7 @@ mod tests {
 
           handout job resend --failed -- 'acme-daily'
 
-        Since the last notice, mails of these jobs did not go out either (mail.notify_rate):
+        Since the last notice, mails of these jobs failed or are in doubt, too (mail.notify_rate):
 
           acme-weekly
           and 3 more

@@ -24,7 +24,9 @@ pub enum ListFormat {
 }
 
 /// A row that is no recipient.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[error("row {row}, {column}: {reason}")]
 pub struct BadRow {
     /// The line of the file, or the entry of a list in the configuration, from 1.

@@ -40,7 +40,9 @@ const SOFT_FIRST: SignedDuration = SignedDuration::from_hours(7 * 24);
 const SOFT_LONGEST: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// The kind of a record about a recipient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum PersonKind {
     /// A bounce that suppresses.
@@ -112,7 +114,7 @@ pub struct PersonRecord {
 }
 
 /// The body of a record, for a person who reads it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct PersonDetail {
     /// The version of the body.

@@ -48,6 +48,19 @@ impl SqliteLedger {
     /// the same file, or is parked there, keeps all records from its first day on. A job in parts and its parts are deleted together: the
     /// records of a part alone say that its recipient has the mail.
     pub async fn prune(&self, before: Timestamp) -> Result<Pruned, LedgerError> {
+        self.prune_or_count(before, true).await
+    }
+
+    /// What [`Self::prune`] would delete.
+    pub async fn count_prunable(&self, before: Timestamp) -> Result<Pruned, LedgerError> {
+        self.prune_or_count(before, false).await
+    }
+
+    async fn prune_or_count(
+        &self,
+        before: Timestamp,
+        deletes: bool,
+    ) -> Result<Pruned, LedgerError> {
         let before = before.as_millisecond();
         let pruned = self.database.call(move |connection| {
             connection.execute_batch(
@@ -70,6 +83,10 @@ impl SqliteLedger {
             connection.execute(&sql, [before])?;
             let jobs = connection
                 .query_row("SELECT count(DISTINCT whole) FROM old", [], |row| row.get::<_, i64>(0))?;
+            let counted = (usize::try_from(jobs).unwrap_or_default(), held_back);
+            if !deletes {
+                return Ok(counted);
+            }
             for table in ["record", "page"] {
                 connection.execute(
                     &format!("DELETE FROM {table} WHERE job IN (SELECT job FROM old)"),
@@ -82,7 +99,7 @@ impl SqliteLedger {
                      (SELECT 1 FROM record AS later WHERE later.job = record.job AND later.kind = 'served' AND later.rid > record.rid)",
                 [before],
             )?;
-            Ok((usize::try_from(jobs).unwrap_or_default(), held_back))
+            Ok(counted)
         });
         let (jobs, held_back) = pruned.await.map_err(not_written)?;
         Ok(Pruned {

@@ -40,7 +40,7 @@ pub enum ExpiryGuard {
 }
 
 /// What limits the lifetime of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
     /// The job or the configuration: as long as was asked.

@@ -49,6 +49,7 @@ pub enum ListSource {
 pub enum OnBadRow {
     /// Reject the job: no mail is sent.
     #[default]
+    #[serde(rename = "refuse", alias = "stop")]
     Stop,
     /// Leave the row out, and name it in the result.
     Skip,

@@ -60,6 +60,19 @@ impl SqliteQueue {
         Ok(count.unsigned_abs())
     }
 
+    /// How many parked messages [`Self::prune_parked`] would delete.
+    pub async fn count_prunable(&self, before: Timestamp) -> Result<u64, QueueError> {
+        let before = before.as_millisecond();
+        let sql = "SELECT count(*) FROM message WHERE state = 'parked' AND enqueued_at < ?1";
+        let count = self.database.call(move |connection| {
+            connection.query_row(sql, [before], |row| row.get::<_, i64>(0))
+        });
+        let count = count
+            .await
+            .map_err(|error| failed("count the parked messages", error))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// Deletes parked messages that had been put on the queue before an instant; returns their number.
     pub async fn prune_parked(&self, before: Timestamp) -> Result<usize, QueueError> {
         let before = before.as_millisecond();

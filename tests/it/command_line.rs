@@ -101,10 +101,10 @@ fn a_demo_whose_port_another_program_has_says_so_and_works_again_when_it_is_free
     let other = std::net::TcpListener::bind(listen).unwrap();
     let taken = usual();
     let said = String::from_utf8_lossy(&taken.stderr).into_owned();
-    assert_eq!(taken.status.code(), Some(69), "{said}");
+    assert_eq!(taken.status.code(), Some(73), "{said}");
     assert!(
         said.contains(&format!(
-            "another program listens on {listen}, which the links of this demo name: end that program, or make another demo with --dir"
+            "another program listens on {listen}, which the links of this demo name: end that program, or make another demo with --out"
         )),
         "{said}"
     );
@@ -336,7 +336,7 @@ async fn parked_messages_of_sqs_are_listed_and_put_back() {
         stdout(&parked(&["--requeue", "all"])),
         "12 messages are on the queue again\n"
     );
-    assert_eq!(stdout(&parked(&[])), "");
+    assert_eq!(stdout(&parked(&[])), "No message is parked.\n");
     assert_eq!(queue.waiting().await.unwrap(), 13);
     let refused = parked(&["--prune", "--older-than", "1d"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("SQS has no order"));
@@ -522,9 +522,11 @@ async fn parked_messages_are_counted_paged_and_forgotten() {
     let young = parked(&["--prune", "--older-than", "1d"]);
     assert_eq!(young, "pruned 0 parked messages\n");
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let would = parked(&["--prune", "--older-than", "1s", "--dry-run"]);
+    assert_eq!(would, "would prune 150 parked messages\n");
     let old = parked(&["--prune", "--older-than", "1s"]);
     assert_eq!(old, "pruned 150 parked messages\n");
-    assert_eq!(parked(&[]), "");
+    assert_eq!(parked(&[]), "No message is parked.\n");
     let too_young = handout(&[
         "ledger",
         "prune",

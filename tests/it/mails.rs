@@ -259,7 +259,7 @@ fn a_preview_says_whom_each_rule_keeps_out() {
     let output = preview(&world, &order, &[]);
     assert_eq!(output.status.code(), Some(1));
     insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout), @r"
-    leak would be refused
+    leak would be rejected
       allow[0]     s3://reports/ is not for eve@evil.example
       allow[1]     s3://reports/ is not for ann@acme.example, eve@evil.example
     ");

@@ -31,6 +31,7 @@ mod daemon;
 mod dates;
 mod embedded;
 mod environment;
+mod exit_codes;
 mod false_answers;
 mod feedback;
 mod few_requests;

@@ -447,7 +447,7 @@ async fn the_operator_is_told_once_of_those_who_were_refused() {
         notice["headers"]["auto-submitted"],
         json!(["auto-generated"])
     );
-    assert_eq!(notice["subject"], "1 of 2 mails not sent: daily");
+    assert_eq!(notice["subject"], "1 of 2 mails failed or in doubt: daily");
     let text = notice["text"].as_str().unwrap();
     assert!(text.contains("gone@acme.example"), "{text}");
     assert!(

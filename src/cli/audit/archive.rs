@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Args;
 use directory::Location;
 use handout::audit::BucketReader;
@@ -13,6 +12,7 @@ use handout::config::{AuditArchivePlace, Config};
 use handout::environment::Environment;
 
 use super::super::connections::OpenConnections;
+use super::super::exit::CommandError;
 use super::super::terminal::complain;
 
 #[derive(Debug, Clone, Default, Args)]
@@ -44,9 +44,11 @@ impl ReadArchive {
     ) -> anyhow::Result<Self> {
         let place = match arguments.archive.as_deref() {
             None => return Ok(Self::none()),
-            Some("") => config
-                .audit_archive()?
-                .context("audit.archive is not set: name the archive, as --archive=s3://BUCKET/PREFIX or --archive=DIR")?,
+            Some("") => config.audit_archive()?.ok_or_else(|| {
+                CommandError::Config(
+                    "audit.archive is not set: name the archive, as --archive=s3://BUCKET/PREFIX or --archive=DIR".to_owned(),
+                )
+            })?,
             Some(named) if named.starts_with("s3://") => config.archive_at("audit.archive", named)?,
             Some(named) => {
                 let folder = ArchiveFolder(Location::from(&PathBuf::from(named)));

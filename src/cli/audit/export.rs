@@ -28,9 +28,7 @@ Examples:
   handout audit export --recipient ann@acme.example > ann.jsonl
   handout audit export --recipient ann@acme.example --csv /mnt/worker-1/audit /mnt/worker-2/audit > ann.csv
 
-The lines are those that name the recipient: links and mails of theirs, and what they opened, each as it is in the log. With them come the
-lines of links that all recipients of such a job share. Segments in audit.archive are read, too. Afterwards stderr says how many lines
-there are, and whether the logs are whole; exit 1 if there are none, or if a log is damaged.";
+The lines are those that name the recipient: links and mails of theirs, and what they opened, each as it is in the log. With them come the lines of links that all recipients of such a job share. Segments in audit.archive are read, too. Afterwards stderr says how many lines there are, and whether the logs are whole; exit 1 if there are none, or if a log is damaged.";
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditExportArgs {

@@ -22,11 +22,13 @@ use handout::links::portal::token_in;
 use presign::explain::Explainer;
 use presign::{signature_in, wrapping};
 
+use super::super::arguments::JsonLinesArgs;
+use super::super::exit::CommandError;
 use super::super::terminal::{TerminalLines, complain};
 use super::super::{ConfigArgs, exit};
 use super::archive::{ArchiveArgs, ReadArchive, tell_unread};
 use super::whose::{IssuedTo, Whose};
-use super::{TimeArgs, could_not_read, own_log};
+use super::{TimeArgs, could_not_read, holds_no_log, own_log};
 
 /// The maximum length of a text from stdin.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -37,14 +39,11 @@ const MAX_VERIFIED_BYTES: u64 = 256 * 1024 * 1024;
 pub(super) const HELP: &str = "\
 Examples:
   handout audit find --recipient ann@acme.example --since 2026-11-01
-  handout audit find --key s3://acme-reports/2026/11/23/a.pdf --csv
+  handout audit find --object s3://acme-reports/2026/11/23/a.pdf --csv
   handout audit find --url -   < leaked-url.txt      which line issued this link, and to whom
   handout audit find --url - /mnt/worker-1/audit /mnt/worker-2/audit   < leaked-url.txt
 
---url takes the link as a mail system has passed it on: replaced by Safe Links, Proofpoint or another service, escaped, broken into
-lines, or in the middle of a text. Whose the link is stands on stderr, and as \"to\" in the line, if the log, the configuration (rules
-without a wildcard, jobs of events) or the ledger (mails that were begun) has the address. If the log is damaged, or has more than
-256 MiB and was therefore not verified, stderr says that too.";
+--url takes the link as a mail system has passed it on: replaced by Safe Links, Proofpoint or another service, escaped, broken into lines, or in the middle of a text. Whose the link is stands on stderr, and as \"to\" in the line, if the log, the configuration (rules without a wildcard, jobs of events) or the ledger (mails that were begun) has the address. If the log is damaged, or has more than 256 MiB and was therefore not verified, stderr says that too. With --json, stdout has the lines, and stderr no sentence about the recipient.";
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("question").required(true).multiple(true))]
@@ -62,21 +61,20 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "ADDRESS", group = "question", value_parser = Recipient::parse)]
     recipient: Option<Recipient>,
     /// An object.
-    #[arg(long, value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
-    key: Option<(String, String)>,
+    #[arg(long, alias = "key", value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
+    object: Option<(String, String)>,
     /// A job's id.
-    #[arg(long, value_name = "ID", group = "question")]
+    #[arg(long, value_name = "JOB", group = "question")]
     job: Option<String>,
     #[command(flatten)]
     time: TimeArgs,
-    /// Prints the lines alone, as JSON.
-    #[arg(long, conflicts_with = "csv")]
-    json: bool,
     /// Prints a table for a spreadsheet.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     csv: bool,
     #[command(flatten)]
     archive: ArchiveArgs,
+    #[command(flatten)]
+    form: JsonLinesArgs,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
 }
@@ -215,7 +213,7 @@ impl FindArgs {
             link,
             rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
             job: self.job.clone(),
-            object: self.key.clone(),
+            object: self.object.clone(),
             since: self.time.since,
             until: self.time.until,
         };
@@ -254,7 +252,7 @@ impl FindArgs {
             first.get_or_insert_with(|| whose.sentence(&issued, to.as_deref()));
         }
         let count = found.end()?;
-        if let Some(sentence) = first.filter(|_| !self.json && !self.csv) {
+        if let Some(sentence) = first.filter(|_| !self.form.json && !self.csv) {
             complain(sentence);
         }
         Ok(count)
@@ -293,12 +291,13 @@ fn parts_of_link(
     };
     let link_id = explainer.explain(url, clock::system()).link_id;
     if fingerprint.is_none() && link_id.is_none() {
-        match wrapping::service_of(text) {
-            Some(service) => anyhow::bail!(
+        let reason = match wrapping::service_of(text) {
+            Some(service) => format!(
                 "--url: {service} has replaced the link and does not show the original: open it, and give the address to which it leads"
             ),
-            None => anyhow::bail!("--url has no signature in it: give the whole link"),
-        }
+            None => "--url has no signature in it: give the whole link".to_owned(),
+        };
+        return Err(CommandError::Usage(reason).into());
     }
     Ok((fingerprint, link_id))
 }
@@ -334,12 +333,10 @@ impl Logs {
         let place = &source.place;
         let segments = find(source, query, found);
         let segments = segments.with_context(|| could_not_read(place))?;
-        anyhow::ensure!(
-            segments > 0 || !self.are_named,
-            "{} holds no audit log: name the directory of each worker's log",
-            place.display()
-        );
-        Ok(())
+        match segments > 0 || !self.are_named {
+            true => Ok(()),
+            false => Err(CommandError::Found(holds_no_log(place)).into()),
+        }
     }
 
     fn collect(&self, query: &LinkQuery) -> anyhow::Result<Matches<'_>> {

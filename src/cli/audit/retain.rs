@@ -9,6 +9,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 
+use super::super::arguments::JsonArgs;
 use super::super::connections::OpenConnections;
 use super::super::supervision::{Beside, LAST_STEP};
 use super::super::{ConfigArgs, exit, say, say_json};
@@ -18,17 +19,15 @@ Examples:
   handout audit retain --dry-run
   handout audit retain
 
-`handout run` and `handout portal` do the same every ten minutes, as audit.keep, audit.compress and audit.archive say. Exit 1 if a segment
-stays as it is since something is wrong with it.";
+`handout run` and `handout portal` do the same every ten minutes, as audit.keep, audit.compress and audit.archive say. Exit 1 if a segment has a problem.";
 
 #[derive(Debug, Args)]
 pub(crate) struct RetainArgs {
     /// Changes nothing, and prints what would be done.
     #[arg(long)]
     dry_run: bool,
-    /// Prints the result as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: JsonArgs,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
 }
@@ -40,9 +39,12 @@ pub(super) async fn retain(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     if !config.compresses_audit() {
-        say(
-            "neither audit.keep nor audit.compress nor audit.archive is set: segments stay as they are",
-        )?;
+        match arguments.form.json {
+            true => say_json(&RetentionReport::default())?,
+            false => say(
+                "neither audit.keep nor audit.compress nor audit.archive is set: segments stay as they are",
+            )?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let keyring = Keyring::open(&config.secret_key_file())?;
@@ -80,7 +82,7 @@ pub(super) async fn retain(
 }
 
 fn tell(arguments: &RetainArgs, done: &RetentionReport) -> anyhow::Result<()> {
-    if arguments.json {
+    if arguments.form.json {
         return Ok(say_json(done)?);
     }
     if done.is_busy {

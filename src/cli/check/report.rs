@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use handout::text::chain;
 use serde::Serialize;
-use serde_json::json;
 
+use super::super::schemas::OutputSchema;
 use super::super::{say, say_json};
 
 /// The timeout of a check of a remote service. Each step has a timeout of its own, with a more specific error; this bounds all
@@ -25,7 +25,7 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type CheckOutcome = Result<String, BoxError>;
 
 /// A check with its outcome.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct Finding {
     what: String,
     ok: bool,
@@ -33,6 +33,17 @@ struct Finding {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     warning: bool,
     result: String,
+}
+
+/// The findings, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct CheckFindings<'a> {
+    findings: &'a [Finding],
+}
+
+/// What `handout check` prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<CheckFindings<'static>>("check", "handout check")
 }
 
 /// The findings. Text is printed line by line; JSON is one object at the end.
@@ -93,7 +104,9 @@ impl CheckReport {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         if self.json {
-            say_json(&json!({ "findings": findings }))?;
+            say_json(&CheckFindings {
+                findings: &findings,
+            })?;
         }
         Ok(findings.iter().all(|finding| finding.ok))
     }

@@ -354,7 +354,7 @@ prefix = "incoming/"
 [[on_event]]
 bucket = "uploads"
 key = "incoming/**"
-job = "jobs/on-upload.json"
+job_file = "jobs/on-upload.json"
 "#
     ))
 }

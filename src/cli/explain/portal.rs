@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use handout::assemble;
 use handout::audit::find::{LinkQuery, find};
+use handout::audit::source::removed_from;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
@@ -13,10 +14,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::super::revoke::facts_of;
+use super::super::schemas::OutputSchema;
+use super::super::terminal::complain;
 use super::super::{exit, say_json, say_lines};
 
 /// What a link of the portal is for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PortalExplanation {
     kind: &'static str,
     job: String,
@@ -27,7 +30,12 @@ struct PortalExplanation {
     key: Option<String>,
     link_id: String,
     sign_in: &'static str,
+    #[schemars(with = "String")]
+    expires_at: Timestamp,
+    /// The name of `expires_at` in earlier versions.
+    #[schemars(with = "String")]
     ends_at: Timestamp,
+    #[schemars(with = "Option<String>")]
     revoked_at: Option<Timestamp>,
     /// How often it was opened, by this machine's audit log.
     opened: u64,
@@ -67,9 +75,18 @@ pub(super) async fn explain(
         opened: opens(&facts.link_id, config),
         link_id: facts.link_id,
         sign_in: facts.job.sign_in.word(),
+        expires_at: ends_at,
         ends_at,
         revoked_at,
     };
+    // A log that cannot be read has no opens either.
+    let removed = removed_from(config.audit_place()).unwrap_or_default();
+    if removed.segments > 0 {
+        complain(format_args!(
+            "{} segments were removed from the audit log after audit.keep, and opens in them are not counted: `handout audit find --archive` reads them",
+            removed.segments
+        ));
+    }
     let now = clock::system();
     if is_json {
         say_json(&explanation)?;
@@ -128,4 +145,9 @@ impl PortalExplanation {
         ]
         .join("\n")
     }
+}
+
+/// What `handout explain` prints of a link of the portal with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<PortalExplanation>("explain-portal", "handout explain")
 }

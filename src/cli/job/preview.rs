@@ -10,11 +10,13 @@ use clap::Args;
 use directory::Directory;
 use handout::assemble;
 use handout::assemble::{OpenError, Services, Serving};
+use handout::audit::record::Pseudonyms;
 use handout::clock;
 use handout::config::{Config, LedgerKind, QueueKind, ResultsConfig, Transport};
 use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{EmailOrder, Recipient};
+use handout::keyring::Keyring;
 use handout::ledger::people::PeopleRecords;
 use handout::links::Unavailable;
 use handout::person_token::PersonKeys;
@@ -28,6 +30,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{JobArgs, run_of_body};
+use crate::cli::arguments::{JsonArgs, count};
+use crate::cli::schemas::OutputSchema;
 use crate::cli::{say, say_json};
 
 /// How much of a mail's HTML Gmail shows, in bytes; the rest is hidden behind a link.
@@ -45,7 +49,7 @@ const MAX_SLUG_BYTES: usize = 60;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   handout job preview job.json --out preview
-  firefox $(handout job preview job.json --open | grep -m 1 html)
+  firefox $(handout job preview job.json --paths | grep -m 1 html)
   handout job preview job.json --json | jq '.mails[] | select(.more > 0)'")]
 pub(crate) struct PreviewArgs {
     #[command(flatten)]
@@ -54,26 +58,28 @@ pub(crate) struct PreviewArgs {
     #[arg(long, value_name = "DIR", default_value = "preview")]
     out: PathBuf,
     /// The number of recipients whose mails are rendered; the others are only checked against the rules.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count)]
     mails: usize,
     /// Prints only the paths of the written files, one per line.
-    #[arg(long, conflicts_with = "json")]
-    open: bool,
-    /// Prints the result as JSON.
-    #[arg(long)]
-    json: bool,
+    #[arg(long, alias = "open", conflicts_with = "json")]
+    paths: bool,
+    #[command(flatten)]
+    form: JsonArgs,
 }
 
 /// The report of a preview.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PreviewReport {
     job: String,
     links: u64,
     /// Whether each recipient gets links of their own.
     per_recipient: bool,
     recipients: usize,
+    #[schemars(with = "String")]
     expires_at: jiff::Timestamp,
     /// What limits the lifetime of the links.
+    bound: Bound,
+    /// The same in words.
     because: &'static str,
     unavailable: u64,
     /// The first objects without a link.
@@ -89,21 +95,23 @@ struct PreviewReport {
     page_files: Vec<PathBuf>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct SuppressedReader {
     to: String,
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct NotLinked {
     key: String,
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PreviewMail {
     to: String,
+    /// The recipient's id in logs and results; none where the secret cannot be read.
+    rid: Option<String>,
     subject: String,
     /// The number of files that the mail shows, and of files that it only counts.
     shown: u64,
@@ -138,7 +146,7 @@ pub(super) async fn show(
         previewing.close().await;
         return shown.map(|()| ExitCode::SUCCESS);
     }
-    let report = report(&run, &previewing.services, arguments).await;
+    let report = report(&run, &previewing.services, &config, arguments).await;
     if let Err(error) = &report {
         tell_refusal(&run, &previewing.services, error, arguments)?;
     }
@@ -147,9 +155,9 @@ pub(super) async fn show(
     let email = run.job.email.as_ref();
     let people = email.iter().flat_map(|email| email.recipients()).collect();
     report.suppressed = Box::pin(suppressed(email, people, &config, environment)).await;
-    if arguments.json {
+    if arguments.form.json {
         say_json(&report)?;
-    } else if arguments.open {
+    } else if arguments.paths {
         let mails = report.mails.iter().flat_map(|mail| &mail.files);
         for path in mails.chain(&report.page_files) {
             say(path.display())?;
@@ -163,11 +171,12 @@ pub(super) async fn show(
 async fn report(
     run: &JobRun,
     services: &Services,
+    config: &Config,
     arguments: &PreviewArgs,
 ) -> anyhow::Result<PreviewReport> {
     let preview = Preview::begin(run, services).await?;
     let trial = preview.trial().await?;
-    let files = Files::make(&arguments.out)?;
+    let files = Files::make(&arguments.out, config)?;
     let not_linked = preview.first_unavailable(LISTED)?.into_iter();
     let mut mails = Vec::new();
     for mail in trial.mails().take(arguments.mails) {
@@ -187,6 +196,7 @@ async fn report(
         per_recipient: matches!(audiences[..], [Audience::Recipient(_), ..]),
         recipients: plan.email().map_or(0, |email| email.recipients().count()),
         expires_at: plan.lifetime.expires_at,
+        bound: plan.lifetime.bound,
         because: because(plan.lifetime.bound),
         unavailable: preview.unavailable(),
         not_linked: not_linked.map(NotLinked::from).collect(),
@@ -354,11 +364,11 @@ fn tell_refusal(
         return Ok(());
     };
     let kept_out = plan::kept_out(&run.job, &services.signing.policy).unwrap_or_default();
-    if arguments.json {
+    if arguments.form.json {
         let rules: Vec<_> = kept_out.iter().map(kept_out_as_json).collect();
         say_json(&json!({ "job": run.job.id, "refused": chain(&**error), "rules": rules }))?;
-    } else if !arguments.open {
-        say(format_args!("{} would be refused", run.job.id))?;
+    } else if !arguments.paths {
+        say(format_args!("{} would be rejected", run.job.id))?;
         for KeptOut {
             rule,
             place,
@@ -397,17 +407,23 @@ fn addresses(recipients: &[Recipient]) -> Vec<String> {
 struct Files<'a> {
     out: &'a Path,
     directory: Directory,
+    /// The installation's own, which a preview does not use for links.
+    names: Option<Pseudonyms>,
 }
 
 impl<'a> Files<'a> {
-    fn make(out: &'a Path) -> anyhow::Result<Self> {
+    fn make(out: &'a Path, config: &Config) -> anyhow::Result<Self> {
         // They contain addresses and live links: another user's symbolic link must not redirect them.
         let made = Directory::make_own(out);
         let directory = made.map_err(|source| OpenError::Directory {
             path: out.to_owned(),
             source,
         })?;
-        Ok(Self { out, directory })
+        Ok(Self {
+            out,
+            directory,
+            names: names_of(config),
+        })
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
@@ -416,6 +432,11 @@ impl<'a> Files<'a> {
             .replace(name, bytes, 0o600)
             .with_context(|| format!("could not write {}", path.display()))?;
         Ok(path)
+    }
+
+    fn rid(&self, recipient: &Recipient) -> Option<String> {
+        let names = self.names.as_ref()?;
+        Some(names.recipient_id(&recipient.canonical_address()))
     }
 
     fn write_mail(&self, number: usize, mail: &PreviewedMail) -> anyhow::Result<PreviewMail> {
@@ -430,6 +451,7 @@ impl<'a> Files<'a> {
         ];
         Ok(PreviewMail {
             to: address,
+            rid: self.rid(&mail.recipient),
             subject: built.mail.subject.clone(),
             shown: built.shown,
             more: built.more,
@@ -441,6 +463,14 @@ impl<'a> Files<'a> {
             files,
         })
     }
+}
+
+/// What names recipients in this installation's logs: none before the first start, since a preview makes no secret, and none for a
+/// user who may not read the secret.
+fn names_of(config: &Config) -> Option<Pseudonyms> {
+    let file = config.secret_key_file();
+    let keyring = file.exists().then(|| Keyring::open(&file))?.ok()?;
+    Some(Pseudonyms::new(&keyring, false))
 }
 
 /// An address as a part of a file name: no slash, no leading dot, no characters that a shell interprets.
@@ -495,6 +525,14 @@ impl Previewing {
         drop(self.services);
         self.opened.close().await;
     }
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<PreviewReport>("job-preview", "handout job preview"),
+        parts::output(),
+    ]
 }
 
 #[cfg(test)]

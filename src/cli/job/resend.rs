@@ -17,9 +17,14 @@ use handout::ledger::status::{is_done, last_done};
 use handout::ledger::{Ledger, Record};
 use handout::links::saved;
 use handout::text::chain;
+use serde::Serialize;
 
 use super::{run_of, work};
-use crate::cli::{exit, say};
+use crate::cli::arguments::JsonArgs;
+use crate::cli::exit::CommandError;
+use crate::cli::schemas::OutputSchema;
+use crate::cli::terminal::complain;
+use crate::cli::{exit, say, say_json};
 
 /// The action that follows from the ledger.
 enum ResendRequest {
@@ -36,6 +41,7 @@ pub(super) async fn again(
     id: &JobId,
     config: &Config,
     environment: &Environment,
+    form: JsonArgs,
 ) -> anyhow::Result<ExitCode> {
     let opened = assemble::open_ledger(config, environment, clock::system).await?;
     let asked = ask(&*opened.ledger, id).await;
@@ -43,23 +49,40 @@ pub(super) async fn again(
     let (count, message) = match asked? {
         ResendRequest::Again(count, message) => (count, message),
         ResendRequest::Waiting(count) => {
-            say(format_args!(
-                "{count} get it again with the job's next delivery: its message is on the queue, or parked (`handout job parked`)"
-            ))?;
+            match form.json {
+                true => say_json(&ResendReport::of(id, count))?,
+                false => say(format_args!(
+                    "{count} get it again with the job's next delivery: its message is on the queue, or parked (`handout job parked`)"
+                ))?,
+            }
             return Ok(ExitCode::SUCCESS);
         }
         ResendRequest::Nothing(why) => {
-            say(why)?;
+            match form.json {
+                true => say_json(&ResendReport {
+                    reason: Some(&why),
+                    ..ResendReport::of(id, 0)
+                })?,
+                false => say(&why)?,
+            }
             return Ok(exit::FOUND.into());
         }
     };
-    say(format_args!("{count} of {id} get it again."))?;
+    if !form.json {
+        say(format_args!("{count} of {id} get it again."))?;
+    }
+    let resending = Resending {
+        id,
+        count,
+        message: &message,
+        form,
+    };
     if config.queue.kind == QueueKind::Sqs {
-        return put_on_queue(&message, config, environment).await;
+        return resending.put_on_queue(config, environment).await;
     }
     match assemble::open(config, environment, clock::system, Serving::Itself).await {
-        Ok(opened) => Box::pin(do_now(id, &message, opened, config, environment)).await,
-        Err(OpenError::Locked { .. }) => put_on_queue(&message, config, environment).await,
+        Ok(opened) => Box::pin(resending.do_now(opened, config, environment)).await,
+        Err(OpenError::Locked { .. }) => resending.put_on_queue(config, environment).await,
         Err(error) => Err(error).context(
             "they are marked for it: repair the cause, then run `handout job resend` again",
         ),
@@ -104,50 +127,96 @@ fn has_failures(records_of_job: &[Record]) -> bool {
     })
 }
 
-async fn put_on_queue(
-    message: &str,
-    config: &Config,
-    environment: &Environment,
-) -> anyhow::Result<ExitCode> {
-    let queue = assemble::open_queue(config, environment, clock::system).await?;
-    let number = queue.submit(message).await?;
-    say(format_args!("It is on the queue as message {number}."))?;
-    Ok(ExitCode::SUCCESS)
+/// What is resent, as `--json` prints it. A job that runs now prints its own result instead.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ResendReport<'a> {
+    #[schemars(with = "String")]
+    job: &'a JobId,
+    /// How many recipients get the mail again.
+    recipients: usize,
+    /// The id of the message on the queue, if the command put one there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    /// Why nothing is resent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
 }
 
-/// Runs the one job that is meant from a message, which may contain several events. A job that must wait is put on the queue, as
-/// by a worker.
-async fn do_now(
-    id: &JobId,
-    message: &str,
-    opened: Opened,
-    config: &Config,
-    environment: &Environment,
-) -> anyhow::Result<ExitCode> {
-    let orders = envelope::open(message, &opened.rules).map(|opened| opened.jobs);
-    let meant = |orders: Vec<PendingJob>| {
-        // An event that makes no job is not the one that was done.
-        let mut jobs = orders.into_iter().filter_map(|order| order.open().ok());
-        jobs.find(|job| job.id == *id)
-    };
-    match orders.map(meant).map_err(JobError::from) {
-        Ok(Some(job)) => match Box::pin(work(&run_of(job), opened, config, false)).await {
-            Err(error) if comes_back(&error) => {
-                say(format_args!(
-                    "The job failed and will be retried: {}",
-                    chain(&*error)
-                ))?;
-                put_on_queue(message, config, environment).await
-            }
-            worked => worked,
-        },
-        Ok(None) => {
-            opened.close().await;
-            anyhow::bail!("the [[on_event]] rules now make a different job of the message of {id}")
+impl<'a> ResendReport<'a> {
+    const fn of(job: &'a JobId, recipients: usize) -> Self {
+        Self {
+            job,
+            recipients,
+            message: None,
+            reason: None,
         }
-        Err(error) => {
-            opened.close().await;
-            Err(error.into())
+    }
+}
+
+/// A job whose recipients are marked, and its message.
+struct Resending<'a> {
+    id: &'a JobId,
+    count: usize,
+    message: &'a str,
+    form: JsonArgs,
+}
+
+impl Resending<'_> {
+    async fn put_on_queue(
+        &self,
+        config: &Config,
+        environment: &Environment,
+    ) -> anyhow::Result<ExitCode> {
+        let queue = assemble::open_queue(config, environment, clock::system).await?;
+        let number = queue.submit(self.message).await?;
+        match self.form.json {
+            true => say_json(&ResendReport {
+                message: Some(&number),
+                ..ResendReport::of(self.id, self.count)
+            })?,
+            false => say(format_args!("It is on the queue as message {number}."))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Runs the one job that is meant from a message, which may contain several events. A job that must wait is put on the queue, as
+    /// by a worker.
+    async fn do_now(
+        &self,
+        opened: Opened,
+        config: &Config,
+        environment: &Environment,
+    ) -> anyhow::Result<ExitCode> {
+        let id = self.id;
+        let orders = envelope::open(self.message, &opened.rules).map(|opened| opened.jobs);
+        let meant = |orders: Vec<PendingJob>| {
+            // An event that makes no job is not the one that was done.
+            let mut jobs = orders.into_iter().filter_map(|order| order.open().ok());
+            jobs.find(|job| job.id == *id)
+        };
+        match orders.map(meant).map_err(JobError::from) {
+            Ok(Some(job)) => match Box::pin(work(&run_of(job), opened, config, self.form)).await {
+                Err(error) if comes_back(&error) => {
+                    let told = format!("The job failed and will be retried: {}", chain(&*error));
+                    match self.form.json {
+                        true => complain(told),
+                        false => say(told)?,
+                    }
+                    self.put_on_queue(config, environment).await
+                }
+                worked => worked,
+            },
+            Ok(None) => {
+                opened.close().await;
+                Err(CommandError::Config(format!(
+                    "the [[on_event]] rules now make a different job of the message of {id}"
+                ))
+                .into())
+            }
+            Err(error) => {
+                opened.close().await;
+                Err(error.into())
+            }
         }
     }
 }
@@ -164,4 +233,9 @@ fn comes_back(error: &anyhow::Error) -> bool {
                 | FailureClass::Busy
         )
     )
+}
+
+/// What the command prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<ResendReport<'static>>("job-resend", "handout job resend")
 }

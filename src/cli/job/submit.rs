@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::Args;
 use handout::assemble;
 use handout::assemble::Services;
 use handout::clock;
@@ -12,21 +13,61 @@ use handout::error::{FailureClass, JobError};
 use handout::job::Job;
 use handout::job::envelope::{self, PendingJob};
 use handout::preview::check_job;
+use serde::Serialize;
 
 use super::preview::Previewing;
-use super::run_of;
-use crate::cli::say;
+use super::{JobArgs, run_of};
+use crate::cli::arguments::JsonArgs;
+use crate::cli::schemas::OutputSchema;
+use crate::cli::{say, say_json};
 
 /// What to do if a job could not be checked.
 const UNCHECKED: &str =
     "could not check the job, so it was not submitted; `--no-check` submits it without the check";
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(super) job: JobArgs,
+    /// Checks only the format of the job: for a machine that may not list the bucket.
+    #[arg(long)]
+    no_check: bool,
+    #[command(flatten)]
+    form: JsonArgs,
+}
+
+/// A message on the queue, as `--json` prints it.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct SubmitReport<'a> {
+    /// The ids of its jobs; none for an event that is no job.
+    jobs: &'a [String],
+    /// The id of the message.
+    message: &'a str,
+}
+
+/// Prints that a message is on the queue.
+pub(in crate::cli) fn tell_submitted(
+    jobs: &[String],
+    message: &str,
+    is_json: bool,
+) -> std::io::Result<()> {
+    if is_json {
+        return say_json(&SubmitReport { jobs, message });
+    }
+    // A test event of S3 makes no job, and the daemon deletes it.
+    let what = match jobs.is_empty() {
+        true => "an event that is no job".to_owned(),
+        false => jobs.join(", "),
+    };
+    say(format_args!("submitted {what} as message {message}"))
+}
 
 /// Puts a message on the queue. First checks that each of its jobs can be done, as far as a preview can tell.
 pub(super) async fn submit(
     body: &str,
     config: &Config,
     environment: &Environment,
-    checks: bool,
+    arguments: &SubmitArgs,
 ) -> anyhow::Result<ExitCode> {
     let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
     if let Some(error) = opened.refused.into_iter().next() {
@@ -36,7 +77,7 @@ pub(super) async fn submit(
     let jobs = jobs.collect::<Result<Vec<Job>, _>>();
     let jobs = jobs.map_err(JobError::from)?;
     let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
-    if checks && !jobs.is_empty() {
+    if !arguments.no_check && !jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
         let checked = check(jobs, &previewing.services).await;
@@ -45,12 +86,7 @@ pub(super) async fn submit(
     }
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     let id = queue.submit(body).await?;
-    // A test event of S3 makes no job, and the daemon deletes it.
-    let what = match ids.is_empty() {
-        true => "an event that is no job".to_owned(),
-        false => ids.join(", "),
-    };
-    say(format_args!("submitted {what} as message {id}"))?;
+    tell_submitted(&ids, &id, arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,4 +104,9 @@ async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// What the command prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<SubmitReport<'static>>("job-submit", "handout job submit")
 }

@@ -12,21 +12,24 @@ use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record
 use handout::report::JobReport;
 use serde::Serialize;
 
+use super::super::schemas::OutputSchema;
 use super::super::{exit, say, say_json};
 
 /// The number of listed jobs if none is named.
 const LISTED: usize = 50;
 
 /// A job in the list of jobs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ListedJob<'a> {
+    #[schemars(with = "String")]
     job: &'a JobId,
     state: &'static str,
 }
 
 /// A job with its recipients.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ShownJob<'a> {
+    #[schemars(with = "String")]
     job: &'a JobId,
     /// `done`, `open` or `unknown`.
     state: &'static str,
@@ -37,7 +40,7 @@ struct ShownJob<'a> {
 }
 
 /// The status of a recipient, and the outcome of the last attempt.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct LedgerRow<'a> {
     rid: &'a str,
     /// `accepted`, `delivered`, `bounced`, `rejected`, `suppressed`, `in_doubt`, `under_way` or `open`. A relay accepts a mail; that it
@@ -59,15 +62,16 @@ struct LedgerRow<'a> {
     late: Vec<Late>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct Late {
     attempt: u32,
     outcome: &'static str,
 }
 
 /// A mail in doubt.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct ShownDoubt<'a> {
+    #[schemars(with = "String")]
     job: &'a JobId,
     rid: &'a str,
     attempt: u32,
@@ -87,8 +91,10 @@ pub(super) async fn list(ledger: &dyn Ledger, json: bool) -> anyhow::Result<Exit
         }
         listed.push(ListedJob { job, state });
     }
-    if json {
-        say_json(&listed)?;
+    match json {
+        true => say_json(&listed)?,
+        false if listed.is_empty() => say("The ledger has no jobs yet.")?,
+        false => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -126,7 +132,7 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
         if let Some((report, chunks)) = parts {
             let named = report.parts.unwrap_or_default();
             say(format_args!(
-                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} refused. `handout ledger show -- {job}.part.RID` shows one",
+                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} whose part was rejected. `handout ledger show -- {job}.part.RID` shows one",
                 named.recipients,
                 report.accepted,
                 report.rejected,
@@ -312,8 +318,10 @@ pub(super) async fn show_doubts(
             }
         }
     }
-    if json {
-        say_json(&found)?;
+    match json {
+        true => say_json(&found)?,
+        false if !is_any => say("No mail is in doubt.")?,
+        false => {}
     }
     Ok(match is_any {
         true => exit::FOUND.into(),
@@ -328,4 +336,16 @@ fn has_no_doubts(records_of_job: &[Record]) -> bool {
             .iter()
             .filter(|record| record.kind == Kind::Done)
             .all(|done| done.body["unknown"] == 0)
+}
+
+/// What the commands print with `--json`.
+pub(super) fn outputs() -> Vec<OutputSchema> {
+    vec![
+        OutputSchema::of::<Vec<ListedJob<'static>>>("ledger-jobs", "handout ledger show"),
+        OutputSchema::of::<ShownJob<'static>>("ledger-job", "handout ledger show JOB"),
+        OutputSchema::of::<Vec<ShownDoubt<'static>>>(
+            "ledger-doubts",
+            "handout ledger show --doubts",
+        ),
+    ]
 }

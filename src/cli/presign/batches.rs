@@ -206,7 +206,7 @@ impl PresignDesk<'_> {
         text: &mut Vec<u8>,
     ) -> Result<(), serde_json::Error> {
         for link in links {
-            if self.arguments.json {
+            if self.arguments.form.json {
                 let line = json!({
                     "url": link.url.expose(),
                     "bucket": link.bucket,

@@ -34,7 +34,7 @@ type OpenedBefore<'a> = (&'a TaggedObject, anyhow::Result<ProbeOutcome>);
 const REFUSED_BEFORE: &str = "it was refused before this command too, so that a refusal proves nothing: the object had the tag, or the connection's identity may not read it (s3:GetObject)";
 
 /// What was done at stores.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 pub(super) struct TagReport {
     /// How many objects got the tag, or lost it.
     pub(super) changed: u64,
@@ -50,7 +50,7 @@ pub(super) struct TagReport {
     pub(super) probes: Vec<ProbeReport>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct FailedTag {
     pub(super) bucket: String,
     pub(super) key: String,
@@ -58,7 +58,7 @@ pub(super) struct FailedTag {
 }
 
 /// What became of a link of the command's own.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct ProbeReport {
     pub(super) connection: String,
     pub(super) bucket: String,

@@ -13,7 +13,7 @@ use super::policy::{self, Arns};
 const MAX_STATEMENT: usize = 16_000;
 
 /// A means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Means {
     /// A record in the ledger of the portal.
@@ -37,7 +37,7 @@ pub(super) enum Means {
 }
 
 /// A means for a group of links.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct MeansPlan {
     pub(super) means: Means,
     /// What else dies.

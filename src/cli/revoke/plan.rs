@@ -28,7 +28,7 @@ pub(super) const MAX_NAMED: usize = 100;
 const MAX_LINK_IDS: usize = 10_000;
 
 /// What answers links.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum AnsweredBy {
     /// The portal.
@@ -40,7 +40,7 @@ pub(super) enum AnsweredBy {
 }
 
 /// What links have in common, for a means.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 pub(super) struct GroupKey {
     pub(super) answered_by: AnsweredBy,
     pub(super) connection: String,
@@ -55,7 +55,7 @@ pub(super) struct GroupKey {
 }
 
 /// Live links of the target that share a signer and a bucket.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct LinkGroup {
     #[serde(flatten)]
     pub(super) key: GroupKey,
@@ -63,7 +63,11 @@ pub(super) struct LinkGroup {
     pub(super) recipients: usize,
     pub(super) objects: usize,
     /// When the last of them ends.
-    pub(super) until: Timestamp,
+    #[schemars(with = "String")]
+    pub(super) expires_at: Timestamp,
+    /// The name of `expires_at` in earlier versions.
+    #[schemars(with = "String")]
+    until: Timestamp,
     /// The means that reach them, the smallest first.
     pub(super) means: Vec<MeansPlan>,
     #[serde(skip)]
@@ -160,7 +164,7 @@ fn short(rid: &str) -> u64 {
 }
 
 /// Links that are not meant, and die with a means.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone, Serialize, schemars::JsonSchema)]
 pub(super) struct OtherLinks {
     pub(super) links: u64,
     pub(super) recipients: usize,
@@ -297,7 +301,7 @@ fn is_key_pair(id: &str) -> bool {
 }
 
 /// The links that a revocation is about.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub(super) struct RevocationPlan {
     pub(super) groups: Vec<LinkGroup>,
@@ -389,12 +393,14 @@ impl PlanReading<'_> {
                 links: 0,
                 recipients: 0,
                 objects: 0,
+                expires_at: until,
                 until,
                 means: Vec::new(),
                 reach: LinkReach::default(),
             });
             group.links += 1;
             group.until = group.until.max(until);
+            group.expires_at = group.until;
             group.reach.add(line);
         })?;
         let mut groups: Vec<LinkGroup> = groups.into_values().collect();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::read_log::ReadLog;
 
 /// The links that still open something.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub(super) struct Residue {
     /// Signed links that visitors of the portal got.
     pub(super) signed: StillOpen,
@@ -29,9 +29,13 @@ pub(super) struct Residue {
 const MAX_JOBS: usize = 20;
 
 /// Some links, and when the last of them ends.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub(super) struct StillOpen {
     pub(super) links: u64,
+    #[schemars(with = "Option<String>")]
+    expires_at: Option<Timestamp>,
+    /// The name of `expires_at` in earlier versions.
+    #[schemars(with = "Option<String>")]
     until: Option<Timestamp>,
 }
 
@@ -39,6 +43,7 @@ impl StillOpen {
     fn add(&mut self, links: u64, until: Timestamp) {
         self.links += links;
         self.until = self.until.max(Some(until));
+        self.expires_at = self.until;
     }
 }
 

@@ -14,6 +14,7 @@ use presign::explain::Explainer;
 use presign::{signature_in, wrapping};
 use serde::Deserialize;
 
+use super::super::exit::CommandError;
 use super::plan::RevocationPlan;
 use super::read_log::ReadLog;
 use super::tagged::TagBook;
@@ -156,9 +157,10 @@ impl MeantLinks {
         }
         let Some(line) = lines.into_iter().next() else {
             log.tell_unread();
-            anyhow::bail!(
-                "no line of this machine's audit log has this link: run the command where the link was issued, or revoke the object"
-            );
+            return Err(CommandError::Found(
+                "no line of this machine's audit log has this link: run the command where the link was issued, or revoke the object".to_owned(),
+            )
+            .into());
         };
         // The portal signed the link for a visitor: the link that was mailed is its own.
         let in_ledger = line.ev == "opened" || line.ev == "probe";
@@ -237,9 +239,12 @@ async fn known_recipient(job: &JobId, rid: &str, opened: &OpenedLedger) -> anyho
     let index = LinkIndex::new(&opened.keyring, &opened.names, opened.portal());
     match index.links_of_recipient(job, rid).await? {
         RecipientLinks::ToldApart => Ok(()),
-        RecipientLinks::None => anyhow::bail!("the job {job} has no such recipient"),
-        RecipientLinks::Shared => anyhow::bail!(
+        RecipientLinks::None => {
+            Err(CommandError::Found(format!("the job {job} has no such recipient")).into())
+        }
+        RecipientLinks::Shared => Err(CommandError::Found(format!(
             "all recipients share the links of the job {job}, which open without a sign-in: revoke the job"
-        ),
+        ))
+        .into()),
     }
 }

@@ -14,9 +14,7 @@ use super::policy::{self, Arns};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The statement goes into the policy of the bucket once, before a link leaks; `handout revoke … --apply` then needs s3:GetObjectTagging and
-s3:PutObjectTagging on the objects, and no change of the policy. MinIO does not ask a bucket's policy about signed requests: there,
---policy prints a policy for the user that signs.
+The statement goes into the policy of the bucket once, before a link leaks; `handout revoke … --apply` then needs s3:GetObjectTagging and s3:PutObjectTagging on the objects, and no change of the policy. MinIO does not ask a bucket's policy about signed requests: there, --policy prints a policy for the user that signs.
 
 Examples:
   handout revoke standing-deny s3://acme-reports > deny.json
@@ -58,12 +56,7 @@ pub(super) fn print(
     let config = arguments.config.load(environment)?;
     let bucket = &arguments.bucket;
     let connection = match &arguments.connection {
-        Some(name) => Some(
-            config
-                .connections
-                .get(name)
-                .ok_or_else(|| anyhow::anyhow!("the configuration has no connection {name:?}"))?,
-        ),
+        Some(name) => Some(config.connection(name)?),
         None => connection_of(bucket, &config),
     };
     let mut statement = policy::standing_deny(&Arns::of(connection, None), bucket.as_str());

@@ -84,7 +84,7 @@ fn tell_group(group: &LinkGroup, is_tagged: bool) -> anyhow::Result<()> {
         key.bucket,
         counted(group.recipients as u64, "recipient", "recipients"),
         key.connection,
-        group.until
+        group.expires_at
     ))?;
     if key.answered_by == AnsweredBy::S3 {
         say(

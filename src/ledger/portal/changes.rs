@@ -18,12 +18,13 @@ const READS_AT_ONCE: usize = 64;
 const CHANGES_A_BUNDLE: u64 = 100;
 
 /// What a change to links is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum ChangeTarget {
     /// All links of a job.
     Job {
         /// The job.
+        #[schemars(with = "String")]
         job: JobId,
     },
     /// All links of a recipient, of one job or of all.
@@ -32,11 +33,13 @@ pub enum ChangeTarget {
         rid: String,
         /// The job; all jobs without one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
         job: Option<JobId>,
     },
     /// All links to an object.
     Object {
         /// The bucket.
+        #[schemars(with = "String")]
         bucket: Bucket,
         /// The key.
         key: String,
@@ -54,7 +57,7 @@ pub enum ChangeTarget {
 }
 
 /// What a change does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum ChangeKind {
     /// The links do not open any more.
@@ -64,6 +67,7 @@ pub enum ChangeKind {
     /// The links of a job end at another instant.
     Moved {
         /// The new end.
+        #[schemars(with = "String")]
         until: Timestamp,
     },
 }

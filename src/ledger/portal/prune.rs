@@ -21,8 +21,30 @@ impl PortalLedger {
     /// # Errors
     /// A record could not be read or deleted; a later call goes on.
     pub async fn forget_ended(&self, before: Timestamp) -> Result<usize, LedgerError> {
-        let moved = self.moved_ends().await?;
+        let ended = self.ended(before).await?;
         let mut forgotten = 0;
+        for reference in ended {
+            // Another call may have forgotten it.
+            if let Some(job) = self.get::<PortalJob>(&job_name(reference)).await? {
+                self.forget_job(reference, &job).await?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// How many jobs [`Self::forget_ended`] would forget.
+    ///
+    /// # Errors
+    /// A record could not be read.
+    pub async fn count_ended(&self, before: Timestamp) -> Result<usize, LedgerError> {
+        Ok(self.ended(before).await?.len())
+    }
+
+    /// The jobs whose links ended before an instant.
+    async fn ended(&self, before: Timestamp) -> Result<Vec<JobRef>, LedgerError> {
+        let moved = self.moved_ends().await?;
+        let mut ended = Vec::new();
         for name in self.records.all_names(OF_JOBS).await? {
             let reference: Option<JobRef> = name
                 .rsplit_once('/')
@@ -34,11 +56,10 @@ impl PortalLedger {
             };
             let moved = moved.get(&job.job).filter(|end| end.means(reference));
             if moved.map_or(job.ends_at, |end| end.until) < before {
-                self.forget_job(reference, &job).await?;
-                forgotten += 1;
+                ended.push(reference);
             }
         }
-        Ok(forgotten)
+        Ok(ended)
     }
 
     /// What finds the job goes last: a call that is interrupted is taken up by the next one.

@@ -62,6 +62,12 @@ pub(super) fn page() -> String {
             let such_as = if key.is_default { "" } else { "such as " };
             let (name, value) = (&key.name, key.value.replace('|', "\\|"));
             let text = cell(&key.text);
+            assert!(
+                !text.is_empty(),
+                "{} in {} has no meaning: add a comment at it in config.toml",
+                key.name,
+                section.header
+            );
             writeln!(page, "| `{name}` | {such_as}`{value}` | {text} |").unwrap();
         }
     }

@@ -14,13 +14,14 @@ use handout::text::chain;
 use serde::Serialize;
 
 use super::{Files, PreviewArgs, PreviewMail, suppressed};
+use crate::cli::schemas::OutputSchema;
 use crate::cli::{say, say_json};
 
 /// How much of a place the table shows, in characters.
 const MAX_PLACE: usize = 60;
 
 /// The report of a preview.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PartsPreview {
     job: String,
     recipients: u64,
@@ -35,9 +36,11 @@ struct PartsPreview {
 }
 
 /// A recipient and what they would get.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 struct PreviewedPart {
     to: String,
+    /// The recipient's id in logs and results; none where the secret cannot be read.
+    rid: Option<String>,
     /// The prefix or the first key.
     place: Option<String>,
     links: u64,
@@ -63,7 +66,7 @@ pub(super) async fn show(
     let email = run.job.email.as_ref();
     let suppressed = suppressed(email, people, config, environment);
     let mut suppressed = Box::pin(suppressed).await.unwrap_or_default();
-    let files = Files::make(&arguments.out)?;
+    let files = Files::make(&arguments.out, config)?;
     let mut previewed = Vec::new();
     for part in &parts {
         let number = previewed.len() + 1;
@@ -89,9 +92,9 @@ pub(super) async fn show(
         rows,
         parts: previewed,
     };
-    if arguments.json {
+    if arguments.form.json {
         say_json(&report)?;
-    } else if arguments.open {
+    } else if arguments.paths {
         let mails = report.parts.iter().filter_map(|part| part.mail.as_ref());
         for path in mails.flat_map(|mail| &mail.files) {
             say(path.display())?;
@@ -112,6 +115,7 @@ async fn preview_part(
     let person = part.job.email.as_ref().and_then(|email| email.to.first());
     let mut previewed = PreviewedPart {
         to: person.map_or_else(String::new, |person| person.address.to_string()),
+        rid: person.and_then(|person| files.rid(person)),
         place: None,
         links: 0,
         outcome: "mail",
@@ -210,4 +214,9 @@ fn tell(report: &PartsPreview, arguments: &PreviewArgs) -> std::io::Result<()> {
         "Look at {}. The links there are examples and open nothing.",
         arguments.out.display()
     ))
+}
+
+/// What the preview of a job in parts prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<PartsPreview>("job-preview-parts", "handout job preview")
 }

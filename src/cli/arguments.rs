@@ -1,0 +1,89 @@
+//! Arguments that several commands take, each with one name, one meaning and one parser.
+
+use std::num::ParseIntError;
+
+use clap::Args;
+use handout::quantity::Span;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+/// The form of a result.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct JsonArgs {
+    /// Prints the result as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The form of a result of many rows.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct JsonLinesArgs {
+    /// Prints the result as JSON Lines: an object for each row.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// An instant, or the beginning of a day (UTC).
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
+    let day = |text: &str| {
+        let date: Date = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(date.into()).ok()
+    };
+    let instant = text.parse().ok().or_else(|| day(text));
+    instant.ok_or_else(|| {
+        "write an instant such as 2026-11-23T18:40:00Z, or a day such as 2026-11-23".to_owned()
+    })
+}
+
+/// A duration of at least a second. A number without a unit is seconds, as older versions had it.
+pub(super) fn patience(text: &str) -> Result<Span, String> {
+    let seconds = text.parse().map(Span::seconds);
+    let span: Result<Span, String> =
+        seconds.or_else(|_| text.parse().map_err(|error| format!("{error}")));
+    match span? {
+        span if span.as_secs() == 0 => Err("give a second at least".to_owned()),
+        span => Ok(span),
+    }
+}
+
+/// A number of things, of which there is at least one.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .map_err(|error: ParseIntError| error.to_string())?;
+    match count {
+        0 => Err("give 1 at least".to_owned()),
+        count => Ok(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_its_beginning_in_utc() {
+        let day = instant("2026-12-01").unwrap();
+        assert_eq!(day, instant("2026-12-01T00:00:00Z").unwrap());
+        assert!(instant("tomorrow").is_err());
+    }
+
+    #[test]
+    fn patience_is_a_span_or_a_number_of_seconds_and_never_none() {
+        assert_eq!(patience("5"), Ok(Span::seconds(5)));
+        assert_eq!(patience("5s"), Ok(Span::seconds(5)));
+        assert_eq!(patience("2m"), Ok(Span::minutes(2)));
+        for wrong in ["0", "0s", "", "-1", "soon"] {
+            assert!(patience(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_at_least_1() {
+        assert_eq!(count("1"), Ok(1));
+        for wrong in ["0", "-1", "", "x"] {
+            assert!(count(wrong).is_err(), "{wrong}");
+        }
+    }
+}
