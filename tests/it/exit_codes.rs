@@ -121,9 +121,10 @@ fn a_directory_without_a_log_is_not_whole() {
     assert!(words.contains("no audit log yet"), "{words}");
 }
 
-#[test]
-fn a_failure_with_a_mail_on_stdin_is_75_and_with_a_maildir_its_own() {
-    let world = World::new();
+#[tokio::test]
+async fn a_failure_with_a_mail_on_stdin_is_75_and_with_a_maildir_its_own() {
+    let mut world = World::new();
+    world.run().await;
     let config = config_of(&world);
     let missing = world.dir.path().join("none");
     let (code, words) = asked(&config, &["feedback", &missing.to_string_lossy()]);
