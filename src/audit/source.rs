@@ -102,13 +102,15 @@ pub fn removed_from(place: impl Into<Location>) -> io::Result<RemovedSegments> {
     }))
 }
 
-/// Whether a directory holds an audit log: a segment, or the registry of one.
+/// Whether a directory holds an audit log: a segment, a file that is named otherwise, or the registry of a log.
 ///
 /// # Errors
 /// The directory cannot be read.
 pub fn holds_log(place: impl Into<Location>) -> io::Result<bool> {
     let directory = LogDirectory::open(&place.into())?;
-    Ok(!directory.segments()?.is_empty() || directory.read_note(REGISTRY)?.is_some())
+    let contents = directory.contents()?;
+    let has_segments = !(contents.streams.is_empty() && contents.strangers.is_empty());
+    Ok(has_segments || directory.read_note(REGISTRY)?.is_some())
 }
 
 /// A segment that was removed, in an archive.

@@ -235,6 +235,10 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
     let own = own_log(&dir, &arguments.config, environment)?;
     // A fresh installation has no line yet; elsewhere, an empty directory is the wrong one.
     let is_own = arguments.dir.is_none() || own.is_some();
+    // A log that was written and is gone is no fresh installation.
+    let is_remembered = own
+        .as_ref()
+        .is_some_and(|(_, memory)| memory.path().exists());
     let pinned = match &arguments.public_key {
         Some(key) => Some(public_key(key)?),
         None => own.as_ref().map(|(key, _)| *key),
@@ -249,12 +253,16 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
     if let Some(archive) = archive {
         archive.close().await;
     }
-    let report = report.with_context(|| could_not_read(&dir))?;
+    let mut report = report.with_context(|| could_not_read(&dir))?;
     let is_empty = report.streams == 0
-        && report.problems.is_empty()
+        && !is_remembered
         && !holds_log(dir.clone()).with_context(|| could_not_read(&dir))?;
     if is_empty && !is_own {
         return Err(CommandError::Found(holds_no_log(&dir)).into());
+    }
+    if is_empty {
+        // The registry is made with the first line.
+        report.problems.clear();
     }
     if arguments.form.json {
         say_json(&report)?;

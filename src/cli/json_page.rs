@@ -30,14 +30,10 @@ fn the_reference_of_json_is_what_the_schemas_say() {
     let mut page = BEGIN.to_owned();
     for output in schemas::all() {
         let schema = output.schema.as_value();
-        write!(
-            page,
-            "\n## {}\n\n`{} --json`. {}\n",
-            output.name,
-            output.command,
-            description(schema)
-        )
-        .expect("writing to a string does not fail");
+        let command = schema["title"].as_str().unwrap_or_default();
+        let about = format!("`{command}`. {}", description(schema));
+        write!(page, "\n## {}\n\n{}\n", output.name, about.trim_end())
+            .expect("writing to a string does not fail");
         let schema_of_rows = schema.get("items").map(|items| resolved(schema, items));
         if schema_of_rows.is_some() {
             page.push_str("\nA list; each entry has:\n");
@@ -48,8 +44,11 @@ fn the_reference_of_json_is_what_the_schemas_say() {
         for (name, object) in defs.unwrap_or(&none) {
             let is_rows = schema_of_rows.is_some_and(|rows| std::ptr::eq(rows, object));
             if !is_rows && is_object(object) {
-                let about = description(object);
-                write!(page, "\n### {}: {name}\n\n{about}\n", output.name)
+                let about = match description(object) {
+                    text if text.is_empty() => text,
+                    text => format!("\n{text}\n"),
+                };
+                write!(page, "\n### {}: {name}\n{about}", output.name)
                     .expect("writing to a string does not fail");
                 add_object(&mut page, schema, object);
             }

@@ -283,7 +283,7 @@ struct ChangeReport<'a> {
 pub(super) fn outputs() -> Vec<OutputSchema> {
     vec![OutputSchema::of::<ChangeReport<'static>>(
         "revoke",
-        "handout revoke",
+        "handout revoke job",
     )]
 }
 

@@ -13,27 +13,16 @@ use super::{
 pub(super) struct OutputSchema {
     /// The name that `handout schema --of` takes.
     pub(super) name: &'static str,
-    /// The command that prints it.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the page of the documentation has it, see json_page.rs"
-        )
-    )]
-    pub(super) command: &'static str,
     pub(super) schema: Schema,
 }
 
 impl OutputSchema {
-    /// The schema of a type, as it is printed.
+    /// The schema of a type, as `command` prints it.
     pub(super) fn of<T: JsonSchema>(name: &'static str, command: &'static str) -> Self {
         let settings = SchemaSettings::default().for_serialize();
-        Self {
-            name,
-            command,
-            schema: settings.into_generator().into_root_schema_for::<T>(),
-        }
+        let mut schema = settings.into_generator().into_root_schema_for::<T>();
+        schema.insert("title".to_owned(), format!("{command} --json").into());
+        Self { name, schema }
     }
 }
 
