@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_of_an_error_decides_the_code_whatever_wraps_it() {
+    fn the_kind_of_an_error_decides_the_code_also_below_a_context() {
         let of_io = |kind: io::ErrorKind| anyhow::Error::from(io::Error::from(kind));
         let text = String::new;
         let table = [
