@@ -914,8 +914,8 @@ pub struct OnEventConfig {
     #[serde(default = "OnEventConfig::default_events")]
     pub events: Vec<String>,
     /// The job's file, with the placeholders `{{event.bucket}}`, `{{event.key}}` and `{{event.time}}` in its texts.
-    #[serde(rename = "job_file", alias = "job")]
-    pub job: PathBuf,
+    #[serde(alias = "job")]
+    pub job_file: PathBuf,
 }
 
 impl OnEventConfig {

@@ -233,8 +233,8 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
         None => books_of(&arguments.config, environment)?.audit_place(),
     };
     let own = own_log(&dir, &arguments.config, environment)?;
-    // A fresh installation has no line yet; elsewhere, an empty directory is the wrong one.
-    let is_own = arguments.dir.is_none() || own.is_some();
+    // A fresh installation has no line yet; elsewhere, an empty directory is the wrong one. A key that is given is that of a log.
+    let is_own = arguments.public_key.is_none() && (arguments.dir.is_none() || own.is_some());
     // A log that was written and is gone is no fresh installation.
     let is_remembered = own
         .as_ref()

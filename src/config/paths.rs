@@ -107,7 +107,7 @@ impl Config {
         }
         for (index, rule) in self.on_event.iter_mut().enumerate() {
             let key = format!("on_event[{index}].job_file");
-            all.push(plain(key, &mut rule.job));
+            all.push(plain(key, &mut rule.job_file));
         }
         for (index, schedule) in self.schedule.iter_mut().enumerate() {
             let key = format!("schedule[{index}].job_file");

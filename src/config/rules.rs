@@ -100,7 +100,7 @@ impl Config {
         }
         for (index, rule) in policy.triggers.iter().enumerate() {
             let wrong = |reason: String| {
-                let file = &self.on_event[index].job;
+                let file = &self.on_event[index].job_file;
                 let reason = format!("names {}: {reason}", file.display());
                 ConfigError::value(format!("on_event[{index}].job_file"), reason)
             };
@@ -201,7 +201,7 @@ impl Config {
 
     fn event_rule(&self, index: usize, rule: &OnEventConfig) -> Result<EventRule, ConfigError> {
         let key = |field: &str| format!("on_event[{index}].{field}");
-        let path = &rule.job;
+        let path = &rule.job_file;
         let reason = |error: &dyn std::fmt::Display| {
             format!("names {}, which is not a job file: {error}", path.display())
         };

@@ -424,11 +424,13 @@ async fn pages_of_a_brand_have_rows_that_end_well_and_a_first_page_that_finds_ev
     assert_eq!(world.parked().await, Vec::<String>::new());
     let opened = world.open().await;
     let url = |at: usize| first_page(&world, &jobs[at].0);
+    // `pages.rs` looks at pages in all ways.
+    let two_looks = ["desk-light", "phone-dark"];
     let pages = json!([
-        { "name": "seventeen", "url": url(0), "stories": ["look", "rows", "fits"] },
+        { "name": "seventeen", "url": url(0), "stories": ["look", "rows", "fits"], "looks": two_looks },
         { "name": "two", "url": url(1), "stories": ["rows"] },
         { "name": "one", "url": url(2), "stories": ["rows"] },
-        { "name": "many", "url": url(3), "stories": ["look", "rows", "search", "fits"] },
+        { "name": "many", "url": url(3), "stories": ["look", "rows", "search", "fits"], "looks": two_looks },
     ]);
     let seen = read(browser.script("gallery.mjs"), &pages).await;
     let mut held = Vec::new();

@@ -120,7 +120,7 @@ async fn an_event_in_the_evening_is_of_the_next_day_where_the_job_says_so() {
                 bucket: "reports".to_owned(),
                 key: "in/**".to_owned(),
                 events: vec!["ObjectCreated:*".to_owned()],
-                job: rule,
+                job_file: rule,
             });
         })
         .message(&event.to_string());

@@ -40,7 +40,7 @@ fn intake_world() -> World {
         bucket: "reports".to_owned(),
         key: "in/**".to_owned(),
         events: vec!["ObjectCreated:*".to_owned()],
-        job: rule,
+        job_file: rule,
     }];
     world
 }

@@ -201,7 +201,7 @@ fn on_upload() -> World {
             bucket: "reports".to_owned(),
             key: "**".to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: file,
+            job_file: file,
         }];
     })
 }

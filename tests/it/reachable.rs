@@ -298,7 +298,7 @@ async fn a_page_that_would_start_a_job_by_its_event_is_no_place() {
             bucket: "published".to_owned(),
             key: "auto/**".to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: rule,
+            job_file: rule,
         });
     });
     let output = handout_job(&world, "preview", &job("loop"), &[]);

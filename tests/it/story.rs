@@ -273,7 +273,7 @@ async fn an_event_becomes_a_job_by_a_rule_of_the_configuration() {
             bucket: "reports".to_owned(),
             key: "incoming/**".to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: template.clone(),
+            job_file: template.clone(),
         }];
     });
     let event = json!({ "Records": [{
@@ -320,7 +320,7 @@ async fn an_upload_that_is_gone_when_its_turn_comes_is_settled_and_parked_only_w
                         bucket: "reports".to_owned(),
                         key: "incoming/**".to_owned(),
                         events: vec!["ObjectCreated:*".to_owned()],
-                        job: template.clone(),
+                        job_file: template.clone(),
                     }];
                 })
                 .job(&event);
@@ -447,7 +447,7 @@ async fn a_job_that_would_start_itself_is_refused() {
             bucket: "published".to_owned(),
             key: key.to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: template.clone(),
+            job_file: template.clone(),
         };
         config.on_event = vec![rule("elsewhere/**"), rule("**/*.html")];
     });

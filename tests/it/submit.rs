@@ -152,7 +152,7 @@ async fn a_job_that_its_event_would_start_is_looked_at_too() {
             bucket: "reports".to_owned(),
             key: "in/**".to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: rule,
+            job_file: rule,
         });
     });
     let event = json!({ "Records": [{

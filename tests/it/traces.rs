@@ -101,7 +101,7 @@ async fn the_trace_of_a_message_is_in_the_lines_and_the_result_of_its_job() {
         bucket: "reports".to_owned(),
         key: "2026/*.pdf".to_owned(),
         events: vec!["ObjectCreated:*".to_owned()],
-        job: template,
+        job_file: template,
     }];
     let config = world.written();
     let daemon = Daemon::start(&config, &KEYS).await;

@@ -136,7 +136,7 @@ async fn a_leaked_link_says_whose_it_is_where_log_configuration_or_ledger_knows(
             bucket: "reports".to_owned(),
             key: "incoming/**".to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: file,
+            job_file: file,
         }];
     })
     .await;

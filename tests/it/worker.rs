@@ -188,7 +188,7 @@ fn on_upload(change: impl FnOnce(&mut Value)) -> World {
             bucket: "reports".to_owned(),
             key: "incoming/**".to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: file,
+            job_file: file,
         }];
     })
 }

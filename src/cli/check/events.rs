@@ -32,7 +32,7 @@ pub(super) async fn check(
     let rules = &previewing.services.signing.policy.triggers;
     for (index, (rule, wanted)) in rules.iter().zip(&config.on_event).enumerate() {
         let what = format!("on_event[{index}]");
-        let judging = judge(rule, &wanted.job, &previewing.services);
+        let judging = judge(rule, &wanted.job_file, &previewing.services);
         match bounded(judging).await {
             Ok(EventVerdict::Works(result)) => report.tell(what, Ok(result))?,
             Ok(EventVerdict::Warns(result)) => report.warn(what, result)?,

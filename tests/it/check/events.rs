@@ -28,7 +28,7 @@ fn world(key: &str, job: &Value, change: impl FnOnce(&mut Config)) -> World {
             bucket: "reports".to_owned(),
             key: key.to_owned(),
             events: vec!["ObjectCreated:*".to_owned()],
-            job: file,
+            job_file: file,
         });
         change(config);
     })
