@@ -488,7 +488,11 @@ async fn the_refused_get_their_mail_when_the_cause_is_gone_and_the_others_no_sec
     assert_eq!(world.mails().len(), 1);
     let world = world.object("customers/9/z.pdf", "nine");
     let part = handout(&world, &["ledger", "show", "weekly"]);
-    assert!(said(&part).contains("1 refused"), "{}", said(&part));
+    assert!(
+        said(&part).contains("1 whose part was rejected"),
+        "{}",
+        said(&part)
+    );
     let again = handout(&world, &["job", "resend", "weekly", "--failed"]);
     let words = said(&again);
     assert!(
