@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use directory::Directory;
 use rusqlite::config::DbConfig;
@@ -20,7 +21,10 @@ const QUEUE: usize = 1024;
 const MAX_GROUP: usize = 500;
 
 /// How long SQLite waits for another process, such as `handout job submit`, to end its transaction.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause before a file is opened again that another process has locked.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The first SQLite without the WAL-reset bug (fixed 2026-03-13), as SQLite spells versions: 3.51.3.
 const FIRST_SOUND_SQLITE: i32 = 3_051_003;
@@ -261,7 +265,7 @@ fn prepare(path: &Path) -> io::Result<PathBuf> {
 /// Opens a file of this program for its owner, and creates it if it does not exist. `set_up` makes its tables.
 pub(crate) fn open_connection(
     path: &Path,
-    set_up: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    mut set_up: impl FnMut(&Connection) -> rusqlite::Result<()>,
 ) -> Result<Connection, DatabaseError> {
     if rusqlite::version_number() < FIRST_SOUND_SQLITE {
         return Err(DatabaseError::TooOld(rusqlite::version().to_owned()));
@@ -270,14 +274,34 @@ pub(crate) fn open_connection(
         path: path.to_owned(),
         source,
     })?;
-    let opened = connect(&real).and_then(|connection| {
-        set_up(&connection)?;
-        Ok(connection)
-    });
-    opened.map_err(|source| DatabaseError::Open {
-        path: path.to_owned(),
-        source,
-    })
+    let began = Instant::now();
+    loop {
+        let opened = connect(&real).and_then(|connection| {
+            set_up(&connection)?;
+            Ok(connection)
+        });
+        match opened {
+            // Of two that change a new file's journal at once, SQLite rejects one without waiting for its busy timeout.
+            // <https://sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode>
+            Err(error) if is_locked(&error) && began.elapsed() < BUSY_TIMEOUT => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            opened => {
+                return opened.map_err(|source| DatabaseError::Open {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+/// Whether another connection has the file's lock.
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -180,3 +180,23 @@ fn planted_names_are_refused_and_the_files_are_their_owners_alone() {
     }
     assert_eq!(std::fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
 }
+
+/// A daemon that starts, and commands beside it.
+#[test]
+fn all_who_open_a_new_file_at_once_have_it() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("handout.sqlite");
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            let open = || {
+                barrier.wait();
+                Database::open(&path).map(drop)
+            };
+            let opened: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for thread in opened {
+                thread.join().unwrap().unwrap();
+            }
+        });
+    }
+}
