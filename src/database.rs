@@ -7,12 +7,13 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use directory::Directory;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// How many pieces of work the queue to the thread holds before callers wait.
 const QUEUE: usize = 1024;
@@ -23,8 +24,9 @@ const MAX_GROUP: usize = 500;
 /// How long SQLite waits for another process, such as `handout job submit`, to end its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause before a file is opened again that another process has locked.
+/// The pause before a file is opened again that another process has locked, and how often it is.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
+const MAX_OPENINGS: u32 = 500;
 
 /// The first SQLite without the WAL-reset bug (fixed 2026-03-13), as SQLite spells versions: 3.51.3.
 const FIRST_SOUND_SQLITE: i32 = 3_051_003;
@@ -275,7 +277,9 @@ pub(crate) fn open_connection(
         source,
     })?;
     let began = Instant::now();
+    let mut attempts = 0;
     loop {
+        attempts += 1;
         let opened = connect(&real).and_then(|connection| {
             set_up(&connection)?;
             Ok(connection)
@@ -283,8 +287,12 @@ pub(crate) fn open_connection(
         match opened {
             // Of two that change a new file's journal at once, SQLite rejects one without waiting for its busy timeout.
             // <https://sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode>
-            Err(error) if is_locked(&error) && began.elapsed() < BUSY_TIMEOUT => {
-                std::thread::sleep(BUSY_PAUSE);
+            Err(error)
+                if is_locked(&error)
+                    && began.elapsed() < BUSY_TIMEOUT
+                    && attempts < MAX_OPENINGS =>
+            {
+                pause();
             }
             opened => {
                 return opened.map_err(|source| DatabaseError::Open {
@@ -294,6 +302,14 @@ pub(crate) fn open_connection(
             }
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "opening blocks its caller, as SQLite's own busy timeout does"
+)]
+fn pause() {
+    std::thread::sleep(BUSY_PAUSE);
 }
 
 /// Whether another connection has the file's lock.
