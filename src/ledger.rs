@@ -13,7 +13,7 @@
 //! l.<n>      LATE      the outcome by the owner of attempt n, after another process wrote `unknown`
 //! v.<n>      VERDICT   about an attempt that is unknown: was_sent | resend_ok; about one that was rejected: resend_ok
 //! done       every recipient has a final status: the message may be deleted
-//! reopened   a verdict came after `done`: the job may be worked once more, until the next `done`
+//! reopened   a verdict came after `done`, or a late outcome that was not sent: the job may be worked once more, until the next `done`
 //! notified   the operator is notified, or was, of the recipients without a mail at this `done`
 //! s.<n>      SUPPRESSED instead of attempt n: the recipient gets no mail of this job
 //! d.0, b.0   what a mail system reported of an accepted mail: it arrived; it bounced, or was complained about

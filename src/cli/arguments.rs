@@ -37,7 +37,7 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
 }
 
 /// A duration of at least a second. A number without a unit is seconds, as older versions had it.
-pub(super) fn patience(text: &str) -> Result<Span, String> {
+pub(super) fn time_limit(text: &str) -> Result<Span, String> {
     let seconds = text.parse().map(Span::seconds);
     let span: Result<Span, String> =
         seconds.or_else(|_| text.parse().map_err(|error| format!("{error}")));
@@ -70,12 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_a_span_or_a_number_of_seconds_and_never_none() {
-        assert_eq!(patience("5"), Ok(Span::seconds(5)));
-        assert_eq!(patience("5s"), Ok(Span::seconds(5)));
-        assert_eq!(patience("2m"), Ok(Span::minutes(2)));
+    fn a_time_limit_is_a_span_or_a_number_of_seconds_and_never_none() {
+        assert_eq!(time_limit("5"), Ok(Span::seconds(5)));
+        assert_eq!(time_limit("5s"), Ok(Span::seconds(5)));
+        assert_eq!(time_limit("2m"), Ok(Span::minutes(2)));
         for wrong in ["0", "0s", "", "-1", "soon"] {
-            assert!(patience(wrong).is_err(), "{wrong}");
+            assert!(time_limit(wrong).is_err(), "{wrong}");
         }
     }
 

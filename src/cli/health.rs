@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::arguments::{JsonArgs, patience};
+use super::arguments::{JsonArgs, time_limit};
 use super::exit::{FOUND, SUCCESS, UNAVAILABLE};
 use super::schemas::OutputSchema;
 use super::terminal::complain;
@@ -36,7 +36,7 @@ pub(crate) struct HealthArgs {
     #[arg(long)]
     live: bool,
     /// How long the answer may take: "5s", or a number of seconds.
-    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = patience)]
+    #[arg(long, value_name = "SPAN", default_value = "5s", value_parser = time_limit)]
     timeout: Span,
     #[command(flatten)]
     form: JsonArgs,
@@ -96,14 +96,10 @@ struct HealthReport {
 }
 
 /// Whether the daemon says that it is well, and its words.
-async fn asked(
-    listen: SocketAddr,
-    path: &str,
-    patience: Duration,
-) -> anyhow::Result<(bool, String)> {
-    let answer = tokio::time::timeout(patience, ask(reachable(listen), path)).await;
+async fn asked(listen: SocketAddr, path: &str, within: Duration) -> anyhow::Result<(bool, String)> {
+    let answer = tokio::time::timeout(within, ask(reachable(listen), path)).await;
     let answer = answer.unwrap_or_else(|_| {
-        let waited = patience.as_secs();
+        let waited = within.as_secs();
         Err(std::io::Error::other(format!(
             "no answer within {waited} s"
         )))

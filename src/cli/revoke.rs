@@ -46,7 +46,7 @@ use self::residue::Residue;
 use self::scope::MeantLinks;
 use self::standing::StandingArgs;
 use self::tagged::{OF_OBJECT, TagBook, TagTarget};
-use super::arguments::{JsonArgs, instant, patience};
+use super::arguments::{JsonArgs, instant, time_limit};
 use super::audit::ArchiveArgs;
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
@@ -144,7 +144,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, requires = "apply")]
     larger: bool,
     /// How long the command tests with a link of its own whether tagged objects are refused.
-    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = patience)]
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = time_limit)]
     probe_for: Span,
     #[command(flatten)]
     archive: ArchiveArgs,
@@ -177,7 +177,7 @@ pub(crate) struct ExtendArgs {
     #[arg(long, value_name = "TIME", group = "end", value_parser = instant)]
     until: Option<Timestamp>,
     /// How much later than now the links end, such as 30d.
-    #[arg(long, value_name = "SPAN", group = "end", value_parser = patience)]
+    #[arg(long, value_name = "SPAN", group = "end", value_parser = time_limit)]
     by: Option<Span>,
     #[command(flatten)]
     how: ChangeArgs,

@@ -259,7 +259,7 @@ impl DeliveryLedger {
             return;
         };
         if let Err(error) = reopen_after_late(&*self.ledger, job, (self.clock)()).await {
-            tracing::error!(job.id = %job, error = chain(&error), "could not reopen a job whose mail was not sent: `handout job resend` sends it");
+            tracing::error!(job.id = %job, error = chain(&error), "could not reopen a job whose mail was not sent: `handout job resend --failed` sends it");
         }
     }
 
@@ -427,18 +427,23 @@ pub(super) mod tests {
         );
     }
 
+    /// The first attempt at Ann.
+    fn to_ann<'a>(job: &'a JobId, rid: &'a str) -> AttemptRecord<'a> {
+        AttemptRecord {
+            job,
+            rid,
+            to: "ann@acme.example",
+            n: 0,
+            message_id: "<m@x>",
+        }
+    }
+
     #[tokio::test]
     async fn an_outcome_that_comes_late_is_kept_and_believed() {
         let dir = tempfile::tempdir().unwrap();
         let recording = recording(dir.path(), None);
         let (job, rid) = (job(), recording.rid(&ann()));
-        let attempt = AttemptRecord {
-            job: &job,
-            rid: &rid,
-            to: "ann@acme.example",
-            n: 0,
-            message_id: "<m@x>",
-        };
+        let attempt = to_ann(&job, &rid);
         assert!(recording.intend(&attempt).await.unwrap());
         assert!(!recording.intend(&attempt).await.unwrap(), "once");
         assert_eq!(
@@ -464,13 +469,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let recording = recording(dir.path(), None);
         let (job, rid) = (job(), recording.rid(&ann()));
-        let attempt = AttemptRecord {
-            job: &job,
-            rid: &rid,
-            to: "ann@acme.example",
-            n: 0,
-            message_id: "<m@x>",
-        };
+        let attempt = to_ann(&job, &rid);
         assert!(recording.intend(&attempt).await.unwrap());
         look(&recording, OnDoubt::Hold).await;
         let done = Record::new(&job, "", 0, Kind::Done, json!({}));
