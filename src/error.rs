@@ -161,6 +161,9 @@ const DISK_AT_LEAST: Duration = Duration::from_secs(15);
 /// The shortest wait for an edge that failed: its pause ends within seconds.
 const EDGE_AT_LEAST: Duration = Duration::from_secs(3);
 
+/// The shortest wait for a store that fails, or hangs, at one name and answers other requests.
+const NAME_AT_LEAST: Duration = Duration::from_secs(15);
+
 /// The wait after an edge has asked to slow down or the session of the credentials has ended, and the wait after a
 /// failure that operators have to repair.
 const THROTTLED_AT_LEAST: Duration = Duration::from_secs(10);
@@ -601,6 +604,8 @@ impl JobError {
 /// How long to wait at least before an edge is tried again: as long as it asks for, or as long as such a failure lasts.
 pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
     let usual = match error.fact {
+        // Such a name holds a slot for half a minute, which other jobs need.
+        ErrorKind::Unreachable | ErrorKind::Silent if error.has_failed_at_name() => NAME_AT_LEAST,
         ErrorKind::Unreachable | ErrorKind::Silent | ErrorKind::Failed => EDGE_AT_LEAST,
         // The next session may start soon, without an operator, and NTP may set the clock.
         ErrorKind::Denied if error.is_of_session() || error.is_of_clock() => THROTTLED_AT_LEAST,

@@ -144,6 +144,7 @@ impl Services {
         let of_several = |count: usize| (count > 1).then_some(self.share);
         if let Some(connection) = connection {
             connection.s3.edge().limit_long_jobs(of_several(stores));
+            connection.s3.edge().limit_hanging(self.share);
         }
         if let Some(relay) = relay {
             relay.edge().limit_long_jobs(of_several(relays));

@@ -9,6 +9,7 @@
 //! an answer must show that it is the store's own, see [`judge::Judge`].
 
 mod body;
+mod hedge;
 mod judge;
 mod web;
 
@@ -206,6 +207,17 @@ struct HttpPool {
     generation: u64,
 }
 
+impl HttpPool {
+    fn of(way: ProxyRoute, connector: SharedHttpConnector, generation: u64) -> Self {
+        let mut connectors = [const { None }; ProxyRoute::COUNT];
+        connectors[way as usize] = Some(connector);
+        Self {
+            connectors,
+            generation,
+        }
+    }
+}
+
 impl HttpClient for EdgeClient {
     fn http_connector(
         &self,
@@ -240,6 +252,16 @@ impl EdgeClient {
         if let Some(kept) = self.kept(way) {
             return Ok(kept);
         }
+        let connector = self.new_connector(way).await?;
+        let mut pool = self.pool();
+        // Another request may have been first.
+        let kept = pool.connectors[way as usize].get_or_insert(connector);
+        let kept = kept.clone();
+        Ok((kept, pool.generation))
+    }
+
+    /// A connector without connections.
+    async fn new_connector(&self, way: ProxyRoute) -> Result<SharedHttpConnector, ConnectorError> {
         let tls = self.egress.tls_context().await;
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT);
         let connector = Connector::builder()
@@ -248,12 +270,7 @@ impl EdgeClient {
             .proxy_config(self.egress.proxy(way))
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(tls.map_err(|error| ConnectorError::user(error.into()))?);
-        let connector = SharedHttpConnector::new(connector.build());
-        let mut pool = self.pool();
-        // Another request may have been first.
-        let kept = pool.connectors[way as usize].get_or_insert(connector);
-        let kept = kept.clone();
-        Ok((kept, pool.generation))
+        Ok(SharedHttpConnector::new(connector.build()))
     }
 
     /// Drops the connections of a generation; requests under way on them continue.
@@ -324,6 +341,7 @@ impl EdgeClient {
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
         let under_way = edge.map(|edge| edge.asked(step(request.method())));
+        let (copy, is_read) = (hedge::copy_of(&request), hedge::is_read(&request));
         let body = std::mem::replace(request.body_mut(), SdkBody::taken());
         let (body, sent) = SendingBody::new(body, moved.clone());
         *request.body_mut() = SdkBody::from_body_1_x(body);
@@ -331,7 +349,15 @@ impl EdgeClient {
         let began_in_outage = self.edge.as_ref().is_some_and(Edge::is_failing);
         let (connector, generation) = self.connector(way).await?;
         let answer = tokio::select! {
-            answer = connector.call(request) => answer,
+            answer = self.call(&connector, (request, copy), (generation, began), way) => answer,
+            () = self.hangs_beside_others(began), if asked.names_a_key && is_read => {
+                let words = format!(
+                    "no answer within {} s; the store answers other requests, and others wait like this one",
+                    began.elapsed().as_secs()
+                );
+                self.edge.iter().for_each(|edge| edge.doubted(FailureKind::Timeout));
+                return Err(ConnectorError::other(FailedAtName(words.into()).into(), None));
+            }
             () = self.left_behind(began, (began_in_outage, is_usual), &moved), if asked.names_a_key => {
                 self.drop_pool(generation);
                 let words = "the store was silent and answers other requests again, but not this one";

@@ -41,6 +41,7 @@ LIMITS = {
     "200": 5,  # /ready is well, after the return
     "new": 15,  # a job that is put on the queue at the return is mailed
     "waiting": 30,  # the last that waited is mailed, after the return
+    "halved": None,  # a job is mailed although every second connection is dead, after it was put on the queue
     "others": 5,  # jobs that need nothing of what fails are mailed, after they were put on the queue
     "stop": 15,  # SIGTERM in the middle of the fault; grace_period is 5 s
     "idle stop": 2,  # SIGTERM with nothing to do
@@ -261,6 +262,55 @@ def swallowed_put(world, numbers, edge, forwarded, zip=False):
     is_whole(world, numbers)
 
 
+def one_name(world, numbers, names, length, crowd):
+    """The store never answers about one name, and all else is well: jobs at other names of it come meanwhile, one in a while and several at once."""
+    warmed_up(world)
+    name = "hangs"
+    began = time.monotonic()
+    world.lines["store"].is_silent_about(name)
+    hung = world.submit(crowd, names=names(name))
+    for at in (1, 4, 11, 13, 16, 22, 31, 33, 41):
+        if at > length:
+            break
+        sleep_until(began + at)
+        asked = time.monotonic()
+        numbers.add("others", world.mailed(world.submit(1 + at % 3, names=names("2026/report 1.pdf")), asked, PATIENCE.other)[-1])
+    sleep_until(began + length)
+    unready = {text.strip() for at, status, text, _ in list(world.watch.samples) if at >= began and status == 503}
+    numbers.need(not unready, f"/ready said {sorted(unready)[:2]}")
+    world.submit(crowd, names=names(name))
+    time.sleep(4)
+    stops(world, numbers)
+    numbers.need(not any(map(world.mails, hung)), "a job without an answer was mailed")
+    is_whole(world, numbers)
+
+
+def key(name):
+    return {"prefix": None, "keys": [name]}
+
+
+def prefix(name):
+    return {"prefix": name}
+
+
+def dead_half(world, numbers, edge, length):
+    """A balancer sends every second connection to a server that is dead."""
+    warmed_up(world)
+    began = time.monotonic()
+    world.fault(edge, "halved")
+    for at in range(1, length, 5):
+        sleep_until(began + at)
+        asked = time.monotonic()
+        numbers.add("halved", world.mailed(world.submit(2), asked, PATIENCE.mail)[-1])
+    world.heal(edge)
+    comes_back(world, numbers, time.monotonic(), [])
+    world.fault(edge, "halved")
+    world.submit(3)
+    time.sleep(2)
+    stops(world, numbers)
+    is_whole(world, numbers)
+
+
 def once_in_a_mail(world, fault):
     """Runs a fault when the first byte of the next mail's text comes; what is returned is set then."""
     relay, fell = world.relays["relay"], threading.Event()
@@ -469,6 +519,10 @@ def scenarios(wanted):
     yield Scenario("store takes a PUT, answer lost", "cloud", swallowed_put, {"edge": "store", "forwarded": True})
     yield Scenario("store swallows a part of a ZIP", "cloud", swallowed_put, {"edge": "store", "forwarded": False, "zip": True})
     yield Scenario("two stores, one silent {length} s", both, other_jobs, edge("store", "silent", 60), short={"length": 9, "kinds": "sqlite"})
+    for words, names, crowd in (("one key", key, 1), ("one key for thirty jobs", key, 30), ("one prefix", prefix, 1)):
+        yield Scenario(f"store silent about {words} {{length}} s", both, one_name, {"names": names, "length": 45, "crowd": crowd})
+    yield Scenario("half of the connections to the store dead {length} s", both, dead_half, {"edge": "store", "length": 60})
+    yield Scenario("half of the connections to the ledger dead {length} s", "cloud", dead_half, {"edge": "ledger", "length": 60})
     yield Scenario("ledger silent {length} s", "cloud", outage, edge("ledger", "silent", 10))
     yield Scenario("ledger silent {length} s", "cloud", outage, edge("ledger", "silent", 40))
     yield Scenario("ledger silent mid-mail {length} s", "cloud", mid_mail, edge("ledger", "silent", 10), short={"length": 6})

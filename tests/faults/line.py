@@ -6,9 +6,10 @@
     resetting    what was open is reset, and so is each new connection
     trickling    requests pass, and each answer's body comes at one byte a second
     unavailable  each HTTP request is answered with 503
+    halved       every second new connection is silent, as behind a balancer one of whose two servers is dead; what was open is reset
 
-Besides: `kill_kept()` lets the connections that are open now die silently, and `swallow_put(forwarded)` takes one PUT whose answer never
-comes. A connection that died silently is held open here until the end: closed, it would be another, milder fault.
+Besides: `kill_kept()` lets the connections that are open now die silently, `swallow_put(forwarded)` takes one PUT whose answer never
+comes, and `is_silent_about(name)` lets a connection die at each request whose first line has that name. A connection that died silently is held open here until the end: closed, it would be another, milder fault.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import socket
 import struct
 import threading
 
-MODES = ("open", "silent", "refusing", "resetting", "trickling", "unavailable")
+MODES = ("open", "silent", "refusing", "resetting", "trickling", "unavailable", "halved")
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 36\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>"
 
 
@@ -84,6 +85,8 @@ class Line:
         self.graves = []  # what died is referenced, or the garbage collector would close it
         self.put_to_swallow = None
         self.swallowed = 0
+        self.silent_name = None
+        self.opened = 0
         self.server = None
         self.becomes(mode)
 
@@ -110,6 +113,9 @@ class Line:
     def swallow_put(self, forwarded):
         self.put_to_swallow = forwarded
 
+    def is_silent_about(self, name):
+        self.silent_name = name and name.encode()
+
     def stop(self):
         self.loop.do(self._stop())
 
@@ -117,7 +123,7 @@ class Line:
         self.mode = mode
         if mode == "silent":
             await self._kill_kept()
-        if mode in ("refusing", "resetting"):
+        if mode in ("refusing", "resetting", "halved"):
             await self._reset_kept()
         if mode == "refusing" and self.server:
             self.server.close()
@@ -143,9 +149,12 @@ class Line:
     async def _serve(self, reader, writer):
         connection = Connection(reader, writer)
         self.connections.add(connection)
+        self.opened += 1
         try:
             match self.mode:
                 case "silent":
+                    connection.is_dead = True
+                case "halved" if self.opened % 2:
                     connection.is_dead = True
                 case "resetting":
                     connection.close(reset=True)
@@ -184,6 +193,9 @@ class Line:
                     if not forwarded:
                         connection.dies()
                         return
+                if self.silent_name is not None and self.silent_name in piece.partition(b"\r\n")[0]:
+                    connection.dies()
+                    return
                 connection.trickles |= self.mode == "trickling"
                 server.write(piece)
                 await server.drain()

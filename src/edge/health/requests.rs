@@ -1,6 +1,6 @@
 //! The requests that are under way at an edge, and how long they have waited without a reply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,13 @@ pub(super) struct Activity {
     pub(super) next_job: u64,
     /// The maximum number of long jobs, if other edges of its kind need slots too.
     pub(super) long_jobs: Option<usize>,
+    /// How long the answers of the last ten to twenty seconds took, at most.
+    longest_answers: LongestAnswers,
+    /// The requests that hang at their names, in the order in which they were found to.
+    hanging: BTreeSet<u64>,
+    next_hanging: u64,
+    /// How many requests may hang while there is other work; `None` where no slots are shared.
+    pub(super) hanging_share: Option<usize>,
     /// The scout: the job beyond the share that tries the edge, and since when.
     pub(super) scout: Option<(u64, Instant)>,
 }
@@ -75,6 +82,68 @@ pub struct Request {
 impl Drop for Request {
     fn drop(&mut self) {
         self.edge.activity().requests.remove(&self.number);
+    }
+}
+
+/// The longest times to an answer, of the current span of time and of the one before.
+#[derive(Debug, Clone, Copy)]
+struct LongestAnswers {
+    since: Instant,
+    now: Duration,
+    before: Duration,
+}
+
+/// The length of such a span.
+const SPAN: Duration = Duration::from_secs(10);
+
+/// A wait is unusual from so many times the longest answer on.
+const UNUSUAL: u32 = 3;
+
+impl Default for LongestAnswers {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            now: Duration::ZERO,
+            before: Duration::ZERO,
+        }
+    }
+}
+
+impl LongestAnswers {
+    /// Begins a new span if the current one is over.
+    fn turn(&mut self) {
+        let elapsed = self.since.elapsed();
+        if elapsed >= SPAN {
+            self.before = match elapsed < 2 * SPAN {
+                true => self.now,
+                false => Duration::ZERO,
+            };
+            self.now = Duration::ZERO;
+            self.since = Instant::now();
+        }
+    }
+
+    fn add(&mut self, took: Duration) {
+        self.turn();
+        self.now = self.now.max(took);
+    }
+
+    fn longest(&mut self) -> Duration {
+        self.turn();
+        self.now.max(self.before)
+    }
+}
+
+/// A request that hangs at its name, until it is dropped.
+#[derive(Debug)]
+pub struct Hanging {
+    edge: Edge,
+    number: u64,
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.edge.activity().hanging.remove(&self.number);
     }
 }
 
@@ -103,6 +172,44 @@ impl Edge {
             .activity
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that an answer came after this time.
+    pub fn answered_after(&self, took: Duration) {
+        self.activity().longest_answers.add(took);
+    }
+
+    /// Whether such a wait for an answer is much longer than the last ones.
+    pub fn is_unusual(&self, waited: Duration) -> bool {
+        waited >= self.activity().longest_answers.longest() * UNUSUAL
+    }
+
+    /// Counts a request as hanging.
+    pub fn hangs(&self) -> Hanging {
+        let mut activity = self.activity();
+        let number = activity.next_hanging;
+        activity.next_hanging += 1;
+        activity.hanging.insert(number);
+        drop(activity);
+        Hanging {
+            edge: self.clone(),
+            number,
+        }
+    }
+
+    /// Whether so many requests hang, all of them for longer than this one, that they have their share of the slots.
+    pub fn has_its_share_hanging(&self, hangs: Option<&Hanging>) -> bool {
+        let activity = self.activity();
+        let older = match hangs {
+            Some(hangs) => activity.hanging.range(..hangs.number).count(),
+            None => activity.hanging.len(),
+        };
+        activity.hanging_share.is_some_and(|share| older >= share)
+    }
+
+    /// Limits how many requests may hang at their names.
+    pub fn limit_hanging(&self, share: usize) {
+        self.activity().hanging_share = Some(share);
     }
 
     /// Begins a request, which is under way until the returned guard is dropped.

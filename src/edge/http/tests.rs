@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 
-fn edge() -> Edge {
+pub(super) fn edge() -> Edge {
     Edge::new(EdgeKind::Store, "reports", "S3")
 }
 
@@ -20,7 +20,7 @@ const GET: AskedRequest = AskedRequest {
     of_ledger: None,
 };
 
-fn client_of(edge: &Edge) -> EdgeClient {
+pub(super) fn client_of(edge: &Edge) -> EdgeClient {
     EdgeClient {
         edge: Some(edge.clone()),
         egress: Egress::default(),
