@@ -342,6 +342,7 @@ impl EdgeClient {
         let edge = self.edge.as_ref().filter(|_| is_usual);
         let under_way = edge.map(|edge| edge.asked(step(request.method())));
         let (copy, is_read) = (hedge::copy_of(&request), hedge::is_read(&request));
+        let name = hedge::name_of(&request);
         let body = std::mem::replace(request.body_mut(), SdkBody::taken());
         let (body, sent) = SendingBody::new(body, moved.clone());
         *request.body_mut() = SdkBody::from_body_1_x(body);
@@ -350,13 +351,8 @@ impl EdgeClient {
         let (connector, generation) = self.connector(way).await?;
         let answer = tokio::select! {
             answer = self.call(&connector, (request, copy), (generation, began), way) => answer,
-            () = self.hangs_beside_others(began), if asked.names_a_key && is_read => {
-                let words = format!(
-                    "no answer within {} s; the store answers other requests, and others wait like this one",
-                    began.elapsed().as_secs()
-                );
-                self.edge.iter().for_each(|edge| edge.doubted(FailureKind::Timeout));
-                return Err(ConnectorError::other(FailedAtName(words.into()).into(), None));
+            () = self.hangs_at_its_name(name, began), if asked.names_a_key && is_read => {
+                return Err(self.gives_up(name, began));
             }
             () = self.left_behind(began, (began_in_outage, is_usual), &moved), if asked.names_a_key => {
                 self.drop_pool(generation);
@@ -371,6 +367,7 @@ impl EdgeClient {
                     // The connection of the first attempt may have died. Now only the name can be the cause, and a further attempt
                     // would keep the job's slot for nothing.
                     Some(edge) if is_for_the_name && edge.answered_since(began) => {
+                        edge.hung_at(name);
                         ConnectorError::other(FailedAtName(words.into()).into(), None)
                     }
                     Some(_) | None => ConnectorError::timeout(words.into()),

@@ -1,6 +1,6 @@
 //! The requests that are under way at an edge, and how long they have waited without a reply.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub(super) struct Activity {
     /// The requests that hang at their names, in the order in which they were found to.
     hanging: BTreeSet<u64>,
     next_hanging: u64,
+    /// The names at which requests hung lately, by hash, and when.
+    hung_names: HashMap<u64, Instant>,
     /// How many requests may hang while there is other work; `None` where no slots are shared.
     pub(super) hanging_share: Option<usize>,
     /// The scout: the job beyond the share that tries the edge, and since when.
@@ -133,6 +135,12 @@ impl LongestAnswers {
         self.now.max(self.before)
     }
 }
+
+/// For how long a name at which a request hung is not asked for again while others hang.
+const NAME_HANGS: Duration = Duration::from_secs(30);
+
+/// How many such names are remembered.
+const MAX_HUNG_NAMES: usize = 1024;
 
 /// A request that hangs at its name, until it is dropped.
 #[derive(Debug)]
@@ -205,6 +213,23 @@ impl Edge {
             None => activity.hanging.len(),
         };
         activity.hanging_share.is_some_and(|share| older >= share)
+    }
+
+    /// Records that a request hung at a name, by the hash of the name.
+    pub fn hung_at(&self, name: u64) {
+        let mut activity = self.activity();
+        let names = &mut activity.hung_names;
+        names.retain(|_, at| at.elapsed() < NAME_HANGS);
+        if names.len() < MAX_HUNG_NAMES {
+            names.insert(name, Instant::now());
+        }
+    }
+
+    /// Whether a request hung at a name lately.
+    pub fn has_hung_at(&self, name: u64) -> bool {
+        let activity = self.activity();
+        let at = activity.hung_names.get(&name);
+        at.is_some_and(|at| at.elapsed() < NAME_HANGS)
     }
 
     /// Limits how many requests may hang at their names.

@@ -4,6 +4,7 @@
 //! deadline of an attempt is ten seconds, and the next attempt may meet the same server. So a request that waits for longer than
 //! all others of the last minute is sent once more, on a connection of its own, and the first answer counts.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use aws_sdk_s3::error::ConnectorError;
@@ -12,8 +13,8 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
-use super::{EdgeClient, HttpAttempt, HttpPool};
-use crate::edge::health::{Edge, Hanging};
+use super::{EdgeClient, FailedAtName, HttpAttempt, HttpPool};
+use crate::edge::health::{Edge, FailureKind, Hanging};
 use crate::edge::proxy::ProxyRoute;
 
 /// How long a request waits for its answer before it is sent once more, and then again.
@@ -47,15 +48,32 @@ pub(super) fn copy_of(request: &HttpRequest) -> Option<HttpRequest> {
     (may_be_sent_again && body.len() <= MAX_BODY_SENT_AGAIN).then(|| request.try_clone())?
 }
 
+/// The hash of what a request asks for.
+pub(super) fn name_of(request: &HttpRequest) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    request.uri().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Whether a request only reads.
 pub(super) fn is_read(request: &HttpRequest) -> bool {
     matches!(request.method(), "GET" | "HEAD")
 }
 
 impl EdgeClient {
+    /// Waits until a request must not wait any longer for its name: see [`hangs`](Self::hangs), or a request hung at the same name
+    /// lately, and others hang.
+    pub(super) async fn hangs_at_its_name(&self, name: u64, began: Instant) {
+        let is_known = |edge: &Edge| edge.has_hung_at(name) && edge.has_its_share_hanging(None);
+        if self.edge.as_ref().is_some_and(is_known) {
+            return;
+        }
+        self.hangs(began).await;
+    }
+
     /// Waits until a request counts as hanging because of its name: it waits for much longer than others that were answered meanwhile,
     /// and so many older requests hang that no further slot may wait for such an answer.
-    pub(super) async fn hangs_beside_others(&self, began: Instant) {
+    async fn hangs(&self, began: Instant) {
         let Some(edge) = &self.edge else {
             return std::future::pending().await;
         };
@@ -74,6 +92,19 @@ impl EdgeClient {
                 hangs = Some(edge.hangs());
             }
         }
+    }
+
+    /// The failure of a request that hangs at its name.
+    pub(super) fn gives_up(&self, name: u64, began: Instant) -> ConnectorError {
+        if let Some(edge) = &self.edge {
+            edge.hung_at(name);
+            edge.doubted(FailureKind::Timeout);
+        }
+        let words = format!(
+            "no answer within {} s; the store answers other requests, and others wait like this one",
+            began.elapsed().as_secs()
+        );
+        ConnectorError::other(FailedAtName(words.into()).into(), None)
     }
 
     /// Sends a request, and copies of it on other connections while the answer takes unusually long.
@@ -311,8 +342,15 @@ mod tests {
             assert!(took >= HANGS && took < FIRST_ANSWER / 2, "{took:?}");
         }
         assert!(!edge.is_failing());
-        let is_beside_many = edge.has_its_share_hanging(None);
-        assert!(is_beside_many, "the others hang still");
+        // The name is known now, and the others hang still.
+        let mut known = request("HEAD", &server.url, &[]);
+        known.add_extension(RequestTerms::naming_a_key());
+        let at_once = tokio::time::timeout(LOOK_EVERY, client_of(&edge).attempt(known)).await;
+        assert!(at_once.unwrap().is_err());
+        let mut other = request("HEAD", &format!("{}y", server.url), &[]);
+        other.add_extension(RequestTerms::naming_a_key());
+        let waits = tokio::time::timeout(LOOK_EVERY, client_of(&edge).attempt(other)).await;
+        assert!(waits.is_err());
         drop(asking);
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!edge.has_its_share_hanging(None));
