@@ -185,7 +185,8 @@ impl JobReport {
         }
     }
 
-    /// The known addresses of recipients without a mail, and the outcome of their mails.
+    /// The recipients without a mail, and the outcome of their mails: addresses, or ids where the job does not name the recipient,
+    /// who is of a list.
     pub fn in_clear(
         &self,
         job: &Job,
@@ -195,9 +196,9 @@ impl JobReport {
         let by_rid: HashMap<String, String> = people
             .map(|reader| (rid(reader), reader.address.to_string()))
             .collect();
-        let told = self.without_mail.iter().filter_map(|without| {
-            let address = by_rid.get(&without.rid)?;
-            Some((address.clone(), without.outcome.clone()))
+        let told = self.without_mail.iter().map(|without| {
+            let known = by_rid.get(&without.rid).unwrap_or(&without.rid);
+            (known.clone(), without.outcome.clone())
         });
         told.collect()
     }

@@ -147,6 +147,11 @@ pub enum EndlessListing {
     /// The token repeats, so the listing would loop.
     #[error("the store gave the same continuation token twice, so its listing would never end")]
     Repeated,
+    /// The pages repeat under new tokens.
+    #[error(
+        "the store listed the same page twice under different tokens, so its listing would never end"
+    )]
+    Circle,
     /// Too many pages had no new object.
     #[error(
         "the store sent {MAX_FRUITLESS_PAGES} pages in a row without a new object and reports that more follow"

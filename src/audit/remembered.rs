@@ -6,6 +6,7 @@
 //! state directory too, signed by the same key. A log is damaged if it has another id, if it lacks its registry or has an
 //! older one, if it lacks a stream of which lines are remembered, or if its lines differ from those that the last state covers.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -112,7 +113,8 @@ impl Memory {
         let memory = self.path().display();
         let Some(registry) = registry else {
             return Ok(Some(format!(
-                "is missing, but {memory} records that there was one"
+                "is missing, but {memory} records that there was one. {}",
+                restored(&memory)
             )));
         };
         if registry.log != kept.log {
@@ -121,7 +123,7 @@ impl Memory {
                 registry.log, kept.log
             )));
         }
-        let restored = "If you restored a backup, remove that directory";
+        let restored = restored(&memory);
         let (read, written) = (registry.generation, kept.generation);
         if read < written {
             return Ok(Some(format!(
@@ -221,4 +223,8 @@ fn place(path: &Path) -> PathBuf {
             None => return path,
         }
     }
+}
+/// What to do after a backup of the log was restored.
+fn restored(memory: &impl fmt::Display) -> String {
+    format!("If you restored a backup, remove {memory}, and not the audit log")
 }

@@ -268,7 +268,7 @@ impl Sender {
             let own = self.leave_link(job, recipient);
             list::put(&self.list, list_id, &self.rid(recipient), own, &mut headers);
         }
-        headers.text("X-Handout-Job", job.id.as_str());
+        headers.word("X-Handout-Job", job.id.as_str());
         headers.put("MIME-Version", "1.0");
         headers.put(
             "Content-Type",

@@ -60,7 +60,7 @@ pub struct Notice<'a> {
     pub accepted: u64,
     /// How many mails failed.
     pub failed: u64,
-    /// The failed recipients whose address is known, with the outcome of their mails.
+    /// The failed recipients, with the outcome of their mails: addresses, or ids of recipients of a list.
     pub named: Vec<(String, Outcome)>,
     /// When the notice is sent.
     pub at: Timestamp,

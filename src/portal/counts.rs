@@ -20,6 +20,7 @@ pub(super) enum PortalCount {
     Probed,
     Viewed,
     Forged,
+    OtherPath,
     Ended,
     Revoked,
     NotSignedIn,
@@ -119,6 +120,7 @@ impl PortalCounts {
                 "reason",
                 &[
                     ("forged", Count::Forged),
+                    ("other_path", Count::OtherPath),
                     ("ended", Count::Ended),
                     ("revoked", Count::Revoked),
                     ("sign_in", Count::NotSignedIn),

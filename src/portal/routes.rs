@@ -8,7 +8,6 @@ use axum::routing::{get, post};
 
 use super::visitor::{Denial, Visitor};
 use super::{Portal, issuers, leave, link, list, mine, sign_in};
-use crate::portal_access::AccessRefusal;
 
 /// What `/robots.txt` says; it is the same for every portal.
 pub(super) const ROBOTS: &str = "User-agent: *\nDisallow: /";
@@ -38,10 +37,9 @@ async fn robots(State(portal): State<Portal>, request: Request) -> Response<Body
     visitor.answers().line(StatusCode::OK, ROBOTS)
 }
 
-/// The same as for a forged token: paths are no secret, and tell nothing.
 async fn unknown(State(portal): State<Portal>, request: Request) -> Response<Body> {
     let visitor = Visitor::of(&portal, &request.into_parts().0);
-    visitor.denied(&Denial::Refused(AccessRefusal::Forged))
+    visitor.denied(&Denial::NoSuchPath)
 }
 
 async fn other_method(State(portal): State<Portal>, request: Request) -> Response<Body> {

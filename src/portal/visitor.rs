@@ -51,6 +51,8 @@ pub(super) enum Denial {
     Store(StatusCode, EdgeError),
     /// The request is none of a page of the portal: another site's form, an unreadable one.
     NotOurs(StatusCode),
+    /// The portal has no such path: `/`, `/favicon.ico`, what scanners try.
+    NoSuchPath,
 }
 
 impl From<AccessRefusal> for Denial {
@@ -212,7 +214,7 @@ impl Visitor {
                     tracing::warn!(error, not_logged, "a file could not be streamed");
                 }
             }
-            Denial::Refused(_) | Denial::TooMany(_) | Denial::NotOurs(_) => {}
+            Denial::Refused(_) | Denial::TooMany(_) | Denial::NotOurs(_) | Denial::NoSuchPath => {}
         }
         let mut response = if self.signs.accepts_html {
             let page = self.page_of(None, told.job, |writer| match denial {
@@ -337,6 +339,13 @@ impl<'a> Told<'a> {
                 PortalTrouble::Unavailable,
                 "the file cannot be fetched right now",
                 PortalCount::Unavailable,
+            ),
+            // The same answer as to a forged token: paths are no secret, and tell nothing.
+            Denial::NoSuchPath => told(
+                StatusCode::NOT_FOUND,
+                PortalTrouble::Unknown,
+                "this link does not work: it may have been cut off",
+                PortalCount::OtherPath,
             ),
             Denial::NotOurs(status) => told(
                 *status,

@@ -37,11 +37,14 @@ async fn the_daemon_serves_the_portal_counts_opens_and_logs_no_secret() {
     assert_eq!(opened.status, 303);
     let forged = link.replace("/d/", "/d/0");
     assert_eq!(reader.open(&forged).await.status, 404);
+    let (origin, _) = link.split_once("/d/").unwrap();
+    assert_eq!(reader.open(&format!("{origin}/")).await.status, 404);
     let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
     let metrics = String::from_utf8(metrics).unwrap();
     for line in [
         "handout_portal_opens_total{how=\"button\"} 1",
         "handout_portal_refused_total{reason=\"forged\"} 1",
+        "handout_portal_refused_total{reason=\"other_path\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }

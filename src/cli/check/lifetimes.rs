@@ -79,7 +79,7 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
         Err(shortfall) => {
             return LifetimeVerdict::Fails(match shortfall.limit {
                 Limit::CredentialsEnd(end) | Limit::CredentialsEnding(end) => format!(
-                    "{jobs_ask} and the credentials end at {end}, in {}: ask for {} or less, set links.expiry_guard = \"clamp\" to print the real end, or sign with credentials that last longer (docs/credentials.md)",
+                    "{jobs_ask} and the credentials end at {end}, in {}: ask for {} or less, set links.expiry_guard = \"clamp\" to print the real end, or sign with credentials that last longer (docs/credentials.md); where all links of a rule are the portal's, set via = [\"portal\"] in it",
                     until(end, now),
                     round_down(left(end, now)),
                 ),
@@ -177,11 +177,11 @@ mod tests {
             of(DAY, CredentialsEnd::Unknown, Ignore),
         ];
         insta::assert_snapshot!(table.join("\n"), @r#"
-        FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: ask for 5h or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md)
+        FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: ask for 5h or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md); where all links of a rule are the portal's, set via = ["portal"] in it
         warn jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: links end with them, as mails then say (links.expiry_guard = "clamp")
         warn jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: links end with them, also before the end that mails print (links.expiry_guard = "ignore")
         ok links can live for 5h 40m at the most: the credentials end at 2026-11-23T23:40:00Z
-        FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T18:12:00Z, in 12m: ask for 11m or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md)
+        FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T18:12:00Z, in 12m: ask for 11m or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md); where all links of a rule are the portal's, set via = ["portal"] in it
         FAIL the credentials ended at 2026-11-23T17:48:00Z: renew them
         ok links can live for 7d: the credentials do not end
         FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by the portal or CloudFront (links.via), which have no such limit

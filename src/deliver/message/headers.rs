@@ -15,6 +15,9 @@ use crate::job::recipient::forges;
 /// A longer word is encoded, which splits it: no line may exceed 998 bytes.
 const MAX_WORD: usize = 60;
 
+/// The longest name and value of a header that has no place to be folded: a line has at most 998 bytes (RFC 5322, 2.1.1).
+const MAX_WORD_LINE: usize = 990;
+
 /// Headers in the order in which they were put.
 #[derive(Default)]
 pub(super) struct Headers(Vec<Header>);
@@ -41,6 +44,16 @@ impl Headers {
             true => writer.folding().write_str(&text),
             false => rfc2047::encode(&text, writer),
         });
+    }
+
+    /// Puts a text for programs: as it is if it is one word of ASCII, however long, and else like [`text`](Self::text). A filter of a
+    /// mail program compares it.
+    pub(super) fn word(&mut self, name: &'static str, text: &str) {
+        let is_word = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains("=?");
+        match is_word && name.len() + text.len() <= MAX_WORD_LINE {
+            true => self.put(name, text),
+            false => self.text(name, text),
+        }
     }
 
     /// Puts mailboxes with name and address; nothing if there are none.
@@ -142,6 +155,29 @@ mod tests {
         let mut headers = Headers::default();
         headers.text("Subject", text);
         headers.0[0].line()
+    }
+
+    #[test]
+    fn an_id_is_not_encoded_however_long_it_is() {
+        let line = |text: &str| {
+            let mut headers = Headers::default();
+            headers.word("X-Handout-Job", text);
+            headers.0[0].line()
+        };
+        let part = format!("weekly.part.{}", "0a".repeat(16));
+        for id in ["daily", part.as_str(), &"j".repeat(256)] {
+            assert_eq!(line(id), format!("X-Handout-Job: {id}\r\n"));
+        }
+        for other in [
+            "täglich",
+            "=?utf-8?q?x?=",
+            "a b",
+            &"j".repeat(MAX_WORD_LINE),
+        ] {
+            let mut as_text = Headers::default();
+            as_text.text("X-Handout-Job", other);
+            assert_eq!(line(other), as_text.0[0].line());
+        }
     }
 
     #[test]
