@@ -126,6 +126,11 @@ share: ## links to 10,000 objects under a prefix, beside `mc share download --re
 	cargo build --release --locked
 	.test/venv/bin/python benches/peers/share.py --program "$(target)/release/handout"
 
+.PHONY: recipients
+recipients: ## a job of 10,000 recipients with a prefix each: the CPU that each takes, and the memory
+	cargo build --release --locked
+	python3 benches/recipients.py --program "$(target)/release/handout"
+
 SECONDS ?= 60
 
 .PHONY: fuzz

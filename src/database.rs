@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS page (
     listing TEXT    NOT NULL,
     number  INTEGER NOT NULL,
     body    BLOB    NOT NULL,
+    at      INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (job, listing, number)
 );
 CREATE TABLE IF NOT EXISTS shelf (
@@ -377,13 +378,17 @@ fn rolled_back() -> rusqlite::Error {
 /// Adds the columns that a database of an earlier version lacks.
 fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let has = "SELECT count(*) FROM pragma_table_info('message') WHERE name = ?1";
+    let has = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
     // `hidden_at`: when a message was hidden, or arrived. A message that was hidden in the future is visible, since the clock
-    // was set back. `held`: whether a process works it, or died while it worked it.
-    for column in ["hidden_at", "held"] {
-        if connection.query_row(has, [column], |row| row.get::<_, i64>(0))? == 0 {
+    // was set back. `held`: whether a process works it, or died while it worked it. `at` of a page: when it was stored; 0 is unknown.
+    for (table, column) in [
+        ("message", "hidden_at"),
+        ("message", "held"),
+        ("page", "at"),
+    ] {
+        if connection.query_row(has, [table, column], |row| row.get::<_, i64>(0))? == 0 {
             connection.execute_batch(&format!(
-                "ALTER TABLE message ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
+                "ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
             ))?;
         }
     }

@@ -4,6 +4,7 @@
 //! anything else that follows: the next job refuses a suppressed recipient, whether or not a result could be sent.
 
 mod counts;
+mod lines;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -11,23 +12,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::assemble::Services;
-use crate::audit::{AuditLog, RecordError, record};
+use crate::audit::{AuditSettings, RecordError, record};
 use crate::clock::Clock;
 use crate::deliver::Sender;
 use crate::feedback::{FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict};
 use crate::job::{JobId, Recipient};
 use crate::keyring::Keyring;
 use crate::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord};
-use crate::ledger::{Kind, Ledger, LedgerError, Record};
+use crate::ledger::status::MailReport;
+use crate::ledger::{Created, Kind, Ledger, LedgerError, Record};
 use crate::person_token::{FoundToken, PersonKeys, PersonTag};
 use crate::results::{FeedbackResult, JobResult, Results, ResultsError};
 
 pub use counts::{FeedbackCounts, FeedbackEnd};
+use lines::FeedbackLines;
 pub use worker::FeedbackWorker;
 
 /// How many of the latest jobs an event may be about.
@@ -38,6 +41,9 @@ const MAX_DELAY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// How many tags are remembered that are of no known job.
 const MAX_UNKNOWN: usize = 10_000;
+
+/// How many senders are remembered: that of the configuration, and those that reloads replaced, whose mails still bounce.
+const MAX_SENDERS: usize = 8;
 
 /// How often the list of jobs is read again at the most, for a job that is not in it.
 const JOBS_KNOWN_FOR: Duration = Duration::from_secs(1);
@@ -62,10 +68,10 @@ pub struct FeedbackRecorder {
     ledger: Arc<dyn Ledger>,
     people: PeopleRecords,
     keys: PersonKeys,
-    sender: Sender,
+    /// The senders of mails, the present one first.
+    senders: std::sync::RwLock<Vec<Sender>>,
     rid: Box<dyn RecipientIds>,
-    /// The daemon's log; commands beside a daemon have none.
-    audit: Option<AuditLog>,
+    lines: FeedbackLines,
     results: Results,
     jobs: Mutex<KnownJobs>,
     clock: Clock,
@@ -128,9 +134,9 @@ impl FeedbackRecorder {
         let people = services.people.clone();
         Self {
             people: people.unwrap_or_else(|| PeopleRecords::of(&*recording.ledger)),
-            audit: Some(recording.audit.clone()),
             results: services.results.clone(),
-            ..Self::beside(
+            ..Self::with(
+                FeedbackLines::daemon(recording.audit.clone()),
                 Arc::clone(&recording.ledger),
                 &services.signing.keyring,
                 recording.names.clone(),
@@ -140,8 +146,22 @@ impl FeedbackRecorder {
         }
     }
 
-    /// A recorder of a command that runs beside a daemon: it writes no audit lines and sends no results.
+    /// A recorder of a command that runs beside a daemon: it sends no results. Its audit lines are in a stream of their own, which begins
+    /// with the first of them; [`FeedbackRecorder::close`] ends it.
     pub fn beside(
+        audit: AuditSettings,
+        ledger: Arc<dyn Ledger>,
+        keyring: &Keyring,
+        names: record::Pseudonyms,
+        sender: Sender,
+        clock: Clock,
+    ) -> Self {
+        let lines = FeedbackLines::of_command(audit, clock);
+        Self::with(lines, ledger, keyring, names, sender, clock)
+    }
+
+    fn with(
+        lines: FeedbackLines,
         ledger: Arc<dyn Ledger>,
         keyring: &Keyring,
         names: record::Pseudonyms,
@@ -152,13 +172,36 @@ impl FeedbackRecorder {
             people: PeopleRecords::of(&*ledger),
             ledger,
             keys: PersonKeys::new(keyring),
-            sender,
+            senders: std::sync::RwLock::new(vec![sender]),
             rid: Box::new(names),
-            audit: None,
+            lines,
             results: Results::Off,
             jobs: Mutex::default(),
             clock,
         }
+    }
+
+    /// Ends the command's stream of audit lines.
+    pub async fn close(self) {
+        self.lines.close().await;
+    }
+
+    /// Takes the sender of a new configuration. Reports about mails of earlier senders are still matched.
+    pub(crate) fn renew(&self, sender: &Sender) {
+        let mut senders = self
+            .senders
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        senders.retain(|known| known.address() != sender.address());
+        senders.insert(0, sender.clone());
+        senders.truncate(MAX_SENDERS);
+    }
+
+    fn senders(&self) -> Vec<Sender> {
+        let senders = self.senders.read();
+        senders
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// Settles what was read of a message or a mail. Durable when it returns.
@@ -252,9 +295,12 @@ impl FeedbackRecorder {
                 return Ok(Some(about));
             }
         }
+        let senders = self.senders();
         let is_ours = |sender: &String| {
             Recipient::parse(sender).is_ok_and(|sender| {
-                sender.canonical_address() == self.sender.address().to_ascii_lowercase()
+                let address = sender.canonical_address();
+                let mut senders = senders.iter();
+                senders.any(|ours| address == ours.address().to_ascii_lowercase())
             })
         };
         // What is on the queue is believed, by its policy; a mail may come from any machine.
@@ -276,10 +322,10 @@ impl FeedbackRecorder {
             .iter()
             .map(|reader| (reader, self.rid.id_of(reader)))
             .collect();
+        let senders = self.senders();
         let has = |job: &JobId, reader: &Recipient| {
-            event
-                .message_ids
-                .contains(&self.sender.message_id(job, reader))
+            let mut senders = senders.iter();
+            senders.any(|sender| event.message_ids.contains(&sender.message_id(job, reader)))
         };
         jobs.latest.iter().find_map(|job| {
             people.iter().find_map(|(reader, rid)| {
@@ -311,9 +357,7 @@ impl FeedbackRecorder {
             FeedbackSource::Dsn => "dsn",
             FeedbackSource::Arf => "arf",
         };
-        if let Some(audit) = &self.audit
-            && verdict != FeedbackVerdict::Delivered
-        {
+        if verdict != FeedbackVerdict::Delivered {
             let line = record::feedback(&record::MailFeedback {
                 rid: &about.rid,
                 job: about.job.as_ref().map(JobId::as_str),
@@ -322,35 +366,71 @@ impl FeedbackRecorder {
                 status: status.as_deref(),
                 list: None,
             });
-            audit.append(vec![line]).await?;
+            self.lines.append(line).await?;
         }
-        if let Some(kind) = self.kind_of(verdict, &about.rid).await? {
-            let detail = PersonDetail {
-                source: source.to_owned(),
-                job: about.job.as_ref().map(ToString::to_string),
-                status: status.clone(),
-                words: words.clone(),
-                ..PersonDetail::default()
-            };
-            let record = PersonRecord::new(at, kind, about.tag, event.id.clone());
-            let is_new = self.people.add(&about.rid, &record, &detail).await?;
-            if is_new && verdict.suppresses() {
-                tracing::warn!(
-                    rid = about.rid,
-                    job.id = about.job.as_ref().map(tracing::field::display),
-                    verdict = verdict.as_str(),
-                    status,
-                    words,
-                    "a recipient is suppressed from now on; `handout suppression remove` lifts it"
-                );
-            }
-        }
+        let detail = PersonDetail {
+            source: source.to_owned(),
+            job: about.job.as_ref().map(ToString::to_string),
+            status: status.clone(),
+            words: words.clone(),
+            ..PersonDetail::default()
+        };
+        self.record_about_person(event, about, at, &detail).await?;
         let Some(job) = &about.job else {
             return Ok(());
         };
+        let body = json!({ "verdict": verdict, "source": source, "status": status, "words": words, "at": at });
+        if self
+            .record_about_mail(job, &about.rid, verdict, at, body)
+            .await?
+        {
+            self.tell(event, job, &about.rid, at, status.as_deref(), &words)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Records what an event means for its recipient, if it means something.
+    async fn record_about_person(
+        &self,
+        event: &FeedbackEvent,
+        about: &About,
+        at: Timestamp,
+        detail: &PersonDetail,
+    ) -> Result<(), LedgerError> {
+        let verdict = event.verdict();
+        let Some(kind) = kind_of(verdict) else {
+            return Ok(());
+        };
+        let record = PersonRecord::new(at, kind, about.tag, event.id.clone());
+        let is_new = self.people.add_report(&about.rid, &record, detail).await?;
+        if is_new && verdict.suppresses() {
+            tracing::warn!(
+                rid = about.rid,
+                job.id = about.job.as_ref().map(tracing::field::display),
+                verdict = verdict.as_str(),
+                status = detail.status,
+                words = detail.words,
+                "a recipient is suppressed from now on; `handout suppression remove` lifts it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Records what an event means for the mail; whether it is a result that the mail had before.
+    ///
+    /// A mail has a record for its delivery and two for bounces: one that suppresses has the second place behind one that may pass.
+    async fn record_about_mail(
+        &self,
+        job: &JobId,
+        rid: &str,
+        verdict: FeedbackVerdict,
+        at: Timestamp,
+        body: Value,
+    ) -> Result<bool, LedgerError> {
         let kind = match verdict {
             FeedbackVerdict::Delivered => Kind::Delivered,
-            FeedbackVerdict::Delayed | FeedbackVerdict::Noted => return Ok(()),
+            FeedbackVerdict::Delayed | FeedbackVerdict::Noted => return Ok(false),
             FeedbackVerdict::Hard
             | FeedbackVerdict::ByRelay
             | FeedbackVerdict::Complaint
@@ -358,40 +438,27 @@ impl FeedbackRecorder {
             | FeedbackVerdict::MailFault
             | FeedbackVerdict::Rejected => Kind::Bounced,
         };
-        let body = json!({ "verdict": verdict, "source": source, "status": status, "words": words, "at": at });
-        let record = Record::new(job, &about.rid, 0, kind, body);
-        self.ledger.create(record).await?;
-        if kind == Kind::Bounced {
-            self.tell(event, job, &about.rid, at, status.as_deref(), &words)
-                .await?;
+        let record = Record::new(job, rid, 0, kind, body.clone());
+        let created = self.ledger.create(record).await?;
+        if kind == Kind::Delivered {
+            return Ok(false);
         }
-        Ok(())
-    }
-
-    /// The record about the recipient that a verdict makes, if any. A delivery is recorded only for a recipient with soft bounces.
-    async fn kind_of(
-        &self,
-        verdict: FeedbackVerdict,
-        rid: &str,
-    ) -> Result<Option<PersonKind>, LedgerError> {
-        Ok(match verdict {
-            FeedbackVerdict::Hard => Some(PersonKind::Hard),
-            FeedbackVerdict::ByRelay => Some(PersonKind::ByRelay),
-            FeedbackVerdict::Complaint => Some(PersonKind::Complaint),
-            FeedbackVerdict::Soft => Some(PersonKind::Soft),
-            FeedbackVerdict::Delivered => {
-                // Reports arrive in any order, so that the instants of the records decide and not which came last.
-                let before = self.people.of_person(rid).await?;
-                let mut before = before.iter();
-                before
-                    .any(|record| record.kind == PersonKind::Soft)
-                    .then_some(PersonKind::Delivered)
-            }
-            FeedbackVerdict::MailFault
-            | FeedbackVerdict::Rejected
-            | FeedbackVerdict::Delayed
-            | FeedbackVerdict::Noted => None,
-        })
+        if verdict.suppresses()
+            && let Created::Theirs(first) = created
+            && !MailReport::of(&first).is_firm
+        {
+            let second = Record::new(job, rid, 1, kind, body);
+            self.ledger.create(second).await?;
+        }
+        // Reports arrive in any order. A bounce that may pass and is older than a known delivery is no news.
+        if verdict != FeedbackVerdict::Soft {
+            return Ok(true);
+        }
+        let known = self.ledger.records_of(job, rid).await?;
+        let delivered = known.iter().filter(|record| record.kind == Kind::Delivered);
+        Ok(!delivered
+            .map(MailReport::of)
+            .any(|delivery| delivery.at.is_some_and(|delivered| delivered > at)))
     }
 
     /// Sends a second result of a job. It may be sent twice, as every result.
@@ -413,5 +480,20 @@ impl FeedbackRecorder {
         let message = format!("feedback-{}", event.id);
         let result = JobResult::feedback(job, &message, &feedback, at);
         self.results.tell(&result, 1).await
+    }
+}
+
+/// The record about the recipient that a verdict makes, if any.
+const fn kind_of(verdict: FeedbackVerdict) -> Option<PersonKind> {
+    match verdict {
+        FeedbackVerdict::Hard => Some(PersonKind::Hard),
+        FeedbackVerdict::ByRelay => Some(PersonKind::ByRelay),
+        FeedbackVerdict::Complaint => Some(PersonKind::Complaint),
+        FeedbackVerdict::Soft => Some(PersonKind::Soft),
+        FeedbackVerdict::Delivered => Some(PersonKind::Delivered),
+        FeedbackVerdict::MailFault
+        | FeedbackVerdict::Rejected
+        | FeedbackVerdict::Delayed
+        | FeedbackVerdict::Noted => None,
     }
 }

@@ -156,6 +156,32 @@ impl Schedule {
         self.timing.next_after(after, &self.zone)
     }
 
+    /// The last occurrence before an instant; `None` if there is none within thirty years.
+    pub fn last_before(&self, before: Timestamp) -> Option<Timestamp> {
+        // The longest look alone finds rare occurrences; the shorter ones pass over few of frequent ones.
+        const LOOKS: [Span; 5] = [
+            Span::hours(1),
+            Span::days(1),
+            Span::days(32),
+            Span::days(366),
+            Span::days(30 * 366),
+        ];
+        LOOKS.into_iter().find_map(|look| {
+            let mut last = None;
+            let mut after = moved(before, look, -1);
+            while let Some(next) = self.next_after(after).filter(|next| *next < before) {
+                last = Some(next);
+                after = next;
+            }
+            last
+        })
+    }
+
+    /// Whether an instant is an occurrence.
+    pub fn is_occurrence(&self, at: Timestamp) -> bool {
+        self.next_after(moved(at, Span::seconds(1), -1)) == Some(at)
+    }
+
     /// When the job of an occurrence starts.
     pub fn starts_at(&self, occurrence: Timestamp) -> Timestamp {
         moved(occurrence, self.delay, 1)

@@ -75,6 +75,7 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
     let opened = assemble::open_ledger(&config, environment, clock::system).await?;
     let sender = sender_of(&config, &opened.keyring)?;
     let recorder = FeedbackRecorder::beside(
+        config.audit_settings(&opened.keyring, environment)?,
         Arc::clone(&opened.ledger),
         &opened.keyring,
         opened.names.clone(),
@@ -91,6 +92,7 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
     } else {
         take_maildir(&recorder, &arguments.source, arguments.form).await
     };
+    recorder.close().await;
     opened.close().await;
     taken
 }

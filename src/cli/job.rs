@@ -29,7 +29,7 @@ use handout::text::{decode, shell_argument};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-pub(super) use self::preview::Previewing;
+pub(super) use self::preview::{PreviewOutput, Previewing, show_body};
 pub(super) use self::submit::tell_submitted;
 use super::arguments::JsonArgs;
 use super::exit::CommandError;
@@ -162,7 +162,8 @@ pub(super) fn run_of(job: Job) -> JobRun {
     JobRun::first(job, clock::system())
 }
 
-async fn run(
+/// Runs a job without the queue; as a rehearsal, if it names who gets the mails.
+pub(super) async fn run(
     body: &str,
     config: &Config,
     environment: &Environment,

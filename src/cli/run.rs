@@ -184,9 +184,10 @@ pub(super) async fn run(
             ended
         };
         let feedback_stop = portal_stop.clone();
+        let feedback_renewed = renewed.clone();
         let taking_feedback = async {
             match feedback {
-                Some(feedback) => feedback.run(feedback_stop).await,
+                Some(feedback) => feedback.run(feedback_stop, feedback_renewed).await,
                 None => std::future::pending().await,
             }
         };

@@ -1,4 +1,4 @@
-//! `handout schedule`: lists schedules, shows what comes next, and starts a job by hand.
+//! `handout schedule`: lists schedules, shows what comes next, and starts, rehearses or previews a job by hand.
 
 use std::process::ExitCode;
 
@@ -8,14 +8,16 @@ use handout::assemble;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
+use handout::job::Recipient;
 use handout::ledger::schedules::ScheduleRecords;
-use handout::schedule::{ScheduleName, ScheduledJob};
+use handout::schedule::{Schedule, ScheduleName, ScheduledJob};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::arguments::{JsonArgs, instant};
 use super::exit::CommandError;
+use super::job::PreviewOutput;
 use super::schemas::OutputSchema;
 use super::{ConfigArgs, say, say_json};
 
@@ -56,21 +58,52 @@ pub(crate) enum ScheduleCommand {
     #[command(after_help = "\
 With --at, the job has the id of that occurrence: a job that was done already is not done again. Without it, the occurrence is now, and the job has an id of its own.
 
+With --rehearse, the job runs at once and not on the queue, as with `handout job run --rehearse`: each of its mails is sent to ADDRESS, and nothing is recorded for the occurrence.
+
 Examples:
   handout schedule run acme-daily
-  handout schedule run acme-daily --at 2026-11-27T06:00:00Z")]
+  handout schedule run acme-daily --at 2026-11-27T06:00:00Z
+  handout schedule run acme-daily --rehearse me@acme.example")]
     Run(RunArgs),
+    /// Writes what the job of a schedule would send, as `handout job preview` does. Its links open nothing, and nothing is delivered.
+    #[command(after_help = "\
+With --at, the job is that of an occurrence. Without it, the occurrence is now.
+
+Examples:
+  handout schedule preview acme-daily --out preview
+  handout schedule preview acme-daily --at 2026-11-27T06:00:00Z")]
+    Preview(PreviewOccurrenceArgs),
 }
 
+/// The occurrence of a schedule.
 #[derive(Debug, Args)]
-pub(crate) struct RunArgs {
+pub(crate) struct OccurrenceArgs {
     /// The schedule's name.
     name: ScheduleName,
     /// The instant of the occurrence, such as 2026-11-27T06:00:00Z, or a day (UTC).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    occurrence: OccurrenceArgs,
+    /// Runs the job at once, and sends all its mails to this address instead.
+    #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
+    rehearse: Option<Recipient>,
     #[command(flatten)]
     form: JsonArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PreviewOccurrenceArgs {
+    #[command(flatten)]
+    occurrence: OccurrenceArgs,
+    #[command(flatten)]
+    output: PreviewOutput,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -135,7 +168,17 @@ pub(super) async fn schedule(
         } => next(&config.load(environment)?, &name, limit, form.json),
         ScheduleCommand::Run(arguments) => {
             let config = arguments.config.load(environment)?;
-            run(&config, environment, &arguments).await
+            run(&config, environment, arguments).await
+        }
+        ScheduleCommand::Preview(PreviewOccurrenceArgs {
+            occurrence,
+            output,
+            config,
+        }) => {
+            let config = config.load(environment)?;
+            let (job, at) = occurrence.find(&config)?;
+            let body = job.body(at);
+            Box::pin(super::job::show_body(&body, &config, environment, &output)).await
         }
     }
 }
@@ -231,17 +274,47 @@ fn next(config: &Config, name: &ScheduleName, count: u16, json: bool) -> anyhow:
 async fn run(
     config: &Config,
     environment: &Environment,
-    arguments: &RunArgs,
+    arguments: RunArgs,
 ) -> anyhow::Result<ExitCode> {
-    let job = named(config, &arguments.name)?;
-    let at = arguments.at.unwrap_or_else(clock::system);
-    let at = Timestamp::from_second(at.as_second()).context("--at is out of range")?;
+    let (job, at) = arguments.occurrence.find(config)?;
+    if let Some(to) = arguments.rehearse {
+        let (body, form) = (job.body(at), arguments.form);
+        return Box::pin(super::job::run(&body, config, environment, Some(to), form)).await;
+    }
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     let id = job.job_id(at);
-    let name = arguments.name.as_str();
+    let name = arguments.occurrence.name.as_str();
     let message = queue.submit_in_group(&job.body(at), name, &id).await?;
     super::job::tell_submitted(&[id], &message, arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl OccurrenceArgs {
+    /// The schedule with its job, and the instant: that of `--at`, which must be an occurrence, or now.
+    fn find(&self, config: &Config) -> anyhow::Result<(ScheduledJob, Timestamp)> {
+        let job = named(config, &self.name)?;
+        let at = self.at.unwrap_or_else(clock::system);
+        let at = Timestamp::from_second(at.as_second()).context("--at is out of range")?;
+        if self.at.is_some() && !job.schedule.is_occurrence(at) {
+            return Err(CommandError::Usage(no_occurrence(&job.schedule, at)).into());
+        }
+        Ok((job, at))
+    }
+}
+
+/// That an instant is no occurrence of a schedule, with the occurrences around it.
+fn no_occurrence(schedule: &Schedule, at: Timestamp) -> String {
+    let Schedule { name, zone, .. } = schedule;
+    let shown = |at: Timestamp| format!("{at} ({})", local(at, zone));
+    let before = schedule.last_before(at).map(shown);
+    let after = schedule.next_after(at).map(shown);
+    let before = before.map(|before| format!("the occurrence before it is {before}"));
+    let after = after.map(|after| format!("the one after it is {after}"));
+    let around: Vec<String> = before.into_iter().chain(after).collect();
+    format!(
+        "--at {at} is no occurrence of the schedule {name}: {}; write one of these, or leave --at out for a job about now",
+        around.join(", ")
+    )
 }
 
 /// The schedule of a name.

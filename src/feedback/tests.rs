@@ -173,40 +173,36 @@ fn mutilate(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
     }
 }
 
-/// Words without which an event of SES is another valid event: a complaint without a type is a complaint, and a permanent bounce without a
-/// status is one. An event that has lost them is no mutilated one of its kind.
-const WORDS_OF_HARMLESS: [(&str, &[&str]); 2] = [
-    (
-        "noted--event-complaint-not-spam",
-        &["complaintFeedbackType", "not-spam"],
-    ),
-    (
-        "mail_fault--event-bounce-policy",
-        &["status", "diagnosticCode", "5.7.1"],
-    ),
-];
-
+/// Whether a mutilated sample is a whole event of another kind, as SES sends it: then it means what that event means. Two samples can become one.
+///
+/// A complaint without a type is a complaint, and a permanent bounce without status and code is one for good (both are in the corpus). What is
+/// left of the field must not stand in the text: a field that is there and cannot be read is doubtful, and judged as that.
 fn is_another_event(name: &str, bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let mut of_it = WORDS_OF_HARMLESS
-        .iter()
-        .filter(|(sample, _)| name.starts_with(sample));
-    of_it.any(|(_, words)| words.iter().any(|word| !text.contains(word)))
+    let lacks = |words: &[&str]| words.iter().all(|word| !text.contains(word));
+    // In the envelope of SNS, quotation marks have a backslash before them.
+    let lacks_field = |field: &str| lacks(&[&format!("\"{field}\""), &format!("\"{field}\\\"")]);
+    if name.starts_with("noted--event-complaint-not-spam") {
+        return lacks_field("complaintFeedbackType");
+    }
+    name.starts_with("mail_fault--event-bounce-policy")
+        && lacks_field("status")
+        && (lacks_field("diagnosticCode") || lacks(&["5.7.1"]))
 }
 
-/// Also the numbers of the design: 10⁵ mutilated samples, and no recipient suppressed by mistake.
+/// The numbers of the design are `MUTILATED=100000`.
 #[test]
 fn a_mutilated_report_suppresses_nobody_wrongly() {
     let (keys, corpus) = (keys(), corpus());
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    let (mut events, mut suppressed) = (0, 0);
-    for round in 0..100_000 {
+    let (mut events, mut suppressed, mut others) = (0, 0, 0);
+    let rounds = std::env::vars()
+        .find(|(name, _)| name == "MUTILATED")
+        .map_or(20_000, |(_, value)| value.parse().unwrap());
+    for round in 0..rounds {
         let sample = &corpus[numbers.below(corpus.len())];
         let mut bytes = sample.bytes.clone();
         mutilate(&mut bytes, &mut numbers);
-        if is_another_event(&sample.name, &bytes) {
-            continue;
-        }
         let FeedbackRead::Event(event) = sample.read(&bytes) else {
             continue;
         };
@@ -225,6 +221,10 @@ fn a_mutilated_report_suppresses_nobody_wrongly() {
         };
         suppressed += 1;
         assert_eq!(rid, RID);
+        if is_another_event(&sample.name, &bytes) {
+            others += 1;
+            continue;
+        }
         assert!(
             ["hard", "by_relay", "complaint"].contains(&&*sample.expected),
             "round {round}: {} became {}:\n{}",
@@ -234,7 +234,10 @@ fn a_mutilated_report_suppresses_nobody_wrongly() {
         );
     }
     assert!(
-        events > 50_000 && suppressed > 10_000,
-        "{events} {suppressed}"
+        events > rounds / 2 && suppressed > rounds / 10 && others < rounds / 1000,
+        "{events} {suppressed} {others}"
+    );
+    println!(
+        "{rounds} mutilated: {events} events, {suppressed} suppress, {others} of them as another event of SES"
     );
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ use crate::feedback::ses;
 use crate::queue::{Message, Queue, QueueError, answers};
 use crate::repeated::RepeatedLine;
 use crate::text::chain;
+use crate::worker::Renewed;
 
 /// How many events are received at once: what SQS gives at the most.
 const AT_ONCE: usize = 10;
@@ -69,19 +71,24 @@ impl FeedbackWorker {
         self.counts.clone()
     }
 
-    /// Settles events until `stop`; after that, it never ends and does nothing. It may be dropped at any time: what is not settled comes again.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Settles events until `stop`; after that, it never ends and does nothing. It may be dropped at any time: what is not settled comes
+    /// again. The sender of a new configuration counts for the events that are received after it.
+    pub async fn run(self, stop: CancellationToken, renewed: watch::Receiver<Option<Renewed>>) {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.work() => {}
+            () = self.work(renewed) => {}
         }
         std::future::pending::<()>().await;
     }
 
-    async fn work(&self) {
+    async fn work(&self, mut renewed: watch::Receiver<Option<Renewed>>) {
         loop {
-            match self.receive().await {
+            let received = self.receive().await;
+            if let Some(new) = &*renewed.borrow_and_update() {
+                self.recorder.renew(&new.services.sending.sender);
+            }
+            match received {
                 Ok(events) => {
                     join_all(events.iter().map(|event| self.take(event))).await;
                 }

@@ -55,7 +55,9 @@ impl PortalRecords for MemoryPortal {
         limit: usize,
     ) -> Result<Vec<String>, LedgerError> {
         let records = lock(&self.records);
-        let names = records.keys().filter_map(|name| name.strip_prefix(below));
+        let from = format!("{below}{}", after.unwrap_or_default());
+        let names = records.range(from..).map(|(name, _)| name);
+        let names = names.map_while(|name| name.strip_prefix(below));
         let later = names.filter(|name| after.is_none_or(|after| *name > after));
         Ok(later.take(limit).map(ToOwned::to_owned).collect())
     }

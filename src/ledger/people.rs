@@ -7,6 +7,13 @@
 //! The name says all that decides; the body says more for a person who reads it. Records are created once and never changed, in the prefix
 //! that does not expire: a suppression that a lifecycle rule deletes would be a mail that is sent again. An event that comes twice, or in any
 //! order, is one record. What follows from the records is pure: [`standing`].
+//!
+//! ```text
+//! delivery/<rid>/<seconds>.delivered.<tag>.<id>   that a mail arrived; among the records that may expire
+//! ```
+//!
+//! A delivery becomes an event about the recipient only beside a bounce that may pass: a record for each mail would be kept for ever. Reports
+//! arrive in any order, so a bounce looks for deliveries that are later by their own instants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,6 +31,15 @@ use crate::person_token::PersonTag;
 
 /// Where the records begin.
 const BELOW: &str = "people/";
+
+/// Where the records of deliveries begin.
+const DELIVERIES: &str = "delivery/";
+
+/// How long deliveries are kept in a database: a report that arrives later counts as one of this age.
+const DELIVERIES_KEPT_FOR: SignedDuration = SignedDuration::from_hours(8 * 24);
+
+/// How often old deliveries are forgotten.
+const FORGOTTEN_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// How many names are listed at once.
 const NAMES_AT_ONCE: usize = 1000;
@@ -274,7 +290,10 @@ impl<'r> SoftSeries<'r> {
 #[derive(Debug, Clone)]
 pub struct PeopleRecords {
     records: Arc<dyn PortalRecords>,
+    deliveries: Arc<dyn PortalRecords>,
     known: Arc<Mutex<Option<ReadPeople>>>,
+    /// When old deliveries were last forgotten.
+    forgotten: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What was read of all recipients, and when.
@@ -293,7 +312,9 @@ impl PeopleRecords {
     pub fn of(ledger: &dyn Ledger) -> Self {
         Self {
             records: ledger.portal_records(),
+            deliveries: ledger.expiring_records(),
             known: Arc::default(),
+            forgotten: Arc::default(),
         }
     }
 
@@ -324,6 +345,90 @@ impl PeopleRecords {
         // Also after a failure, whose record may be there.
         *self.known() = None;
         created.map(|_| true)
+    }
+
+    /// Records what a mail system reported about a recipient, in whatever order reports arrive; whether it is a new event about the recipient.
+    /// Durable when it returns.
+    ///
+    /// A delivery and a bounce that may pass each write before they look for the other, so that the later of two processes finds it.
+    pub async fn add_report(
+        &self,
+        rid: &str,
+        record: &PersonRecord,
+        detail: &PersonDetail,
+    ) -> Result<bool, LedgerError> {
+        match record.kind {
+            PersonKind::Delivered => self.add_delivery(rid, record, detail).await,
+            PersonKind::Soft => {
+                let is_new = self.add(rid, record, detail).await?;
+                if let Some((delivery, detail)) = self.delivery_since(rid, record.at).await? {
+                    self.add(rid, &delivery, &detail).await?;
+                }
+                Ok(is_new)
+            }
+            _ => self.add(rid, record, detail).await,
+        }
+    }
+
+    async fn add_delivery(
+        &self,
+        rid: &str,
+        record: &PersonRecord,
+        detail: &PersonDetail,
+    ) -> Result<bool, LedgerError> {
+        self.forget_deliveries(record.at).await?;
+        let body = serde_json::to_vec(detail).expect("a detail is plain data");
+        let name = spelled_below(DELIVERIES, rid, record);
+        self.deliveries.create(&name, body).await?;
+        let known = self.of_person(rid).await?;
+        if !known.iter().any(|known| known.kind == PersonKind::Soft) {
+            return Ok(false);
+        }
+        self.add(rid, record, detail).await
+    }
+
+    /// The last delivery at or after an instant: it ends what bounced before it.
+    async fn delivery_since(
+        &self,
+        rid: &str,
+        at: Timestamp,
+    ) -> Result<Option<(PersonRecord, PersonDetail)>, LedgerError> {
+        let below = format!("{DELIVERIES}{rid}/");
+        let mut after = spelled_instant(at);
+        let mut last = None;
+        loop {
+            let some = self.deliveries.names(&below, Some(&after), NAMES_AT_ONCE);
+            let some = some.await?;
+            last = some.last().cloned().or(last);
+            match some.last() {
+                Some(name) if some.len() == NAMES_AT_ONCE => after = name.clone(),
+                Some(_) | None => break,
+            }
+        }
+        let Some((record, name)) = last.and_then(|name| Some((record_of(&name)?, name))) else {
+            return Ok(None);
+        };
+        let body = self.deliveries.read(&format!("{below}{name}")).await?;
+        let detail = body.and_then(|body| serde_json::from_slice(&body).ok());
+        Ok(Some((record, detail.unwrap_or_default())))
+    }
+
+    /// Forgets deliveries that no bounce can be older than any more, where the ledger is a database.
+    async fn forget_deliveries(&self, now: Timestamp) -> Result<(), LedgerError> {
+        {
+            let mut forgotten = self
+                .forgotten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if forgotten.is_some_and(|at| at.elapsed() < FORGOTTEN_EVERY) {
+                return Ok(());
+            }
+            *forgotten = Some(Instant::now());
+        }
+        match now.checked_sub(DELIVERIES_KEPT_FOR) {
+            Ok(before) => self.deliveries.forget(DELIVERIES, before).await,
+            Err(_) => Ok(()),
+        }
     }
 
     /// What suppresses a recipient's mail of a list now, if anything does.
@@ -426,9 +531,18 @@ impl PersonRecord {
 }
 
 fn name_of(rid: &str, record: &PersonRecord) -> String {
+    spelled_below(BELOW, rid, record)
+}
+
+fn spelled_below(below: &str, rid: &str, record: &PersonRecord) -> String {
     let PersonRecord { at, kind, tag, id } = record;
-    let (seconds, tag) = (at.as_second().max(0), tag.as_deref().unwrap_or("-"));
-    format!("{BELOW}{rid}/{seconds:012}.{kind}.{tag}.{id}")
+    let (at, tag) = (spelled_instant(*at), tag.as_deref().unwrap_or("-"));
+    format!("{below}{rid}/{at}.{kind}.{tag}.{id}")
+}
+
+/// The seconds of an instant, which sort in the order of time.
+fn spelled_instant(at: Timestamp) -> String {
+    format!("{:012}", at.as_second().max(0))
 }
 
 fn parsed(name: &str) -> Option<(&str, PersonRecord)> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::picture_cache::PictureCache;
 use super::portal::{PortalCreated, PortalRecords};
@@ -46,7 +46,7 @@ impl SqliteLedger {
     ///
     /// A message of such a job that comes again is a new job, whose recipients are mailed again. So a message that waits in the queue of
     /// the same file, or is parked there, keeps all records from its first day on. A job in parts and its parts are deleted together: the
-    /// records of a part alone say that its recipient has the mail.
+    /// records of a part alone say that its recipient has the mail. Pages of a job without any record go by their own age.
     pub async fn prune(&self, before: Timestamp) -> Result<Pruned, LedgerError> {
         self.prune_or_count(before, true).await
     }
@@ -61,26 +61,13 @@ impl SqliteLedger {
         before: Timestamp,
         deletes: bool,
     ) -> Result<Pruned, LedgerError> {
-        let before = before.as_millisecond();
+        let (before, now) = (before.as_millisecond(), (self.clock)().as_millisecond());
         let pruned = self.database.call(move |connection| {
-            connection.execute_batch(
-                "CREATE TEMP TABLE IF NOT EXISTS old (job TEXT PRIMARY KEY, whole TEXT); DELETE FROM old",
-            )?;
             let oldest: Option<i64> =
                 connection.query_row("SELECT min(enqueued_at) FROM message", [], |row| row.get(0))?;
             let held_back = oldest.filter(|oldest| *oldest < before);
             let before = held_back.unwrap_or(before);
-            // As `status::is_done`: the last reopening is followed by a `done` of its own.
-            let sql = format!(
-                "WITH ended AS ( \
-                     SELECT job, {WHOLE} AS whole, max(at) AS last, \
-                         coalesce(max(CASE kind WHEN 'done' THEN n END), -1) \
-                             >= coalesce(max(CASE kind WHEN 'reopened' THEN n END), 0) AS is_done \
-                     FROM record WHERE kind <> 'served' GROUP BY job) \
-                 INSERT INTO old SELECT job, whole FROM ended WHERE whole IN \
-                     (SELECT whole FROM ended GROUP BY whole HAVING max(last) < ?1 AND min(is_done))"
-            );
-            connection.execute(&sql, [before])?;
+            find_old(connection, before)?;
             let jobs = connection
                 .query_row("SELECT count(DISTINCT whole) FROM old", [], |row| row.get::<_, i64>(0))?;
             let counted = (usize::try_from(jobs).unwrap_or_default(), held_back);
@@ -93,6 +80,8 @@ impl SqliteLedger {
                     [],
                 )?;
             }
+            // Pages of an earlier version have no instant: from now on, this is theirs.
+            connection.execute("UPDATE page SET at = ?1 WHERE at = 0", [now])?;
             // Of the served events of a key, the last one says for all before it that they come too late.
             connection.execute(
                 "DELETE FROM record WHERE kind = 'served' AND at < ?1 AND EXISTS \
@@ -139,6 +128,33 @@ pub struct Pruned {
 /// The job to which a job's name belongs: itself, or the whole of which it is a part.
 const WHOLE: &str = "CASE WHEN substr(job, -38, 6) = '.part.' AND substr(job, -32) NOT GLOB '*[^0-9a-f]*' \
      THEN substr(job, 1, length(job) - 38) ELSE job END";
+
+/// Fills the table `old` with the jobs that are done and whose last record is older than an instant; and with those that have pages of this age
+/// and no record, since their process was killed before they had a plan, and their message is gone.
+fn find_old(connection: &Connection, before: i64) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TEMP TABLE IF NOT EXISTS old (job TEXT PRIMARY KEY, whole TEXT); DELETE FROM old",
+    )?;
+    // As `status::is_done`: the last reopening is followed by a `done` of its own.
+    let sql = format!(
+        "WITH ended AS ( \
+             SELECT job, {WHOLE} AS whole, max(at) AS last, \
+                 coalesce(max(CASE kind WHEN 'done' THEN n END), -1) \
+                     >= coalesce(max(CASE kind WHEN 'reopened' THEN n END), 0) AS is_done \
+             FROM record WHERE kind <> 'served' GROUP BY job) \
+         INSERT INTO old SELECT job, whole FROM ended WHERE whole IN \
+             (SELECT whole FROM ended GROUP BY whole HAVING max(last) < ?1 AND min(is_done))"
+    );
+    connection.execute(&sql, [before])?;
+    let sql = format!(
+        "WITH stored AS (SELECT job, {WHOLE} AS whole, max(at) AS last, min(at) AS first FROM page GROUP BY job) \
+         INSERT OR IGNORE INTO old SELECT job, whole FROM stored WHERE first > 0 AND last < ?1 \
+             AND NOT EXISTS (SELECT 1 FROM record WHERE record.job = stored.job) \
+             AND (whole IN (SELECT whole FROM old) \
+                 OR NOT EXISTS (SELECT 1 FROM record WHERE record.job = stored.whole))"
+    );
+    connection.execute(&sql, [before]).map(drop)
+}
 
 /// How many entries the cache holds, the latest ones: with a small picture each, some 150 MB.
 const SHELF_ROOM: i64 = 20_000;
@@ -241,12 +257,13 @@ impl Ledger for SqliteLedger {
         page: Vec<u8>,
     ) -> Result<(), LedgerError> {
         let (job, listing) = (job.to_string(), listing.to_owned());
+        let at = (self.clock)().as_millisecond();
         self.database
             .call(move |connection| {
                 connection.execute(
-                    "INSERT INTO page (job, listing, number, body) VALUES (?1, ?2, ?3, ?4) \
+                    "INSERT INTO page (job, listing, number, body, at) VALUES (?1, ?2, ?3, ?4, ?5) \
                      ON CONFLICT DO NOTHING",
-                    params![job, listing, number, page],
+                    params![job, listing, number, page, at],
                 )
             })
             .await

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
+
 use super::{Answer, Kind, LedgerError, Outcome, Record, Verdict};
+use crate::feedback::FeedbackVerdict;
 
 /// How many doubts about one recipient are resolved automatically with another attempt.
 ///
@@ -178,6 +181,47 @@ pub fn reopenings(records: &[Record]) -> u32 {
         .iter()
         .filter(|record| record.kind == Kind::Reopened);
     reopened.map(|record| record.n).max().unwrap_or_default()
+}
+
+/// What a mail system reported of a mail, as a record has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailReport {
+    /// When it happened.
+    pub at: Option<Timestamp>,
+    /// Whether it is a bounce for good or a complaint, which no delivery takes back.
+    pub is_firm: bool,
+}
+
+impl MailReport {
+    /// The report of a record that a report made.
+    pub fn of(record: &Record) -> Self {
+        let at = record.body["at"].as_str();
+        let verdict = serde_json::from_value::<FeedbackVerdict>(record.body["verdict"].clone());
+        Self {
+            at: at.and_then(|at| at.parse().ok()),
+            is_firm: verdict.is_ok_and(FeedbackVerdict::suppresses),
+        }
+    }
+}
+
+/// What mail systems reported of an accepted mail: [`Kind::Bounced`] or [`Kind::Delivered`], if they did.
+///
+/// Reports arrive in any order, so their own instants decide. A bounce for good or a complaint stands above each delivery.
+pub fn reported(records: &[Record]) -> Option<Kind> {
+    let of_kind = |kind| {
+        let reports = records.iter().filter(move |record| record.kind == kind);
+        reports.map(MailReport::of)
+    };
+    let bounce = of_kind(Kind::Bounced).max_by_key(|bounce| (bounce.is_firm, bounce.at));
+    let delivery = of_kind(Kind::Delivered).max_by_key(|delivery| delivery.at);
+    match (bounce, delivery) {
+        (None, None) => None,
+        (Some(bounce), Some(delivery)) if bounce.is_firm || bounce.at > delivery.at => {
+            Some(Kind::Bounced)
+        }
+        (Some(_), None) => Some(Kind::Bounced),
+        (_, Some(_)) => Some(Kind::Delivered),
+    }
 }
 
 #[cfg(test)]
@@ -386,6 +430,33 @@ mod tests {
         assert!(is_done(&records(&all)));
         all.reverse();
         assert_eq!(last_done(&records(&all)).unwrap().n, 1, "in any order");
+    }
+
+    #[test]
+    fn what_mail_systems_reported_is_in_the_order_of_their_own_instants() {
+        let report = |n, kind, verdict: &str, minute: u32| {
+            let at = format!("2026-11-23T06:{minute:02}:00Z");
+            (n, kind, json!({ "verdict": verdict, "at": at }))
+        };
+        let (soft, hard) = (
+            report(0, Kind::Bounced, "soft", 20),
+            report(1, Kind::Bounced, "hard", 5),
+        );
+        let delivered = |minute| report(0, Kind::Delivered, "delivered", minute);
+        for (reports, expected) in [
+            (vec![], None),
+            (vec![delivered(30)], Some(Kind::Delivered)),
+            (vec![soft.clone()], Some(Kind::Bounced)),
+            (vec![delivered(10), soft.clone()], Some(Kind::Bounced)),
+            (vec![delivered(20), soft.clone()], Some(Kind::Delivered)),
+            (vec![delivered(30), soft.clone()], Some(Kind::Delivered)),
+            (vec![delivered(30), soft, hard], Some(Kind::Bounced)),
+        ] {
+            let mut all = records(&reports);
+            assert_eq!(reported(&all), expected, "{reports:?}");
+            all.reverse();
+            assert_eq!(reported(&all), expected, "in any order: {reports:?}");
+        }
     }
 
     #[test]

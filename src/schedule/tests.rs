@@ -554,3 +554,31 @@ fn the_job_of_an_occurrence_has_its_id_instant_and_zone() {
         assert!(error.contains(words), "{text}: {error}");
     }
 }
+
+#[test]
+fn an_instant_is_an_occurrence_or_has_one_before_and_one_after_it() {
+    let daily = schedule(Timing::cron("30 2 * * *").unwrap(), "Europe/Berlin");
+    // The day on which half past two does not exist.
+    let (before, gap, after) = (
+        at("2026-03-28T01:30:00Z"),
+        at("2026-03-29T01:00:00Z"),
+        at("2026-03-30T00:30:00Z"),
+    );
+    for occurrence in [before, gap, after] {
+        assert!(daily.is_occurrence(occurrence), "{occurrence}");
+    }
+    assert_eq!(daily.last_before(gap), Some(before));
+    assert_eq!(daily.last_before(after), Some(gap));
+    let none = at("2026-03-29T00:30:00Z");
+    assert!(!daily.is_occurrence(none));
+    assert_eq!(
+        (daily.last_before(none), daily.next_after(none)),
+        (Some(before), Some(gap))
+    );
+    let leap = schedule(Timing::cron("0 0 29 2 *").unwrap(), "UTC");
+    let (last, next) = (at("2096-02-29T00:00:00Z"), at("2104-02-29T00:00:00Z"));
+    assert_eq!(leap.last_before(next), Some(last));
+    let minutes = schedule(Timing::every(Span::minutes(1)).unwrap(), "UTC");
+    let now = at("2026-03-29T00:30:30Z");
+    assert_eq!(minutes.last_before(now), Some(at("2026-03-29T00:30:00Z")));
+}

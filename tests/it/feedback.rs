@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::check::KEYS;
 use crate::conformance::{make_queue, sqs_client};
-use crate::daemon::{Daemon, submit};
+use crate::daemon::{Daemon, daemon_log, submit};
 use crate::support::portal::{Visitor, portal_world};
 use crate::support::servers::{Parts, Server};
-use crate::support::world::{World, email_job};
+use crate::support::world::{SeenMail, World, email_job};
 use crate::support::{get, program, until};
 
 const ANN: &str = "ann@acme.example";
@@ -253,6 +253,263 @@ async fn after_a_bounce_the_next_job_refuses_its_recipient_within_five_seconds()
     daemon.stops(&config).await;
 }
 
+/// An event of SES about a job's mail, so many minutes ago.
+fn ses_event_ago(world: &World, name: &str, job: &str, minutes: i64) -> String {
+    let mut event: Value = serde_json::from_str(&ses_event(world, name, job)).unwrap();
+    let at = handout::clock::system() - jiff::SignedDuration::from_mins(minutes);
+    for part in ["bounce", "delivery"] {
+        if let Some(part) = event.get_mut(part) {
+            part["timestamp"] = json!(at.to_string());
+            part["feedbackId"] = json!(format!("{name} {job}"));
+        }
+    }
+    event.to_string()
+}
+
+#[tokio::test]
+async fn a_soft_bounce_that_is_older_than_the_delivery_changes_no_state_in_either_order() {
+    let Some(parts) = Parts::or_skip("a_soft_bounce_that_is_older_than_the_delivery") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let (world, client, url) = with_feedback(&moto).await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    let soft = |job, minutes| {
+        let name = "soft--event-bounce-transient-general.raw.json";
+        ses_event_ago(&world, name, job, minutes)
+    };
+    let delivered = |job, minutes| {
+        let name = "delivered--event-delivery.raw.json";
+        ses_event_ago(&world, name, job, minutes)
+    };
+    let mut mails = 0;
+    for (job, events, state, told) in [
+        (
+            "late-bounce",
+            [delivered("late-bounce", 10), soft("late-bounce", 20)],
+            "delivered",
+            0,
+        ),
+        (
+            "late-delivery",
+            [soft("late-delivery", 20), delivered("late-delivery", 10)],
+            "delivered",
+            1,
+        ),
+        (
+            "real-bounce",
+            [delivered("real-bounce", 20), soft("real-bounce", 10)],
+            "bounced",
+            1,
+        ),
+    ] {
+        submit(&config, &email_job(job));
+        mails += 1;
+        until("the mail", async || {
+            (world.mails().len() == mails).then_some(())
+        })
+        .await;
+        for event in &events {
+            send(&client, &url, event).await;
+            until("the event", async || {
+                (left(&client, &url).await == 0).then_some(())
+            })
+            .await;
+        }
+        let shown = said(&handout(&world, &["ledger", "show", job], b""));
+        assert!(shown.contains(&format!("{state} at attempt 0")), "{shown}");
+        let results = results(&world).into_iter();
+        let feedback = results.filter(|result| result["outcome"] == "feedback");
+        let of_job = feedback.filter(|result| result["job"] == job);
+        assert_eq!(of_job.count(), told, "{job}");
+    }
+    // All soft bounces but the last have a later delivery.
+    let shown = said(&handout(&world, &["suppression", "show", ANN], b""));
+    assert_eq!(shown.matches("\tsoft\t").count(), 3, "{shown}");
+    assert_eq!(shown.matches("\tdelivered\t").count(), 3, "{shown}");
+    daemon.stops(&config).await;
+}
+
+/// A form as it is sent: every byte that is no letter or digit is spelled out.
+fn form(fields: &[(&str, &str)]) -> String {
+    let spelled = |text: &str| -> String {
+        let bytes = text.bytes().map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        });
+        bytes.collect()
+    };
+    let fields = fields
+        .iter()
+        .map(|(name, value)| format!("{name}={}", spelled(value)));
+    fields.collect::<Vec<_>>().join("&")
+}
+
+/// Asks SNS of moto, which finds the service in the scope of a signature and checks none.
+async fn sns(moto: &Server, fields: &[(&str, &str)]) -> String {
+    let scope = "AWS4-HMAC-SHA256 Credential=testing/20261123/eu-west-1/sns/aws4_request, SignedHeaders=host, Signature=0";
+    let headers = [
+        ("authorization", scope),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let fields = [&[("Version", "2010-03-31")], fields].concat();
+    let visitor = Visitor::default();
+    let answer = visitor
+        .ask(Method::POST, &moto.url(), &headers, &form(&fields))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.body
+}
+
+/// A topic to which the queue is subscribed, with raw delivery or the envelope of SNS.
+async fn topic_to(moto: &Server, client: &aws_sdk_sqs::Client, url: &str, raw: bool) -> String {
+    use aws_sdk_sqs::types::QueueAttributeName as Name;
+    let made = sns(moto, &[("Action", "CreateTopic"), ("Name", "ses-events")]).await;
+    let (_, rest) = made.split_once("<TopicArn>").unwrap();
+    let topic = rest.split('<').next().unwrap().to_owned();
+    let asked = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(Name::QueueArn);
+    let told = asked.send().await.unwrap().attributes.unwrap();
+    let raw = raw.to_string();
+    let fields = [
+        ("Action", "Subscribe"),
+        ("TopicArn", &*topic),
+        ("Protocol", "sqs"),
+        ("Endpoint", &*told[&Name::QueueArn]),
+        ("Attributes.entry.1.key", "RawMessageDelivery"),
+        ("Attributes.entry.1.value", &*raw),
+    ];
+    sns(moto, &fields).await;
+    topic
+}
+
+#[tokio::test]
+async fn an_event_that_is_published_to_a_topic_suppresses_with_raw_delivery_and_without() {
+    let Some(parts) = Parts::or_skip("an_event_that_is_published_to_a_topic") else {
+        return;
+    };
+    for raw in [false, true] {
+        let moto = parts.start("moto.py", &[]);
+        let (world, client, url) = with_feedback(&moto).await;
+        let mut world = world.job(&email_job("first"));
+        world.run().await;
+        let topic = topic_to(&moto, &client, &url, raw).await;
+        let bounce = ses_event(&world, "hard--event-bounce-general.raw.json", "first");
+        let published = [
+            ("Action", "Publish"),
+            ("TopicArn", &*topic),
+            ("Message", &*bounce),
+        ];
+        sns(&moto, &published).await;
+        // What is on the queue before the daemon takes it.
+        let looked = client.receive_message().queue_url(&url);
+        let looked = looked.visibility_timeout(0).send().await.unwrap();
+        let body = looked.messages()[0].body().unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["Type"] == "Notification", !raw, "{body}");
+        assert_eq!(body["eventType"] == "Bounce", raw, "{body}");
+
+        let config = world.written();
+        let daemon = Daemon::start(&config, &KEYS).await;
+        until("the bounce", async || {
+            (left(&client, &url).await == 0).then_some(())
+        })
+        .await;
+        submit(&config, &email_job("second"));
+        until("a job that refuses", async || {
+            let mut results = results(&world).into_iter();
+            results.find(|result| result["job"] == "second" && result["suppressed"] == 1)
+        })
+        .await;
+        assert_eq!(world.mails().len(), 1, "the second job sends no mail");
+        let reports = world.audit_of("feedback");
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        assert_eq!(
+            (&reports[0]["rid"], &reports[0]["job"]),
+            (&json!(rid(&world, ANN)), &json!("first"))
+        );
+        daemon.stops(&config).await;
+    }
+}
+
+async fn mail_to(world: &World, address: &str) -> SeenMail {
+    until("the mail", async || {
+        let mut mails = world.mails().into_iter();
+        mails.find(|mail| mail.to == address)
+    })
+    .await
+}
+
+/// An event of SES about a mail without a token, by its Message-ID.
+fn bounce_by_message_id(mail: &SeenMail) -> String {
+    let (_, rest) = mail.eml.split_once("Message-ID: <").unwrap();
+    let id = rest.split('>').next().unwrap();
+    let recipient = json!({ "emailAddress": mail.to, "action": "failed", "status": "5.1.1" });
+    json!({
+        "eventType": "Bounce",
+        "bounce": {
+            "bounceType": "Permanent", "bounceSubType": "General", "feedbackId": id,
+            "timestamp": handout::clock::system().to_string(), "bouncedRecipients": [recipient],
+        },
+        "mail": {
+            "messageId": "0100", "source": "bounces@relay.example",
+            "headers": [{ "name": "Message-ID", "value": format!("<{id}>") }],
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_sender_that_a_reload_changes_is_known_to_the_feedback_queue_beside_the_earlier_one() {
+    let Some(parts) = Parts::or_skip("a_sender_that_a_reload_changes") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let (world, client, url) = with_feedback(&moto).await;
+    let mut world = world.configured(|config| {
+        config.mail.bounce_address = None;
+        config.mail.from = "Reports <reports@first.example>".to_owned();
+    });
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    let job_to = |id: &str, address: &str| {
+        let mut job = email_job(id);
+        job["email"]["to"] = json!([address]);
+        job
+    };
+    submit(&config, &job_to("early", ANN));
+    let early = mail_to(&world, ANN).await;
+    world.config.mail.from = "Reports <reports@second.example>".to_owned();
+    world.written();
+    daemon.signal("HUP");
+    until("the reload", async || {
+        daemon_log(&config)
+            .contains("configuration reloaded")
+            .then_some(())
+    })
+    .await;
+    submit(&config, &job_to("late", "bo@acme.example"));
+    let late = mail_to(&world, "bo@acme.example").await;
+    for (mail, domain, job) in [
+        (&late, "@second.example>", "late"),
+        (&early, "@first.example>", "early"),
+    ] {
+        let event = bounce_by_message_id(mail);
+        assert!(event.contains(domain), "{event}");
+        send(&client, &url, &event).await;
+        until("the bounce", async || {
+            (left(&client, &url).await == 0).then_some(())
+        })
+        .await;
+        let shown = said(&handout(&world, &["ledger", "show", job], b""));
+        assert!(shown.contains("bounced at attempt 0"), "{shown}");
+    }
+    daemon.stops(&config).await;
+}
+
 /// A process that dies between record and deletion leaves the event to the next one, which finds the record.
 #[cfg(debug_assertions)]
 #[tokio::test]
@@ -335,6 +592,7 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
     assert_eq!(envelopes(), std::slice::from_ref(&sender));
 
     // A stranger's token, and a reply of a person on holiday.
+    let lines = world.audit().len();
     let (user, domain) = sender.split_once('@').unwrap();
     let last = if user.ends_with('0') { "g" } else { "0" };
     let forged = format!("{}{last}@{domain}", &user[..user.len() - 1]);
@@ -347,6 +605,11 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
     );
     let end = said(&handout(&world, &["feedback", "-"], vacation.as_bytes()));
     assert_eq!(end.trim(), "auto_reply");
+    assert_eq!(
+        world.audit().len(),
+        lines,
+        "what is no report of ours has no line and no stream"
+    );
     let shown = handout(&world, &["suppression", "show", ANN], b"");
     assert_eq!(shown.status.code(), Some(1), "nothing is known of her");
 
@@ -364,6 +627,26 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
         "{taken}"
     );
     assert!(maildir.join("cur/1.host:2,S").exists());
+    let reports = world.audit_of("feedback");
+    assert_eq!(reports.len(), 2, "a line for each mail: {reports:?}");
+    for line in &reports {
+        assert_eq!(
+            (
+                &line["rid"],
+                &line["job"],
+                &line["verdict"],
+                &line["source"]
+            ),
+            (
+                &json!(rid(&world, ANN)),
+                &json!("first"),
+                &json!("hard"),
+                &json!("dsn")
+            )
+        );
+    }
+    let verified = said(&handout(&world, &["audit", "verify"], b""));
+    assert!(verified.contains("whole"), "{verified}");
     assert_eq!(fs::read_dir(maildir.join("new")).unwrap().count(), 0);
     let shown = said(&handout(&world, &["suppression", "show", ANN], b""));
     assert_eq!(shown.matches("\thard\t").count(), 1, "{shown}");

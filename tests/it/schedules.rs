@@ -84,6 +84,75 @@ async fn an_occurrence_by_hand_is_done_once_and_is_about_its_instant() {
     assert!(said.contains("configured: acme-daily"), "{said}");
 }
 
+#[tokio::test]
+async fn an_instant_that_is_no_occurrence_is_refused_with_those_around_it() {
+    let world = scheduled("6h", "acme-daily");
+    for command in ["run", "preview"] {
+        let at = "2026-11-27T06:30:00.5Z";
+        let refused = handout(&world, &["schedule", command, "acme-daily", "--at", at]);
+        assert_eq!(refused.status.code(), Some(64), "a wrong argument");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            said.contains(
+                "--at 2026-11-27T06:30:00Z is no occurrence of the schedule acme-daily: \
+                 the occurrence before it is 2026-11-27T05:00:00Z (Fri 2026-11-27 06:00+01:00), \
+                 the one after it is 2026-11-27T11:00:00Z (Fri 2026-11-27 12:00+01:00); write one of these"
+            ),
+            "{said}"
+        );
+    }
+    let opened = world.open().await;
+    assert_eq!(opened.queue.waiting().await.unwrap(), 0, "nothing is sent");
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn a_schedule_is_rehearsed_and_previewed_without_a_trace_for_its_occurrence() {
+    let world = scheduled("6h", "acme-daily");
+    let at = "2026-11-26T23:00:00Z";
+    let to_me = ["--at", at, "--rehearse", "me@other.example"];
+    let words = [&["schedule", "run", "acme-daily"][..], &to_me].concat();
+    let said = stdout(&handout(&world, &words));
+    assert!(
+        said.contains("all mails went to me@other.example"),
+        "{said}"
+    );
+    let mails = world.mails();
+    assert_eq!(mails.len(), 1, "{said}");
+    assert_eq!(mails[0].to, "me@other.example");
+    assert!(
+        mails[0].subject.starts_with("[ann@acme.example]"),
+        "{}",
+        mails[0].subject
+    );
+    let outcomes = world.audit_of("outcome");
+    let id = outcomes[0]["job"].as_str().unwrap().to_owned();
+    assert!(
+        id.starts_with("acme-daily.20261126T230000Z.rehearsal."),
+        "{id}"
+    );
+    let out = world.dir.path().join("preview");
+    let out = out.to_str().unwrap();
+    let words = ["schedule", "preview", "acme-daily", "--at", at, "--json"];
+    let said = stdout(&handout(&world, &[&words[..], &["--out", out]].concat()));
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["job"], "acme-daily.20261126T230000Z");
+    assert_eq!(report["mails"][0]["to"], "ann@acme.example");
+    assert_eq!(world.mails().len(), 1, "a preview sends nothing");
+
+    // The occurrence itself is done as if there had been no rehearsal.
+    stdout(&handout(
+        &world,
+        &["schedule", "run", "acme-daily", "--at", at],
+    ));
+    let opened = world.open().await;
+    run_until_settled(&opened, 1).await;
+    opened.close().await;
+    let to_ann = world.mails();
+    let to_ann = to_ann.iter().filter(|mail| mail.to == "ann@acme.example");
+    assert_eq!(to_ann.count(), 1);
+}
+
 #[test]
 fn a_check_says_what_a_schedule_means_and_a_wrong_one_is_refused() {
     let world = scheduled("6h", "acme-daily");

@@ -54,6 +54,13 @@ const MAX_SLUG_BYTES: usize = 60;
 pub(crate) struct PreviewArgs {
     #[command(flatten)]
     job: JobArgs,
+    #[command(flatten)]
+    output: PreviewOutput,
+}
+
+/// What a preview writes and prints.
+#[derive(Debug, Args)]
+pub(crate) struct PreviewOutput {
     /// The directory for the mails and pages.
     #[arg(long, value_name = "DIR", default_value = "preview")]
     out: PathBuf,
@@ -127,26 +134,37 @@ struct PreviewMail {
     files: [PathBuf; 3],
 }
 
-/// Writes a preview and prints a summary.
+/// Previews the job of a file.
 pub(super) async fn show(
     arguments: &PreviewArgs,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let run = run_of_body(&arguments.job.read()?)?;
+    let body = arguments.job.read()?;
     let config = arguments.job.config.load(environment)?;
-    let previewing = Previewing::open(&config, environment).await?;
+    show_body(&body, &config, environment, &arguments.output).await
+}
+
+/// Writes a preview and prints a summary.
+pub(in crate::cli) async fn show_body(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+    arguments: &PreviewOutput,
+) -> anyhow::Result<ExitCode> {
+    let run = run_of_body(body)?;
+    let previewing = Previewing::open(config, environment).await?;
     if run.job.is_in_parts() {
         let shown = Box::pin(parts::show(
             &run,
             &previewing.services,
-            (&config, environment),
+            (config, environment),
             arguments,
         ))
         .await;
         previewing.close().await;
         return shown.map(|()| ExitCode::SUCCESS);
     }
-    let report = report(&run, &previewing.services, &config, arguments).await;
+    let report = report(&run, &previewing.services, config, arguments).await;
     if let Err(error) = &report {
         tell_refusal(&run, &previewing.services, error, arguments)?;
     }
@@ -154,7 +172,7 @@ pub(super) async fn show(
     let mut report = report?;
     let email = run.job.email.as_ref();
     let people = email.iter().flat_map(|email| email.recipients()).collect();
-    report.suppressed = Box::pin(suppressed(email, people, &config, environment)).await;
+    report.suppressed = Box::pin(suppressed(email, people, config, environment)).await;
     if arguments.form.json {
         say_json(&report)?;
     } else if arguments.paths {
@@ -172,7 +190,7 @@ async fn report(
     run: &JobRun,
     services: &Services,
     config: &Config,
-    arguments: &PreviewArgs,
+    arguments: &PreviewOutput,
 ) -> anyhow::Result<PreviewReport> {
     let preview = Preview::begin(run, services).await?;
     let trial = preview.trial().await?;
@@ -357,7 +375,7 @@ fn tell_refusal(
     run: &JobRun,
     services: &Services,
     error: &anyhow::Error,
-    arguments: &PreviewArgs,
+    arguments: &PreviewOutput,
 ) -> anyhow::Result<()> {
     let Some(JobError::Plan(PlanError::Refused(Refusal::Recipient { .. }))) = error.downcast_ref()
     else {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use handout::distribute::{doubtful_parts, parts_so_far};
 use handout::job::JobId;
-use handout::ledger::status::{is_done, outcome_of, record_of};
+use handout::ledger::status::{is_done, outcome_of, record_of, reported};
 use handout::ledger::status_of;
 use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record};
 use handout::report::JobReport;
@@ -161,7 +161,7 @@ impl<'a> LedgerRow<'a> {
             RecipientStatus::Final {
                 n,
                 outcome: outcome @ Outcome::Accepted { .. },
-            } => (reported(records).unwrap_or(outcome.word()), *n),
+            } => (reported_word(records).unwrap_or(outcome.word()), *n),
             RecipientStatus::Final { n, outcome } => (outcome.word(), *n),
         };
         let last = last_outcome(records, attempt)?;
@@ -223,16 +223,12 @@ impl<'a> LedgerRow<'a> {
     }
 }
 
-/// What a mail system reported of an accepted mail: a bounce is more than a delivery that was reported before it.
-fn reported(records: &[Record]) -> Option<&'static str> {
-    [(Kind::Bounced, "bounced"), (Kind::Delivered, "delivered")]
-        .into_iter()
-        .find_map(|(kind, word)| {
-            records
-                .iter()
-                .any(|record| record.kind == kind)
-                .then_some(word)
-        })
+/// The word for what mail systems reported of an accepted mail.
+fn reported_word(records: &[Record]) -> Option<&'static str> {
+    Some(match reported(records)? {
+        Kind::Bounced => "bounced",
+        _ => "delivered",
+    })
 }
 
 /// The last attempt up to this one that has an outcome.

@@ -144,3 +144,57 @@ async fn with_more_records_than_one_request_lists_each_recipient_is_asked_for() 
         assert_eq!(now.is_some(), is_suppressed, "{rid}");
     }
 }
+
+/// Adds soft bounces of three jobs over three days, and a delivery between, in each order of arrival.
+#[tokio::test]
+async fn a_delivery_ends_a_soft_series_in_whatever_order_the_reports_arrive() {
+    use PersonKind::{Delivered, Hard, Soft};
+    let rid = "00112233445566778899aabbccddeeff";
+    let jobs = ["0011223344556677", "1122334455667788", "2233445566778899"];
+    let soft = |day, job: usize| record(day, Soft, Some(jobs[job]));
+    let reports = [
+        soft(0, 0),
+        soft(2, 1),
+        record(3, Delivered, Some(jobs[1])),
+        soft(4, 2),
+    ];
+    let orders = (0..24).map(|number| {
+        let mut left: Vec<usize> = (0..4).collect();
+        let mut number = number;
+        [6, 2, 1, 1].map(|step| {
+            let taken = left.remove(number / step);
+            number %= step;
+            taken
+        })
+    });
+    for order in orders {
+        let people = PeopleRecords::of(&MemoryLedger::default());
+        for report in order {
+            // Each comes twice, as after a crash.
+            for _ in 0..2 {
+                let record = &reports[report];
+                let detail = PersonDetail::default();
+                people.add_report(rid, record, &detail).await.unwrap();
+            }
+        }
+        let now = people.suppressed(rid, None, at(5)).await.unwrap();
+        assert_eq!(now, None, "{order:?}");
+        assert_eq!(people.of_person(rid).await.unwrap().len(), 4, "{order:?}");
+    }
+    // Without the delivery, they suppress.
+    let people = PeopleRecords::of(&MemoryLedger::default());
+    for report in [&reports[0], &reports[1], &reports[3]] {
+        let detail = PersonDetail::default();
+        people.add_report(rid, report, &detail).await.unwrap();
+    }
+    assert!(people.suppressed(rid, None, at(5)).await.unwrap().is_some());
+    // A delivery alone is no event about the recipient, and frees from nothing that is firm.
+    let people = PeopleRecords::of(&MemoryLedger::default());
+    let detail = PersonDetail::default();
+    let delivery = record(3, Delivered, None);
+    assert!(!people.add_report(rid, &delivery, &detail).await.unwrap());
+    assert_eq!(people.of_person(rid).await.unwrap(), []);
+    let hard = record(1, Hard, None);
+    assert!(people.add_report(rid, &hard, &detail).await.unwrap());
+    assert!(people.suppressed(rid, None, at(5)).await.unwrap().is_some());
+}

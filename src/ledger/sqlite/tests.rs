@@ -29,7 +29,7 @@ fn ledger(folder: &tempfile::TempDir) -> SqliteLedger {
 }
 
 async fn rows(ledger: &SqliteLedger) -> i64 {
-    let count = |connection: &rusqlite::Connection| {
+    let count = |connection: &Connection| {
         connection.query_row("SELECT count(*) FROM shelf", [], |row| row.get(0))
     };
     ledger.database.call(count).await.unwrap()
@@ -154,6 +154,51 @@ async fn what_ended_long_ago_is_forgotten_except_when_it_ended() {
     );
     assert_eq!(kept.forget_ended(at(39)).await.unwrap(), 0, "once");
     assert_eq!(kept.changes().await.unwrap().len(), 1);
+}
+
+/// A process that is killed while it lists leaves pages that no plan names.
+#[tokio::test]
+async fn pages_of_a_job_that_never_had_a_plan_are_pruned_by_their_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = ledger(&folder);
+    let later = SqliteLedger::new(first.database.clone(), day_29);
+    let jobs: [JobId; 3] = ["killed", "open", "young"].map(|job| job.parse().unwrap());
+    let [killed, open, young] = &jobs;
+    let part: JobId = open.part(&"0".repeat(32));
+    let plan = Record::new(open, "", 0, Kind::Plan, serde_json::json!({}));
+    Ledger::create(&later, plan).await.unwrap();
+    for job in [killed, open, &part] {
+        later
+            .keep_page(job, "listing", 0, b"[]".to_vec())
+            .await
+            .unwrap();
+    }
+    let last = SqliteLedger::new(first.database.clone(), day_31);
+    last.keep_page(young, "listing", 0, b"[]".to_vec())
+        .await
+        .unwrap();
+    let kept = async || {
+        let mut kept = Vec::new();
+        for job in [killed, open, &part, young] {
+            kept.push(first.page(job, "listing", 0).await.unwrap().is_some());
+        }
+        kept
+    };
+    assert_eq!(last.prune(day_29()).await.unwrap().jobs, 0, "none is older");
+    let before = at(30);
+    assert_eq!(last.count_prunable(before).await.unwrap().jobs, 1);
+    assert_eq!(kept().await, [true; 4]);
+    assert_eq!(last.prune(before).await.unwrap().jobs, 1);
+    assert_eq!(kept().await, [false, true, true, true], "the job goes on");
+
+    // A page of an earlier version: its age counts from the first pruning on.
+    let sql = "UPDATE page SET at = 0 WHERE job = 'young'";
+    let set = |connection: &Connection| connection.execute(sql, []);
+    first.database.call(set).await.unwrap();
+    assert_eq!(last.prune(at(40)).await.unwrap().jobs, 0);
+    assert!(kept().await[3]);
+    assert_eq!(last.prune(at(40)).await.unwrap().jobs, 1);
+    assert_eq!(kept().await, [false, true, true, false]);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use handout::run::JobRun;
 use handout::text::chain;
 use serde::Serialize;
 
-use super::{Files, PreviewArgs, PreviewMail, suppressed};
+use super::{Files, PreviewMail, PreviewOutput, suppressed};
 use crate::cli::schemas::OutputSchema;
 use crate::cli::{say, say_json};
 
@@ -57,7 +57,7 @@ pub(super) async fn show(
     run: &JobRun,
     services: &Services,
     (config, environment): (&Config, &Environment),
-    arguments: &PreviewArgs,
+    arguments: &PreviewOutput,
 ) -> anyhow::Result<()> {
     let (parts, counts) = preview::runs(run, services, arguments.mails).await?;
     let counts = counts.unwrap_or_default();
@@ -158,7 +158,7 @@ fn place(plan: &Plan) -> String {
     }
 }
 
-fn tell(report: &PartsPreview, arguments: &PreviewArgs) -> std::io::Result<()> {
+fn tell(report: &PartsPreview, arguments: &PreviewOutput) -> std::io::Result<()> {
     let (job, recipients) = (&report.job, report.recipients);
     say(format_args!(
         "{job} would go to {recipients} recipients, each with files of their own"
