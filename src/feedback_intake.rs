@@ -146,8 +146,9 @@ impl FeedbackRecorder {
         }
     }
 
-    /// A recorder of a command that runs beside a daemon: it sends no results. Its audit lines are in a stream of their own, which begins
-    /// with the first of them; [`FeedbackRecorder::close`] ends it.
+    /// A recorder of a command that runs beside a daemon: it sends no results.
+    ///
+    /// Its audit lines are in a stream of their own, which begins with the first of them; [`FeedbackRecorder::close`] ends it.
     pub fn beside(
         audit: AuditSettings,
         ledger: Arc<dyn Ledger>,

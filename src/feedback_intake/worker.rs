@@ -71,8 +71,10 @@ impl FeedbackWorker {
         self.counts.clone()
     }
 
-    /// Settles events until `stop`; after that, it never ends and does nothing. It may be dropped at any time: what is not settled comes
-    /// again. The sender of a new configuration counts for the events that are received after it.
+    /// Settles events until `stop`; after that, it never ends and does nothing.
+    ///
+    /// It may be dropped at any time: what is not settled comes again. The sender of a new configuration counts for the events that are
+    /// received after it.
     pub async fn run(self, stop: CancellationToken, renewed: watch::Receiver<Option<Renewed>>) {
         tokio::select! {
             biased;

@@ -141,7 +141,7 @@ pub(super) async fn show(
 ) -> anyhow::Result<ExitCode> {
     let body = arguments.job.read()?;
     let config = arguments.job.config.load(environment)?;
-    show_body(&body, &config, environment, &arguments.output).await
+    Box::pin(show_body(&body, &config, environment, &arguments.output)).await
 }
 
 /// Writes a preview and prints a summary.
