@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use directory::{Location, is_full};
+use directory::{Location, is_away, is_full};
 
 pub use self::ledgers::{OpenedLedger, open_ledger, open_sqlite_ledger, s3_ledger};
 use self::ledgers::{names, open_database};
@@ -28,7 +28,7 @@ use self::mail::{mailer, pictures, renditions};
 pub use self::queues::{feedback_queue, open_queue, open_sqlite_queue, results, sqs_queue};
 use self::queues::{queue_edge, taken_over};
 pub use self::state_dir::private_dir;
-use self::state_dir::{fresh_spool, lock_state_dir};
+use self::state_dir::{fresh_spool, in_time, lock_state_dir};
 use crate::audit::retention::RetentionSettings;
 use crate::audit::{ArchiveBucket, AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
@@ -140,11 +140,11 @@ impl OpenError {
         match self {
             Self::Ledger(LedgerError::Store(error)) => error.fact.may_pass(),
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
-                is_full(source)
+                is_full(source) || is_away(source)
             }
             Self::Directory { source, .. }
             | Self::StateDir { source, .. }
-            | Self::Keyring(KeyringError::Io { source, .. }) => is_full(source),
+            | Self::Keyring(KeyringError::Io { source, .. }) => is_full(source) || is_away(source),
             Self::Database(error) => error.is_full() || error.is_busy(),
             Self::Config(ConfigError::NoRegion { .. } | ConfigError::Late { .. }) => true,
             _ => false,
@@ -212,8 +212,13 @@ pub async fn open(
     clock: Clock,
     serving: Serving,
 ) -> Result<Opened, OpenError> {
-    let (state, lock) = lock_state_dir(&config.state_dir)?;
-    let keyring = Keyring::open(&config.secret_key_file())?;
+    let state_dir = config.state_dir.clone();
+    let locked = in_time(&config.state_dir, move || lock_state_dir(&state_dir));
+    let (state, lock) = locked.await?;
+    let secret_file = config.secret_key_file();
+    let named = secret_file.clone();
+    let read = in_time(&secret_file, move || Ok(Keyring::open(&named)?));
+    let keyring = read.await?;
     let database = open_database(config.database_file()).await?;
     let reading = ConfigReading::aside(config).await;
     let audit_settings = config.audit_settings(&keyring, environment)?;
@@ -261,7 +266,12 @@ pub async fn open(
     let ledger: Arc<dyn Ledger> = Arc::new(TimedLedger::new(ledger, progress.times().clone()));
     let results = results(config, environment).await?;
     // Opened after everything that can fail because of others: each opening of the log starts a stream.
-    let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
+    let log_dir = audit_settings.dir.to_path_buf();
+    let opening = in_time(&log_dir, move || {
+        let opened = AuditLog::open(&audit_settings, PROGRAM, clock)?;
+        Ok((opened, audit_settings))
+    });
+    let ((audit, audit_writer), audit_settings) = opening.await?;
     let retention = config.audit_retention(audit_settings, connections, clock)?;
     let resolver = config.ledger.resolve_cmd.as_ref();
     let recording = DeliveryLedger {

@@ -11,7 +11,7 @@
 use std::io;
 use std::time::Duration;
 
-use directory::is_full;
+use directory::{is_away, is_full};
 
 use crate::archive::{ArchiveError, ZipError};
 use crate::audit::RecordError;
@@ -238,6 +238,10 @@ impl From<ArchiveError> for JobError {
 impl JobError {
     /// The meaning of the error. The table of the design, row by row.
     pub fn class(&self) -> FailureClass {
+        // Not later each time: the file system may be back at any moment.
+        if self.is_of_a_place_away() {
+            return FailureClass::Deferred;
+        }
         if self.is_of_an_edge() {
             return FailureClass::Edge;
         }
@@ -355,6 +359,28 @@ impl JobError {
             Some(outage)
         } else {
             None
+        }
+    }
+
+    /// Whether a file system that the job needs does not respond, or its server is gone.
+    fn is_of_a_place_away(&self) -> bool {
+        self.of_a_file().is_some_and(is_away)
+    }
+
+    /// Whether a directory that the job needs does not respond: that was logged when it began.
+    pub fn is_of_a_hanging_place(&self) -> bool {
+        let source = self.of_a_file();
+        source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut)
+    }
+
+    /// The error of the file system at a place that is the operator's, and none of the job's records.
+    fn of_a_file(&self) -> Option<&io::Error> {
+        match self {
+            Self::Gather(GatherError::Spool { source, .. })
+            | Self::List(ListError::File { source, .. })
+            | Self::Deliver(DeliverError::File { source, .. }) => Some(source),
+            Self::Deferred { first, .. } => first.of_a_file(),
+            _ => None,
         }
     }
 
@@ -638,13 +664,10 @@ const fn signer(error: &SignerError) -> FailureClass {
     }
 }
 
-/// Whether a file could not be written for a reason that is independent of the file.
+/// Whether a file could not be read or written for a reason that is independent of the file: the disk is full or read-only, or its file system
+/// is away.
 fn is_of_disk(source: &io::Error) -> bool {
-    is_full(source)
-        || matches!(
-            source.kind(),
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::TimedOut
-        )
+    is_full(source) || is_away(source) || source.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 /// What happens to the message of a job that failed so at its `tries`-th try. It comes back in `at_least` and a little

@@ -6,6 +6,7 @@
 use super::changes::{Changes, ConfigReading, with_what_stays};
 use super::{Changeable, Fixed, OpenError, Opened, edges};
 use crate::config::Config;
+use crate::config_error::ConfigError;
 use crate::deliver::Mailer;
 use crate::edge::Egress;
 use crate::edge::health::EdgeKind;
@@ -19,6 +20,18 @@ pub async fn look_at_files(config: &Config) {
 }
 
 impl Opened {
+    /// Refuses a configuration without rules in place of one with rules: a file that is being written, or was cut by a full disk, would
+    /// park each job that waits.
+    fn leaves_rules(&self, new: &Config) -> Result<(), ConfigError> {
+        if !new.allow.is_empty() || self.config.allow.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::Value {
+            key: "allow".to_owned(),
+            reason: "has no rule, and the configuration in use has some: a reload does not remove the last rule, since all waiting jobs would be refused; check that the file is whole, or restart".to_owned(),
+        })
+    }
+
     /// Applies a new configuration, except for keys that are only read at start.
     ///
     /// # Errors
@@ -29,6 +42,7 @@ impl Opened {
         new: &Config,
         environment: &Environment,
     ) -> Result<Changes, OpenError> {
+        self.leaves_rules(new)?;
         let mixed = with_what_stays(new, &self.config);
         let (wanted, reading) = ConfigReading::of_both(new, &mixed).await;
         mixed.check()?;

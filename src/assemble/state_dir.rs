@@ -6,6 +6,20 @@ use std::path::Path;
 use directory::{Directory, Location};
 
 use super::OpenError;
+use crate::mounted;
+
+/// Runs a step of the start at a file or directory on a thread of its own: a file system that hangs is an error after ten seconds, and signals are
+/// heeded meanwhile.
+pub(super) async fn in_time<T: Send + 'static>(
+    place: &Path,
+    step: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let done = mounted::work_in_time(place, move || Ok(step())).await;
+    done.map_err(|source| OpenError::Directory {
+        path: place.to_owned(),
+        source,
+    })?
+}
 
 /// An empty directory for temporary files; a killed process leaves its drafts there.
 pub(super) fn fresh_spool(state: &Directory, state_dir: &Path) -> Result<Location, OpenError> {

@@ -22,6 +22,7 @@ mod verdict;
 mod wire;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -77,6 +78,9 @@ const LEFT_TO_MAILS: Duration = Duration::from_secs(20);
 /// The longest pause of a relay that a mail waits for in its slot; for a longer pause its job goes back to the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a job waits whose mail hung, see [`Edge::until_it_hangs`].
+const HUNG_PAUSE: Duration = Duration::from_secs(15);
+
 /// How long a job waits whose mail got no connection.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -92,6 +96,13 @@ pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
     // Every reply can be judged.
     let _verdicts = [DialogueStep::Rcpt, DialogueStep::Dot].map(|step| judge(step, &reply));
     Some((reply.words(), reply.numbers()))
+}
+
+/// A hash of the domains of a mail's recipients.
+fn domains_hash<'a>(domains: impl Iterator<Item = &'a str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    domains.for_each(|domain| domain.to_ascii_lowercase().hash(&mut hasher));
+    hasher.finish()
 }
 
 /// A relay and the kept connections to it.
@@ -485,12 +496,15 @@ impl<'a> RelayPermit<'a> {
         let addressee = Addressee::of(&letter.envelope);
         let opening = relay.open(letter, addressee, request);
         let mut opening = std::pin::pin!(opening);
+        let mut hangs = std::pin::pin!(relay.hangs(&letter.envelope, request));
         let opened = tokio::select! {
             opened = &mut opening => opened,
+            () = &mut hangs => return Err(RelayOpenError::Relay(relay.hung())),
             () = tokio::time::sleep(ANOTHER_CONNECTION) => {
                 slot = None;
                 tokio::select! {
                     opened = opening => opened,
+                    () = hangs => return Err(RelayOpenError::Relay(relay.hung())),
                     () = relay.overtakes((addressee, job), request) => Err(RelayOpenError::Relay(relay.dead_connection())),
                 }
             }
@@ -521,6 +535,35 @@ impl Relay {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         self.overtaken().add(mail);
+    }
+
+    /// Waits until a mail must not wait any longer before its text: the relay replied to others meanwhile, and as many mails hang as may,
+    /// see [`Edge::until_it_hangs`]. A relay may ask the servers of one domain for each recipient.
+    async fn hangs(&self, envelope: &Envelope, request: RequestNumber) {
+        let domains = envelope.to().iter().map(Address::domain);
+        let name = domains_hash(domains);
+        let edge = &self.inner.edge;
+        let waited = || edge.overtaken_for(request);
+        edge.until_it_hangs((name, Some(request)), waited).await;
+    }
+
+    /// Limits how many mails may hang, of `share` slots and of the connections.
+    pub fn limit_hanging(&self, share: usize) {
+        let of_connections = self.inner.config.connections / 2;
+        self.inner
+            .edge
+            .limit_hanging(share.min(of_connections).max(1));
+    }
+
+    /// A mail got no reply while others did, and no more of such mails may wait.
+    fn hung(&self) -> RelayError {
+        RelayError {
+            left: HUNG_PAUSE,
+            ..self.trouble(Trouble::NotNow {
+                step: "waiting for a reply",
+                words: "other mails get theirs, and others wait like this one".to_owned(),
+            })
+        }
     }
 
     fn overtaken(&self) -> MutexGuard<'_, OvertakenMails> {

@@ -148,6 +148,7 @@ impl Services {
         }
         if let Some(relay) = relay {
             relay.edge().limit_long_jobs(of_several(relays));
+            relay.limit_hanging(self.share);
         }
         let ledger = self.recording.ledger.edges().into_iter();
         let ledger = ledger.map(|edge| (edge, usize::MAX));

@@ -6,6 +6,7 @@
 //! for each job. While an edge is down, one request at a time tries it, after a pause with jitter.
 
 mod edges;
+mod hanging;
 mod jobs;
 mod kinds;
 mod requests;
@@ -23,7 +24,7 @@ pub use self::jobs::{Admission, JobAtEdge, Mailing};
 use self::kinds::MAX_PAUSE;
 pub use self::kinds::{EdgeKind, FailureKind, Outage};
 use self::requests::Activity;
-pub use self::requests::{Hanging, Request, RequestNumber, STEPS, Step};
+pub use self::requests::{Request, RequestNumber, STEPS, Step};
 use super::random;
 use crate::bounds::MAX_SHOWN_VALUE_BYTES;
 use crate::text::printable;

@@ -41,7 +41,7 @@ use self::judge::{AskedRequest, Judge, Says};
 pub(crate) use self::web::{PieceAnswer, PieceRequest, WebAnswer, WebClient};
 use super::answer::{Asker, retry_after};
 use super::egress::Egress;
-use super::health::{Edge, FailureKind, Step};
+use super::health::{Edge, FailureKind, Request, Step};
 use super::proxy::ProxyRoute;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_CLOCK_SKEW};
 
@@ -341,8 +341,8 @@ impl EdgeClient {
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
         let under_way = edge.map(|edge| edge.asked(step(request.method())));
-        let (copy, is_read) = (hedge::copy_of(&request), hedge::is_read(&request));
-        let name = hedge::name_of(&request);
+        let (copy, name) = (hedge::copy_of(&request), hedge::name_of(&request));
+        let number = under_way.as_ref().map(Request::number);
         let body = std::mem::replace(request.body_mut(), SdkBody::taken());
         let (body, sent) = SendingBody::new(body, moved.clone());
         *request.body_mut() = SdkBody::from_body_1_x(body);
@@ -351,8 +351,8 @@ impl EdgeClient {
         let (connector, generation) = self.connector(way).await?;
         let answer = tokio::select! {
             answer = self.call(&connector, (request, copy), (generation, began), way) => answer,
-            () = self.hangs_at_its_name(name, began), if asked.names_a_key && is_read => {
-                return Err(self.gives_up(name, began));
+            () = self.hangs_at_its_name((name, number), began, &moved), if asked.names_a_key && is_usual => {
+                return Err(self.gives_up(began));
             }
             () = self.left_behind(began, (began_in_outage, is_usual), &moved), if asked.names_a_key => {
                 self.drop_pool(generation);

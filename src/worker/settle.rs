@@ -56,6 +56,15 @@ pub fn log(
                 "job deferred: a dependency is down"
             );
         }
+        (_, Disposition::Retry { after }) if error.is_of_a_hanging_place() => {
+            tracing::debug!(
+                message.id = id,
+                job.id = job,
+                retry_in_secs = after.as_secs(),
+                error = words,
+                "job deferred: a file system does not respond"
+            );
+        }
         (_, Disposition::Retry { after }) if error.needs_a_person() => {
             let retry_in_secs = after.as_secs();
             tracing::error!(

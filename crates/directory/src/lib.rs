@@ -814,6 +814,25 @@ pub fn is_full(error: &io::Error) -> bool {
     ) || has_too_many_files(error)
 }
 
+/// Whether a file system did not respond in time, or its server or disk is gone: `ENOTCONN` of FUSE, `ESTALE` and `EHOSTDOWN` of NFS, `EIO`.
+/// It may come back without a change of the file.
+pub fn is_away(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const GONE: [Errno; 8] = [
+        Errno::NOTCONN,
+        Errno::STALE,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::CONNABORTED,
+        Errno::IO,
+        Errno::NODEV,
+        Errno::NXIO,
+    ];
+    let number = error.raw_os_error();
+    error.kind() == io::ErrorKind::TimedOut
+        || GONE.iter().any(|gone| number == Some(gone.raw_os_error()))
+}
+
 /// The exhausted resource, and what to do where the system's error text does not say.
 pub fn words_of_room(error: &io::Error) -> String {
     match has_too_many_files(error) {

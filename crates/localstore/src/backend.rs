@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, HeaderMap};
@@ -18,6 +19,7 @@ use s3s::dto::{
     PutObjectOutput, PutObjectTaggingInput, PutObjectTaggingOutput, Timestamp,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use tokio::time::Instant;
 
 use crate::bucket::{self, Bucket, Condition, PublishError, Stat};
 use crate::claim::SIGNATURE;
@@ -51,6 +53,30 @@ pub(crate) struct Backend {
     turn: Arc<Mutex<()>>,
     /// The subscriber of our own events, since s3s runs without one.
     log: tracing::Dispatch,
+    errors: Arc<Mutex<LoggedErrors>>,
+}
+
+/// The last error of a disk that was logged: a disk that is gone would fill the log with an error for each request.
+#[derive(Default)]
+struct LoggedErrors {
+    last: Option<(String, Instant)>,
+    since: u64,
+}
+
+/// How long the same error is only counted.
+const LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+impl LoggedErrors {
+    /// How many equal errors were not logged since the last that was, if this one is to be logged.
+    fn held_back(&mut self, error: &str) -> Option<u64> {
+        let is_told = |(last, at): &(String, Instant)| last == error && at.elapsed() < LOGGED_EVERY;
+        if self.last.as_ref().is_some_and(is_told) {
+            self.since += 1;
+            return None;
+        }
+        self.last = Some((error.to_owned(), Instant::now()));
+        Some(std::mem::take(&mut self.since))
+    }
 }
 
 impl Backend {
@@ -59,6 +85,7 @@ impl Backend {
             sites,
             turn: Arc::default(),
             log: tracing::dispatcher::get_default(Clone::clone),
+            errors: Arc::default(),
         }
     }
 
@@ -116,9 +143,14 @@ impl Backend {
     /// The content of a bucket's folder is controlled by all users with write access to it. An error caused by it denies the
     /// request, but must not mark the endpoint as unhealthy, since the daemon's other jobs would then wait.
     pub(crate) fn disk_error(&self, what: &'static str, error: &io::Error) -> S3Error {
-        tracing::dispatcher::with_default(&self.log, || {
-            tracing::error!(target: crate::LOG_TARGET, %error, "the embedded endpoint could not {what}");
-        });
+        let logged = self.errors.lock();
+        let mut logged = logged.unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = logged.held_back(&format!("{what}: {error}")) {
+            tracing::dispatcher::with_default(&self.log, || {
+                tracing::error!(target: crate::LOG_TARGET, %error, before, "the embedded endpoint could not {what}");
+            });
+        }
+        drop(logged);
         if is_of_the_folder(error) {
             return S3Error::with_message(
                 S3ErrorCode::AccessDenied,
@@ -497,4 +529,20 @@ fn seconds(timestamp: &Timestamp) -> Option<u64> {
         .format(dto::TimestampFormat::EpochSeconds, &mut text)
         .ok()?;
     String::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_for_each_request_is_logged_once_a_minute_and_another_at_once() {
+        let mut errors = LoggedErrors::default();
+        assert_eq!(errors.held_back("read: gone"), Some(0));
+        assert_eq!(errors.held_back("read: gone"), None);
+        assert_eq!(errors.held_back("read: gone"), None);
+        assert_eq!(errors.held_back("write: full"), Some(2));
+        tokio::time::advance(LOGGED_EVERY).await;
+        assert_eq!(errors.held_back("write: full"), Some(0));
+    }
 }

@@ -310,6 +310,9 @@ impl Dialogue {
 
     fn heard(&mut self, at: health::Step) {
         self.used_at = Instant::now();
+        if let Some(since) = self.edge.waiting_since(self.request) {
+            self.edge.answered_after(since.elapsed());
+        }
         self.edge.replied(at);
     }
 

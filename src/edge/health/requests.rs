@@ -1,12 +1,13 @@
 //! The requests that are under way at an edge, and how long they have waited without a reply.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
+use super::hanging::HangingRequests;
 use super::jobs::Stay;
 use super::{Edge, FailureKind, Outage};
 
@@ -61,15 +62,8 @@ pub(super) struct Activity {
     pub(super) next_job: u64,
     /// The maximum number of long jobs, if other edges of its kind need slots too.
     pub(super) long_jobs: Option<usize>,
-    /// How long the answers of the last ten to twenty seconds took, at most.
-    longest_answers: LongestAnswers,
-    /// The requests that hang at their names, in the order in which they were found to.
-    hanging: BTreeSet<u64>,
-    next_hanging: u64,
-    /// The names at which requests hung lately, by hash, and when.
-    hung_names: HashMap<u64, Instant>,
-    /// How many requests may hang while there is other work; `None` where no slots are shared.
-    pub(super) hanging_share: Option<usize>,
+    /// The requests that hang at their names, and what tells them from slow ones.
+    pub(super) hanging: HangingRequests,
     /// The scout: the job beyond the share that tries the edge, and since when.
     pub(super) scout: Option<(u64, Instant)>,
 }
@@ -87,74 +81,6 @@ impl Drop for Request {
     }
 }
 
-/// The longest times to an answer, of the current span of time and of the one before.
-#[derive(Debug, Clone, Copy)]
-struct LongestAnswers {
-    since: Instant,
-    now: Duration,
-    before: Duration,
-}
-
-/// The length of such a span.
-const SPAN: Duration = Duration::from_secs(10);
-
-/// A wait is unusual from so many times the longest answer on.
-const UNUSUAL: u32 = 3;
-
-impl Default for LongestAnswers {
-    fn default() -> Self {
-        Self {
-            since: Instant::now(),
-            now: Duration::ZERO,
-            before: Duration::ZERO,
-        }
-    }
-}
-
-impl LongestAnswers {
-    /// Begins a new span if the current one is over.
-    fn turn(&mut self) {
-        let elapsed = self.since.elapsed();
-        if elapsed >= SPAN {
-            self.before = match elapsed < 2 * SPAN {
-                true => self.now,
-                false => Duration::ZERO,
-            };
-            self.now = Duration::ZERO;
-            self.since = Instant::now();
-        }
-    }
-
-    fn add(&mut self, took: Duration) {
-        self.turn();
-        self.now = self.now.max(took);
-    }
-
-    fn longest(&mut self) -> Duration {
-        self.turn();
-        self.now.max(self.before)
-    }
-}
-
-/// For how long a name at which a request hung is not asked for again while others hang.
-const NAME_HANGS: Duration = Duration::from_secs(30);
-
-/// How many such names are remembered.
-const MAX_HUNG_NAMES: usize = 1024;
-
-/// A request that hangs at its name, until it is dropped.
-#[derive(Debug)]
-pub struct Hanging {
-    edge: Edge,
-    number: u64,
-}
-
-impl Drop for Hanging {
-    fn drop(&mut self) {
-        self.edge.activity().hanging.remove(&self.number);
-    }
-}
-
 impl Request {
     /// Its number.
     pub const fn number(&self) -> RequestNumber {
@@ -166,7 +92,9 @@ impl Activity {
     /// The request that has waited longest, and since when. Replies to other requests at its step or at a later step count for
     /// it; replies at an earlier step do not, since a relay that greets may be silent at RCPT.
     pub(super) fn silence(&self) -> Option<(Step, Instant)> {
-        let waits = self.requests.values().map(|(step, since)| {
+        let waiting = self.requests.iter();
+        let waiting = waiting.filter(|(number, _)| !self.hanging.has(**number));
+        let waits = waiting.map(|(_, (step, since))| {
             let replied = self.replies[step.rank.min(STEPS - 1)..].iter().flatten();
             (*step, replied.copied().max().unwrap_or(*since).max(*since))
         });
@@ -180,61 +108,6 @@ impl Edge {
             .activity
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Records that an answer came after this time.
-    pub fn answered_after(&self, took: Duration) {
-        self.activity().longest_answers.add(took);
-    }
-
-    /// Whether such a wait for an answer is much longer than the last ones.
-    pub fn is_unusual(&self, waited: Duration) -> bool {
-        waited >= self.activity().longest_answers.longest() * UNUSUAL
-    }
-
-    /// Counts a request as hanging.
-    pub fn hangs(&self) -> Hanging {
-        let mut activity = self.activity();
-        let number = activity.next_hanging;
-        activity.next_hanging += 1;
-        activity.hanging.insert(number);
-        drop(activity);
-        Hanging {
-            edge: self.clone(),
-            number,
-        }
-    }
-
-    /// Whether so many requests hang, all of them for longer than this one, that they have their share of the slots.
-    pub fn has_its_share_hanging(&self, hangs: Option<&Hanging>) -> bool {
-        let activity = self.activity();
-        let older = match hangs {
-            Some(hangs) => activity.hanging.range(..hangs.number).count(),
-            None => activity.hanging.len(),
-        };
-        activity.hanging_share.is_some_and(|share| older >= share)
-    }
-
-    /// Records that a request hung at a name, by the hash of the name.
-    pub fn hung_at(&self, name: u64) {
-        let mut activity = self.activity();
-        let names = &mut activity.hung_names;
-        names.retain(|_, at| at.elapsed() < NAME_HANGS);
-        if names.len() < MAX_HUNG_NAMES {
-            names.insert(name, Instant::now());
-        }
-    }
-
-    /// Whether a request hung at a name lately.
-    pub fn has_hung_at(&self, name: u64) -> bool {
-        let activity = self.activity();
-        let at = activity.hung_names.get(&name);
-        at.is_some_and(|at| at.elapsed() < NAME_HANGS)
-    }
-
-    /// Limits how many requests may hang at their names.
-    pub fn limit_hanging(&self, share: usize) {
-        self.activity().hanging_share = Some(share);
     }
 
     /// Begins a request, which is under way until the returned guard is dropped.
@@ -261,6 +134,16 @@ impl Edge {
     pub fn waiting_since(&self, number: RequestNumber) -> Option<Instant> {
         let activity = self.activity();
         activity.requests.get(&number).map(|(_, since)| *since)
+    }
+
+    /// For how long a request has waited at its step while others got replies there, or at a later one.
+    pub fn overtaken_for(&self, number: RequestNumber) -> Option<Duration> {
+        let activity = self.activity();
+        let (step, since) = activity.requests.get(&number)?;
+        let mut replies = activity.replies[step.rank.min(STEPS - 1)..]
+            .iter()
+            .flatten();
+        replies.any(|at| at > since).then(|| since.elapsed())
     }
 
     /// Records a reply, or a part of a reply, at a step.

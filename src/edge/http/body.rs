@@ -81,6 +81,11 @@ impl MovedBytes {
         moved.due = now + moved.still_on_the_wire(now);
     }
 
+    /// For how long nothing has moved that must have arrived by now.
+    pub(super) fn stopped_since(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.due())
+    }
+
     /// Waits until nothing has moved for the given time.
     pub(super) async fn stopped_for(&self, patience: Duration) {
         loop {

@@ -13,8 +13,9 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
+use super::body::MovedBytes;
 use super::{EdgeClient, FailedAtName, HttpAttempt, HttpPool};
-use crate::edge::health::{Edge, FailureKind, Hanging};
+use crate::edge::health::{Edge, FailureKind, RequestNumber};
 use crate::edge::proxy::ProxyRoute;
 
 /// How long a request waits for its answer before it is sent once more, and then again.
@@ -25,12 +26,6 @@ const COPIES: u32 = 2;
 
 /// How often a request that waits is judged.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// How long a request waits until it counts as hanging, while others of its store are answered.
-const HANGS: Duration = Duration::from_millis(3500);
-
-/// The same, where the share of slots for such requests is taken.
-const HANGS_BESIDE_MANY: Duration = Duration::from_secs(1);
 
 /// The longest body that is sent twice: a record of the ledger, no page.
 const MAX_BODY_SENT_AGAIN: usize = 64 * 1024;
@@ -56,50 +51,31 @@ pub(super) fn name_of(request: &HttpRequest) -> u64 {
 }
 
 /// Whether a request only reads.
-pub(super) fn is_read(request: &HttpRequest) -> bool {
+fn is_read(request: &HttpRequest) -> bool {
     matches!(request.method(), "GET" | "HEAD")
 }
 
 impl EdgeClient {
-    /// Waits until a request must not wait any longer for its name: see [`hangs`](Self::hangs), or a request hung at the same name
-    /// lately, and others hang.
-    pub(super) async fn hangs_at_its_name(&self, name: u64, began: Instant) {
-        let is_known = |edge: &Edge| edge.has_hung_at(name) && edge.has_its_share_hanging(None);
-        if self.edge.as_ref().is_some_and(is_known) {
-            return;
-        }
-        self.hangs(began).await;
-    }
-
-    /// Waits until a request counts as hanging because of its name: it waits for much longer than others that were answered meanwhile,
-    /// and so many older requests hang that no further slot may wait for such an answer.
-    async fn hangs(&self, began: Instant) {
+    /// Waits until a request must not wait any longer for its name, see [`Edge::until_it_hangs`]: it was sent, and others were answered
+    /// meanwhile.
+    pub(super) async fn hangs_at_its_name(
+        &self,
+        (name, number): (u64, Option<RequestNumber>),
+        began: Instant,
+        moved: &MovedBytes,
+    ) {
         let Some(edge) = &self.edge else {
             return std::future::pending().await;
         };
-        let mut hangs: Option<Hanging> = None;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let waited = began.elapsed();
-            if !edge.answered_since(began) || !edge.is_unusual(waited) {
-                continue;
-            }
-            let is_beside_many = edge.has_its_share_hanging(hangs.as_ref());
-            if is_beside_many && waited >= HANGS_BESIDE_MANY {
-                return;
-            }
-            if waited >= HANGS && hangs.is_none() {
-                hangs = Some(edge.hangs());
-            }
-        }
+        let waited = || edge.answered_since(began).then(|| moved.stopped_since());
+        edge.until_it_hangs((name, number), waited).await;
     }
 
     /// The failure of a request that hangs at its name.
-    pub(super) fn gives_up(&self, name: u64, began: Instant) -> ConnectorError {
-        if let Some(edge) = &self.edge {
-            edge.hung_at(name);
-            edge.doubted(FailureKind::Timeout);
-        }
+    pub(super) fn gives_up(&self, began: Instant) -> ConnectorError {
+        self.edge
+            .iter()
+            .for_each(|edge| edge.doubted(FailureKind::Timeout));
         let words = format!(
             "no answer within {} s; the store answers other requests, and others wait like this one",
             began.elapsed().as_secs()
@@ -339,7 +315,7 @@ mod tests {
         let ended = ended.lock().unwrap().clone();
         for (words, took) in ended {
             assert!(words.contains("others wait like this one"), "{words}");
-            assert!(took >= HANGS && took < FIRST_ANSWER / 2, "{took:?}");
+            assert!(took < FIRST_ANSWER / 2, "{took:?}");
         }
         assert!(!edge.is_failing());
         // The name is known now, and the others hang still.
@@ -352,7 +328,5 @@ mod tests {
         let waits = tokio::time::timeout(LOOK_EVERY, client_of(&edge).attempt(other)).await;
         assert!(waits.is_err());
         drop(asking);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(!edge.has_its_share_hanging(None));
     }
 }
