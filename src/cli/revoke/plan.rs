@@ -618,11 +618,10 @@ mod tests {
             };
             assert_eq!(statement["Resource"], expected);
         }
-        let means = plan.groups[0].means.iter();
-        let of_keys = means.filter(|means| means.means == Means::DenyKeys);
-        let of_keys = of_keys.map(|means| (means.others.links, means.commands.join("\n")));
-        let (others, commands) = of_keys.last().unwrap();
-        assert_eq!(others, 0);
+        let mut means = plan.groups[0].means.iter();
+        let of_keys = means.find(|means| means.means == Means::DenyKeys).unwrap();
+        assert_eq!(of_keys.others.links, 0);
+        let commands = of_keys.commands.join("\n");
         assert!(
             commands.contains("the policy must have the version 2012-10-17"),
             "{commands}"

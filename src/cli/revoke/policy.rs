@@ -505,7 +505,7 @@ mod tests {
             proptest::prop_assert_eq!(names(&resources[0], &arn(&other)), other.starts_with(&key));
             let many = LinkReach {
                 is_cut: true,
-                common: Some(key.clone()),
+                common: Some(key),
                 ..LinkReach::default()
             };
             proptest::prop_assert_eq!(resources_of(&many), resources);

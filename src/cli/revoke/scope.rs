@@ -145,6 +145,20 @@ impl MeantLinks {
         }
     }
 
+    /// A link by its id.
+    fn of_link_id(link_id: String, log: &ReadLog) -> anyhow::Result<Self> {
+        let meant = Self::of_portal(ChangeTarget::Link { link_id });
+        // An id that this machine's log does not have may be of another machine's portal.
+        let lines = lines_of(&meant.query, log)?;
+        let in_ledger = lines.is_empty() || lines.iter().any(LinkLine::is_of_portal);
+        let link = lines.into_iter().next().map(|line| line.about);
+        Ok(Self {
+            in_ledger,
+            link: link.unwrap_or_default(),
+            ..meant
+        })
+    }
+
     async fn of_link(
         link: &str,
         config: &Config,
@@ -154,16 +168,7 @@ impl MeantLinks {
         let of_id = |link_id: String| ChangeTarget::Link { link_id };
         let is_id = link.len() == 32 && link.bytes().all(|digit| digit.is_ascii_hexdigit());
         if is_id {
-            let meant = Self::of_portal(of_id(link.to_ascii_lowercase()));
-            // An id that this machine's log does not have may be of another machine's portal.
-            let lines = lines_of(&meant.query, log)?;
-            let in_ledger = lines.is_empty() || lines.iter().any(LinkLine::is_of_portal);
-            let link = lines.into_iter().next().map(|line| line.about);
-            return Ok(Self {
-                in_ledger,
-                link: link.unwrap_or_default(),
-                ..meant
-            });
+            return Self::of_link_id(link.to_ascii_lowercase(), log);
         }
         let text = link_text(link)?;
         let portal = config.portal_url()?;
