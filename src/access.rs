@@ -19,4 +19,5 @@ pub mod parse;
 pub mod person;
 pub mod reading;
 pub mod row;
+mod trail;
 pub mod verdict;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::identity::Mangling;
+use super::identity::{Mangling, TrailRequest};
 use super::row::AccessCounts;
 use crate::database::{DatabaseError, open_connection};
 
@@ -54,6 +54,13 @@ CREATE TABLE IF NOT EXISTS seen (
     slot INTEGER PRIMARY KEY,
     ids  BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS trail (
+    slot  INTEGER NOT NULL,
+    id    INTEGER NOT NULL,
+    at    INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    PRIMARY KEY (slot, id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS file (
     name     TEXT    PRIMARY KEY,
     size     INTEGER NOT NULL,
@@ -135,6 +142,8 @@ pub struct Batch {
     pub clients: Vec<(i64, Option<String>, String)>,
     /// All ids of requests of a slot.
     pub seen: Vec<(i64, Vec<u64>)>,
+    /// Requests that CloudTrail has.
+    pub trail: Vec<TrailRequest>,
     /// How far a file was read.
     pub mark: Option<(String, FileMark)>,
     /// Numbers to add, by their names.
@@ -244,6 +253,12 @@ impl AccessBook {
                 let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
                 add.execute(params![slot, ids])?;
             }
+            let mut add = transaction
+                .prepare_cached("INSERT OR IGNORE INTO trail VALUES (?1, ?2, ?3, ?4)")?;
+            for TrailRequest { at, id, place } in &batch.trail {
+                let (id, place) = (id.cast_signed(), place.cast_signed());
+                add.execute(params![slot_of(*at), id, at, place])?;
+            }
             if let Some((name, mark)) = &batch.mark {
                 let sql = "INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
                 transaction.prepare_cached(sql)?.execute(params![
@@ -325,6 +340,30 @@ impl AccessBook {
         Ok(())
     }
 
+    /// Calls `found` with each request that CloudTrail has from `since` on and before `until`, by slots, the oldest first.
+    pub fn trail(
+        &self,
+        since: Option<i64>,
+        until: Option<i64>,
+        mut found: impl FnMut(TrailRequest) -> Result<(), BookError>,
+    ) -> Result<(), BookError> {
+        let sql = "SELECT at, id, place FROM trail WHERE slot >= ?1 AND slot <= ?2 ORDER BY slot";
+        let mut statement = self.connection.prepare(sql)?;
+        let (since, until) = (since.unwrap_or(i64::MIN), until.unwrap_or(i64::MAX));
+        let mut rows = statement.query([slot_of(since), slot_of(until)])?;
+        while let Some(row) = rows.next()? {
+            let request = TrailRequest {
+                at: row.get(0)?,
+                id: unsigned(row, 1)?,
+                place: unsigned(row, 2)?,
+            };
+            if request.at >= since && request.at < until {
+                found(request)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A client's network and name.
     pub fn client(&self, id: i64) -> Result<(Option<String>, String), BookError> {
         let mut statement = self
@@ -361,6 +400,7 @@ impl AccessBook {
         let removed =
             transaction.execute("DELETE FROM access WHERE slot < ?1", [slot_of(before)])?;
         transaction.execute("DELETE FROM seen WHERE slot < ?1", [slot_of(before)])?;
+        transaction.execute("DELETE FROM trail WHERE slot < ?1", [slot_of(before)])?;
         transaction.execute("DELETE FROM file WHERE read_at < ?1", [before])?;
         transaction.execute(
             "DELETE FROM day_key WHERE day < ?1",

@@ -42,6 +42,23 @@ impl LinkKey {
     }
 }
 
+/// The ids that a store gave a request, in 64 bits; `None` without any.
+pub(super) fn request_hash(id: &str, host_id: &str) -> Option<u64> {
+    let has_id = !id.is_empty() || !host_id.is_empty();
+    has_id.then(|| mix(mix(0, id.as_bytes()), host_id.as_bytes()))
+}
+
+/// A GET by a presigned URL, as CloudTrail has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrailRequest {
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// The hash of the ids that S3 gave the request, as those of the access log have it.
+    pub id: u64,
+    /// The hash of the bucket and the key.
+    pub place: u64,
+}
+
 /// What a mail system or a person did to a URL, so that its signature did not fit: a bit for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mangling(pub u8);

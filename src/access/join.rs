@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::book::{AccessBook, Batch, BookError, FileMark, RowKey, slot_of};
 use super::client::kept_address;
-use super::identity::{TargetIds, mix};
+use super::identity::{TargetIds, TrailRequest, mix, request_hash};
 use super::known::{IssuedIds, KnownLinks};
 use super::parse::{AccessLine, LogRequest, RequestSigning};
 use super::row::AccessCounts;
@@ -54,6 +54,8 @@ pub struct ReadCounts {
     pub malformed: u64,
     /// Requests that are older than what is kept.
     pub old: u64,
+    /// Requests by presigned URLs that CloudTrail has: evidence of what access logs lost, and no opens.
+    pub trail: u64,
 }
 
 impl ReadCounts {
@@ -67,6 +69,7 @@ impl ReadCounts {
             unsigned,
             malformed,
             old,
+            trail,
         } = *self;
         vec![
             ("lines", lines),
@@ -77,6 +80,7 @@ impl ReadCounts {
             ("unsigned", unsigned),
             ("malformed", malformed),
             ("old", old),
+            ("trail", trail),
         ]
     }
 
@@ -90,6 +94,7 @@ impl ReadCounts {
         self.unsigned += other.unsigned;
         self.malformed += other.malformed;
         self.old += other.old;
+        self.trail += other.trail;
     }
 }
 
@@ -118,6 +123,7 @@ pub struct Joiner<'a> {
     clients: HashMap<u64, i64, AsTheyAre>,
     new_clients: Vec<(i64, Option<String>, String)>,
     day_keys: HashMap<i64, Option<[u8; 32]>>,
+    trail: Vec<TrailRequest>,
     counts: ReadCounts,
     written: ReadCounts,
 }
@@ -141,6 +147,7 @@ impl<'a> Joiner<'a> {
             clients: HashMap::default(),
             new_clients: Vec::new(),
             day_keys: HashMap::new(),
+            trail: Vec::new(),
             counts: ReadCounts::default(),
             written: ReadCounts::default(),
         }
@@ -162,6 +169,19 @@ impl<'a> Joiner<'a> {
     pub const fn take_long(&mut self) {
         self.counts.lines += 1;
         self.counts.malformed += 1;
+    }
+
+    /// Takes an event of CloudTrail, with its request if it is one by a presigned URL.
+    pub fn take_trail(&mut self, request: Option<TrailRequest>) {
+        self.counts.lines += 1;
+        match request {
+            Some(request) if request.at < self.privacy.since => self.counts.old += 1,
+            Some(request) => {
+                self.counts.trail += 1;
+                self.trail.push(request);
+            }
+            None => {}
+        }
     }
 
     /// Takes a line.
@@ -224,10 +244,9 @@ impl<'a> Joiner<'a> {
     /// Whether the request was not seen before. A line without ids of its request is always new.
     fn is_new(&mut self, slot: i64, request: &LogRequest<'_>) -> Result<bool, BookError> {
         let (id, host_id) = &request.ids;
-        if id.is_empty() && host_id.is_empty() {
+        let Some(id) = request_hash(id, host_id) else {
             return Ok(true);
-        }
-        let id = mix(mix(0, id.as_bytes()), host_id.as_bytes());
+        };
         let seen = match self.seen.entry(slot) {
             std::collections::hash_map::Entry::Occupied(seen) => seen.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -296,6 +315,7 @@ impl<'a> Joiner<'a> {
         self.rows.len() >= MAX_HELD_ACCESS_ROWS
             || self.held_ids >= MAX_HELD_REQUEST_IDS
             || self.clients.len() >= MAX_HELD_CLIENTS
+            || self.trail.len() >= MAX_HELD_REQUEST_IDS
     }
 
     /// Writes what is held, and how far the file was read from which it comes.
@@ -313,6 +333,7 @@ impl<'a> Joiner<'a> {
         let batch = Batch {
             rows,
             clients: std::mem::take(&mut self.new_clients),
+            trail: std::mem::take(&mut self.trail),
             seen: seen.into_iter().map(sorted).collect(),
             mark,
             totals: self.counts.totals(),
@@ -325,5 +346,7 @@ impl<'a> Joiner<'a> {
     }
 }
 
+#[cfg(test)]
+mod mutated;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,9 @@ use crate::bounds::MAX_LOG_LINE_BYTES;
 /// How much is read at once, in bytes.
 const CHUNK: usize = 256 << 10;
 
+/// By how many bytes the format of a whole file is told.
+const BEGINNING: usize = 64;
+
 /// The first bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -74,6 +77,20 @@ impl<'a> LogLines<'a> {
             has_ended: false,
             skipping: false,
         })
+    }
+
+    /// How the file begins, uncompressed: at least [`BEGINNING`] bytes, if it has as many.
+    pub fn beginning(&mut self) -> io::Result<&[u8]> {
+        while self.held.len() < BEGINNING && !self.has_ended {
+            self.fill()?;
+        }
+        Ok(&self.buffer[self.held.clone()])
+    }
+
+    /// What was not returned as lines yet.
+    pub fn into_rest(self) -> impl Read + 'a {
+        let rest = self.buffer[self.held].to_vec();
+        io::Cursor::new(rest).chain(self.source)
     }
 
     /// Whether the file is gzip, in which reading cannot begin in the middle.

@@ -11,11 +11,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use self::facts::{AuditFacts, OpenedLinkFacts};
+pub use self::revoked::RecordedRevocation;
 use self::revoked::StandingRevocations;
 use self::sessions::{Session, sessions_of};
 use super::book::{AccessBook, BookError};
+use super::identity::LinkKey;
 use super::person::OpenedBy;
 use super::row::AccessCounts;
+use super::trail;
 use super::verdict::{OpenVerdict, RefusedBecause, percent};
 use crate::audit::find::LinkQuery;
 use crate::audit::source::LogSource;
@@ -111,6 +114,10 @@ pub struct Coverage {
     pub handed_out: u64,
     /// Those of them that the access logs have.
     pub handed_out_seen: u64,
+    /// The requests by presigned URLs for these files that CloudTrail has, where its events were read.
+    pub trail: u64,
+    /// Those of them that the access logs have.
+    pub trail_seen: u64,
     /// The first request in the access logs that were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -147,6 +154,41 @@ impl OpensReport {
         }
         classes
     }
+}
+
+/// What an audit log says of one link.
+#[derive(Debug)]
+pub struct RecordedLink {
+    /// The job.
+    pub job: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// The revocations that stand, the first one first.
+    pub revocations: Vec<RecordedRevocation>,
+}
+
+/// What an audit log says of the link with an id; `None` if it has no line of the link.
+pub fn recorded_link(source: &LogSource, link_id: &str) -> io::Result<Option<RecordedLink>> {
+    let query = LinkQuery {
+        link_id: Some(link_id.to_owned()),
+        ..LinkQuery::default()
+    };
+    let mut facts = AuditFacts::default();
+    facts.read_links(source, &query)?;
+    let id = LinkKey::of_link(link_id).0;
+    let Some(link) = facts.links.get(&id) else {
+        return Ok(None);
+    };
+    let revoked = StandingRevocations::read(std::slice::from_ref(source))?;
+    let revocations = revoked.all_of(id, link).into_iter().cloned().collect();
+    Ok(Some(RecordedLink {
+        job: link.job.to_string(),
+        bucket: link.bucket.to_string(),
+        key: link.key.to_string(),
+        revocations,
+    }))
 }
 
 /// Answers a question from the audit logs in `places` and the access logs that were read.
@@ -187,6 +229,9 @@ pub fn answer(
         rows: table(&facts, &sessions, &revoked, question.all),
         coverage: coverage(&facts, &sessions),
     };
+    let objects = facts.links.values().map(|link| (&*link.bucket, &*link.key));
+    let compared = trail::compared(book, objects, (since, until))?;
+    (report.coverage.trail, report.coverage.trail_seen) = compared;
     if let Some((from, until)) = book.span()? {
         report.coverage.logs_from = Timestamp::from_second(from).ok();
         report.coverage.logs_until = Timestamp::from_second(until).ok();

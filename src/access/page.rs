@@ -169,6 +169,12 @@ pub fn summary(report: &OpensReport) -> Vec<String> {
             coverage.handed_out, coverage.handed_out_seen
         ));
     }
+    if coverage.trail > 0 {
+        lines.push(format!(
+            "CloudTrail has {} requests by presigned URLs for these files, and the access logs have {} of them as requests by links",
+            coverage.trail, coverage.trail_seen
+        ));
+    }
     match (coverage.logs_from, coverage.logs_until) {
         (Some(from), Some(until)) => lines.push(format!(
             "the access logs that were read have requests by links from {} to {}, in {} files",

@@ -1,4 +1,4 @@
-//! Lines of access logs: the text of S3, the text and JSON of CloudFront, and the JSON of CloudWatch and CloudTrail.
+//! Lines of access logs: the text of S3, the text and JSON of CloudFront, and the JSON of CloudWatch.
 //!
 //! All of it is outside data that strangers influence: a client chooses its target, its Referer and its User-Agent, and S3 escapes no
 //! quotation mark in them. A line that does not fit its format is counted and never guessed.
@@ -15,7 +15,7 @@ mod time;
 use std::borrow::Cow;
 
 pub use self::cloudfront::Columns;
-pub(in crate::access) use self::time::of_signature;
+pub(in crate::access) use self::time::{of_iso, of_signature};
 
 /// A request that a store answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub enum LogFormat {
     S3,
     /// The text of CloudFront, with the columns of its `#Fields`.
     CloudFront(Columns),
-    /// An object a line, of CloudFront, CloudWatch or CloudTrail.
+    /// An object a line, of CloudFront or CloudWatch.
     Json,
 }
 
@@ -211,30 +211,6 @@ impl LogRequest<'_> {
             signed: self.signed,
         }
     }
-}
-
-/// Whether a line is evidence of CloudTrail about a request by a link, and when it was. Such a line names no link: it can only show
-/// that an access log lost a request.
-pub fn evidence(line: &str) -> Option<TrailEvidence> {
-    json::evidence(line)
-}
-
-/// The records of a file of CloudTrail, whose lines are one object with all of them.
-pub fn trail_records(text: &str) -> Option<Vec<TrailEvidence>> {
-    json::trail_records(text)
-}
-
-/// What CloudTrail says of a request by a presigned URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrailEvidence {
-    /// When, in seconds since 1970.
-    pub at: i64,
-    /// The bucket.
-    pub bucket: String,
-    /// The key.
-    pub key: String,
-    /// The id that S3 gave the request, the same as in its access log.
-    pub request_id: String,
 }
 
 #[cfg(test)]

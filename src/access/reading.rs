@@ -10,6 +10,7 @@ use super::identity::mix;
 use super::join::Joiner;
 use super::lines::{LogLines, RawLine};
 use super::parse::LogParser;
+use super::trail;
 
 /// How much of a file's beginning tells it from another of the same name, in bytes.
 const HEAD_BYTES: usize = 512;
@@ -187,6 +188,9 @@ fn read_lines(
     marked: impl Fn(u64) -> (String, FileMark),
 ) -> Result<(), LinesError> {
     let mut lines = LogLines::new(source)?;
+    if from == 0 && trail::is_trail(lines.beginning()?) {
+        return read_trail(lines.into_rest(), joiner, marked);
+    }
     // What is compressed is not written any more.
     let is_complete = is_complete || lines.is_compressed();
     let unread = |(name, mark): (String, FileMark)| {
@@ -213,6 +217,24 @@ fn read_lines(
         }
     }
     joiner.write(Some(marked(from + lines.consumed())))?;
+    Ok(())
+}
+
+/// Takes all events of a file of CloudTrail, which is written at once. What is left of a file that was cut is counted as one line that
+/// does not fit.
+fn read_trail(
+    source: impl Read,
+    joiner: &mut Joiner<'_>,
+    marked: impl Fn(u64) -> (String, FileMark),
+) -> Result<(), LinesError> {
+    match trail::read(source, |request| joiner.take_trail(request)) {
+        Ok(()) => {}
+        Err(error) if error.is_io() => return Err(io::Error::from(error).into()),
+        Err(_) => joiner.take_long(),
+    }
+    let (name, mark) = marked(0);
+    let consumed = mark.size;
+    joiner.write(Some((name, FileMark { consumed, ..mark })))?;
     Ok(())
 }
 

@@ -35,7 +35,7 @@ use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
 
 pub(super) const HELP: &str = "\
-A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the text and JSON of CloudFront, the JSON of CloudWatch, each plain or gzip. A file that was read is not read again; what was added to it is. A request that is logged twice counts once. Logs may be read in any order, and repeatedly.
+A PLACE is a file, a directory that is read with all folders below it, or s3://BUCKET/PREFIX. Formats are recognized: the text of S3, the text and JSON of CloudFront, the JSON of CloudWatch, each plain or gzip; the data events of CloudTrail are read as evidence of what these logs lost. A file that was read is not read again; what was added to it is. A request that is logged twice counts once. Logs may be read in any order, and repeatedly.
 
 Examples:
   handout access read /var/lib/handout/access
@@ -525,6 +525,12 @@ impl AccessReader<'_> {
             (lines.malformed, "lines that do not fit their format"),
             (counts.unreadable_files, "files that could not be read"),
         ];
+        if lines.trail > 0 {
+            say(format_args!(
+                "  evidence of CloudTrail: {} requests by presigned URLs, which `handout opens` compares with the access logs",
+                lines.trail
+            ))?;
+        }
         for (count, words) in left_out.into_iter().filter(|(count, _)| *count > 0) {
             say(format_args!("  left out: {count} {words}"))?;
         }

@@ -1,13 +1,16 @@
 //! `handout explain`: shows what a signed URL opens, how long it lives and why it fails.
 
 mod portal;
+mod revoked;
 
 use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use handout::access::opens::RecordedRevocation;
 use handout::assemble::connection;
+use handout::audit::source::removed_from;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
@@ -18,6 +21,7 @@ use serde::Serialize;
 
 use super::arguments::JsonArgs;
 use super::schemas::OutputSchema;
+use super::terminal::complain;
 use super::{ConfigArgs, exit, say_json, say_lines};
 
 /// The maximum length of a text from stdin.
@@ -28,7 +32,7 @@ Examples:
   handout explain - < url.txt           from stdin, which keeps the URL out of the shell history
   handout explain --json 'https://acme-reports.s3.eu-west-1.amazonaws.com/a.pdf?X-Amz-Algorithm=…'
 
-The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was. No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session token are never printed. A link of the portal is looked up in the ledger: whose it is, until when, and whether it was revoked.";
+The first signed URL in the text is explained: a link that a mail system has replaced, escaped or broken into lines is read as it was. No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session token are never printed. A link of the portal is looked up in the ledger: whose it is, until when, and whether it was revoked. Of a link of S3 or CloudFront that this installation issued, the revocations in this machine's audit log are printed; the exit code is 1 if its object got the tag.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
@@ -69,18 +73,28 @@ pub(super) async fn explain(
         custom: Some(LINK_ID),
     };
     let explanation = explainer.explain(&url, now);
-    let code = match explanation.is_wrong() {
+    let recorded = config
+        .as_ref()
+        .and_then(|config| revoked::of(&explanation, config));
+    let is_refused = recorded
+        .as_deref()
+        .is_some_and(|recorded| recorded.iter().any(revoked::is_of_store));
+    let code = match explanation.is_wrong() || is_refused {
         true => exit::FOUND.into(),
         false => ExitCode::SUCCESS,
     };
     if arguments.form.json {
         say_json(&ExplainReport {
             expires_at: explanation.ends_at,
+            revocations: recorded,
             explanation,
         })?;
         return Ok(code);
     }
     say_lines(explanation.in_words(now))?;
+    if let Some(recorded) = recorded {
+        say_lines(revoked::in_words(&recorded))?;
+    }
     Ok(code)
 }
 
@@ -91,6 +105,21 @@ struct ExplainReport {
     explanation: Explanation,
     /// The end that the URL states, as other commands call it.
     expires_at: Option<Timestamp>,
+    /// The revocations of the link that stand; left out if this machine's audit log has no line of the link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocations: Option<Vec<RecordedRevocation>>,
+}
+
+/// Says on stderr that lines of the audit log were removed, and what is not known therefore.
+fn tell_removed(config: &Config, unknown: &str) {
+    // A log that cannot be read has no lines either.
+    let removed = removed_from(config.audit_place()).unwrap_or_default();
+    if removed.segments > 0 {
+        complain(format_args!(
+            "{} segments were removed from the audit log after audit.keep, and {unknown}: `handout audit find --archive` reads them",
+            removed.segments
+        ));
+    }
 }
 
 impl ExplainArgs {

@@ -16,6 +16,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "s3://BUCKET/PREFIX|DIR",
         "the archive of the audit log",
     ),
+    ("asked-by", "NAME", "who asks for a change"),
     ("at", "TIME", "the instant of an occurrence"),
     ("audit", "DIR", "an audit log; of `schema`, its lines"),
     ("by", "SPAN", "how much later than now"),

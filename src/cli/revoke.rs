@@ -43,9 +43,9 @@ use self::apply::{TagReport, Tagging};
 use self::plan::{AnsweredBy, RevocationPlan};
 use self::read_log::ReadLog;
 use self::residue::Residue;
-use self::scope::MeantLinks;
+use self::scope::{MeantLinks, RevokedLinkFacts};
 use self::standing::StandingArgs;
-use self::tagged::{OF_OBJECT, TagBook, TagTarget};
+use self::tagged::{OF_LINK, OF_OBJECT, TagBook, TagTarget};
 use super::arguments::{JsonArgs, instant, time_limit};
 use super::audit::ArchiveArgs;
 use super::exit::CommandError;
@@ -55,6 +55,9 @@ use super::{ConfigArgs, exit, say_json};
 
 /// The maximum length of a link from stdin.
 const MAX_BYTES: u64 = 64 * 1024;
+
+/// The longest name of the one who asks, in bytes.
+const MAX_ASKER_BYTES: usize = 64;
 
 /// By how much the clocks of machines that change links may differ.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
@@ -158,6 +161,9 @@ pub(crate) struct ChangeArgs {
     /// The reason, for the audit log.
     #[arg(long, alias = "why", value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
+    /// Who asks for it, for the audit log [default: the user]
+    #[arg(long, value_name = "NAME", value_parser = asker)]
+    asked_by: Option<String>,
     /// Changes nothing, and prints what would be done.
     #[arg(long)]
     dry_run: bool,
@@ -196,6 +202,13 @@ fn reason(text: &str) -> Result<String, String> {
     match text.len() > MAX_WHY_BYTES {
         true => Err(format!("at most {MAX_WHY_BYTES} bytes are allowed")),
         false => Ok(text.to_owned()),
+    }
+}
+
+fn asker(name: &str) -> Result<String, String> {
+    match name.trim().is_empty() || name.len() > MAX_ASKER_BYTES {
+        true => Err(format!("give a name of 1 to {MAX_ASKER_BYTES} bytes")),
+        false => Ok(handout::text::printable(name.trim(), MAX_ASKER_BYTES).into_owned()),
     }
 }
 
@@ -514,12 +527,13 @@ async fn make(
     let is_dry = how.change.dry_run || !may_change || !meant.in_ledger;
     let MeantLinks {
         target,
+        link,
         in_ledger,
         query,
         plan,
     } = meant;
     let made = in_the_ledger(
-        target,
+        (target, &link),
         kind,
         (&how.change, is_dry),
         (config, opened, log),
@@ -539,6 +553,7 @@ async fn make(
         keyring: &opened.keyring,
         environment,
         target: &tag_target(&made.change.target),
+        link: &link,
         by: &made.change.by,
         why: how.change.reason.as_deref(),
     };
@@ -705,7 +720,7 @@ fn tag_target(target: &ChangeTarget) -> TagTarget {
         }
         ChangeTarget::Link { link_id } => {
             fields.link_id = Some(link_id.clone());
-            "link"
+            OF_LINK
         }
         ChangeTarget::Sessions { .. } => "sessions",
     };
@@ -715,7 +730,7 @@ fn tag_target(target: &ChangeTarget) -> TagTarget {
 
 /// Makes a change in the ledger, unless it is so already or nothing is to be changed.
 async fn in_the_ledger(
-    target: ChangeTarget,
+    (target, link): (ChangeTarget, &RevokedLinkFacts),
     kind: ChangeKind,
     (how, is_dry): (&ChangeArgs, bool),
     (config, opened, log): (&Config, &OpenedLedger, &ReadLog),
@@ -748,7 +763,7 @@ async fn in_the_ledger(
     let change = LinkChange {
         kind,
         target,
-        by: by(environment),
+        by: how.asked_by.clone().unwrap_or_else(|| by(environment)),
         why: how.reason.clone(),
         refs,
         at: clock::system(),
@@ -758,14 +773,14 @@ async fn in_the_ledger(
     if let Some((standing, change)) = standing.filter(|_| unchanged && !is_dry) {
         // A command that was killed may have made the change without its line.
         if !is_recorded(standing, &change, log).unwrap_or_default() {
-            record(&change, standing, config, opened, environment).await?;
+            record((&change, link), standing, config, opened, environment).await?;
         }
     }
     if !is_dry && !unchanged {
         let made = records.add_change(count, &change).await?;
         failpoint::pass(Failpoint::ChangeCreated);
         ordinal = Some(made);
-        record(&change, made, config, opened, environment)
+        record((&change, link), made, config, opened, environment)
             .await
             .context("the change is made, and its audit line could not be written")?;
     }
@@ -808,12 +823,12 @@ pub(super) fn by(environment: &Environment) -> String {
         .into_iter()
         .find_map(|name| environment.get(name))
         .unwrap_or("operator");
-    handout::text::printable(user, 64).into_owned()
+    handout::text::printable(user, MAX_ASKER_BYTES).into_owned()
 }
 
 /// Writes the audit line, in a stream of its own: the daemon goes on writing to its own.
 async fn record(
-    change: &LinkChange,
+    (change, link): (&LinkChange, &RevokedLinkFacts),
     ordinal: u64,
     config: &Config,
     opened: &OpenedLedger,
@@ -848,6 +863,8 @@ async fn record(
         }
         ChangeTarget::Link { link_id } => {
             (fields.what, fields.link_id) = ("link", Some(link_id.as_str()));
+            (fields.job, fields.rid) = (link.job.as_deref(), link.rid.as_deref());
+            (fields.bucket, fields.key) = (link.bucket.as_deref(), link.key.as_deref());
         }
         ChangeTarget::Sessions { rid } => {
             (fields.what, fields.rid) = ("sessions", Some(rid.as_str()));

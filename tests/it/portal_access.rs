@@ -273,6 +273,12 @@ async fn a_revocation_stops_a_second_portal_and_its_command_says_what_works_on()
         (&line["what"], &line["reason"]),
         (&json!("link"), &json!("wrong month"))
     );
+    let issued = world.audit_of("issue").into_iter();
+    let mut issued = issued.filter(|issued| issued["link_id"] == line["link_id"]);
+    let issued = issued.next().unwrap();
+    for field in ["job", "rid", "bucket", "key"] {
+        assert_eq!(line[field], issued[field], "{line}");
+    }
     let again = command(&config, &["revoke", "link", &link, "--json"]);
     let report: Value = serde_json::from_str(&said(&again)).unwrap();
     assert_eq!(

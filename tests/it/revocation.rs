@@ -8,7 +8,7 @@ use handout::config::RevokeMeans;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::support::answering::answering;
+use crate::support::answering::{LISTING, answering, date};
 use crate::support::docs::page;
 use crate::support::servers::{Parts, Server, run};
 use crate::support::world::{World, email_job};
@@ -74,11 +74,22 @@ async fn a_leaked_link_is_refused_when_its_object_is_tagged_and_opens_when_it_is
     assert!(plan.contains("--apply does it"), "{plan}");
     assert!(dry.status.success(), "there is something to revoke");
     assert_eq!(status(link).await, 200);
-
-    let applied = handout(
-        &config,
-        &["revoke", "link", link, "--apply", "--why", "leaked"],
+    let unrevoked = handout(&config, &["explain", link]);
+    assert!(
+        unrevoked.status.success() && said(&unrevoked).contains("revoked      no, by"),
+        "{}",
+        said(&unrevoked)
     );
+
+    let asked = ["--why", "leaked", "--asked-by", "Ann of the desk"];
+    let command = ["revoke", "link", link, "--apply", "--json"];
+    let applied = handout(&config, &[&command[..], &asked].concat());
+    let report: Value = serde_json::from_str(&said(&applied)).unwrap();
+    assert_eq!(report["by"], "Ann of the desk");
+    assert_eq!(report["tags"]["probes"][0]["proof"], "refused", "{report}");
+    handout(&config, &["restore", "link", link, "--apply"]);
+    assert_eq!(status(link).await, 200);
+    let applied = handout(&config, &[&command[..4], &asked].concat());
     let told = said(&applied);
     assert!(applied.status.success(), "{told}{}", complained(&applied));
     assert!(
@@ -91,8 +102,13 @@ async fn a_leaked_link_is_refused_when_its_object_is_tagged_and_opens_when_it_is
     }
     assert_eq!(status(other).await, 200, "the other file opens");
     let line = world.audit_of("revoked").remove(0);
+    let issued = world.audit_of("issue").into_iter();
+    let mut issued = issued.filter(|issued| issued["link_id"] == line["link_id"]);
+    assert_eq!(line["rid"], issued.next().unwrap()["rid"], "{line}");
     for (field, expected) in [
         ("what", "link"),
+        ("job", "daily"),
+        ("by", "Ann of the desk"),
         ("means", "tag"),
         ("bucket", "reports"),
         ("key", "2026/a.csv"),
@@ -113,14 +129,32 @@ async fn a_leaked_link_is_refused_when_its_object_is_tagged_and_opens_when_it_is
         said(&found)
     );
 
+    for dead in [link, of_bo] {
+        let explained = handout(&config, &["explain", dead]);
+        let told = said(&explained);
+        assert!(
+            told.contains(" by Ann of the desk, with its link (leaked): its object got the tag"),
+            "{told}"
+        );
+        assert_eq!(explained.status.code(), Some(1));
+    }
+    let explained = handout(&config, &["explain", other, "--json"]);
+    let explained: Value = serde_json::from_str(&said(&explained)).unwrap();
+    assert_eq!(explained["revocations"], json!([]));
+    // The id of a link in an URL of another object says nothing.
+    let forged = link.replace("a.csv", "b.jpg");
+    let explained = said(&handout(&config, &["explain", &forged]));
+    assert!(!explained.contains("  revoked "), "{explained}");
+
     let again = handout(&config, &["revoke", "link", link, "--apply", "--json"]);
     let report: Value = serde_json::from_str(&said(&again)).unwrap();
+    assert_eq!(report["tags"]["probes"][0]["proof"], "had-tag", "{report}");
     assert_eq!(
         (&report["tags"]["changed"], &report["tags"]["unchanged"]),
         (&json!(0), &json!(1))
     );
     assert_eq!(again.status.code(), Some(1), "nothing was changed");
-    assert_eq!(world.audit_of("revoked").len(), 1);
+    assert_eq!(world.audit_of("revoked").len(), 2);
 
     let kept = handout(&config, &["restore", "link", link]);
     assert!(
@@ -133,7 +167,102 @@ async fn a_leaked_link_is_refused_when_its_object_is_tagged_and_opens_when_it_is
     assert!(restored.status.success(), "{}", complained(&restored));
     assert_eq!(status(link).await, 200);
     assert_eq!(world.audit_of("restored")[0]["means"], "tag");
+    let explained = said(&handout(&config, &["explain", link]));
+    assert!(explained.contains("revoked      no, by"), "{explained}");
     opened.close().await;
+}
+
+/// A revocation that only the portal heeds is told as such, where a link of S3 is meant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_in_the_ledger_alone_is_no_end_of_a_link_of_s3() {
+    let mut world = world().job(&email_job("daily"));
+    world.run().await;
+    let config = world.written();
+    let link = world.mails()[0].hrefs[0].clone();
+    let opened = world.open().await;
+    handout(&config, &["revoke", "object", "s3://reports/2026/a.csv"]);
+    assert_eq!(world.audit_of("revoked").len(), 1);
+    let explained = handout(&config, &["explain", &link]);
+    let told = said(&explained);
+    assert!(
+        told.contains("with its object: at the portal alone, so that the store goes on"),
+        "{told}"
+    );
+    assert!(explained.status.success(), "it opens");
+    assert_eq!(status(&link).await, 200);
+    opened.close().await;
+}
+
+/// A store that lists and tags, and lets no object be read, as an identity without `s3:GetObject` sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_may_not_read_proves_nothing_and_that_is_told_apart_from_a_tag() {
+    const TAGS: &str =
+        "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet></TagSet></Tagging>";
+    const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+    let (url, asked) = answering(date(SignedDuration::ZERO), move |request| {
+        let first = request.lines().next().unwrap_or_default();
+        let is_gone = first.starts_with("GET /gone/");
+        let (status, body) = match (first.contains("?tagging"), first.contains("list-type")) {
+            (true, _) => ("200 OK", TAGS),
+            (_, true) => ("200 OK", LISTING),
+            _ if is_gone => ("404 Not Found", ""),
+            _ => ("403 Forbidden", DENIED),
+        };
+        (status, "Content-Type: application/xml\r\n".to_owned(), body)
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let mut config = format!(
+        "state_dir = {state:?}\n[revoke]\napply = [\"ledger\", \"tag\"]\n[connections.store]\nregion = \"eu-west-1\"\nendpoint_url = \"{url}\"\npath_style = true\n"
+    );
+    for bucket in ["acme", "gone"] {
+        config += &format!(
+            "[[allow]]\nconnection = \"store\"\nbucket = \"{bucket}\"\nrecipients = [\"*@acme.example\"]\n"
+        );
+    }
+    fs::write(dir.path().join("config.toml"), config).unwrap();
+    let typed = |arguments: &[&str]| {
+        tokio::task::block_in_place(|| {
+            let mut command = Command::new(program());
+            command.args(arguments).current_dir(dir.path());
+            command.env_clear().envs(AWS).env("HOME", dir.path());
+            command.output().unwrap()
+        })
+    };
+    for (bucket, proof, words) in [
+        (
+            "acme",
+            "never-opened",
+            "links of this connection to it never opened",
+        ),
+        ("gone", "not-there", "was not there before"),
+    ] {
+        let job = json!({
+            "v": 1,
+            "id": bucket,
+            "from": { "connection": "store", "bucket": bucket, "prefix": "" },
+            "links": { "expires_in": "50m" },
+            "email": { "to": ["ann@acme.example"], "subject": "Report" },
+        });
+        fs::write(dir.path().join("job.json"), job.to_string()).unwrap();
+        let ran = typed(&["job", "run", "job.json"]);
+        assert!(ran.status.success(), "{}{}", said(&ran), complained(&ran));
+        let revoked = typed(&["revoke", "job", bucket, "--apply", "--probe-for", "1s"]);
+        let told = said(&revoked) + &complained(&revoked);
+        assert_eq!(revoked.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains("got the tag") && told.contains(words),
+            "{told}"
+        );
+        assert!(!told.contains("standing Deny is missing"), "{told}");
+        let again = typed(&["revoke", "job", bucket, "--apply", "--json"]);
+        let report: Value = serde_json::from_str(&said(&again)).unwrap();
+        assert_eq!(report["tags"]["probes"][0]["proof"], proof, "{report}");
+    }
+    let puts = asked.lock().unwrap();
+    let puts = puts.iter().filter(|request| request.starts_with("PUT "));
+    assert_eq!(puts.count(), 4, "the fake forgets tags");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -671,4 +800,182 @@ async fn jobs_sign_with_sessions_of_their_own_which_a_policy_can_name() {
         of("deny-session")["statement"]["Principal"]["AWS"],
         format!("arn:aws:sts::123456789012:assumed-role/handout-signer/{of_shoot}")
     );
+}
+
+#[test]
+fn a_link_that_is_pinned_to_a_version_is_revoked_by_the_tag_of_that_version() {
+    let Some(parts) = Parts::or_skip("a_link_that_is_pinned") else {
+        return;
+    };
+    let cloud = Cloud::new(parts, "");
+    let of_key = ["--bucket", "acme-reports", "--key", "2026/11/23/q3.pdf"];
+    let bucket = ["--bucket", "acme-reports"];
+    let versioning = ["s3api", "put-bucket-versioning"];
+    let enabled = ["--versioning-configuration", "Status=Enabled"];
+    cloud.aws(&[&versioning[..], &bucket, &enabled].concat());
+    let put = || {
+        let put = [
+            &["s3api", "put-object"][..],
+            &of_key,
+            &["--body", "q3.pdf", "--tagging", "team=sales"],
+        ]
+        .concat();
+        let put = [&put[..], &["--query", "VersionId", "--output", "text"]].concat();
+        cloud.aws(&put).trim().to_owned()
+    };
+    let pinned = put();
+    let config = fs::read_to_string(cloud.dir.path().join("config.toml")).unwrap();
+    cloud.write("config.toml", &(config + "[links]\npin_version = true\n"));
+    let links = cloud.job("acme-2026-11-23", &["ann@acme.example"]);
+    assert!(
+        links[0].contains(&format!("versionId={pinned}")),
+        "{links:?}"
+    );
+    let current = put();
+    let is_tagged = |version: &str| {
+        let get = [&["s3api", "get-object-tagging"][..], &of_key].concat();
+        let get = [&get[..], &["--version-id", version, "--query", "TagSet"]].concat();
+        let tags = cloud.aws(&get);
+        assert!(tags.contains("sales"), "the other tag stays: {tags}");
+        tags.contains("handout-revoked")
+    };
+
+    let planned = cloud.handout(&["revoke", "link", &links[0], "--dry-run", "--json"]);
+    let report: Value = serde_json::from_str(&said(&planned)).unwrap();
+    let means = report["plan"][0]["means"].as_array().unwrap();
+    let of_tag = means.iter().find(|means| means["means"] == "tag").unwrap();
+    let command = of_tag["commands"][0].as_str().unwrap();
+    assert_eq!(
+        command.matches(&format!("--version-id {pinned}")).count(),
+        2,
+        "{command}"
+    );
+
+    cloud.handout(&["revoke", "link", &links[0], "--apply", "--probe-for", "1s"]);
+    assert_eq!((is_tagged(&pinned), is_tagged(&current)), (true, false));
+    let line = cloud.handout(&[
+        "audit",
+        "find",
+        "--object",
+        "s3://acme-reports/2026/11/23/q3.pdf",
+    ]);
+    let line = said(&line).lines().last().unwrap().to_owned();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&line["ev"], &line["version"]),
+        (&json!("revoked"), &json!(pinned))
+    );
+    let explained = cloud.handout(&["explain", &links[0]]);
+    assert!(
+        said(&explained).contains("its object got the tag"),
+        "{}",
+        said(&explained)
+    );
+
+    let restored = cloud.handout(&["restore", "link", &links[0], "--apply"]);
+    assert!(restored.status.success(), "{}", complained(&restored));
+    assert!(!is_tagged(&pinned));
+}
+
+/// What moto evaluates of a printed statement: the resource, without variables and conditions.
+#[test]
+fn a_printed_statement_denies_its_key_at_moto_and_no_neighbour() {
+    let Some(parts) = Parts::or_skip("a_printed_statement_denies") else {
+        return;
+    };
+    let cloud = Cloud::new(parts, "");
+    let neighbour = ["--key", "2026/11/23/q4.pdf", "--body", "q3.pdf"];
+    let put = ["s3api", "put-object", "--bucket", "acme-reports"];
+    let links = cloud.job("acme-2026-11-23", &["ann@acme.example"]);
+    cloud.aws(&[&put[..], &neighbour].concat());
+    let signed = cloud.handout(&[
+        "presign",
+        "--no-audit",
+        "s3://acme-reports/2026/11/23/q4.pdf",
+    ]);
+    let beside = said(&signed).trim().to_owned();
+    let status = |url: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", url]);
+        String::from_utf8(run(&mut curl)).unwrap()
+    };
+    assert_eq!((&*status(&links[0]), &*status(&beside)), ("200", "200"));
+    let planned = cloud.handout(&["revoke", "link", &links[0], "--dry-run", "--json"]);
+    let report: Value = serde_json::from_str(&said(&planned)).unwrap();
+    let means = report["plan"][0]["means"].as_array().unwrap();
+    let of_keys = means.iter().find(|means| means["means"] == "deny-keys");
+    let lines: Vec<String> = serde_json::from_value(of_keys.unwrap()["commands"].clone()).unwrap();
+    let output = cloud.typed(&lines.join("\n"));
+    assert!(output.status.success(), "{}", complained(&output));
+    assert_eq!((&*status(&links[0]), &*status(&beside)), ("403", "200"));
+}
+
+/// The shell, the AWS CLI and jq carry a key with the characters of policies and of a shell into the policy as it is.
+#[test]
+fn the_printed_commands_put_a_hostile_key_into_the_policy_as_it_is() {
+    let Some(parts) = Parts::or_skip("the_printed_commands_put") else {
+        return;
+    };
+    let cloud = Cloud::new(parts, "");
+    let key = "2026/${aws:username}/it's $(a) `b` \"w?at\"*$.pdf";
+    let put = [
+        "s3api",
+        "put-object",
+        "--bucket",
+        "acme-reports",
+        "--body",
+        "q3.pdf",
+    ];
+    cloud.aws(&[&put[..], &["--key", key]].concat());
+    // A revocation needs a ledger, which the first job makes.
+    cloud.job("acme-2026-11-23", &["ann@acme.example"]);
+    let place = format!("s3://acme-reports/{key}");
+    let presign = ["presign", "--connection", "reports", "--expires-in", "1h"];
+    let signed = cloud.handout(&[&presign[..], &[&place]].concat());
+    let link = said(&signed);
+    let planned = cloud.handout(&["revoke", "link", link.trim(), "--dry-run", "--json"]);
+    let report: Value = serde_json::from_str(&said(&planned)).unwrap();
+    let means = report["plan"][0]["means"].as_array().unwrap();
+    let commands = |name: &str| {
+        let found = means.iter().find(|means| means["means"] == name).unwrap();
+        let lines: Vec<String> = serde_json::from_value(found["commands"].clone()).unwrap();
+        lines.join("\n")
+    };
+    // The bucket's policy has the version that knows variables, or nothing is changed.
+    let output = cloud.typed(&commands("deny-keys"));
+    assert!(output.status.success(), "{}", complained(&output));
+    let resource = "arn:aws:s3:::acme-reports/2026/${$}{aws:username}/it's ${$}(a) `b` \"w${?}at\"${*}${$}.pdf";
+    assert_eq!(
+        cloud.policy()["Statement"][1]["Resource"],
+        json!([resource])
+    );
+    let output = cloud.typed(&commands("tag"));
+    assert!(output.status.success(), "{}", complained(&output));
+    let get = [
+        "s3api",
+        "get-object-tagging",
+        "--bucket",
+        "acme-reports",
+        "--query",
+        "TagSet",
+    ];
+    let tags: Value =
+        serde_json::from_str(&cloud.aws(&[&get[..], &["--key", key]].concat())).unwrap();
+    assert_eq!(tags, json!([{ "Key": "handout-revoked", "Value": "true" }]));
+    let old = r#"{"Version":"2008-10-17","Statement":[{"Sid":"Own","Effect":"Deny","Principal":"*","Action":"s3:DeleteObject","Resource":"arn:aws:s3:::acme-reports/*"}]}"#;
+    let put = [
+        "s3api",
+        "put-bucket-policy",
+        "--bucket",
+        "acme-reports",
+        "--policy",
+        old,
+    ];
+    cloud.aws(&put);
+    let output = cloud.typed(&commands("deny-keys"));
+    assert!(
+        !output.status.success(),
+        "the version of 2008 has no variables"
+    );
+    assert_eq!(sids(&cloud.policy()), ["Own"]);
 }

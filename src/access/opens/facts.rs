@@ -22,6 +22,7 @@ pub(super) struct OpenedLinkFacts {
     pub(super) bucket: Arc<str>,
     pub(super) key: Arc<str>,
     pub(super) size: Option<u64>,
+    pub(super) version: Option<String>,
 }
 
 /// A link that the portal handed out.
@@ -67,6 +68,7 @@ struct FactLine<'a> {
     #[serde(borrow)]
     prefix: Cow<'a, str>,
     size: Option<u64>,
+    version: Option<String>,
     #[serde(borrow)]
     link_id: Cow<'a, str>,
     outcome: Option<String>,
@@ -107,6 +109,14 @@ impl AuditFacts {
             }
         }
         Ok(())
+    }
+
+    /// Reads what a log says of the links of a query, without their mails.
+    pub(super) fn read_links(&mut self, source: &LogSource, query: &LinkQuery) -> io::Result<()> {
+        find(source.clone(), query, |line| {
+            self.add(line, None, (None, None))
+        })
+        .map(drop)
     }
 
     fn add(
@@ -209,6 +219,7 @@ impl AuditFacts {
             bucket: self.shared(&line.bucket),
             key,
             size: line.size,
+            version: line.version.clone(),
         };
         self.links.insert(link, facts);
         Ok(())

@@ -5,7 +5,7 @@ use std::io;
 
 use jiff::Timestamp;
 use memchr::memmem::Finder;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::facts::OpenedLinkFacts;
 use crate::access::identity::LinkKey;
@@ -23,6 +23,8 @@ struct RevokedTarget {
     bucket: Option<String>,
     key: Option<String>,
     link_id: Option<String>,
+    /// The version that has the tag, if links are pinned to it.
+    version: Option<String>,
     /// `tag`: all links to the object are revoked, also those that the line does not name.
     means: Option<String>,
 }
@@ -31,13 +33,32 @@ struct RevokedTarget {
 struct RevokedLine {
     ev: String,
     ts: Timestamp,
+    by: String,
+    reason: Option<String>,
     #[serde(flatten)]
     target: RevokedTarget,
 }
 
-/// The revocations that were not taken back, each with its instant.
+/// A revocation that an audit log has, and that was not taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordedRevocation {
+    /// When its line was written.
+    pub at: Timestamp,
+    /// What it is about: `job`, `recipient`, `object` or `link`.
+    pub what: String,
+    /// How it was done: `tag`, or by the ledger, which the portal alone asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub means: Option<String>,
+    /// Who asked for it.
+    pub by: String,
+    /// The reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The revocations that were not taken back.
 #[derive(Debug, Default)]
-pub(super) struct StandingRevocations(HashMap<RevokedTarget, Timestamp>);
+pub(super) struct StandingRevocations(HashMap<RevokedTarget, RecordedRevocation>);
 
 impl StandingRevocations {
     /// Reads all lines of revocations, which are few.
@@ -59,27 +80,63 @@ impl StandingRevocations {
         let Ok(line) = serde_json::from_str::<RevokedLine>(line) else {
             return;
         };
+        let target = line.target.without_facts();
         if line.ev == "revoked" {
-            self.0.entry(line.target).or_insert(line.ts);
+            let recorded = RecordedRevocation {
+                at: line.ts,
+                what: target.what.clone(),
+                means: target.means.clone(),
+                by: line.by,
+                reason: line.reason,
+            };
+            self.0.entry(target).or_insert(recorded);
         } else if line.ev == "restored" {
-            self.0.remove(&line.target);
+            self.0.remove(&target);
         }
     }
 
     /// When a link was revoked first.
     pub(super) fn of(&self, id: u64, link: &OpenedLinkFacts) -> Option<Timestamp> {
+        let of_link = self.all_of(id, link).into_iter();
+        of_link.map(|recorded| recorded.at).min()
+    }
+
+    /// All revocations of a link, the first one first.
+    pub(super) fn all_of(&self, id: u64, link: &OpenedLinkFacts) -> Vec<&RecordedRevocation> {
         let all = self.0.iter();
         let of_link = all.filter(|(target, _)| target.covers(id, link));
-        of_link.map(|(_, at)| *at).min()
+        let mut found: Vec<_> = of_link.map(|(_, recorded)| recorded).collect();
+        found.sort_by_key(|recorded| recorded.at);
+        found
     }
 }
 
 impl RevokedTarget {
+    /// The target as lines of earlier versions have it: of one link they have its id, and of what the link is for nothing, so that a
+    /// revocation of then is the one that is taken back now.
+    fn without_facts(mut self) -> Self {
+        if self.what == "link" {
+            (self.job, self.rid) = (None, None);
+            if self.means.is_none() {
+                (self.bucket, self.key) = (None, None);
+            }
+        }
+        self
+    }
+
     fn covers(&self, id: u64, link: &OpenedLinkFacts) -> bool {
         let is = |wanted: Option<&str>, found: &str| wanted == Some(found);
         let job = self.job.as_deref();
         if self.means.is_some() || self.what == "object" {
-            return is(self.bucket.as_deref(), &link.bucket) && is(self.key.as_deref(), &link.key);
+            // A link that is pinned to no version opens the current one, which may be any.
+            let versions = (self.version.as_deref(), link.version.as_deref());
+            let is_version = match versions {
+                (Some(tagged), Some(opened)) => tagged == opened,
+                _ => true,
+            };
+            return is_version
+                && is(self.bucket.as_deref(), &link.bucket)
+                && is(self.key.as_deref(), &link.key);
         }
         match self.what.as_str() {
             "job" => job.is_some_and(|job| is_of_job(job, &link.job)),
@@ -116,6 +173,7 @@ mod tests {
             bucket: "b".into(),
             key: "a.pdf".into(),
             size: None,
+            version: Some("v1".into()),
         };
         let own = LinkKey::of_link(&id('1')).0;
         let line = |ev: &str, fields: &str| {
@@ -151,6 +209,16 @@ mod tests {
                 r#""what":"job","job":"daily","bucket":"b","key":"b.pdf","means":"tag""#.to_owned(),
                 false,
             ),
+            (
+                r#""what":"job","job":"weekly","bucket":"b","key":"a.pdf","version":"v1","means":"tag""#
+                    .to_owned(),
+                true,
+            ),
+            (
+                r#""what":"job","job":"daily","bucket":"b","key":"a.pdf","version":"v2","means":"tag""#
+                    .to_owned(),
+                false,
+            ),
             (r#""what":"sessions","rid":"r1""#.to_owned(), false),
         ] {
             let mut all = StandingRevocations::default();
@@ -158,6 +226,42 @@ mod tests {
             assert_eq!(all.of(own, &link).is_some(), is_revoked, "{fields}");
             all.add(&line("restored", &fields));
             assert_eq!(all.of(own, &link), None, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_line_with_what_the_link_is_for_is_of_the_same_revocation_as_one_without() {
+        let id = "1".repeat(32);
+        let link = OpenedLinkFacts {
+            job: "daily".into(),
+            rid: "r1".into(),
+            to: None,
+            bucket: "b".into(),
+            key: "a.pdf".into(),
+            size: None,
+            version: None,
+        };
+        let own = LinkKey::of_link(&id).0;
+        let earlier = format!(r#""what":"link","link_id":"{id}""#);
+        let now = format!(
+            r#""what":"link","job":"daily","rid":"r1","bucket":"b","key":"a.pdf","link_id":"{id}""#
+        );
+        let line = |ev: &str, fields: &str| {
+            format!(
+                r#"{{"ev":"{ev}","ts":"2026-11-29T12:00:00.000Z",{fields},"by":"ann","reason":"leaked"}}"#
+            )
+        };
+        for (revoked, restored) in [(&earlier, &now), (&now, &earlier)] {
+            let mut all = StandingRevocations::default();
+            all.add(&line("revoked", revoked));
+            let found = all.all_of(own, &link);
+            assert_eq!(found.len(), 1);
+            assert_eq!(
+                (found[0].by.as_str(), found[0].reason.as_deref()),
+                ("ann", Some("leaked"))
+            );
+            all.add(&line("restored", restored));
+            assert_eq!(all.of(own, &link), None, "{restored}");
         }
     }
 }

@@ -1,12 +1,10 @@
-//! Logs with an object a line: CloudFront's version 2, S3's by way of CloudWatch, and CloudTrail's data events.
+//! Logs with an object a line: CloudFront's version 2, and S3's by way of CloudWatch.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::{
-    AccessLine, LogRequest, RequestSigning, TrailEvidence, cloudfront, of_links, s3, time,
-};
+use super::{AccessLine, LogRequest, RequestSigning, cloudfront, of_links, s3, time};
 
 /// The request of a line.
 pub(super) fn read(line: &str) -> AccessLine<'_> {
@@ -40,7 +38,7 @@ pub(super) fn read(line: &str) -> AccessLine<'_> {
 
 fn of_fields(fields: &Map<String, Value>) -> AccessLine<'static> {
     if fields.contains_key("eventVersion") || fields.contains_key("Records") {
-        // CloudTrail is evidence of another kind.
+        // An event of CloudTrail is no line of an access log; whole files of them are read elsewhere.
         return AccessLine::Other;
     }
     let is_cloudfront =
@@ -99,31 +97,5 @@ fn of_s3(fields: &Map<String, Value>) -> Option<LogRequest<'static>> {
         broke_off: false,
         user_agent: owned(text(&["user_agent", "useragent"])),
         signed,
-    })
-}
-
-/// What an event of CloudTrail says, if it is a GET by a presigned URL.
-pub(super) fn evidence(line: &str) -> Option<TrailEvidence> {
-    of_event(&serde_json::from_str(line).ok()?)
-}
-
-/// The same for each record of a file.
-pub(super) fn trail_records(text: &str) -> Option<Vec<TrailEvidence>> {
-    let file: Value = serde_json::from_str(text).ok()?;
-    let records = file.get("Records")?.as_array()?;
-    Some(records.iter().filter_map(of_event).collect())
-}
-
-fn of_event(event: &Value) -> Option<TrailEvidence> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let method = event["additionalEventData"]["AuthenticationMethod"].as_str();
-    if event["eventName"] != "GetObject" || method != Some("QueryString") {
-        return None;
-    }
-    Some(TrailEvidence {
-        at: time::of_iso(event["eventTime"].as_str()?)?,
-        bucket: text(&event["requestParameters"]["bucketName"])?,
-        key: text(&event["requestParameters"]["key"])?,
-        request_id: text(&event["requestID"])?,
     })
 }

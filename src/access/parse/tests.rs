@@ -95,17 +95,6 @@ fn what_a_client_says_of_itself_is_no_request() {
     }
 }
 
-#[test]
-fn a_record_of_cloudtrail_is_evidence_and_no_request() {
-    let records = trail_records(&fixture("cloudtrail.json")).unwrap();
-    assert_eq!(records.len(), 1);
-    assert_eq!(
-        (records[0].bucket.as_str(), records[0].key.as_str()),
-        ("acme-reports", "2026/q3.pdf")
-    );
-    assert_eq!(evidence("{}"), None);
-}
-
 /// A line with texts that a client chooses.
 fn line(target: &str, referer: &str, agent: &str) -> String {
     format!(

@@ -80,7 +80,7 @@ pub(super) fn of_date_and_time(date: &str, time: &str) -> Option<i64> {
 }
 
 /// `2026-11-23T10:00:00.000Z`.
-pub(super) fn of_iso(text: &str) -> Option<i64> {
+pub(in crate::access) fn of_iso(text: &str) -> Option<i64> {
     let (date, time) = text.split_once('T')?;
     time.ends_with('Z')
         .then(|| of_date_and_time(date, time))

@@ -93,3 +93,61 @@ fn a_gzip_that_was_cut_keeps_nothing_of_its_mark() {
     let (outcome, counts) = read(&path, &mut book);
     assert_eq!((outcome, counts.joined), (FileOutcome::Read, 2));
 }
+
+#[test]
+fn events_of_cloudtrail_are_evidence_and_are_read_once() {
+    use std::collections::HashSet;
+
+    use super::super::identity::request_hash;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = AccessBook::open(folder.path()).unwrap();
+    let event = |id: &str| {
+        format!(
+            r#"{{"eventName":"GetObject","eventTime":"2026-11-23T10:00:09Z","requestID":"{id}","requestParameters":{{"bucketName":"b","key":"k.pdf","x-handout":"{ID}"}},"additionalEventData":{{"AuthenticationMethod":"QueryString","x-amz-id-2":"H"}},"more":"{}"}}"#,
+            "x".repeat(crate::bounds::MAX_LOG_LINE_BYTES)
+        )
+    };
+    let file = |ids: &[&str]| {
+        let events: Vec<String> = ids.iter().map(|id| event(id)).collect();
+        format!(
+            "{{\"Records\":[{},{{\"eventName\":\"PutObject\"}}]}}",
+            events.join(",")
+        )
+    };
+    let plain = folder.path().join("trail.json");
+    std::fs::write(&plain, file(&["ID1", "ID2"])).unwrap();
+    let (_, counts) = read(&plain, &mut book);
+    assert_eq!((counts.lines, counts.trail, counts.malformed), (3, 2, 0));
+    assert_eq!(counts.joined, 0, "an event is no open");
+    assert_eq!(read(&plain, &mut book).0, FileOutcome::Known);
+    let compressed = folder.path().join("trail.json.gz");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(file(&["ID2", "ID3"]).as_bytes()).unwrap();
+    std::fs::write(&compressed, gzip.finish().unwrap()).unwrap();
+    assert_eq!(read(&compressed, &mut book).1.trail, 2);
+    let mut ids = HashSet::new();
+    book.trail(None, None, |request| {
+        assert!(
+            ids.insert(request.id),
+            "an event that is there twice is one"
+        );
+        Ok(())
+    })
+    .unwrap();
+    let expected = ["ID1", "ID2", "ID3"].map(|id| request_hash(id, "H").unwrap());
+    assert_eq!(ids, HashSet::from(expected));
+
+    // The access log arrives later, and has one of them.
+    let log = folder.path().join("access");
+    std::fs::write(&log, line(2)).unwrap();
+    read(&log, &mut book);
+    let compared = |key| trail::compared(&book, [("b", key)].into_iter(), (None, None)).unwrap();
+    assert_eq!((compared("k.pdf"), compared("other.pdf")), ((3, 1), (0, 0)));
+    let torn = folder.path().join("torn.json");
+    std::fs::write(&torn, file(&["ID4"]).trim_end_matches("]}")).unwrap();
+    let (_, counts) = read(&torn, &mut book);
+    assert_eq!((counts.trail, counts.malformed), (1, 1));
+    book.forget(1_795_428_007 + 512, 1_795_428_007).unwrap();
+    book.trail(None, None, |_| panic!("it is kept")).unwrap();
+}

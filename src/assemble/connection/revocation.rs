@@ -60,6 +60,8 @@ pub enum ProbeOutcome {
     Refused(Duration),
     /// The link opened until the deadline.
     Opens,
+    /// There is no object, or not this version of it.
+    NotThere,
     /// There was no answer that says so until the deadline: the last status, or why there was none.
     Unknown(String),
 }
@@ -154,8 +156,10 @@ impl RevocationAccess {
         let mut pause = FIRST_PAUSE;
         loop {
             let last = open(&client, &url, deadline).await;
-            if matches!(last, ProbeOutcome::Refused(_)) {
-                return Ok(ProbeOutcome::Refused(began.elapsed()));
+            match last {
+                ProbeOutcome::Refused(_) => return Ok(ProbeOutcome::Refused(began.elapsed())),
+                ProbeOutcome::NotThere => return Ok(ProbeOutcome::NotThere),
+                ProbeOutcome::Opens | ProbeOutcome::Unknown(_) => {}
             }
             if Instant::now() + pause >= deadline {
                 return Ok(last);
@@ -210,8 +214,8 @@ async fn open(client: &WebClient, url: &PresignedUrl, deadline: Instant) -> Prob
     match timeout_at(deadline, client.piece(request, MAX_ANSWER)).await {
         Err(_) => ProbeOutcome::Unknown("no answer".to_owned()),
         Ok(Ok(answer)) => match answer.status {
-            // 404: nothing is left to open.
-            403 | 404 | 410 => ProbeOutcome::Refused(began.elapsed()),
+            403 | 410 => ProbeOutcome::Refused(began.elapsed()),
+            404 => ProbeOutcome::NotThere,
             // 416: of an empty object.
             200 | 206 | 416 => ProbeOutcome::Opens,
             status => ProbeOutcome::Unknown(format!("the status {status}")),

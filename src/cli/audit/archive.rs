@@ -75,7 +75,8 @@ impl ReadArchive {
         }
     }
 
-    const fn none() -> Self {
+    /// No archive.
+    pub(in crate::cli) const fn none() -> Self {
         Self {
             archive: None,
             connections: None,

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use handout::assemble;
 use handout::audit::find::{LinkQuery, find};
-use handout::audit::source::removed_from;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
@@ -15,7 +14,6 @@ use serde::Serialize;
 
 use super::super::revoke::facts_of;
 use super::super::schemas::OutputSchema;
-use super::super::terminal::complain;
 use super::super::{exit, say_json, say_lines};
 
 /// What a link of the portal is for.
@@ -79,14 +77,7 @@ pub(super) async fn explain(
         ends_at,
         revoked_at,
     };
-    // A log that cannot be read has no opens either.
-    let removed = removed_from(config.audit_place()).unwrap_or_default();
-    if removed.segments > 0 {
-        complain(format_args!(
-            "{} segments were removed from the audit log after audit.keep, and opens in them are not counted: `handout audit find --archive` reads them",
-            removed.segments
-        ));
-    }
+    super::tell_removed(config, "opens in them are not counted");
     let now = clock::system();
     if is_json {
         say_json(&explanation)?;

@@ -22,6 +22,7 @@ use super::super::terminal::complain;
 use super::means::Means;
 use super::plan::RevocationPlan;
 use super::read_log::ReadLog;
+use super::scope::RevokedLinkFacts;
 use super::tagged::{TagBook, TagTarget, TaggedObject};
 
 /// How many objects of a bucket are opened before they are tagged, to find one that opens: some can have the tag already.
@@ -30,8 +31,15 @@ const MAX_TRIED: usize = 20;
 /// An object, and what became of a link to it before it was tagged.
 type OpenedBefore<'a> = (&'a TaggedObject, anyhow::Result<ProbeOutcome>);
 
-/// Why a refusal proves nothing.
-const REFUSED_BEFORE: &str = "it was refused before this command too, so that a refusal proves nothing: the object had the tag, or the connection's identity may not read it (s3:GetObject)";
+/// Why a refusal proves nothing: the object had the tag.
+const HAD_TAG: &str = "it was refused before this command too, and the object had the tag already, so that a refusal now proves nothing";
+
+/// Why a refusal proves nothing: something else refuses the link.
+const NEVER_OPENED: &str = "it was refused before this command too, and the object did not have the tag, so that links of this connection to it never opened: its identity may not read the object (s3:GetObject), or another policy denies it. What the tag does to links of another identity is not known";
+
+/// Why a refusal proves nothing: nothing is there.
+const NOT_THERE: &str =
+    "the object, or this version of it, was not there before this command either";
 
 /// What was done at stores.
 #[derive(Debug, Default, Serialize, schemars::JsonSchema)]
@@ -48,6 +56,9 @@ pub(super) struct TagReport {
     pub(super) failed: Vec<FailedTag>,
     /// Whether links are refused, for an object of each bucket.
     pub(super) probes: Vec<ProbeReport>,
+    /// The objects whose tags were changed.
+    #[serde(skip)]
+    changed_objects: BTreeSet<TaggedObject>,
 }
 
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -57,12 +68,32 @@ pub(super) struct FailedTag {
     pub(super) reason: String,
 }
 
+/// What a link of the command's own shows of the tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TagProof {
+    /// It opened before the object had the tag, and is refused now.
+    Refused,
+    /// It opens, although the object has the tag: the standing Deny is missing.
+    StillOpens,
+    /// It was refused before, and the object had the tag then.
+    HadTag,
+    /// It was refused before, and the object had no tag then: the connection's identity may not read it, or another policy denies it.
+    NeverOpened,
+    /// The object was not there before.
+    NotThere,
+    /// There was no answer that says so.
+    Unknown,
+}
+
 /// What became of a link of the command's own.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub(super) struct ProbeReport {
     pub(super) connection: String,
     pub(super) bucket: String,
     pub(super) key: String,
+    /// What it shows.
+    pub(super) proof: TagProof,
     /// After how many seconds it was refused; none if it was not.
     pub(super) refused_after_s: Option<f64>,
     /// Why it is not known to be refused.
@@ -98,6 +129,7 @@ pub(super) struct Tagging<'a> {
     pub(super) keyring: &'a Keyring,
     pub(super) environment: &'a Environment,
     pub(super) target: &'a TagTarget,
+    pub(super) link: &'a RevokedLinkFacts,
     pub(super) by: &'a str,
     pub(super) why: Option<&'a str>,
 }
@@ -199,7 +231,8 @@ impl Tagging<'_> {
         let mut probes = Vec::new();
         for (object, before) in opened.into_values() {
             if !failed.contains(&(&*object.bucket, &*object.key)) {
-                probes.push(probe(object, before, within, &stores).await);
+                let had_tag = !report.changed_objects.contains(object);
+                probes.push(probe(object, (before, had_tag), within, &stores).await);
             }
         }
         report.probes = probes;
@@ -245,7 +278,10 @@ impl Tagging<'_> {
                 false => Ok(false),
             };
             match &marked {
-                Ok(true) => report.changed += 1,
+                Ok(true) => {
+                    report.changed += 1;
+                    report.changed_objects.insert(object.clone());
+                }
                 Ok(false) => report.unchanged += 1,
                 Err(error) => {
                     report.failed.push(FailedTag {
@@ -275,8 +311,8 @@ impl Tagging<'_> {
     fn fields<'a>(&'a self, object: &'a TaggedObject) -> ChangedFields<'a> {
         ChangedFields {
             what: &self.target.what,
-            job: self.target.job.as_deref(),
-            rid: self.target.rid.as_deref(),
+            job: self.target.job.as_deref().or(self.link.job.as_deref()),
+            rid: self.target.rid.as_deref().or(self.link.rid.as_deref()),
             bucket: Some(&object.bucket),
             key: Some(&object.key),
             link_id: self.target.link_id.as_deref(),
@@ -307,50 +343,71 @@ async fn opens(object: &TaggedObject, stores: &Stores) -> anyhow::Result<ProbeOu
     Ok(Box::pin(opening).await?)
 }
 
+/// Tries a link of the command's own. `before` is what became of one before the tag, and whether the object had the tag then.
 async fn probe(
     object: &TaggedObject,
-    before: anyhow::Result<ProbeOutcome>,
+    before: (anyhow::Result<ProbeOutcome>, bool),
     within: Duration,
     stores: &Stores,
 ) -> ProbeReport {
-    let mut report = ProbeReport {
+    let judged = match why_nothing_is_shown(before) {
+        Some(judged) => Ok(judged),
+        None => refusal(object, within, stores).await,
+    };
+    let (proof, after, reason) = match judged {
+        Ok((proof, Ok(after))) => (proof, Some(after), None),
+        Ok((proof, Err(reason))) => (proof, None, Some(reason)),
+        Err(error) => (TagProof::Unknown, None, Some(chain(&*error))),
+    };
+    ProbeReport {
         connection: object.connection.clone(),
         bucket: object.bucket.clone(),
         key: object.key.clone(),
-        refused_after_s: None,
-        reason: None,
-    };
-    match before {
-        Ok(ProbeOutcome::Opens) => {}
-        Ok(ProbeOutcome::Refused(_)) => {
-            report.reason = Some(REFUSED_BEFORE.to_owned());
-            return report;
-        }
+        proof,
+        refused_after_s: after.map(|after| (after.as_secs_f64() * 100.0).round() / 100.0),
+        reason,
+    }
+}
+
+/// A proof with the time until a refusal, or with why there is none.
+type JudgedProbe = (TagProof, Result<Duration, String>);
+
+/// Why a link shows nothing of the tag; `None` if it opened before.
+fn why_nothing_is_shown(
+    (before, had_tag): (anyhow::Result<ProbeOutcome>, bool),
+) -> Option<JudgedProbe> {
+    let (proof, reason) = match before {
+        Ok(ProbeOutcome::Opens) => return None,
+        Ok(ProbeOutcome::NotThere) => (TagProof::NotThere, NOT_THERE.to_owned()),
+        Ok(ProbeOutcome::Refused(_)) if had_tag => (TagProof::HadTag, HAD_TAG.to_owned()),
+        Ok(ProbeOutcome::Refused(_)) => (TagProof::NeverOpened, NEVER_OPENED.to_owned()),
         Ok(ProbeOutcome::Unknown(reason)) => {
-            report.reason = Some(format!("before the tag, too: {reason}"));
-            return report;
+            (TagProof::Unknown, format!("before the tag, too: {reason}"))
         }
-        Err(error) => {
-            report.reason = Some(chain(&*error));
-            return report;
-        }
-    }
-    let tried = async {
-        let bucket: Bucket = object.bucket.parse()?;
-        let store = &stores.by_name[&object.connection];
-        let version = object.version.as_deref();
-        let probing = store.probe(&bucket, &object.key, version, within, clock::system);
-        Ok::<_, anyhow::Error>(Box::pin(probing).await?)
+        Err(error) => (TagProof::Unknown, chain(&*error)),
     };
-    match tried.await {
-        Ok(ProbeOutcome::Refused(after)) => {
-            report.refused_after_s = Some((after.as_secs_f64() * 100.0).round() / 100.0);
-        }
-        Ok(ProbeOutcome::Opens) => report.reason = Some("it still opens".to_owned()),
-        Ok(ProbeOutcome::Unknown(reason)) => report.reason = Some(reason),
-        Err(error) => report.reason = Some(chain(&*error)),
-    }
-    report
+    Some((proof, Err(reason)))
+}
+
+/// Opens a link that opened before, until it is refused.
+async fn refusal(
+    object: &TaggedObject,
+    within: Duration,
+    stores: &Stores,
+) -> anyhow::Result<JudgedProbe> {
+    let bucket: Bucket = object.bucket.parse()?;
+    let store = &stores.by_name[&object.connection];
+    let version = object.version.as_deref();
+    let probing = store.probe(&bucket, &object.key, version, within, clock::system);
+    Ok(match Box::pin(probing).await? {
+        ProbeOutcome::Refused(after) => (TagProof::Refused, Ok(after)),
+        ProbeOutcome::Opens => (TagProof::StillOpens, Err("it still opens".to_owned())),
+        ProbeOutcome::NotThere => (
+            TagProof::NotThere,
+            Err("the object was deleted meanwhile".to_owned()),
+        ),
+        ProbeOutcome::Unknown(reason) => (TagProof::Unknown, Err(reason)),
+    })
 }
 
 impl TagReport {
@@ -359,7 +416,7 @@ impl TagReport {
         let mut probes = self.probes.iter();
         self.failed.is_empty()
             && self.untouched == 0
-            && probes.all(|probe| probe.refused_after_s.is_some())
+            && probes.all(|probe| probe.proof == TagProof::Refused)
     }
 
     /// For people, on stderr: what went wrong.

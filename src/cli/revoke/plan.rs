@@ -495,6 +495,7 @@ impl PlanReading<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::means::Means;
     use super::*;
 
     fn line(text: &str) -> PlanLine<'_> {
@@ -532,5 +533,98 @@ mod tests {
             let text = format!(r#"{{"ev":"issue","job":"{job}"}}"#);
             assert_eq!(line(&text).is_meant(&query), is_meant, "{job}");
         }
+    }
+
+    /// The plan against the links of the job `leaked`, at noon, by a log with these lines.
+    fn plan_of(lines: &[String], moved: &[(&str, &str)]) -> RevocationPlan {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("s.0001.jsonl"), lines.concat()).unwrap();
+        let moved = moved
+            .iter()
+            .map(|(job, end)| ((*job).to_owned(), end.parse().unwrap()));
+        let log = ReadLog::in_directory(dir.path(), moved.collect());
+        let query = LinkQuery {
+            job: Some("leaked".to_owned()),
+            ..LinkQuery::default()
+        };
+        let now = "2026-11-29T12:00:00Z".parse().unwrap();
+        RevocationPlan::of(&query, &Config::default(), &log, now).unwrap()
+    }
+
+    fn issued(job: &str, key: &str, access_key_id: &str, expires_at: &str) -> String {
+        let key = serde_json::json!(key);
+        let rid: u64 = job.bytes().map(u64::from).sum();
+        format!(
+            "{{\"v\":2,\"ev\":\"issue\",\"seq\":0,\"ts\":\"2026-11-29T10:00:00.000Z\",\"stream\":\"s\",\"job\":\"{job}\",\"rid\":\"{rid:016x}\",\"connection\":\"c\",\"bucket\":\"acme-reports\",\"key\":{key},\"link_id\":\"{job}\",\"expires_at\":\"{expires_at}\",\"access_key_id\":\"{access_key_id}\",\"prev\":\"x\"}}\n"
+        )
+    }
+
+    #[test]
+    fn links_of_the_portal_count_until_the_end_to_which_their_job_was_moved() {
+        let (ended, ahead) = ("2026-11-29T11:00:00Z", "2026-11-29T13:00:00Z");
+        let lines = [
+            issued("leaked", "a.pdf", "AKIAIOSFODNN7EXAMPLE", ahead),
+            issued("extended", "a.pdf", "portal", ended),
+            issued("shortened", "a.pdf", "portal", ahead),
+            issued("as-it-was", "a.pdf", "portal", ahead),
+            // No command extends a link that S3 answers.
+            issued("ended", "a.pdf", "AKIAIOSFODNN7EXAMPLE", ended),
+            issued("extended", "b.pdf", "portal", ended),
+        ];
+        let moved = [("extended", ahead), ("shortened", ended), ("ended", ahead)];
+        let plan = plan_of(&lines, &moved);
+        assert_eq!(plan.groups.len(), 1);
+        let others = |wanted: Means| {
+            let mut all = plan.groups[0].means.iter();
+            let found = all.find(|means| means.means == wanted).unwrap();
+            (found.others.links, found.others.recipients)
+        };
+        assert_eq!(others(Means::Tag), (2, 2), "extended and as-it-was");
+        assert_eq!(others(Means::DenyKeys), (2, 2));
+        assert_eq!(others(Means::DeactivateKey), (3, 2), "b.pdf, too");
+        // Links of S3 alone are presigned with an age.
+        assert_eq!(others(Means::DenyAge), (0, 0));
+        // An extended job can be the target, too.
+        let of_portal = plan_of(&[issued("leaked", "a.pdf", "portal", ended)], &[]);
+        assert!(of_portal.groups.is_empty());
+        let lines = [issued("leaked", "a.pdf", "portal", ended)];
+        let extended = plan_of(&lines, &[("leaked", ahead)]);
+        assert_eq!(
+            extended.groups[0].expires_at,
+            ahead.parse::<Timestamp>().unwrap()
+        );
+    }
+
+    #[test]
+    fn a_plan_names_a_key_with_the_characters_of_policies_alone() {
+        let hostile = "${aws:username}/w?at*$.pdf";
+        let key = "AKIAIOSFODNN7EXAMPLE";
+        let ahead = "2026-11-29T13:00:00Z";
+        let lines = [
+            issued("leaked", hostile, key, ahead),
+            issued("neighbour", "ann/what-2$.pdf", key, ahead),
+        ];
+        let plan = plan_of(&lines, &[]);
+        let means = plan.groups[0].means.iter();
+        let statements: Vec<_> = means.filter_map(|means| means.statement.as_ref()).collect();
+        assert_eq!(statements.len(), 2, "of keys and of the age");
+        for statement in statements {
+            let of_keys = statement["Sid"].as_str().unwrap().contains("Keys");
+            let expected = match of_keys {
+                true => serde_json::json!([
+                    "arn:aws:s3:::acme-reports/${$}{aws:username}/w${?}at${*}${$}.pdf"
+                ]),
+                false => serde_json::json!("arn:aws:s3:::acme-reports/*"),
+            };
+            assert_eq!(statement["Resource"], expected);
+        }
+        let mut means = plan.groups[0].means.iter();
+        let of_keys = means.find(|means| means.means == Means::DenyKeys).unwrap();
+        assert_eq!(of_keys.others.links, 0);
+        let commands = of_keys.commands.join("\n");
+        assert!(
+            commands.contains("the policy must have the version 2012-10-17"),
+            "{commands}"
+        );
     }
 }

@@ -389,4 +389,140 @@ mod tests {
         assert_eq!(commands.len(), 2);
         assert!(commands[1].ends_with("--puts Key=00000000000000000000000000000032,Value=1"));
     }
+
+    /// Whether a resource of a policy names an ARN, by the rules of IAM: `*` and `?` are wildcards, `${*}`, `${?}` and `${$}` are those
+    /// characters, and any other `${…}` is a variable, of which this request has `aws:username`.
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>
+    fn names(pattern: &str, arn: &str) -> bool {
+        enum Token {
+            Any,
+            One,
+            Text(char),
+        }
+        let mut tokens = Vec::new();
+        let mut rest = pattern;
+        while let Some(c) = rest.chars().next() {
+            let variable = rest
+                .strip_prefix("${")
+                .and_then(|text| text.split_once('}'));
+            if let Some((name, after)) = variable {
+                match name {
+                    "*" | "?" | "$" => tokens.push(Token::Text(name.chars().next().unwrap())),
+                    "aws:username" => tokens.extend("ann".chars().map(Token::Text)),
+                    // A variable without a value: the statement names nothing.
+                    _ => return false,
+                }
+                rest = after;
+                continue;
+            }
+            tokens.push(match c {
+                '*' => Token::Any,
+                '?' => Token::One,
+                c => Token::Text(c),
+            });
+            rest = &rest[c.len_utf8()..];
+        }
+        // Which beginnings of the ARN the tokens so far can be.
+        let letters: Vec<char> = arn.chars().collect();
+        let mut ends = vec![false; letters.len() + 1];
+        ends[0] = true;
+        for token in tokens {
+            let mut next = vec![false; ends.len()];
+            for at in (0..ends.len()).filter(|at| ends[*at]) {
+                match token {
+                    Token::Any => next[at..].fill(true),
+                    Token::One if at < letters.len() => next[at + 1] = true,
+                    Token::Text(c) if letters.get(at) == Some(&c) => next[at + 1] = true,
+                    Token::One | Token::Text(_) => {}
+                }
+            }
+            ends = next;
+        }
+        ends[letters.len()]
+    }
+
+    #[test]
+    fn the_rules_of_iam_are_those_of_the_tests() {
+        for (pattern, text, is_named) in [
+            ("a*c", "abbc", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("a${*}c", "a*c", true),
+            ("a${*}c", "abc", false),
+            ("${aws:username}", "ann", true),
+            ("${$}{aws:username}", "ann", false),
+            ("${$}{aws:username}", "${aws:username}", true),
+            ("${aws:other}", "${aws:other}", false),
+            ("$a{", "$a{", true),
+        ] {
+            assert_eq!(names(pattern, text), is_named, "{pattern} {text}");
+        }
+    }
+
+    /// The resources of the statement about these keys.
+    fn resources_of(reach: &LinkReach) -> Vec<String> {
+        let statement = deny_keys(&arns(""), "b", reach, now());
+        serde_json::from_value(statement["Resource"].clone()).unwrap()
+    }
+
+    #[test]
+    fn a_statement_names_a_key_with_wildcards_and_variables_and_no_other() {
+        for (key, others) in [
+            ("${aws:username}.pdf", &["ann.pdf", "bo.pdf"][..]),
+            ("a*.pdf", &["a.pdf", "ab.pdf", "a*b.pdf"]),
+            ("a?.pdf", &["ab.pdf", "a.pdf"]),
+            ("${*}", &["*", "a", "${a}"]),
+            ("${$}", &["$", "${a}"]),
+            ("a$", &["a", "a$b"]),
+            ("$", &["", "a"]),
+            ("${", &["a", "${}"]),
+            ("}${?}{", &["}?{", "}a{", "}${a}{"]),
+        ] {
+            let resources = resources_of(&reach(&[key]));
+            let is_denied = |key: &str| {
+                let arn = format!("arn:aws:s3:::b/{key}");
+                resources.iter().any(|resource| names(resource, &arn))
+            };
+            assert!(is_denied(key), "{key}: {resources:?}");
+            for other in others {
+                assert!(!is_denied(other), "{key}: {other}: {resources:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_key_and_any_prefix_is_named_as_it_is(key in "[*?${}a:]{1,8}", other in "[*?${}a:]{1,8}") {
+            let arn = |key: &str| format!("arn:aws:s3:::b/{key}");
+            let resources = resources_of(&reach(&[&key]));
+            proptest::prop_assert!(names(&resources[0], &arn(&key)));
+            proptest::prop_assert_eq!(names(&resources[0], &arn(&other)), key == other);
+            let below = LinkReach {
+                prefixes: BTreeSet::from([key.clone()]),
+                ..LinkReach::default()
+            };
+            let resources = resources_of(&below);
+            proptest::prop_assert_eq!(names(&resources[0], &arn(&other)), other.starts_with(&key));
+            let many = LinkReach {
+                is_cut: true,
+                common: Some(key),
+                ..LinkReach::default()
+            };
+            proptest::prop_assert_eq!(resources_of(&many), resources);
+        }
+    }
+
+    #[test]
+    fn no_other_statement_has_a_key_or_a_variable() {
+        let aws = arns("");
+        let role = "arn:aws:iam::123456789012:role/r";
+        for statement in [
+            standing_deny(&aws, "b"),
+            deny_session(&aws, "b", role, "daily", now()),
+            deny_older_sessions(now()),
+            deny_age(&aws, "b", now()),
+        ] {
+            assert!(!statement.to_string().contains("${"), "{statement}");
+        }
+    }
 }

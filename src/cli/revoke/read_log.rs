@@ -46,6 +46,16 @@ impl ReadLog {
         })
     }
 
+    /// The log in a directory, with moved ends of jobs.
+    #[cfg(test)]
+    pub(super) fn in_directory(dir: &std::path::Path, moved: BTreeMap<String, Timestamp>) -> Self {
+        Self {
+            source: dir.into(),
+            archive: ReadArchive::none(),
+            moved,
+        }
+    }
+
     /// Whether the end of a job's links was moved.
     pub(super) fn has_moved(&self) -> bool {
         !self.moved.is_empty()

@@ -25,6 +25,9 @@ pub(super) struct Residue {
     pub(super) lines: u64,
 }
 
+/// What lines of changes have: they show no link.
+const CHANGES: [&str; 2] = [r#""ev":"revoked""#, r#""ev":"restored""#];
+
 /// How many jobs are named.
 const MAX_JOBS: usize = 20;
 
@@ -63,7 +66,8 @@ impl Residue {
         let mut residue = Self::default();
         let mut jobs = HashSet::new();
         log.each_line(query, |line| {
-            residue.lines += u64::from(!line.contains("\"ev\":\"revoked\""));
+            let is_change = CHANGES.iter().any(|event| line.contains(event));
+            residue.lines += u64::from(!is_change);
             residue.add(line, now);
             if query.object.is_some()
                 && let Ok(line) = serde_json::from_str::<FoundLine>(line)

@@ -9,7 +9,7 @@ use handout::job::JobId;
 use handout::ledger::portal::{ChangeKind, ChangeTarget};
 use handout::links::LINK_ID;
 use handout::links::portal::{OF_PORTAL, token_in};
-use handout::portal_access::{LinkIndex, RecipientLinks};
+use handout::portal_access::{LinkFacts, LinkIndex, RecipientLinks};
 use presign::explain::Explainer;
 use presign::{signature_in, wrapping};
 use serde::Deserialize;
@@ -20,10 +20,24 @@ use super::read_log::ReadLog;
 use super::tagged::TagBook;
 use super::{Wanted, facts_of, known_job, link_text, tag_target};
 
+/// What the line of a revocation says of the one link that it is about, where that is known.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RevokedLinkFacts {
+    pub(super) job: Option<String>,
+    /// The recipient's id.
+    pub(super) rid: Option<String>,
+    pub(super) bucket: Option<String>,
+    /// The key; none for a page, and for renditions.
+    pub(super) key: Option<String>,
+}
+
 /// The links that a command is about.
 pub(super) struct MeantLinks {
     /// The target of the change, and of its line.
     pub(super) target: ChangeTarget,
+    /// Of one link: what its line says of it.
+    pub(super) link: RevokedLinkFacts,
     /// Whether the ledger is changed: not for a job without links of the portal, or a link of S3.
     pub(super) in_ledger: bool,
     /// The same links in the audit log.
@@ -39,6 +53,21 @@ struct LinkLine {
     link_id: String,
     #[serde(default)]
     access_key_id: String,
+    #[serde(flatten)]
+    about: RevokedLinkFacts,
+}
+
+impl RevokedLinkFacts {
+    /// What the ledger knows of a link of the portal.
+    fn of_portal(facts: &LinkFacts) -> Self {
+        let object = facts.object();
+        Self {
+            job: Some(facts.job.job.to_string()),
+            rid: Some(facts.rid.clone()),
+            bucket: object.map(|_| facts.bucket.to_string()),
+            key: object.map(|object| object.key.to_string()),
+        }
+    }
 }
 
 impl MeantLinks {
@@ -47,6 +76,7 @@ impl MeantLinks {
         Self {
             query: query_of(&target),
             target,
+            link: RevokedLinkFacts::default(),
             in_ledger: true,
             plan: None,
         }
@@ -115,6 +145,20 @@ impl MeantLinks {
         }
     }
 
+    /// A link by its id.
+    fn of_link_id(link_id: String, log: &ReadLog) -> anyhow::Result<Self> {
+        let meant = Self::of_portal(ChangeTarget::Link { link_id });
+        // An id that this machine's log does not have may be of another machine's portal.
+        let lines = lines_of(&meant.query, log)?;
+        let in_ledger = lines.is_empty() || lines.iter().any(LinkLine::is_of_portal);
+        let link = lines.into_iter().next().map(|line| line.about);
+        Ok(Self {
+            in_ledger,
+            link: link.unwrap_or_default(),
+            ..meant
+        })
+    }
+
     async fn of_link(
         link: &str,
         config: &Config,
@@ -124,11 +168,7 @@ impl MeantLinks {
         let of_id = |link_id: String| ChangeTarget::Link { link_id };
         let is_id = link.len() == 32 && link.bytes().all(|digit| digit.is_ascii_hexdigit());
         if is_id {
-            let meant = Self::of_portal(of_id(link.to_ascii_lowercase()));
-            // An id that this machine's log does not have may be of another machine's portal.
-            let lines = lines_of(&meant.query, log)?;
-            let in_ledger = lines.is_empty() || lines.iter().any(LinkLine::is_of_portal);
-            return Ok(Self { in_ledger, ..meant });
+            return Self::of_link_id(link.to_ascii_lowercase(), log);
         }
         let text = link_text(link)?;
         let portal = config.portal_url()?;
@@ -136,7 +176,10 @@ impl MeantLinks {
         let signed = parts_of_signed(&text, opened);
         let Some((fingerprint, link_id)) = signed.filter(|_| !is_of_portal) else {
             let facts = facts_of(&text, config, opened).await?;
-            return Ok(Self::of_portal(of_id(facts.link_id)));
+            return Ok(Self {
+                link: RevokedLinkFacts::of_portal(&facts),
+                ..Self::of_portal(of_id(facts.link_id))
+            });
         };
         let by_signature = LinkQuery {
             link: fingerprint,
@@ -166,6 +209,7 @@ impl MeantLinks {
         let in_ledger = line.ev == "opened" || line.ev == "probe";
         Ok(Self {
             in_ledger,
+            link: line.about,
             ..Self::of_portal(of_id(line.link_id))
         })
     }

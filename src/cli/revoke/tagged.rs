@@ -11,6 +11,9 @@ use super::read_log::ReadLog;
 /// What the lines of a revocation of an object are about.
 pub(super) const OF_OBJECT: &str = "object";
 
+/// What the lines of a revocation of one link are about.
+pub(super) const OF_LINK: &str = "link";
+
 /// An object with the tag, or one that is to get it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TaggedObject {
@@ -78,6 +81,9 @@ impl TagBook {
         };
         if line.target.what == OF_OBJECT {
             line.target.object = Some((line.bucket.clone(), line.key.clone()));
+        } else if line.target.what == OF_LINK {
+            // Its id says which link is meant. Lines of earlier versions have nothing else of it.
+            (line.target.job, line.target.rid) = (None, None);
         }
         let object = TaggedObject {
             connection: line.connection,

@@ -7,7 +7,7 @@ use handout::store::s3::REVOKED_TAG;
 use super::super::terminal::complain;
 use super::super::{say, say_lines};
 use super::ChangeReport;
-use super::apply::{ProbeReport, TagReport};
+use super::apply::{ProbeReport, TagProof, TagReport};
 use super::means::{Means, MeansPlan, StoreKind};
 use super::plan::{AnsweredBy, LinkGroup};
 use super::policy::{self, Arns};
@@ -187,6 +187,13 @@ fn tell_open(probe: &ProbeReport, config: &Config) -> anyhow::Result<()> {
         "a link of this command to s3://{bucket}/{} is not known to be refused by the tag: {reason}",
         probe.key
     ));
+    if matches!(
+        probe.proof,
+        TagProof::HadTag | TagProof::NeverOpened | TagProof::NotThere
+    ) {
+        // The policies do not matter: the link was refused without the tag, or with it.
+        return Ok(());
+    }
     let connection = config.connections.get(&probe.connection);
     match StoreKind::of(connection) {
         StoreKind::Embedded => complain(
