@@ -29,6 +29,55 @@ fn a_job_that_waits_for_a_relay_comes_back_when_it_may_and_is_not_given_up() {
 }
 
 /// If the disk is full, the log says so and the job waits, whichever file is affected.
+/// A directory of the operator does not respond, or its server is gone: the job waits as long as such a failure lasts, and no longer.
+#[test]
+fn a_job_comes_back_in_the_same_time_while_a_file_system_is_away() {
+    let away = [
+        io::Error::from(Errno::NOTCONN),
+        io::Error::from(Errno::STALE),
+        io::Error::from(Errno::HOSTDOWN),
+        io::Error::from(Errno::IO),
+        io::Error::new(io::ErrorKind::TimedOut, "/mnt did not respond within 10 s"),
+    ];
+    for source in away {
+        let copy = || match source.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        let (path, place) = (std::path::PathBuf::from("/x"), || "/x".to_owned());
+        let outbox = || DeliverError::File {
+            path: path.clone(),
+            source: copy(),
+        };
+        let errors = [
+            JobError::from(outbox()),
+            JobError::deferred(vec![outbox().into()]).unwrap(),
+            JobError::from(GatherError::Spool {
+                dir: place(),
+                source: copy(),
+            }),
+        ];
+        for error in errors {
+            let limits = RetryLimits::default();
+            for tries in [1, 20, 1000] {
+                let after =
+                    super::disposition(error.class(), tries, &limits, error.at_least(), 0.5);
+                let Disposition::Retry { after } = after else {
+                    panic!("{error}: {after:?}");
+                };
+                assert!(after <= DISK_AT_LEAST.mul_f64(1.1), "{error}: {after:?}");
+            }
+            let hangs = source.kind() == io::ErrorKind::TimedOut;
+            assert_eq!(error.is_of_a_hanging_place(), hangs, "{error}");
+        }
+    }
+    let other = JobError::from(DeliverError::File {
+        path: "/x".into(),
+        source: io::Error::from(Errno::ACCESS),
+    });
+    assert_eq!(other.class(), FailureClass::Transient);
+}
+
 #[test]
 fn a_full_disk_is_said_and_is_no_failure_of_the_job() {
     let full = || io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());

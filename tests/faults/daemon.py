@@ -66,7 +66,7 @@ RULE = """
 [[allow]]
 connection = "{connection}"
 bucket = "{bucket}"
-recipients = ["*@acme.example"]
+recipients = ["*@acme.example", "*@hangs.example"]
 relays = ["default", "bulk"]
 publish = ["s3://{pages}/"]
 """
@@ -214,10 +214,10 @@ class World:
 
     # --- Jobs ---
 
-    def submit(self, number=1, store="store", relay="relay", gallery=False, zip=False, names=None):
+    def submit(self, number=1, store="store", relay="relay", gallery=False, zip=False, names=None, to="ann@acme.example"):
         """Puts jobs on the queue, straight and not through its line; their ids. `names` are the files, which are listed otherwise."""
         ids = [f"{self.name}-{next(self.numbers)}" for _ in range(number)]
-        bodies = [json.dumps(self.job(id, store, relay, gallery, zip, names)) for id in ids]
+        bodies = [json.dumps(self.job(id, store, relay, gallery, zip, names, to)) for id in ids]
         if self.servers:
             for at in range(0, number, 10):
                 entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[at : at + 10])]
@@ -235,12 +235,12 @@ class World:
         for number in range(3):
             self.s3.put_object(Bucket=self.bucket, Key=f"large/{number}.bin", Body=bytes(4 << 20))
 
-    def job(self, id, store, relay, gallery, zip=False, names=None):
+    def job(self, id, store, relay, gallery, zip=False, names=None, to="ann@acme.example"):
         job = {
             "v": 1,
             "id": id,
             "from": {"connection": {"store": "reports", "second": "second"}[store], "bucket": self.bucket, "prefix": "2026/"},
-            "email": {"to": ["ann@acme.example"], "subject": "Report [{{job.id}}]", "relay": {"relay": "default", "bulk": "bulk"}[relay]},
+            "email": {"to": [to], "subject": "Report [{{job.id}}]", "relay": {"relay": "default", "bulk": "bulk"}[relay]},
         }
         if names:
             job["from"] |= names

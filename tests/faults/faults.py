@@ -262,25 +262,27 @@ def swallowed_put(world, numbers, edge, forwarded, zip=False):
     is_whole(world, numbers)
 
 
-def one_name(world, numbers, names, length, crowd):
-    """The store never answers about one name, and all else is well: jobs at other names of it come meanwhile, one in a while and several at once."""
+def one_name(world, numbers, names, length, crowd, edge="store"):
+    """The store, or the relay, never answers about one name, and all else is well: others come meanwhile, one in a while and several at once."""
     warmed_up(world)
     name = "hangs"
     began = time.monotonic()
-    world.lines["store"].is_silent_about(name)
-    hung = world.submit(crowd, names=names(name))
+    world.lines[edge].is_silent_about(name)
+    about_it = {"names": names(name)} if edge == "store" else {"to": "bo@hangs.example"}
+    about_others = {"names": names("2026/report 1.pdf")} if edge == "store" else {}
+    hung = world.submit(crowd, **about_it)
     for at in (1, 4, 11, 13, 16, 22, 31, 33, 41):
         if at > length:
             break
         sleep_until(began + at)
         asked = time.monotonic()
-        others = world.submit(1 + at % 3, names=names("2026/report 1.pdf"))
+        others = world.submit(1 + at % 3, **about_others)
         # Each job of a crowd that has all slots has to be found out first.
         numbers.add("others" if crowd < 8 else "new", world.mailed(others, asked, PATIENCE.other)[-1])
     sleep_until(began + length)
     unready = {text.strip() for at, status, text, _ in list(world.watch.samples) if at >= began and status == 503}
     numbers.need(not unready, f"/ready said {sorted(unready)[:2]}")
-    world.submit(crowd, names=names(name))
+    world.submit(crowd, **about_it)
     time.sleep(4)
     stops(world, numbers)
     numbers.need(not any(map(world.mails, hung)), "a job without an answer was mailed")
@@ -523,6 +525,7 @@ def scenarios(wanted):
     yield Scenario("two stores, one silent {length} s", both, other_jobs, edge("store", "silent", 60), short={"length": 9, "kinds": "sqlite"})
     for words, names, crowd in (("one key", key, 1), ("one key for thirty jobs", key, 30), ("one prefix", prefix, 1)):
         yield Scenario(f"store silent about {words} {{length}} s", both, one_name, {"names": names, "length": 45, "crowd": crowd})
+    yield Scenario("relay silent about one domain for thirty jobs {length} s", both, one_name, {"names": key, "length": 45, "crowd": 30, "edge": "relay"})
     yield Scenario("half of the connections to the store dead {length} s", both, dead_half, {"edge": "store", "length": 60})
     yield Scenario("half of the connections to the ledger dead {length} s", "cloud", dead_half, {"edge": "ledger", "length": 60})
     yield Scenario("ledger silent {length} s", "cloud", outage, edge("ledger", "silent", 10))

@@ -45,6 +45,26 @@ async fn reload(daemon: &Daemon, config: &Path, words: &str) -> String {
         .to_owned()
 }
 
+/// A file that is being written, or was cut by a full disk, is a valid configuration without rules.
+#[tokio::test]
+async fn a_reload_that_would_leave_no_rule_changes_nothing() {
+    let world = World::new().object("a.pdf", "x");
+    let config = world.written();
+    let text = fs::read_to_string(&config).unwrap();
+    let daemon = Daemon::start(&config, &[]).await;
+    let head = text.split_once("[[allow]]").unwrap().0;
+    for cut in ["", head] {
+        fs::write(&config, cut).unwrap();
+        let line = reload(&daemon, &config, REFUSED).await;
+        assert!(cut.is_empty() || line.contains("has no rule"), "{line}");
+    }
+    fs::write(&config, &text).unwrap();
+    submit(&config, &email_job("still"));
+    mail_of(&world, &config, "still").await;
+    reload(&daemon, &config, READ).await;
+    daemon.stops(&config).await;
+}
+
 #[tokio::test]
 async fn rules_templates_and_job_files_are_read_again_at_sighup_and_the_log_says_what_changed() {
     let mut world = World::new().object("a.pdf", "x");
