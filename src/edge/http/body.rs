@@ -29,6 +29,8 @@ struct Moved {
     began: Instant,
     /// How many bytes were handed to the connection.
     handed_on: u64,
+    /// When the last ones were, or the request began.
+    handed_at: Instant,
     /// When they must have arrived.
     due: Instant,
 }
@@ -57,6 +59,7 @@ impl MovedBytes {
         let moved = Moved {
             began: now,
             handed_on: 0,
+            handed_at: now,
             due: now,
         };
         Self {
@@ -78,12 +81,13 @@ impl MovedBytes {
         self.edge.iter().for_each(|edge| edge.replied(ANY));
         let (mut moved, now) = (self.moved(), Instant::now());
         moved.handed_on += bytes as u64;
+        moved.handed_at = now;
         moved.due = now + moved.still_on_the_wire(now);
     }
 
-    /// For how long nothing has moved that must have arrived by now.
-    pub(super) fn stopped_since(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.due())
+    /// How long ago the last bytes were handed to the connection; how long they take on the wire, other answers tell.
+    pub(super) fn handed_on_before(&self) -> Duration {
+        self.moved().handed_at.elapsed()
     }
 
     /// Waits until nothing has moved for the given time.

@@ -67,7 +67,7 @@ impl EdgeClient {
         let Some(edge) = &self.edge else {
             return std::future::pending().await;
         };
-        let waited = || edge.answered_since(began).then(|| moved.stopped_since());
+        let waited = || edge.answered_since(began).then(|| moved.handed_on_before());
         edge.until_it_hangs((name, number), waited).await;
     }
 
