@@ -23,7 +23,7 @@ use crate::deliver::Sender;
 use crate::feedback::{FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict};
 use crate::job::{JobId, Recipient};
 use crate::keyring::Keyring;
-use crate::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord};
+use crate::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord, standing};
 use crate::ledger::status::MailReport;
 use crate::ledger::{Created, Kind, Ledger, LedgerError, Record};
 use crate::person_token::{FoundToken, PersonKeys, PersonTag};
@@ -405,7 +405,13 @@ impl FeedbackRecorder {
         };
         let record = PersonRecord::new(at, kind, about.tag, event.id.clone());
         let is_new = self.people.add_report(&about.rid, &record, detail).await?;
-        if is_new && verdict.suppresses() {
+        if !is_new || !verdict.suppresses() {
+            return Ok(());
+        }
+        // An operator may have lifted it after the event of the report.
+        let records = self.people.of_person(&about.rid).await?;
+        let is_suppressed = standing(&records, None, (self.clock)()).is_some();
+        if is_suppressed {
             tracing::warn!(
                 rid = about.rid,
                 job.id = about.job.as_ref().map(tracing::field::display),
@@ -413,6 +419,12 @@ impl FeedbackRecorder {
                 status = detail.status,
                 words = detail.words,
                 "a recipient is suppressed from now on; `handout suppression remove` lifts it"
+            );
+        } else {
+            tracing::info!(
+                rid = about.rid,
+                verdict = verdict.as_str(),
+                "an older report was recorded; the recipient is not suppressed, since an operator has lifted it"
             );
         }
         Ok(())

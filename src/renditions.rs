@@ -182,7 +182,8 @@ impl<'a> RenditionMaker<'a> {
             .collect()
             .await;
         let of_pictures: Vec<_> = renditions.into_iter().flatten().collect();
-        if asked > 0 {
+        // A run that was stopped begins again, and says it then.
+        if asked > 0 && self.run.stop.check().is_ok() {
             let (job, have) = (&self.plan.job.id, of_pictures.len());
             tracing::info!(job.id = %job, pictures = asked, have_renditions = have, "renditions of a page are stored");
         }

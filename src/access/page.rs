@@ -26,7 +26,7 @@ const STYLE: &str = "\
 :root{color-scheme:light}body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;background:#fff;margin:2rem auto;max-width:76rem;padding:0 1rem}\
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%}\
 caption{text-align:left;padding:.4rem 0}th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid #8a8a8a}\
-td.key{overflow-wrap:anywhere}dt{font-weight:600}dd{margin:0 0 .5rem}@media print{body{margin:0;max-width:none}.wide{overflow:visible}}";
+td.key{overflow-wrap:anywhere;min-width:16rem}dt{font-weight:600}dd{margin:0 0 .5rem}@media print{body{margin:0;max-width:none}.wide{overflow:visible}}";
 
 /// The longest text of a cell, in bytes.
 const MAX_SHOWN: usize = 8 * 1024;
@@ -151,8 +151,12 @@ pub fn summary(report: &OpensReport) -> Vec<String> {
     let coverage = &report.coverage;
     let by = |class: OpenedBy| report.classes().get(&class).copied().unwrap_or_default();
     let machines: u64 = report.rows.iter().map(|row| row.machine_opens).sum();
+    let where_seen = match coverage.files {
+        0 => " at the portal, and of the others it is not known",
+        _ => "",
+    };
     lines.push(format!(
-        "{} of {} links were opened: by a person {}, likely a person {}, unknown {}, by machines alone {}",
+        "{} of {} links were opened{where_seen}: by a person {}, likely a person {}, unknown {}, by machines alone {}",
         coverage.opened,
         coverage.links,
         by(OpenedBy::Person),
