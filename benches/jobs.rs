@@ -1,7 +1,13 @@
 //! Measures small jobs: ten links and one mail each, with both ledgers, beside a Python script that does the same work.
 //!
-//! `cargo bench --bench jobs`. Real processes do the work: this build of `handout`, versitygw, ElasticMQ and an SMTP sink. The harness
+//! `cargo bench --bench jobs`. Real processes do the work: this build of `handout`, versitygw, `ElasticMQ` and an SMTP sink. The harness
 //! is `benches/peers/jobs.py`, since it shares its servers with `tests/peers`; `TEST_VENV` names its environment, and `make bench` sets it.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a bench is told by the environment where its parts are"
+)]
 
 use std::process::{Command, ExitCode};
 

@@ -380,7 +380,28 @@ impl JobError {
             | Self::List(ListError::File { source, .. })
             | Self::Deliver(DeliverError::File { source, .. }) => Some(source),
             Self::Deferred { first, .. } => first.of_a_file(),
-            _ => None,
+            Self::Parse(_)
+            | Self::Payload { .. }
+            | Self::Plan(_)
+            | Self::List(_)
+            | Self::Conflict { .. }
+            | Self::UnknownConnection { .. }
+            | Self::Gather(_)
+            | Self::Signer(_)
+            | Self::Sign(_)
+            | Self::Record(_)
+            | Self::Zip(_)
+            | Self::Render(_)
+            | Self::Deliver(_)
+            | Self::Down(_)
+            | Self::Ledger(_)
+            | Self::Busy { .. }
+            | Self::Reopened
+            | Self::Results(_)
+            | Self::Aged(_)
+            | Self::Stopped(_)
+            | Self::Poison { .. }
+            | Self::Panicked => None,
         }
     }
 

@@ -63,23 +63,28 @@ pub(super) struct StandingRevocations(HashMap<RevokedTarget, RecordedRevocation>
 impl StandingRevocations {
     /// Reads all lines of revocations, which are few.
     pub(super) fn read(places: &[LogSource]) -> io::Result<Self> {
-        let mut all = Self::default();
+        let mut lines: Vec<RevokedLine> = Vec::new();
         let field = Finder::new(",\"by\":");
         for place in places {
             find(place, &LinkQuery::default(), |line| {
                 if field.find(line.as_bytes()).is_some() {
-                    all.add(line);
+                    lines.extend(serde_json::from_str(line));
                 }
                 Ok(())
             })?;
         }
-        Ok(all)
+        Ok(Self::of_lines(lines))
     }
 
-    fn add(&mut self, line: &str) {
-        let Ok(line) = serde_json::from_str::<RevokedLine>(line) else {
-            return;
-        };
+    /// Each command has a stream of its own, and streams are read in the order of their names: the instants of the lines decide.
+    fn of_lines(mut lines: Vec<RevokedLine>) -> Self {
+        lines.sort_by_key(|line| line.ts);
+        let mut all = Self::default();
+        lines.into_iter().for_each(|line| all.add(line));
+        all
+    }
+
+    fn add(&mut self, line: RevokedLine) {
         let target = line.target.without_facts();
         if line.ev == "revoked" {
             let recorded = RecordedRevocation {
@@ -163,6 +168,27 @@ fn is_of_job(job: &str, found: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn parsed(line: &str) -> RevokedLine {
+        serde_json::from_str(line).unwrap()
+    }
+
+    #[test]
+    fn lines_of_several_streams_count_in_the_order_of_their_instants() {
+        let line = |ev: &str, second: u32| {
+            parsed(&format!(
+                r#"{{"ev":"{ev}","ts":"2026-11-29T12:00:{second:02}.000Z","what":"job","job":"daily","by":"ann"}}"#
+            ))
+        };
+        let standing = |lines: Vec<RevokedLine>| StandingRevocations::of_lines(lines).0.len();
+        let (first, back, again) = (
+            || line("revoked", 1),
+            || line("restored", 2),
+            || line("revoked", 3),
+        );
+        assert_eq!(standing(vec![again(), first(), back()]), 1);
+        assert_eq!(standing(vec![back(), first()]), 0);
+    }
+
     #[test]
     fn a_link_is_revoked_with_its_job_its_recipient_its_object_or_alone_until_that_is_taken_back() {
         let id = |digit: char| digit.to_string().repeat(32);
@@ -222,9 +248,9 @@ mod tests {
             (r#""what":"sessions","rid":"r1""#.to_owned(), false),
         ] {
             let mut all = StandingRevocations::default();
-            all.add(&line("revoked", &fields));
+            all.add(parsed(&line("revoked", &fields)));
             assert_eq!(all.of(own, &link).is_some(), is_revoked, "{fields}");
-            all.add(&line("restored", &fields));
+            all.add(parsed(&line("restored", &fields)));
             assert_eq!(all.of(own, &link), None, "{fields}");
         }
     }
@@ -253,14 +279,14 @@ mod tests {
         };
         for (revoked, restored) in [(&earlier, &now), (&now, &earlier)] {
             let mut all = StandingRevocations::default();
-            all.add(&line("revoked", revoked));
+            all.add(parsed(&line("revoked", revoked)));
             let found = all.all_of(own, &link);
             assert_eq!(found.len(), 1);
             assert_eq!(
                 (found[0].by.as_str(), found[0].reason.as_deref()),
                 ("ann", Some("leaked"))
             );
-            all.add(&line("restored", restored));
+            all.add(parsed(&line("restored", restored)));
             assert_eq!(all.of(own, &link), None, "{restored}");
         }
     }
