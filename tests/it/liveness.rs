@@ -219,54 +219,6 @@ async fn other_jobs_start_while_a_slow_domain_a_huge_job_and_a_silent_store_have
     );
 }
 
-/// A relay asks the servers of a recipient's domain before it answers RCPT, and those of one domain never answer.
-#[tokio::test]
-async fn other_mails_of_a_relay_are_sent_while_it_is_silent_about_one_domain() {
-    let relay = BadRelay::start(vec![Rule {
-        step: "RCPT",
-        at: 0,
-        habit: Habit::StallFor("@hangs."),
-    }])
-    .await;
-    let mut world = World::new().object("a.pdf", "x");
-    through(&mut world, relay.port);
-    for rule in &mut world.config.allow {
-        rule.recipients.push("*@hangs.acme.example".to_owned());
-    }
-    let config = world.written();
-    let mail_to = |id: &str, to: &str| {
-        let mut job = email_job(id);
-        job["email"]["to"] = json!([to]);
-        job
-    };
-    let crowd: Vec<Value> = (0..20)
-        .map(|n| mail_to(&format!("hangs-{n}"), &format!("{n}@hangs.acme.example")))
-        .collect();
-    let daemon = Daemon::start(&config, &[]).await;
-    world.submit(&crowd).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    for number in 0..8 {
-        let (id, began) = (format!("other-{number}"), Instant::now());
-        world
-            .submit(&[mail_to(&id, &format!("{id}@acme.example"))])
-            .await;
-        until("another mail", async || {
-            let kept = relay.kept();
-            kept.iter().any(|to| to.contains(&id)).then_some(())
-        })
-        .await;
-        // The first ones wait until the crowd has been found out.
-        let took = began.elapsed();
-        let limit = Duration::from_secs(if number < 3 { 30 } else { 10 });
-        assert!(took < limit, "{id} took {took:?}");
-        let (status, words) = ready(&daemon.http).await;
-        assert_eq!(status, 200, "{words}");
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-    daemon.stops(&config).await;
-    assert_eq!(world.parked().await, Vec::<String>::new());
-}
-
 /// A page of the listing takes 15 s.
 #[tokio::test]
 async fn other_jobs_start_while_a_store_that_is_slow_and_never_silent_has_its_share() {

@@ -48,6 +48,9 @@ pub(super) struct TagTarget {
 #[derive(Deserialize)]
 struct TagLine {
     ev: String,
+    /// The instant, whose text sorts in the order of time.
+    #[serde(default)]
+    ts: String,
     connection: String,
     bucket: String,
     key: String,
@@ -65,20 +68,25 @@ pub(super) struct TagBook {
 impl TagBook {
     /// Reads this machine's audit log.
     pub(super) fn read(log: &ReadLog) -> anyhow::Result<Self> {
-        let mut book = Self::default();
+        let mut lines: Vec<TagLine> = Vec::new();
         let field = Finder::new(",\"means\":\"tag\",");
         log.each_line(&LinkQuery::default(), |line| {
             if field.find(line.as_bytes()).is_some() {
-                book.add(line);
+                lines.extend(serde_json::from_str(line));
             }
         })?;
-        Ok(book)
+        Ok(Self::of_lines(lines))
     }
 
-    fn add(&mut self, line: &str) {
-        let Ok(mut line) = serde_json::from_str::<TagLine>(line) else {
-            return;
-        };
+    /// Each command has a stream of its own, and streams are read in the order of their names: the instants of the lines decide.
+    fn of_lines(mut lines: Vec<TagLine>) -> Self {
+        lines.sort_by(|a, b| a.ts.cmp(&b.ts));
+        let mut book = Self::default();
+        lines.into_iter().for_each(|line| book.add(line));
+        book
+    }
+
+    fn add(&mut self, mut line: TagLine) {
         if line.target.what == OF_OBJECT {
             line.target.object = Some((line.bucket.clone(), line.key.clone()));
         } else if line.target.what == OF_LINK {
@@ -136,6 +144,39 @@ impl TagBook {
 mod tests {
     use super::*;
 
+    impl TagBook {
+        fn add_text(&mut self, line: &str) {
+            serde_json::from_str(line)
+                .into_iter()
+                .for_each(|line| self.add(line));
+        }
+    }
+
+    #[test]
+    fn lines_of_several_streams_count_in_the_order_of_their_instants() {
+        let line = |event: &str, second: u32| -> TagLine {
+            serde_json::from_str(&format!(
+                r#"{{"ev":"{event}","ts":"2026-11-29T12:00:{second:02}.000Z","what":"job","job":"daily","bucket":"b","key":"k","connection":"c"}}"#
+            ))
+            .unwrap()
+        };
+        let target = TagTarget {
+            what: "job".to_owned(),
+            job: Some("daily".to_owned()),
+            ..TagTarget::default()
+        };
+        for (lines, stands) in [
+            (vec![line("restored", 2), line("revoked", 1)], false),
+            (
+                vec![line("revoked", 3), line("revoked", 1), line("restored", 2)],
+                true,
+            ),
+        ] {
+            let book = TagBook::of_lines(lines);
+            assert_eq!(book.has(&tagged("c", "k", None), &target), stands);
+        }
+    }
+
     #[test]
     fn a_revocation_stands_until_it_is_taken_back_and_others_of_the_object_stay() {
         let line = |event: &str, target: &str| {
@@ -145,9 +186,9 @@ mod tests {
         };
         let mut book = TagBook::default();
         let of_job = r#""what":"job","job":"daily""#;
-        book.add(&line("revoked", of_job));
-        book.add(&line("revoked", r#""what":"object""#));
-        book.add("?");
+        book.add_text(&line("revoked", of_job));
+        book.add_text(&line("revoked", r#""what":"object""#));
+        book.add_text("?");
         let object = TaggedObject {
             connection: "c".to_owned(),
             bucket: "b".to_owned(),
@@ -166,7 +207,7 @@ mod tests {
         let job = target("job", Some("daily"));
         assert!(book.has(&object, &job) && book.has(&object, &own));
         assert_eq!(book.objects_of(&job), [(object.clone(), true)]);
-        book.add(&line("restored", of_job));
+        book.add_text(&line("restored", of_job));
         assert!(!book.has(&object, &job));
         assert_eq!(book.objects_of(&own), [(object, false)]);
         assert!(book.objects_of(&job).is_empty());
@@ -185,7 +226,7 @@ mod tests {
     fn revocations_of_two_objects_are_two() {
         let mut book = TagBook::default();
         for key in ["a.pdf", "b.pdf"] {
-            book.add(&format!(
+            book.add_text(&format!(
                 r#"{{"ev":"revoked","what":"object","bucket":"b","key":"{key}","connection":"c"}}"#
             ));
         }
@@ -209,11 +250,11 @@ mod tests {
             ("c", Some("v2"), true),
         ] {
             let mut book = TagBook::default();
-            book.add(r#"{"ev":"revoked","what":"job","job":"one","bucket":"b","key":"k","connection":"c"}"#);
+            book.add_text(r#"{"ev":"revoked","what":"job","job":"one","bucket":"b","key":"k","connection":"c"}"#);
             let version_field = version.map_or(String::new(), |version| {
                 format!(r#""version":"{version}","#)
             });
-            book.add(&format!(
+            book.add_text(&format!(
                 r#"{{"ev":"revoked","what":"job","job":"two","bucket":"b","key":"k",{version_field}"connection":"{connection}"}}"#
             ));
             let of_one = TagTarget {
@@ -230,7 +271,7 @@ mod tests {
         }
         let mut book = TagBook::default();
         for (job, version) in [("one", "v1"), ("two", "v2")] {
-            book.add(&format!(
+            book.add_text(&format!(
                 r#"{{"ev":"revoked","what":"job","job":"{job}","bucket":"b","key":"k","version":"{version}","connection":"c"}}"#
             ));
         }
@@ -256,7 +297,7 @@ mod tests {
             let version = version.map_or(String::new(), |version| {
                 format!(r#""version":"{version}","#)
             });
-            book.add(&format!(
+            book.add_text(&format!(
                 r#"{{"ev":"{event}","what":"job","job":"{job}","bucket":"b","key":"k",{version}"connection":"c"}}"#
             ));
         }

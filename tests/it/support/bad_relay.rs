@@ -22,8 +22,6 @@ pub(crate) enum Habit {
     SayAndClose(String),
     /// Sends this, and nothing more.
     SayAndStall(String),
-    /// Sends nothing more where the recipient's address has this in it, and else continues as usual.
-    StallFor(&'static str),
     /// Closes the connection.
     Close,
     /// Accepts the mail, and closes the connection.
@@ -179,7 +177,7 @@ impl Session {
                 "MAIL" => self.step("MAIL", "250 ok", "").await?,
                 "RCPT" => {
                     to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-                    self.step("RCPT", "250 ok", &to).await?
+                    self.step("RCPT", "250 ok", "").await?
                 }
                 "DATA" => {
                     let said = self.step("DATA", "354 go on", "").await?;
@@ -237,8 +235,6 @@ impl Session {
         let (text, after) = match self.habit_at(step, true) {
             None => (usual.to_owned(), After::GoOn),
             Some(Habit::Say(text)) => (text, After::GoOn),
-            Some(Habit::StallFor(part)) if to.contains(part) => (String::new(), After::Stall),
-            Some(Habit::StallFor(_)) => (usual.to_owned(), After::GoOn),
             Some(Habit::SayAndClose(text)) => (text, After::Close),
             Some(Habit::SayAndStall(text)) => (text, After::Stall),
             Some(Habit::Close) => (String::new(), After::Close),
