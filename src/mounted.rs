@@ -194,11 +194,19 @@ async fn work_within<T: Send + 'static>(
     Err(late(patience))
 }
 
-/// A sentence for each directory that does not respond.
+/// A sentence for each directory that does not respond, and has not for some seconds: a busy disk may take a second over one file.
 pub fn hanging() -> Vec<String> {
+    hanging_for(MAY_HANG)
+}
+
+/// A sentence for each directory that has not responded for so long.
+pub(crate) fn hanging_for(at_least: Duration) -> Vec<String> {
     let places = places();
     // What is spooled for a bucket is below the state directory, which the audit log watches.
-    let directories = places.iter().filter(|(place, _)| place.is_absolute());
+    let directories = places.iter().filter(|(place, at_work)| {
+        let oldest = at_work.steps.values().next();
+        place.is_absolute() && oldest.is_some_and(|began| began.elapsed() >= at_least)
+    });
     let hanging = directories.filter_map(|(place, at_work)| Some((place, at_work.hangs_since?)));
     hanging
         .map(|(place, since)| {
@@ -426,7 +434,11 @@ mod tests {
     async fn a_place_that_hangs_is_told_and_those_that_wait_for_a_turn_leave_soon() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().display().to_string();
-        let is_told = || hanging().iter().any(|said| said.starts_with(&place));
+        let is_told = || {
+            hanging_for(Duration::ZERO)
+                .iter()
+                .any(|said| said.starts_with(&place))
+        };
         let (comes, waits) = mpsc::channel::<()>();
         let waits = std::sync::Arc::new(Mutex::new(waits));
         let patience = MAY_HANG + Duration::from_secs(2);

@@ -171,7 +171,7 @@ mod tests {
         assert!(notes.hang());
         let place = folder.path().display().to_string();
         let is_told = || {
-            let told = mounted::hanging();
+            let told = mounted::hanging_for(Duration::ZERO);
             told.iter().any(|sentence| sentence.starts_with(&place))
         };
         assert!(is_told());
