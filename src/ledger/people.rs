@@ -347,7 +347,7 @@ impl PeopleRecords {
         created.map(|_| true)
     }
 
-    /// Records what a mail system reported about a recipient, in whatever order reports arrive; whether it is a new event about the recipient.
+    /// Records what a mail system reported about a recipient. Returns whether it is a new event about the recipient; reports may arrive in any order.
     /// Durable when it returns.
     ///
     /// A delivery and a bounce that may pass each write before they look for the other, so that the later of two processes finds it.

@@ -130,7 +130,7 @@ pub(super) fn of_fields<'a>(
         bytes: match (is_whole && !broke_off, length, range) {
             (true, Some(length), _) => length,
             (_, _, Some((first, last))) if last >= first && !broke_off => last - first + 1,
-            // Without its last byte at least, whatever the heads had.
+            // The client lacks at least the last byte; the bytes of the heads do not count.
             (_, _, Some((first, last))) if last >= first => bytes.min(last - first),
             _ => bytes,
         },

@@ -1,8 +1,8 @@
 //! Second requests beside the first: an answer that takes unusually long may wait on a dead connection.
 //!
 //! A load balancer that still knows a dead server sends every second connection to it, and a NAT gateway forgets connections. The
-//! deadline of an attempt is ten seconds, and the next attempt may meet the same server. So a request that waits for longer than
-//! all others of the last minute is sent once more, on a connection of its own, and the first answer counts.
+//! deadline of an attempt is ten seconds, and the next attempt may meet the same server. So a request that waits for three
+//! times as long as the longest answer of the last ten to twenty seconds is sent once more, on a connection of its own, and the first answer counts.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
