@@ -26,7 +26,7 @@ const STYLE: &str = "\
 :root{color-scheme:light}body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;background:#fff;margin:2rem auto;max-width:76rem;padding:0 1rem}\
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%}\
 caption{text-align:left;padding:.4rem 0}th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid #8a8a8a}\
-td.key{overflow-wrap:anywhere;min-width:16rem}dt{font-weight:600}dd{margin:0 0 .5rem}@media print{body{margin:0;max-width:none}.wide{overflow:visible}}";
+td.key,tbody th{overflow-wrap:anywhere;min-width:16rem}dt{font-weight:600}dd{margin:0 0 .5rem}@media print{body{margin:0;max-width:none}.wide{overflow:visible}}";
 
 /// The longest text of a cell, in bytes.
 const MAX_SHOWN: usize = 8 * 1024;
@@ -56,38 +56,27 @@ pub fn html(report: &OpensReport, head: &ReportHead<'_>) -> String {
         write_to(&mut page, format_args!("<li>{}</li>\n", shown(&line)));
     }
     page.push_str("</ul>\n<h2 id=\"opens\">Opens</h2>\n<div class=\"wide\" role=\"region\" aria-labelledby=\"opens\" tabindex=\"0\">\n<table>\n<caption>A row for each recipient and file. Times are UTC.</caption>\n<thead><tr>");
-    for name in [
-        "Recipient",
-        "File",
-        "Arrived",
-        "Opened by",
-        "Evidence",
-        "First",
-        "Last",
-        "Downloads",
-        "Machines",
-        "Clients",
-    ] {
+    let rows: Vec<[String; 10]> = report.rows.iter().map(html_cells).collect();
+    // A column in which no row says anything takes room from the names of the files.
+    let columns: Vec<usize> = (0..HTML_COLUMNS.len())
+        .filter(|column| rows.is_empty() || rows.iter().any(|cells| !cells[*column].is_empty()))
+        .collect();
+    for column in &columns {
+        let name = HTML_COLUMNS[*column];
         write_to(&mut page, format_args!("<th scope=\"col\">{name}</th>"));
     }
     page.push_str("</tr></thead>\n<tbody>\n");
-    for row in &report.rows {
-        write_to(
-            &mut page,
-            format_args!(
-                "<tr><th scope=\"row\">{}</th><td class=\"key\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                shown(whose(row)),
-                shown(&format!("s3://{}/{}", row.bucket, row.key)),
-                shown(&arrived(row)),
-                row.by.map_or("", OpenedBy::words),
-                shown(&row.evidence.join("; ")),
-                row.first.map(instant).unwrap_or_default(),
-                row.last.map(instant).unwrap_or_default(),
-                row.downloads,
-                row.machine_opens,
-                shown(&[row.networks.join(", "), row.clients.join(", ")].join(" ")),
-            ),
-        );
+    for cells in &rows {
+        page.push_str("<tr>");
+        for column in &columns {
+            let cell = &cells[*column];
+            match column {
+                0 => write_to(&mut page, format_args!("<th scope=\"row\">{cell}</th>")),
+                1 => write_to(&mut page, format_args!("<td class=\"key\">{cell}</td>")),
+                _ => write_to(&mut page, format_args!("<td>{cell}</td>")),
+            }
+        }
+        page.push_str("</tr>\n");
     }
     page.push_str("</tbody>\n</table>\n</div>\n<h2>How to read this</h2>\n<dl>\n");
     for (word, meaning) in MEANINGS {
@@ -98,6 +87,36 @@ pub fn html(report: &OpensReport, head: &ReportHead<'_>) -> String {
     }
     page.push_str("</dl>\n</main>\n</body>\n</html>\n");
     page
+}
+
+const HTML_COLUMNS: [&str; 10] = [
+    "Recipient",
+    "File",
+    "Arrived",
+    "Opened by",
+    "Evidence",
+    "First",
+    "Last",
+    "Downloads",
+    "Machines",
+    "Clients",
+];
+
+/// A row of the page's table, as HTML.
+fn html_cells(row: &OpensRow) -> [String; 10] {
+    let clients = [row.networks.join(", "), row.clients.join(", ")].join(" ");
+    [
+        shown(whose(row)),
+        shown(&format!("s3://{}/{}", row.bucket, row.key)),
+        shown(&arrived(row)),
+        row.by.map_or("", OpenedBy::words).to_owned(),
+        shown(&row.evidence.join("; ")),
+        row.first.map(instant).unwrap_or_default(),
+        row.last.map(instant).unwrap_or_default(),
+        row.downloads.to_string(),
+        row.machine_opens.to_string(),
+        shown(clients.trim()),
+    ]
 }
 
 const MEANINGS: [(&str, &str); 12] = [

@@ -28,6 +28,7 @@ impl TroublePages for LinkTroublePages {
         let (title, text) = match trouble {
             LinkTrouble::Expired => ("expired_title", "expired_text"),
             LinkTrouble::Missing => ("link_broken_title", "link_missing_text"),
+            LinkTrouble::Revoked => ("portal_revoked_title", "portal_revoked_text"),
             LinkTrouble::Refused => ("link_broken_title", "link_broken_text"),
             LinkTrouble::Busy => ("link_broken_title", "link_busy_text"),
         };

@@ -285,7 +285,7 @@ async fn run(
     let id = job.job_id(at);
     let name = arguments.occurrence.name.as_str();
     let message = queue.submit_in_group(&job.body(at), name, &id).await?;
-    super::job::tell_submitted(&[id], &message, arguments.form.json)?;
+    super::job::tell_submitted(&[id], &message, &[], arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How far the clock may be set back before messages hidden by the earlier time are shown.
 const CLOCK_STEP_MS: i64 = 5_000;
 
+/// The parked messages that had been put on the queue before an instant.
+const PARKED_BEFORE: &str = "FROM message WHERE state = 'parked' AND enqueued_at < ?1";
+
 /// Messages in a table.
 #[derive(Debug, Clone)]
 pub struct SqliteQueue {
@@ -63,9 +66,9 @@ impl SqliteQueue {
     /// How many parked messages [`Self::prune_parked`] would delete.
     pub async fn count_prunable(&self, before: Timestamp) -> Result<u64, QueueError> {
         let before = before.as_millisecond();
-        let sql = "SELECT count(*) FROM message WHERE state = 'parked' AND enqueued_at < ?1";
+        let sql = format!("SELECT count(*) {PARKED_BEFORE}");
         let count = self.database.call(move |connection| {
-            connection.query_row(sql, [before], |row| row.get::<_, i64>(0))
+            connection.query_row(&sql, [before], |row| row.get::<_, i64>(0))
         });
         let count = count
             .await
@@ -76,10 +79,10 @@ impl SqliteQueue {
     /// Deletes parked messages that had been put on the queue before an instant; returns their number.
     pub async fn prune_parked(&self, before: Timestamp) -> Result<usize, QueueError> {
         let before = before.as_millisecond();
-        let sql = "DELETE FROM message WHERE state = 'parked' AND enqueued_at < ?1";
+        let sql = format!("DELETE {PARKED_BEFORE}");
         let pruned = self
             .database
-            .call(move |connection| connection.execute(sql, [before]));
+            .call(move |connection| connection.execute(&sql, [before]));
         pruned
             .await
             .map_err(|error| failed("prune the parked messages", error))

@@ -14,6 +14,7 @@
 //   time      the reader's clock before, within and after the life of the links
 //   fits      the width of the page, and what sticks out of it, at every width from 320 to 1,280 pixels with each menu open
 //   rows      the heights of the rows of pictures, and the height that they start from, at widths from 320 to 1,920 pixels
+//   withdrawn what a picture whose link is refused leaves, and the page that its link opens
 //   search    on the first of many pages: what is found, and where a hit leads to
 //   speed     milliseconds from an empty cache to a page that answers
 //
@@ -339,6 +340,18 @@ const stories = {
         await picture(page, { path: join(pictures, `${name}-rows-${width}.png`), fullPage: true });
       }
       return { widths };
+    }),
+
+  withdrawn: (browser, { name, url }) =>
+    visit(browser, url, PHONE, async (page) => {
+      await unroll(page);
+      const told = { pictures: await page.locator('.photos img:not(.small)').count(), lost: await page.locator('.photos .lost').allTextContents() };
+      await picture(page, { path: join(pictures, `${name}-withdrawn.png`) });
+      const tab = page.context().waitForEvent('page');
+      await page.locator('tr:has(.lost) th a').first().click();
+      const opened = await tab;
+      await opened.waitForLoadState();
+      return { ...told, title: await opened.title() };
     }),
 
   search: (browser, { name, url }) =>

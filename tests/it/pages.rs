@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use handout::assemble::Opened;
+use handout::config::RevokeMeans;
 use serde_json::{Value, json};
 
 use crate::support::files::{sample, told_by};
@@ -279,6 +280,43 @@ async fn galleries_of_every_size_are_pages_that_everyone_can_use() {
     with_the_tools(&seen["12"]["tools"]).await;
     by_a_clock(&seen["12"]["time"]);
     print_speed(&seen["1000"]["speed"]);
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_picture_leaves_a_sentence_and_its_link_says_that_it_was_withdrawn() {
+    let Some(browser) = browser_or_skip("a_withdrawn_picture") else {
+        return;
+    };
+    let mut world = World::new().configured(|config| {
+        config.revoke.apply = vec![RevokeMeans::Ledger, RevokeMeans::Tag];
+    });
+    fill(&world, "12", 12);
+    let job = gallery_job(&world, 12);
+    world = world.job(&job);
+    world.run().await;
+    let config = world.written();
+    let opened = world.open().await;
+    let (key, _) = TWELVE
+        .iter()
+        .find(|(key, _)| key.ends_with(".jpg"))
+        .unwrap();
+    let object = format!("s3://reports/12/{key}");
+    let mut revoke = Command::new(program());
+    revoke.args(["revoke", "object", &object, "--apply", "--config"]);
+    let revoked = revoke.arg(config).output().unwrap();
+    assert!(
+        revoked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&revoked.stderr)
+    );
+    let pages = json!([{ "name": "12", "url": first_page(&world, 12), "stories": ["withdrawn"] }]);
+    let seen = read(browser.script("gallery.mjs"), &pages).await;
+    let told = &seen["12"]["withdrawn"];
+    assert_eq!(told["pictures"], 6, "{told}");
+    let sentence = "This picture could not be loaded. It may have been withdrawn.";
+    assert_eq!(told["lost"], json!([sentence]));
+    assert_eq!(told["title"], "This link was withdrawn");
     opened.close().await;
 }
 

@@ -24,6 +24,7 @@ use crate::backend::{Backend, begin};
 use crate::bucket::{Object, Stat};
 use crate::conditions::{self, ConditionVerdict, Extent, NotSatisfiable};
 use crate::description::{Description, content_type};
+use crate::people::REVOKED;
 use crate::query::SignedQuery;
 
 /// How much of a file is read at once, which bounds the memory of a slow reader.
@@ -89,10 +90,7 @@ impl S3Route for ObjectRoute {
         let object =
             object.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
         if object.description.is_revoked() {
-            return Err(s3_error!(
-                AccessDenied,
-                "Access Denied: the links to the object are revoked"
-            ));
+            return Err(s3_error!(AccessDenied, "Access Denied: {REVOKED}"));
         }
         match conditions::evaluate(&request.headers, &object.stat) {
             ConditionVerdict::Send => {}

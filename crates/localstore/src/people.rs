@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hyper::body::Bytes;
 use hyper::header::{
     ACCEPT, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
     HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -14,6 +13,9 @@ use s3s::Body;
 /// The words of S3 and of s3s for a link whose time has passed.
 const EXPIRED: &[u8] = b"Request has expired";
 
+/// The words for a link to an object whose links are revoked, see `objects.rs`.
+pub(crate) const REVOKED: &str = "the links to the object are revoked";
+
 /// The longest `Accept-Language` that is looked at, in bytes; browsers send less than a hundred.
 const MAX_LANGUAGES: usize = 512;
 
@@ -24,6 +26,8 @@ pub enum LinkTrouble {
     Expired,
     /// Its object is not there.
     Missing,
+    /// The links to its object are revoked.
+    Revoked,
     /// It was changed, or is incomplete.
     Refused,
     /// The endpoint cannot answer now.
@@ -98,13 +102,15 @@ fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a st
 
 /// What an answer says is wrong; `None` if it has the object, or tells about a range or a condition.
 fn trouble(answer: &Response<Body>) -> Option<LinkTrouble> {
-    let has_expired = |body: Bytes| body.windows(EXPIRED.len()).any(|words| words == EXPIRED);
+    let has = |words: &[u8]| {
+        let body = answer.body().bytes().unwrap_or_default();
+        body.windows(words.len()).any(|part| part == words)
+    };
     match answer.status() {
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED => None,
         StatusCode::NOT_FOUND => Some(LinkTrouble::Missing),
-        StatusCode::FORBIDDEN if answer.body().bytes().is_some_and(has_expired) => {
-            Some(LinkTrouble::Expired)
-        }
+        StatusCode::FORBIDDEN if has(EXPIRED) => Some(LinkTrouble::Expired),
+        StatusCode::FORBIDDEN if has(REVOKED.as_bytes()) => Some(LinkTrouble::Revoked),
         status if status.is_client_error() => Some(LinkTrouble::Refused),
         status if status.is_server_error() => Some(LinkTrouble::Busy),
         _ => None,

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use directory::Location;
 use handout::audit::find::LinkQuery;
 use handout::audit::record::Pseudonyms;
 use handout::audit::verify::verify_remembered;
@@ -63,17 +62,7 @@ pub(super) async fn export(
     let names = Pseudonyms::new(&keyring, false);
     let opening = ReadArchive::of_or_configured(&arguments.archive, config, environment);
     let archive = Box::pin(opening).await?;
-    let places = match arguments.dirs.is_empty() {
-        true => vec![config.audit_place()],
-        false => arguments.dirs.iter().map(Location::from).collect(),
-    };
-    let logs = Logs {
-        sources: places
-            .into_iter()
-            .map(|place| archive.beside(place))
-            .collect(),
-        are_named: !arguments.dirs.is_empty(),
-    };
+    let logs = Logs::of(&arguments.dirs, config, &archive);
     let of = |text: &str| LinkQuery {
         rid: Some(names.recipient_id(text)),
         ..LinkQuery::default()

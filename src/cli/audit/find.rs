@@ -106,7 +106,7 @@ pub(super) async fn find_lines(
     let question = arguments.question(portal.as_deref(), &names)?;
     let opening = ReadArchive::of(&arguments.archive, config, environment);
     let archive = Box::pin(opening).await?;
-    let logs = arguments.logs(config, &archive);
+    let logs = Logs::of(&arguments.dirs, config, &archive);
     let asks_whose = arguments.url.is_some() || arguments.link_id.is_some();
     let count = match asks_whose {
         true => {
@@ -221,18 +221,6 @@ impl FindArgs {
         Ok(Question { query, link_id })
     }
 
-    fn logs(&self, config: &Config, archive: &ReadArchive) -> Logs {
-        let places = match self.dirs.is_empty() {
-            true => vec![config.audit_place()],
-            false => self.dirs.iter().map(Location::from).collect(),
-        };
-        let sources = places.into_iter().map(|place| archive.beside(place));
-        Logs {
-            sources: sources.collect(),
-            are_named: !self.dirs.is_empty(),
-        }
-    }
-
     /// Prints lines about a link, with the address of its recipient, and a sentence for people; returns their number.
     async fn tell_whose(
         &self,
@@ -310,6 +298,19 @@ pub(super) struct Logs {
 }
 
 impl Logs {
+    /// The logs in the directories that the arguments name, or the configuration's, each with its segments in the archive.
+    pub(super) fn of(dirs: &[PathBuf], config: &Config, archive: &ReadArchive) -> Self {
+        let places = match dirs.is_empty() {
+            true => vec![config.audit_place()],
+            false => dirs.iter().map(Location::from).collect(),
+        };
+        let sources = places.into_iter().map(|place| archive.beside(place));
+        Self {
+            sources: sources.collect(),
+            are_named: !dirs.is_empty(),
+        }
+    }
+
     /// Says on stderr which lines were not searched, since they were removed.
     pub(super) fn tell_unread(&self) {
         self.sources.iter().for_each(tell_unread);

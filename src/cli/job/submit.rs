@@ -10,8 +10,8 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
-use handout::job::Job;
 use handout::job::envelope::{self, PendingJob};
+use handout::job::{Job, JobId};
 use handout::preview::check_job;
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ use super::preview::Previewing;
 use super::{JobArgs, run_of};
 use crate::cli::arguments::JsonArgs;
 use crate::cli::schemas::OutputSchema;
+use crate::cli::terminal::complain;
 use crate::cli::{say, say_json};
 
 /// What to do if a job could not be checked.
@@ -43,16 +44,29 @@ struct SubmitReport<'a> {
     jobs: &'a [String],
     /// The id of the message.
     message: &'a str,
+    /// Those of the jobs that the ledger has as done, so that nothing is sent; none where the ledger was not asked.
+    done_before: &'a [String],
 }
 
 /// Prints that a message is on the queue.
 pub(in crate::cli) fn tell_submitted(
     jobs: &[String],
     message: &str,
+    done_before: &[String],
     is_json: bool,
 ) -> std::io::Result<()> {
+    for id in done_before {
+        complain(format_args!(
+            "{id} was done before, so the worker deletes the message and sends nothing: give the job another id to do it again, or see `handout job resend --help`"
+        ));
+    }
     if is_json {
-        return say_json(&SubmitReport { jobs, message });
+        let report = SubmitReport {
+            jobs,
+            message,
+            done_before,
+        };
+        return say_json(&report);
     }
     // A test event of S3 makes no job, and the daemon deletes it.
     let what = match jobs.is_empty() {
@@ -76,7 +90,7 @@ pub(super) async fn submit(
     let jobs = opened.jobs.into_iter().map(PendingJob::open);
     let jobs = jobs.collect::<Result<Vec<Job>, _>>();
     let jobs = jobs.map_err(JobError::from)?;
-    let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
     if !arguments.no_check && !jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
@@ -84,10 +98,31 @@ pub(super) async fn submit(
         previewing.close().await;
         checked?;
     }
+    let done = match arguments.no_check {
+        true => Vec::new(),
+        false => done_before(&ids, config, environment).await,
+    };
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     let id = queue.submit(body).await?;
-    tell_submitted(&ids, &id, arguments.form.json)?;
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    tell_submitted(&ids, &id, &done, arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The jobs that the ledger has as done; none where it cannot be asked, as where no job was ever run.
+async fn done_before(ids: &[JobId], config: &Config, environment: &Environment) -> Vec<String> {
+    let opening = assemble::open_ledger(config, environment, clock::system);
+    let Ok(opened) = opening.await else {
+        return Vec::new();
+    };
+    let mut done = Vec::new();
+    for id in ids {
+        if opened.ledger.is_done(id).await.unwrap_or(false) {
+            done.push(id.to_string());
+        }
+    }
+    opened.close().await;
+    done
 }
 
 async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {

@@ -26,7 +26,7 @@ const DARK_GROUNDS: [Colour; 4] = [
 ];
 
 /// The colours of the portal's links, small text and warnings by day, without a brand.
-const PORTAL_LINK: Colour = Colour::new(0x0B, 0x5C, 0xAD);
+const PORTAL_LINK: Colour = Colour::new(0x1F, 0x5F, 0x5B);
 const PORTAL_SOFT: Colour = Colour::new(0x56, 0x5D, 0x66);
 const PORTAL_NOTICE: Colour = Colour::new(0x9C, 0x1C, 0x1C);
 
