@@ -2,6 +2,7 @@
 //! against links that S3 and CloudFront answer.
 
 mod apply;
+mod aws;
 mod means;
 mod plan;
 mod policy;
