@@ -1,8 +1,8 @@
 //! Bounces, complaints and leaving, with real parts: SQS of moto, a real SMTP server, daemons that are killed, and a portal that is served.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -705,8 +705,9 @@ async fn what_a_real_mail_server_bounces_suppresses_its_recipient_alone() {
     let dir = home.path().join("postfix");
     fs::create_dir(&dir).unwrap();
     let mut world = World::new().object("a.pdf", "x");
-    // The service may enter no directory of the one who tests.
-    let own = world.dir.path().join("handout");
+    // The service may enter no directory of the one who tests. The program keeps its owner.
+    fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    let own = home.path().join("handout");
     if fs::hard_link(program(), &own).is_err() {
         fs::copy(program(), &own).unwrap();
     }
@@ -716,7 +717,7 @@ async fn what_a_real_mail_server_bounces_suppresses_its_recipient_alone() {
         SERVICE.0,
         piped(&own, &config)
     );
-    let gone = format!("{ANN}=bounce 5.1.1 no mailbox has this name");
+    let gone = format!("{ANN}=bounce");
     let Some(server) = parts.postfix_or_skip(TEST, &dir, "acme.example", &[&gone, &bounces]) else {
         return;
     };
@@ -754,7 +755,7 @@ async fn what_a_real_mail_server_bounces_suppresses_its_recipient_alone() {
         shown.contains("\thard\t") && shown.contains("5.1.1"),
         "{shown}"
     );
-    let listed = said(&handout(&["suppression", "list", "--json"]));
+    let listed = said(&handout(&["suppression", "list"]));
     let suppressed: Vec<&str> = listed.lines().collect();
     assert!(
         suppressed.len() == 1 && suppressed[0].contains(&rid(&world, ANN)),

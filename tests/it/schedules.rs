@@ -316,6 +316,8 @@ async fn the_configuration_of_the_page_of_weekly_reports_runs_on_sqs_with_three_
     let variables = [
         ("AWS_ACCESS_KEY_ID", "id"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
+        // The URL of a queue of SQS names it.
+        ("AWS_REGION", "eu-west-1"),
         ("AWS_ENDPOINT_URL", &*url),
     ];
     let configs = ["one", "two", "three"].map(|name| {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Runs Debian's postfix as an own instance, with its own configuration, queue and log, and ends it when standard input is closed.
 
-    python3 tests/servers/postfix.py DIR DOMAIN [ADDRESS=REPLY | ADDRESS=bounce WORDS | ADDRESS=|USER COMMAND | NAME=VALUE]…
+    python3 tests/servers/postfix.py DIR DOMAIN [ADDRESS=REPLY | ADDRESS=bounce | ADDRESS=|USER COMMAND | NAME=VALUE]…
 
     DIR/inbox/new   the mails for DOMAIN, as postfix delivered them (a maildir)
     DIR/log         what postfix says of itself
     ADDRESS=REPLY   a recipient that is refused: later@acme.example="451 4.7.1 try later"
-    … bounce WORDS  a recipient that is accepted and bounced then: gone@acme.example="bounce 5.1.1 no such mailbox"
+    ADDRESS=bounce  a recipient that is accepted, and bounced behind that, since it has no mailbox
     …|USER COMMAND  a recipient, also with an extension, whose mails are the standard input of a command, by a service of pipe(8)
     NAME=VALUE      a setting of main.cf: mynetworks=192.0.2.0/24
 
@@ -64,7 +64,7 @@ bounce unix - - n - 0 bounce
 defer unix - - n - 0 bounce
 trace unix - - n - 0 bounce
 error unix - - n - - error
-bounced unix - - n - - error
+nowhere unix - n n - - virtual -o virtual_mailbox_maps=texthash:/dev/null
 retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
@@ -98,9 +98,8 @@ def write_replies(home, config, replies):
     """What becomes of recipients: at RCPT, or behind it."""
     access, transport, services = [], [], []
     for address, reply in replies:
-        if reply.startswith("bounce "):
-            # Under its own name, the service error is asked at RCPT already.
-            transport.append(f"{address} bounced:{reply.removeprefix('bounce ')}\n")
+        if reply == "bounce":
+            transport.append(f"{address} nowhere:\n")
         elif reply.startswith("|"):
             user, command = reply[1:].split(" ", 1)
             name = f"pipe{len(services)}"

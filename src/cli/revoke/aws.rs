@@ -31,8 +31,9 @@ pub(super) fn parameters(parameters: &[(&str, &str)]) -> String {
     let members = parameters
         .iter()
         .map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+    // A word of its own: only so does the AWS CLI know that no option is missing.
     format!(
-        "--cli-input-json={}",
+        "--cli-input-json {}",
         json_word(&members.collect::<Map<_, _>>().into())
     )
 }
@@ -81,8 +82,8 @@ mod tests {
 
     /// What the AWS CLI takes for the key, and the version.
     fn read_by_the_cli(words: &[String]) -> (String, String) {
-        if let [only] = words
-            && let Some(json) = only.strip_prefix("--cli-input-json=")
+        if let [option, json] = words
+            && option == "--cli-input-json"
         {
             let value: Value = serde_json::from_str(json).unwrap();
             let text = |name: &str| value[name].as_str().unwrap().to_owned();
