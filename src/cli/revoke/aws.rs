@@ -43,7 +43,7 @@ pub(super) fn json_word(value: &Value) -> String {
     shell_word(&printable_json(&value.to_string())).into_owned()
 }
 
-/// A text as JMESPath has it in a query.
+/// A text as a query (`JMESPath`) has it.
 pub(super) fn query_literal(text: &str) -> String {
     // A literal is JSON between backticks.
     let json = Value::from(text).to_string().replace('`', "\\u0060");
