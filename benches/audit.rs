@@ -171,7 +171,10 @@ impl Bench {
             entry.metadata().unwrap().len() * u64::from(is_segment)
         });
         let bytes: u64 = sizes.sum();
-        println!("  a line has {} bytes", bytes / u64::from(MILLION));
+        println!(
+            "  a compressed line has {} bytes (the goal is 110)",
+            bytes / u64::from(MILLION)
+        );
     }
 
     fn read_million(&self, dir: &Path) {

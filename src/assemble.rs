@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 use directory::{Location, is_away, is_full};
 
-pub use self::ledgers::{OpenedLedger, open_ledger, open_sqlite_ledger, s3_ledger};
+pub use self::ledgers::{
+    OpenedLedger, open_ledger, open_ledger_or_empty, open_or_make_ledger, open_sqlite_ledger,
+    s3_ledger,
+};
 use self::ledgers::{names, open_database};
 pub use self::mail::{brand, locale, mail_settings};
 use self::mail::{mailer, pictures, renditions};
@@ -94,7 +97,10 @@ pub enum OpenError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The ledger's file does not exist: no job was ever started here.
-    #[error("there is no ledger yet: {} does not exist", path.display())]
+    #[error(
+        "there is no ledger yet: {} does not exist, so no job was started here; run the command on the machine and with the configuration (state_dir) of the jobs",
+        path.display()
+    )]
     NoLedger {
         /// The file.
         path: PathBuf,

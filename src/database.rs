@@ -205,6 +205,22 @@ impl Database {
                 found,
             });
         }
+        Self::of(connection)
+    }
+
+    /// Opens an empty database in memory, for a command that reads a database which does not exist.
+    pub fn in_memory() -> Result<Self, DatabaseError> {
+        let opened = Connection::open_in_memory().and_then(|connection| {
+            connection.execute_batch(SCHEMA)?;
+            Ok(connection)
+        });
+        Self::of(opened.map_err(|source| DatabaseError::Open {
+            path: ":memory:".into(),
+            source,
+        })?)
+    }
+
+    fn of(connection: Connection) -> Result<Self, DatabaseError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("database".to_owned())

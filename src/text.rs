@@ -98,6 +98,16 @@ pub fn shell_argument(text: &str) -> String {
     argument + "'"
 }
 
+/// A word of a command for a shell: plain text as it is, other text as [`shell_argument`] quotes it.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@=+,".contains(&byte);
+    // zsh takes a word that begins with `=` for the path of a command.
+    match !text.is_empty() && !text.starts_with('=') && text.bytes().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(shell_argument(text)),
+    }
+}
+
 /// Escapes JSON so that it can be shown; it still parses to the same value.
 ///
 /// Characters that are not printable are only in its strings, where `\u001b` means the same. Line ends between values stay.
@@ -219,6 +229,14 @@ mod tests {
         for (text, quoted) in table {
             assert_eq!(shell_argument(text), quoted);
             assert_eq!(arguments(quoted), format!("<{text}>"));
+        }
+        for word in ["2026/a.pdf", "-rf", "arn:aws:s3:::b", "a=b"] {
+            assert_eq!(shell_word(word), word);
+            assert_eq!(arguments(word), format!("<{word}>"));
+        }
+        for text in ["", "=ls", "~", "a b", "{a,b}", "it's", "#a"] {
+            assert_eq!(shell_word(text), shell_argument(text));
+            assert_eq!(arguments(&shell_word(text)), format!("<{text}>"));
         }
         assert_eq!(shell_argument("a\u{202e}\n'"), r"'a\u{202e}\u{a}'\'''");
         // Within quotes fish takes a backslash for an escape, and csh an exclamation mark for its history.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "embedded")]
 use super::{LAST_DOWNLOADS, Serving, start_embedded};
-use super::{OpenError, connection};
+use super::{OpenError, connection, private_dir};
 use crate::audit::record::Pseudonyms;
 use crate::clock::Clock;
 use crate::config::{Config, LedgerKind, RecipientNames};
@@ -56,6 +56,8 @@ pub struct OpenedLedger {
     pub names: Pseudonyms,
     /// The installation's secret.
     pub keyring: Keyring,
+    /// Whether the ledger exists. One that does not is empty, and nothing is written to it.
+    pub is_there: bool,
     #[cfg(feature = "embedded")]
     pub(super) embedded: Option<localstore::Endpoint>,
 }
@@ -88,6 +90,7 @@ pub async fn open_ledger(
             ledger: Arc::new(ledger),
             names: names(config, &keyring),
             keyring,
+            is_there: true,
             #[cfg(feature = "embedded")]
             embedded: None,
         });
@@ -105,9 +108,49 @@ pub async fn open_ledger(
         ledger: Arc::new(ledger),
         names: names(config, &keyring),
         keyring,
+        is_there: true,
         #[cfg(feature = "embedded")]
         embedded,
     })
+}
+
+/// Opens the ledger alone, or an empty one where no job was started: `handout presign` records links without a ledger.
+///
+/// # Errors
+/// Neither the ledger nor the installation's secret exists, so that nothing was recorded here; or the ledger cannot be opened.
+pub async fn open_ledger_or_empty(
+    config: &Config,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<OpenedLedger, OpenError> {
+    match Box::pin(open_ledger(config, environment, clock)).await {
+        // Keyring::open would make a secret.
+        Err(OpenError::NoLedger { .. }) if config.secret_key_file().exists() => {
+            let keyring = Keyring::open(&config.secret_key_file())?;
+            Ok(OpenedLedger {
+                ledger: Arc::new(SqliteLedger::new(Database::in_memory()?, clock)),
+                names: names(config, &keyring),
+                keyring,
+                is_there: false,
+                #[cfg(feature = "embedded")]
+                embedded: None,
+            })
+        }
+        opened => opened,
+    }
+}
+
+/// Opens the ledger alone, and makes that of a file, for a record that may stand before the first job.
+pub async fn open_or_make_ledger(
+    config: &Config,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<OpenedLedger, OpenError> {
+    if config.ledger.kind == LedgerKind::Sqlite {
+        private_dir(&config.state_dir)?;
+        drop(open_database(config.database_file()).await?);
+    }
+    Box::pin(open_ledger(config, environment, clock)).await
 }
 
 /// The ledger in the file of this machine, which must exist already.

@@ -22,6 +22,7 @@ use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
+use handout::text::shell_word;
 use handout::worker::Worker;
 use localstore::EndpointError;
 
@@ -194,7 +195,11 @@ async fn work(opened: &Opened, config: &Config, count: usize) -> anyhow::Result<
 fn tell_how_to_go_on(dir: &Path) -> io::Result<()> {
     say_lines("\nThe links work until Ctrl-C. Afterwards:")?;
     let config = config_file(dir);
-    say(format_args!("  handout run --config {}", config.display()))
+    let config = config.display().to_string();
+    say(format_args!(
+        "  handout run --config {}",
+        shell_word(&config)
+    ))
 }
 
 fn config_file(dir: &Path) -> PathBuf {

@@ -2,6 +2,7 @@
 //! against links that S3 and CloudFront answer.
 
 mod apply;
+mod aws;
 mod means;
 mod plan;
 mod policy;
@@ -325,7 +326,9 @@ async fn change(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let (wanted, how) = target.parts();
-    with_ledger(&how.change, environment, async |config, opened| {
+    let config = how.change.config.load(environment)?;
+    let opening = assemble::open_ledger_or_empty(&config, environment, clock::system);
+    with_ledger(&config, Box::pin(opening).await?, async |config, opened| {
         let log = ReadLog::open(&how.archive, (config, opened), environment).await?;
         let sources = (config, opened, &log);
         let meant = Box::pin(MeantLinks::of(wanted, kind, sources)).await?;
@@ -355,7 +358,9 @@ pub(super) async fn extend(
         }
         (None, None) => anyhow::bail!("give --until or --by"),
     };
-    with_ledger(&how, environment, async |config, opened| {
+    let config = how.config.load(environment)?;
+    let opened = assemble::open_ledger(&config, environment, clock::system).await?;
+    with_ledger(&config, opened, async |config, opened| {
         may_end_at(&job, until, config, opened).await?;
         let meant = MeantLinks::of_portal(ChangeTarget::Job { job });
         let kind = ChangeKind::Moved { until };
@@ -453,13 +458,11 @@ impl RevokeTarget {
 }
 
 async fn with_ledger(
-    how: &ChangeArgs,
-    environment: &Environment,
+    config: &Config,
+    opened: OpenedLedger,
     command: impl AsyncFnOnce(&Config, &OpenedLedger) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    let config = how.config.load(environment)?;
-    let opened = assemble::open_ledger(&config, environment, clock::system).await?;
-    let result = command(&config, &opened).await;
+    let result = command(config, &opened).await;
     opened.close().await;
     result
 }

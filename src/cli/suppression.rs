@@ -220,7 +220,9 @@ async fn change(
 ) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load(environment)?;
     config.must_suppress()?;
-    let opened = assemble::open_ledger(&config, environment, clock::system).await?;
+    // What is known of addresses before the first job is recorded before it.
+    let opening = assemble::open_or_make_ledger(&config, environment, clock::system);
+    let opened = Box::pin(opening).await?;
     let changed = record(arguments, kind, list, &opened, environment).await;
     opened.close().await;
     let changed = changed?;

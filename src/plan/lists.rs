@@ -85,7 +85,7 @@ pub enum ListError {
     },
     /// A row is no recipient, and the list says that the job stops then.
     #[error(
-        "the list {list} has a row that is no recipient (on_bad_row = \"stop\"), and no mail was sent: {row}"
+        "the list {list} has a row that is no recipient (on_bad_row = \"refuse\"), and no mail was sent: {row}"
     )]
     Row {
         /// The list.

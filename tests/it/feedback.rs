@@ -1,7 +1,9 @@
 //! Bounces, complaints and leaving, with real parts: SQS of moto, a real SMTP server, daemons that are killed, and a portal that is served.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use crate::check::KEYS;
 use crate::conformance::{make_queue, sqs_client};
 use crate::daemon::{Daemon, daemon_log, submit};
+use crate::support::docs::page;
 use crate::support::portal::{Visitor, portal_world};
 use crate::support::servers::{Parts, Server};
 use crate::support::world::{SeenMail, World, email_job};
@@ -667,6 +670,122 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
     assert!(shown.contains("suppressed"), "{shown}");
 }
 
+/// The user as whom the daemon and its commands run beside a mail server.
+const SERVICE: (&str, u32) = ("nobody", 65_534);
+
+/// Makes all below a directory the service's.
+fn give(path: &Path) {
+    chown(path, Some(SERVICE.1), Some(SERVICE.1)).unwrap();
+    if path.is_dir() {
+        let entries = fs::read_dir(path).unwrap();
+        entries.for_each(|entry| give(&entry.unwrap().path()));
+    }
+}
+
+/// The command of the service of pipe(8) that the page prints, for this program and configuration.
+fn piped(program: &Path, config: &Path) -> String {
+    let blocks = page("docs/mail/bounces.md").blocks("text");
+    let service = blocks.iter().find(|block| block.contains("pipe")).unwrap();
+    let (_, command) = service.split_once("argv=").unwrap();
+    let command = command.lines().next().unwrap();
+    let named = ["/usr/local/bin/handout", "/etc/handout/config.toml"];
+    assert!(named.iter().all(|name| command.contains(name)), "{command}");
+    let command = command.replace(named[0], &program.to_string_lossy());
+    command.replace(named[1], &config.to_string_lossy())
+}
+
+/// Debian's postfix takes two mails, bounces one of them, and its report suppresses this recipient and no other.
+#[tokio::test]
+async fn what_a_real_mail_server_bounces_suppresses_its_recipient_alone() {
+    const TEST: &str = "what_a_real_mail_server_bounces";
+    let Some(parts) = Parts::or_skip(TEST) else {
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("postfix");
+    fs::create_dir(&dir).unwrap();
+    let mut world = World::new().object("a.pdf", "x");
+    // The service may enter no directory of the one who tests. The program keeps its owner.
+    fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    let own = home.path().join("handout");
+    if fs::hard_link(program(), &own).is_err() {
+        fs::copy(program(), &own).unwrap();
+    }
+    let config = world.written();
+    let bounces = format!(
+        "bounces@sender.example=|{} {}",
+        SERVICE.0,
+        piped(&own, &config)
+    );
+    let gone = format!("{ANN}=bounce");
+    let Some(server) = parts.postfix_or_skip(TEST, &dir, "acme.example", &[&gone, &bounces]) else {
+        return;
+    };
+    let port = server.port;
+    world = world.configured(|config| {
+        config.mail.transport = Transport::Smtp;
+        config.mail.from = "Reports <reports@sender.example>".to_owned();
+        config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+        let smtp = &mut config.mail.smtp;
+        (smtp.host, smtp.port, smtp.tls) = ("127.0.0.1".to_owned(), port, Tls::None);
+    });
+    world.written();
+    for id in ["first", "second"] {
+        let mut job = email_job(id);
+        job["email"]["to"] = json!([ANN, "bo@acme.example"]);
+        fs::write(world.dir.path().join(id), job.to_string()).unwrap();
+    }
+    give(world.dir.path());
+    let handout = |words: &[&str]| {
+        let mut command = Command::new(&own);
+        command.args(words).arg("--config").arg(&config);
+        let command = command.current_dir(world.dir.path());
+        command.uid(SERVICE.1).gid(SERVICE.1).output().unwrap()
+    };
+    let ran = said(&handout(&["job", "run", "first", "--json"]));
+    let result: Value = serde_json::from_str(&ran).unwrap();
+    assert_eq!(result["accepted"], 2, "accepted is not delivered: {result}");
+
+    let shown = until("the report to come back", async || {
+        let shown = handout(&["suppression", "show", ANN]);
+        shown.status.success().then(|| said(&shown))
+    })
+    .await;
+    assert!(
+        shown.contains("\thard\t") && shown.contains("5.1.1"),
+        "{shown}"
+    );
+    let listed = said(&handout(&["suppression", "list"]));
+    let suppressed: Vec<&str> = listed.lines().collect();
+    assert!(
+        suppressed.len() == 1 && suppressed[0].contains(&rid(&world, ANN)),
+        "{listed}"
+    );
+    let log = fs::read_to_string(dir.join("log")).unwrap();
+    assert!(
+        log.contains("status=bounced") && log.contains("sender non-delivery notification"),
+        "{log}"
+    );
+
+    let ran = said(&handout(&["job", "run", "second", "--json"]));
+    let result: Value = serde_json::from_str(&ran).unwrap();
+    assert_eq!(result["accepted"], 1, "{result}");
+    let without = result["without_mail"].as_array().unwrap();
+    assert!(
+        without.len() == 1
+            && without[0]["rid"] == rid(&world, ANN)
+            && without[0]["outcome"] == "suppressed",
+        "{result}"
+    );
+    let state = said(&handout(&["ledger", "show", "first"]));
+    assert!(state.contains("bounced"), "{state}");
+    until("postfix to deliver", async || {
+        let inbox = fs::read_dir(dir.join("inbox/new")).ok()?;
+        (inbox.count() == 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_report_about_a_mail_of_a_job_in_parts_finds_its_part() {
     let Some(parts) = Parts::or_skip("a_report_about_a_mail_of_a_job_in_parts") else {
@@ -812,8 +931,7 @@ fn an_operator_suppresses_and_lifts_with_a_reason() {
     let world = World::new();
     let none = handout(&world, &["suppression", "list"], b"");
     assert!(!none.status.success(), "there is no ledger yet");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async { world.open().await.close().await });
+    // A suppression may stand before the first job.
     let no_reason = handout(&world, &["suppression", "add", ANN], b"");
     assert_eq!(no_reason.status.code(), Some(64));
     let added = ["suppression", "add", ANN, "--reason", "asked by telephone"];

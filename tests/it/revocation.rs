@@ -736,7 +736,7 @@ fn what_is_printed_for_aws_runs_as_it_stands_and_a_bucket_without_the_deny_is_to
     );
     assert!(
         commands("deactivate-key")
-            .contains("--access-key-id AKIAIOSFODNN7EXAMPLE --status Inactive")
+            .contains("--access-key-id=AKIAIOSFODNN7EXAMPLE --status Inactive")
     );
 }
 
@@ -846,7 +846,7 @@ fn a_link_that_is_pinned_to_a_version_is_revoked_by_the_tag_of_that_version() {
     let of_tag = means.iter().find(|means| means["means"] == "tag").unwrap();
     let command = of_tag["commands"][0].as_str().unwrap();
     assert_eq!(
-        command.matches(&format!("--version-id {pinned}")).count(),
+        command.matches(&format!("--version-id={pinned}")).count(),
         2,
         "{command}"
     );
@@ -910,72 +910,196 @@ fn a_printed_statement_denies_its_key_at_moto_and_no_neighbour() {
     assert_eq!((&*status(&links[0]), &*status(&beside)), ("403", "200"));
 }
 
-/// The shell, the AWS CLI and jq carry a key with the characters of policies and of a shell into the policy as it is.
+/// A line of S3's access log about a link that was opened whole.
+fn logged(link: &str) -> String {
+    let (_, target) = link.split_once("://").unwrap();
+    let target = &target[target.find('/').unwrap()..];
+    let at = handout::clock::system().strftime("%d/%b/%Y:%H:%M:%S +0000");
+    format!(
+        "79a59df900b949e5 acme-reports [{at}] 192.0.2.7 - 3E57427F3EXAMPLE REST.GET.OBJECT 2026/11/23/q3.pdf \"GET {target} HTTP/1.1\" 200 - 8 8 7 6 \"-\" \"curl/8.5.0\" - id= SigV4 TLS_AES_128_GCM_SHA256 QueryString acme-reports.s3.eu-west-1.amazonaws.com TLSv1.3 - -\n"
+    )
+}
+
+/// The page for compliance, typed word for word: the access logs of a bucket and the page that is filed.
+#[test]
+fn the_page_about_who_opened_what_does_what_it_says() {
+    let Some(parts) = Parts::or_skip("the_page_about_who_opened_what") else {
+        return;
+    };
+    let cloud = Cloud::new(parts, "");
+    let links = cloud.job("acme-daily-2026-11-23", &["ann@acme.example"]);
+    let bucket = ["--bucket", "acme-logs"];
+    let region = [
+        "--create-bucket-configuration",
+        "LocationConstraint=eu-west-1",
+    ];
+    cloud.aws(&[&["s3api", "create-bucket"][..], &bucket, &region].concat());
+    cloud.write("access.log", &logged(&links[0]));
+    let key = [
+        "--key",
+        "reports/2026-11-23-10-00-00-A1",
+        "--body",
+        "access.log",
+    ];
+    cloud.aws(&[&["s3api", "put-object"][..], &bucket, &key].concat());
+    let output = cloud.typed(&page("docs/audit/opens.md").blocks("sh").concat());
+    let told = said(&output);
+    assert!(output.status.success(), "{told}{}", complained(&output));
+    assert!(told.contains("complete"), "{told}");
+    let filed = fs::read_to_string(cloud.dir.path().join("opens.html")).unwrap();
+    assert!(filed.contains("2026/11/23/q3.pdf"), "{filed}");
+    // What the page promises of a page to be filed, and a subject-access request.
+    assert!(
+        ["<script", "<a ", "<img"]
+            .iter()
+            .all(|it| !filed.contains(it)),
+        "{filed}"
+    );
+    let asked = page("docs/audit/retention.md").blocks("sh");
+    let asked = asked
+        .iter()
+        .find(|block| block.contains("audit export"))
+        .unwrap();
+    let first = asked.lines().next().unwrap();
+    let output = cloud.typed(first);
+    assert!(output.status.success(), "{}", complained(&output));
+    let exported = fs::read_to_string(cloud.dir.path().join("ann.jsonl")).unwrap();
+    assert!(exported.contains("\"ev\":\"issue\""), "{exported}");
+}
+
+/// Keys with the characters of policies, of a shell and of options, that begin as what the AWS CLI reads from a file or an address, or that
+/// a terminal does not show; and the resource of a statement about each.
+const HOSTILE: [(&str, &str); 5] = [
+    (
+        "2026/${aws:username}/it's $(a) `b` \"w?at\"*$.pdf",
+        "2026/${$}{aws:username}/it's ${$}(a) `b` \"w${?}at\"${*}${$}.pdf",
+    ),
+    ("-rf/--help.pdf", "-rf/--help.pdf"),
+    ("file://2026/q3.pdf", "file://2026/q3.pdf"),
+    ("https://127.0.0.1:1/a!\\", "https://127.0.0.1:1/a!\\"),
+    (
+        "zero\u{200b}width\u{2028}rtl\u{202e}gpj.exe",
+        "zero\u{200b}width\u{2028}rtl\u{202e}gpj.exe",
+    ),
+];
+
+/// The shell, the AWS CLI and jq carry each key into the policy and to the object's tags as it is.
 #[test]
 fn the_printed_commands_put_a_hostile_key_into_the_policy_as_it_is() {
     let Some(parts) = Parts::or_skip("the_printed_commands_put") else {
         return;
     };
     let cloud = Cloud::new(parts, "");
-    let key = "2026/${aws:username}/it's $(a) `b` \"w?at\"*$.pdf";
-    let put = [
-        "s3api",
-        "put-object",
-        "--bucket",
-        "acme-reports",
-        "--body",
-        "q3.pdf",
-    ];
-    cloud.aws(&[&put[..], &["--key", key]].concat());
-    // A revocation needs a ledger, which the first job makes.
-    cloud.job("acme-2026-11-23", &["ann@acme.example"]);
-    let place = format!("s3://acme-reports/{key}");
-    let presign = ["presign", "--connection", "reports", "--expires-in", "1h"];
-    let signed = cloud.handout(&[&presign[..], &[&place]].concat());
-    let link = said(&signed);
-    let planned = cloud.handout(&["revoke", "link", link.trim(), "--dry-run", "--json"]);
-    let report: Value = serde_json::from_str(&said(&planned)).unwrap();
-    let means = report["plan"][0]["means"].as_array().unwrap();
-    let commands = |name: &str| {
-        let found = means.iter().find(|means| means["means"] == name).unwrap();
-        let lines: Vec<String> = serde_json::from_value(found["commands"].clone()).unwrap();
-        lines.join("\n")
+    let own = cloud.policy().to_string();
+    let put_policy = |policy: &str| {
+        let put = ["s3api", "put-bucket-policy", "--bucket", "acme-reports"];
+        cloud.aws(&[&put[..], &["--policy", policy]].concat());
     };
-    // The bucket's policy has the version that knows variables, or nothing is changed.
-    let output = cloud.typed(&commands("deny-keys"));
-    assert!(output.status.success(), "{}", complained(&output));
-    let resource = "arn:aws:s3:::acme-reports/2026/${$}{aws:username}/it's ${$}(a) `b` \"w${?}at\"${*}${$}.pdf";
-    assert_eq!(
-        cloud.policy()["Statement"][1]["Resource"],
-        json!([resource])
-    );
-    let output = cloud.typed(&commands("tag"));
-    assert!(output.status.success(), "{}", complained(&output));
-    let get = [
-        "s3api",
-        "get-object-tagging",
-        "--bucket",
-        "acme-reports",
-        "--query",
-        "TagSet",
-    ];
-    let tags: Value =
-        serde_json::from_str(&cloud.aws(&[&get[..], &["--key", key]].concat())).unwrap();
-    assert_eq!(tags, json!([{ "Key": "handout-revoked", "Value": "true" }]));
-    let old = r#"{"Version":"2008-10-17","Statement":[{"Sid":"Own","Effect":"Deny","Principal":"*","Action":"s3:DeleteObject","Resource":"arn:aws:s3:::acme-reports/*"}]}"#;
-    let put = [
-        "s3api",
-        "put-bucket-policy",
-        "--bucket",
-        "acme-reports",
-        "--policy",
-        old,
-    ];
-    cloud.aws(&put);
-    let output = cloud.typed(&commands("deny-keys"));
+    for (key, resource) in HOSTILE {
+        put_policy(&own);
+        let named = json!({ "Bucket": "acme-reports", "Key": key }).to_string();
+        let of_key = ["--cli-input-json", &named];
+        cloud.aws(&[&["s3api", "put-object", "--body", "q3.pdf"][..], &of_key].concat());
+        let place = format!("s3://acme-reports/{key}");
+        let presign = ["presign", "--connection", "reports", "--expires-in", "1h"];
+        let signed = cloud.handout(&[&presign[..], &[&place]].concat());
+        let link = said(&signed);
+        let planned = cloud.handout(&["revoke", "link", link.trim(), "--dry-run", "--json"]);
+        let report: Value = serde_json::from_str(&said(&planned)).unwrap();
+        let told = said(&cloud.handout(&["revoke", "link", link.trim(), "--dry-run"]));
+        let means = report["plan"][0]["means"].as_array().unwrap();
+        // As a terminal shows them; those of the tag are in JSON alone, since --apply does it.
+        let (_, of_keys) = told.split_once("a Deny of presigned requests").unwrap();
+        let of_keys = of_keys.lines().skip(1);
+        let of_keys = of_keys.map_while(|line| line.strip_prefix("     $ "));
+        let deny_keys = of_keys.collect::<Vec<_>>().join("\n");
+        let of_tag = means.iter().find(|means| means["means"] == "tag").unwrap();
+        let tag = of_tag["commands"][0].as_str().unwrap();
+        // The bucket's policy has the version that knows variables, or nothing is changed.
+        let output = cloud.typed(&deny_keys);
+        assert!(output.status.success(), "{}", complained(&output));
+        assert_eq!(
+            cloud.policy()["Statement"][1]["Resource"],
+            json!([format!("arn:aws:s3:::acme-reports/{resource}")])
+        );
+        put_policy(&own);
+        let output = cloud.typed(tag);
+        assert!(output.status.success(), "{key}: {}", complained(&output));
+        let get = ["s3api", "get-object-tagging", "--query", "TagSet"];
+        let tags: Value = serde_json::from_str(&cloud.aws(&[&get[..], &of_key].concat())).unwrap();
+        assert_eq!(tags, json!([{ "Key": "handout-revoked", "Value": "true" }]));
+        if resource.contains("${") {
+            put_policy(&own.replace("2012-10-17", "2008-10-17"));
+            let output = cloud.typed(&deny_keys);
+            assert!(
+                !output.status.success(),
+                "the version of 2008 has no variables"
+            );
+            assert_eq!(sids(&cloud.policy()), ["Own"]);
+        }
+    }
+}
+
+/// `handout presign` records its links without a ledger, which the first job makes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_of_presign_are_revoked_where_no_job_was_started() {
+    let world = world();
+    let config = world.written();
+    let ledger = world.config.database_file();
+    let bare = handout(&config, &["revoke", "object", "s3://reports/2026/a.csv"]);
+    assert_eq!(bare.status.code(), Some(1), "{}", said(&bare));
     assert!(
-        !output.status.success(),
-        "the version of 2008 has no variables"
+        complained(&bare).contains("there is no ledger yet"),
+        "{}",
+        complained(&bare)
     );
-    assert_eq!(sids(&cloud.policy()), ["Own"]);
+    assert!(
+        !world.config.secret_key_file().exists(),
+        "a command that finds nothing leaves nothing"
+    );
+
+    let presign = ["presign", "--connection", "local"];
+    let signed = handout(
+        &config,
+        &[&presign[..], &["s3://reports/2026/a.csv"]].concat(),
+    );
+    assert!(signed.status.success(), "{}", complained(&signed));
+    let link = said(&signed).trim().to_owned();
+    let unknown: [&[&str]; 6] = [
+        &["revoke", "job", "daily"],
+        &["revoke", "recipient", "ann@acme.example"],
+        &["revoke", "object", "s3://reports/2026/b.jpg"],
+        &["revoke", "link", "0123456789abcdef0123456789abcdef"],
+        &["revoke", "sessions", "ann@acme.example"],
+        &["restore", "object", "s3://reports/2026/a.csv"],
+    ];
+    for command in unknown {
+        let ended = handout(&config, command);
+        let complaint = complained(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{command:?}: {complaint}");
+        let is_told = complaint.contains("no job was started on this machine");
+        assert!(is_told, "{command:?}: {complaint}");
+    }
+    let object = ["object", "s3://reports/2026/a.csv"];
+    for target in [["link", &link], object] {
+        let command = |words: &[&str]| handout(&config, &[words, &target[1..]].concat());
+        let dry = command(&["revoke", target[0], "--dry-run"]);
+        assert!(dry.status.success(), "{}", complained(&dry));
+        // No daemon answers the links, so that nothing is proved.
+        let applied = command(&["revoke", target[0], "--apply"]);
+        let told = said(&applied);
+        assert_eq!(applied.status.code(), Some(1), "{told}");
+        assert!(told.contains("1 object got the tag"), "{told}");
+        assert!(!told.contains("at the portal"), "{told}");
+        let restored = command(&["restore", target[0], "--apply"]);
+        assert!(restored.status.success(), "{}", complained(&restored));
+    }
+    assert!(!ledger.exists(), "nothing but a job makes a ledger");
+    assert_eq!(world.audit_of("restored").len(), 2);
+    handout(&config, &["revoke", "link", &link, "--apply"]);
+    let opened = world.open().await;
+    assert_eq!(status(&link).await, 403);
+    handout(&config, &["restore", "link", &link, "--apply"]);
+    assert_eq!(status(&link).await, 200);
+    opened.close().await;
 }

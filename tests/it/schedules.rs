@@ -1,16 +1,23 @@
 //! Schedules: each occurrence is one job, also where a process is killed between its steps.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
+use aws_sdk_sqs::types::QueueAttributeName::{
+    All, ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible,
+};
 use handout::config::ScheduleConfig;
 use handout::ledger::schedules::ScheduleRecords;
 use handout::queue::Queue;
 use serde_json::Value;
 
+use crate::conformance::{make_queue, s3_client, sqs_client};
 use crate::daemon::Daemon;
-use crate::support::program;
-use crate::support::world::{World, email_job, run_until_settled};
+use crate::support::docs::{Page, page};
+use crate::support::servers::{Parts, Server};
+use crate::support::world::{World, email_job, free_address, run_until_settled};
+use crate::support::{program, until};
 
 /// A world with a schedule whose rule is `every`.
 fn scheduled(every: &str, name: &str) -> World {
@@ -214,12 +221,12 @@ async fn a_daemon_that_is_killed_between_message_and_record_starts_each_occurren
     assert_eq!(killed.end().await.0, None, "it is killed by a signal");
     let again = Daemon::start(&config, &[]).await;
     let waiting = || world.audit_of("outcome").len();
-    crate::support::until("the job of the occurrence", async || {
+    until("the job of the occurrence", async || {
         (waiting() > 0).then_some(())
     })
     .await;
     // The second message is settled, too.
-    crate::support::until("an empty queue", async || {
+    until("an empty queue", async || {
         let queue = handout::assemble::open_sqlite_queue(&world.config, handout::clock::system);
         (queue.unwrap().waiting().await.unwrap() == 0).then_some(())
     })
@@ -241,4 +248,128 @@ async fn a_daemon_that_is_killed_between_message_and_record_starts_each_occurren
     let listed = stdout(&handout(&world, &["schedule", "list", "--json"]));
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert!(listed["schedules"][0]["last"].is_string(), "{listed}");
+}
+
+/// How many customers the list of the test has.
+const CUSTOMERS: usize = 20;
+
+/// The text between the first `cat > NAME <<'END'` of a page and its `END`.
+fn typed_file(page: &Page, name: &str) -> String {
+    let (_, text) = page
+        .text
+        .split_once(&format!("cat > {name} <<'END'\n"))
+        .unwrap();
+    text.split_once("\nEND\n").unwrap().0.to_owned() + "\n"
+}
+
+/// The configuration of the page for one machine with its changes for SQS, for the queues and the worker of a test.
+fn on_sqs(page: &Page, queues: [&str; 2]) -> toml::Table {
+    let mut config: toml::Table = toml::from_str(&typed_file(page, "weekly/config.toml")).unwrap();
+    let changes: toml::Table = toml::from_str(&page.blocks("toml")[0]).unwrap();
+    // The embedded endpoint is that of the directory.
+    config.remove("embedded").unwrap();
+    config.extend(changes);
+    let queue = config["queue"].as_table_mut().unwrap();
+    for (name, url) in ["url", "parked_url"].into_iter().zip(queues) {
+        queue.insert(name.to_owned(), url.into());
+    }
+    let listen = free_address().to_string();
+    config.insert("http".to_owned(), toml::toml! { listen = listen }.into());
+    config
+}
+
+/// AWS as moto plays it, with the buckets, the list and the reports of the page.
+async fn weekly_cloud(parts: &Parts) -> (Server, [String; 2]) {
+    let moto = parts.start("moto.py", &[]);
+    let (s3, sqs) = (s3_client(&moto.url()), sqs_client(&moto));
+    for bucket in ["acme-reports", "acme-lists", "acme-handout-ledger"] {
+        s3.create_bucket().bucket(bucket).send().await.unwrap();
+    }
+    let put = async |bucket: &str, key: String, text: String| {
+        let put = s3.put_object().bucket(bucket).key(key);
+        put.body(text.into_bytes().into()).send().await.unwrap();
+    };
+    let mut list = "address,name,vars.customer\n".to_owned();
+    for n in 1..=CUSTOMERS {
+        list += &format!("customer{n}@acme.example,Customer {n},{n}\n");
+        let key = format!("customers/{n}/2026-11/report.pdf");
+        put("acme-reports", key, format!("for {n}")).await;
+    }
+    put("acme-lists", "customers.csv".to_owned(), list).await;
+    let queues = [
+        make_queue(&sqs, "handout").await,
+        make_queue(&sqs, "handout-parked").await,
+    ];
+    (moto, queues)
+}
+
+/// The end of the page of weekly reports: its configuration on SQS, with three workers that each put the occurrence on the queue.
+#[tokio::test]
+async fn the_configuration_of_the_page_of_weekly_reports_runs_on_sqs_with_three_workers() {
+    let Some(parts) = Parts::or_skip("the_configuration_of_the_page_of_weekly_reports") else {
+        return;
+    };
+    let (moto, queues) = weekly_cloud(&parts).await;
+    let page = page("docs/quick-start/weekly-reports.md");
+    let dir = tempfile::tempdir().unwrap();
+    let url = moto.url();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        // The URL of a queue of SQS names it.
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL", &*url),
+    ];
+    let configs = ["one", "two", "three"].map(|name| {
+        let home = dir.path().join(name);
+        fs::create_dir_all(home.join("jobs")).unwrap();
+        let config = home.join("config.toml");
+        let text = toml::to_string(&on_sqs(&page, queues.each_ref().map(String::as_str)));
+        fs::write(&config, text.unwrap()).unwrap();
+        let job = typed_file(&page, "weekly/jobs/weekly.json");
+        fs::write(home.join("jobs/weekly.json"), job).unwrap();
+        fs::write(home.join("secret.key"), [7; 32]).unwrap();
+        fs::set_permissions(home.join("secret.key"), Permissions::from_mode(0o600)).unwrap();
+        config
+    });
+    let mut daemons = Vec::new();
+    for config in &configs {
+        daemons.push(Daemon::start(config, &variables).await);
+    }
+    for config in &configs {
+        let mut run = Command::new(program());
+        run.args(["schedule", "run", "weekly", "--at", "2026-11-23T06:00:00Z"]);
+        let ran = run.arg("--config").arg(config).envs(variables).output();
+        assert!(stdout(&ran.unwrap()).starts_with("submitted weekly.20261123T060000Z"));
+    }
+    let sqs = sqs_client(&moto);
+    until("the queue to be empty", async || {
+        let asked = sqs.get_queue_attributes().queue_url(&queues[0]);
+        let answer = asked.attribute_names(All).send().await.unwrap();
+        let counts = answer.attributes.unwrap();
+        let of = |name| counts[&name].parse::<u64>().unwrap();
+        let left = of(ApproximateNumberOfMessages) + of(ApproximateNumberOfMessagesNotVisible);
+        (left == 0).then_some(())
+    })
+    .await;
+    let mut subjects = Vec::new();
+    for config in &configs {
+        let outbox = config.with_file_name("state").join("outbox");
+        let mails = fs::read_dir(outbox).into_iter().flatten();
+        let mails = mails.map(|entry| entry.unwrap().path());
+        for path in mails.filter(|path| path.extension().is_some_and(|end| end == "eml")) {
+            let text = fs::read_to_string(path).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("Subject: "));
+            subjects.push(line.unwrap().to_owned());
+        }
+    }
+    subjects.sort();
+    let mut expected: Vec<String> = (1..=CUSTOMERS)
+        .map(|n| format!("Your reports, customer {n}"))
+        .collect();
+    expected.sort();
+    assert_eq!(subjects, expected, "each customer has one mail");
+    for (daemon, config) in daemons.into_iter().zip(&configs) {
+        daemon.stops(config).await;
+    }
 }

@@ -110,9 +110,13 @@ def play(wanted, table):
         return [proof for proof in proofs if is_wanted(kind, proof.__name__)]
 
     for kind in STORES:
-        if proofs := chosen(kind, (*OF_STORES, *[stores.role] * kind.has_roles)):
+        if proofs := chosen(kind, (*OF_STORES, *[stores.role] * kind.has_roles, *[stores.revoked] * kind.denies_by_tag)):
             with running(table, kind) as store:
                 for proof in proofs if store else ():
+                    # Its users and their policies are made by mc.
+                    if proof is stores.revoked and (reason := prepared("mc")):
+                        table.add(kind.name, proof.__name__, "skipped", reason)
+                        continue
                     # Its workers have their jobs from there.
                     if proof is stores.ledger and (reason := prepared(ElasticMq.part)):
                         table.add(kind.name, proof.__name__, "skipped", reason)

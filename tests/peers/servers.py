@@ -106,6 +106,8 @@ class Store(Server):
     has_versions = True
     keeps_a_ledger = True
     has_roles = False
+    #: Whether a policy of a user can deny objects by their tag.
+    denies_by_tag = False
     #: Which key is read from its event about a key, by the rules of S3's events.
     told_as = staticmethod(lambda key: key)
 
@@ -178,7 +180,7 @@ class Minio(Store):
     part, name = "minio", "MinIO 2026-02-12"
     #: As people run it, without MINIO_SITE_REGION: with that, it refuses links of another region.
     opens_another_region = True
-    has_roles = True
+    has_roles = denies_by_tag = True
     refuses = ("double//slash", "x" * 1000)
     #: Below an object that is a "folder" too, nothing is listed.
     hides = ("/leading", "folder and file/inside")
@@ -197,6 +199,35 @@ class Minio(Store):
         if self.token:
             own.update(MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_peers=self.token, MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_peers=str(self.dir / "events"))
         return {**own, "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
+
+    def ask(self, *words):
+        """What its own command says."""
+        ended = subprocess.run([ROOT / "bin/mc", "--config-dir", self.dir / "mc", *words], capture_output=True, text=True, timeout=60)
+        if ended.returncode != 0:
+            raise RuntimeError(f"mc {' '.join(map(str, words))}: {ended.stderr[-400:]}")
+        return ended.stdout
+
+    def signer(self):
+        """The store as a user of its own sees it, who may read and write; no policy binds the root user."""
+        self.ask("alias", "set", "peers", self.url, ACCESS_KEY, SECRET_KEY)
+        self.ask("admin", "user", "add", "peers", "signer", "secret-of-the-signer")
+        self.ask("admin", "policy", "attach", "peers", "readwrite", "--user", "signer")
+        return KeyOf(self, "signer", "secret-of-the-signer")
+
+    def deny(self, signer, bucket, policy):
+        """Puts a policy about a bucket beside those of a user, as docs/links/leaked.md says."""
+        path = self.dir / "policy.json"
+        path.write_text(json.dumps(policy))
+        self.ask("admin", "policy", "create", "peers", f"handout-{bucket}", path)
+        self.ask("admin", "policy", "attach", "peers", f"handout-{bucket}", "--user", signer.access_key)
+
+
+class KeyOf:
+    """A store, with another key for it."""
+
+    def __init__(self, store, access_key, secret_key):
+        self.url, self.bucket, self.client = store.url, store.bucket, store.client
+        self.access_key, self.secret_key = access_key, secret_key
 
 
 GARAGE = """

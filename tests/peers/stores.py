@@ -1,6 +1,7 @@
 """What is proved of Handout and each store, by its command line, boto3 and a plain HTTP client."""
 
 import gzip
+import json
 import random
 import re
 import subprocess
@@ -320,3 +321,74 @@ def versions(program, store):
     s3.put_object(Bucket=bucket, Key="a b.txt", Body=b"new")
     need(fetch(line["url"]).body == b"old", "the link gives another version")
     return "a pinned link gives the old bytes"
+
+
+APPLIES = """[revoke]
+apply = ["ledger", "tag"]
+{more}
+"""
+
+
+def revoked(program, store):
+    """With the standing Deny where the store reads it, a tag of `handout revoke` closes a link, also of a version, and `restore` opens it."""
+    signer = store.signer()
+    desk, pinning = (Desk(program, signer, more=APPLIES.format(more=more)) for more in ("", "[links]\npin_version = true\n"))
+    bucket = desk.with_bucket("revoked")
+    pinning.allowing(bucket)
+    s3 = store.client()
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for key in ("q3 report.pdf", "q4 report.pdf"):
+        s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    statement = json.loads(desk.said("revoke", "standing-deny", f"s3://{bucket}"))
+    q3, q4 = job_links(desk, "acme-1", bucket)
+
+    # Where the Deny has no effect, the command says so.
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Principal": "*"}]}))
+    said = [f"in the policy of the bucket: {stays_open(desk, q3)}"]
+    s3.delete_bucket_policy(Bucket=bucket)
+    # A job's list is revoked with its links, in the bucket where it was published.
+    for place in (bucket, f"{bucket}-out"):
+        store.deny(signer, place, json.loads(desk.said("revoke", "standing-deny", f"s3://{place}", "--connection", "store", "--policy")))
+    root = Desk(program, store, more=APPLIES.format(more=""))
+    root.allowing(bucket)
+    said += [f"links of the root user: {stays_open(root, job_links(root, 'root', bucket)[0])}"]
+
+    # In the policy of the user that signs it has.
+    for words in (("job", "acme-1"), ("object", f"s3://{bucket}/q3 report.pdf"), ("link", q3)):
+        closes_and_opens(desk, words, q3)
+    need(fetch(q4).status == 200, "the link to another object is closed")
+
+    # A pinned link closes with its version alone.
+    old = job_links(pinning, "pinned", bucket)[0]
+    s3.put_object(Bucket=bucket, Key="q3 report.pdf", Body=b"new")
+    closes_and_opens(pinning, ("job", "pinned"), old, body=b"q3 report.pdf", other=q3)
+    return "; ".join([*said, "in the policy of the user that signs: 200, 403 with the tag, 200 without it; of a pinned link the same, and the current version stays"])
+
+
+def job_links(desk, id, bucket):
+    """The links of a job's list, in the order of their keys."""
+    lines = desk.listed(desk.job(id, bucket, manifest=to(bucket)))
+    return [line["url"] for line in sorted(lines, key=lambda line: line["key"])]
+
+
+def stays_open(desk, link):
+    """The tag does not close the link, and `revoke --apply` says so; the tag is taken off again."""
+    need(fetch(link).status == 200, "the link does not open")
+    ended = desk.run("revoke", "link", link, "--apply", "--larger", "--probe-for", "1s", "--json")
+    proof = json.loads(ended.stdout)["tags"]["probes"][0]["proof"]
+    status = fetch(link).status
+    need((proof, ended.returncode, status) == ("still-opens", 1, 200), f"{proof}, exit {ended.returncode}, and the link answers {status}")
+    desk.said("restore", "link", link, "--apply")
+    return f"{proof}, {status}"
+
+
+def closes_and_opens(desk, words, link, body=None, other=None):
+    need(fetch(link).status == 200 and body in (None, fetch(link).body), f"{words[0]}: the link does not open before")
+    told = desk.said("revoke", *words, "--apply", "--larger")
+    need("was refused after" in told, f"revoke {words[0]}: {told[-400:]}")
+    answer = fetch(link)
+    need(answer.status == 403 and b"AccessDenied" in answer.body, f"revoke {words[0]}: the link answers {answer.status}")
+    need(other is None or fetch(other).status == 200, f"revoke {words[0]}: the current version is closed, too")
+    desk.said("restore", *words, "--apply")
+    answer = fetch(link)
+    need(answer.status == 200 and body in (None, answer.body), f"restore {words[0]}: the link answers {answer.status}")

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Runs Debian's postfix as an own instance, with its own configuration, queue and log, and ends it when standard input is closed.
 
-    python3 tests/servers/postfix.py DIR DOMAIN [ADDRESS=REPLY | NAME=VALUE]…
+    python3 tests/servers/postfix.py DIR DOMAIN [ADDRESS=REPLY | ADDRESS=bounce | ADDRESS=|USER COMMAND | NAME=VALUE]…
 
     DIR/inbox/new   the mails for DOMAIN, as postfix delivered them (a maildir)
     DIR/log         what postfix says of itself
     ADDRESS=REPLY   a recipient that is refused: later@acme.example="451 4.7.1 try later"
+    ADDRESS=bounce  a recipient that is accepted, and bounced behind that, since it has no mailbox
+    …|USER COMMAND  a recipient, also with an extension, whose mails are the standard input of a command, by a service of pipe(8)
     NAME=VALUE      a setting of main.cf: mynetworks=192.0.2.0/24
 
 Says `ready PORT` when it listens on 127.0.0.1:PORT, and ends when nothing of it is left. Exit 69 with the reason if it cannot run here:
@@ -48,6 +50,8 @@ virtual_mailbox_maps = static:inbox/
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 virtual_minimum_uid = 1
+recipient_delimiter = +
+transport_maps = texthash:{dir}/transport
 smtpd_recipient_restrictions = check_recipient_access texthash:{dir}/access, permit_mynetworks, reject
 """
 
@@ -60,11 +64,14 @@ bounce unix - - n - 0 bounce
 defer unix - - n - 0 bounce
 trace unix - - n - 0 bounce
 error unix - - n - - error
+nowhere unix - n n - - virtual -o virtual_mailbox_maps=texthash:/dev/null
 retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 """
+
+PIPE = "{name} unix - n n - - pipe user={user} argv={command}\n"
 
 
 def prepare(home, domain, replies):
@@ -83,8 +90,27 @@ def prepare(home, domain, replies):
     settings = "".join(f"{setting.replace('=', ' = ', 1)}\n" for setting in settings)
     (config / "main.cf").write_text(MAIN.format(**values) + settings)
     (config / "master.cf").write_text(MASTER.format(**values))
-    (home / "access").write_text("".join(f"{reply.replace('=', ' ', 1)}\n" for reply in replies))
+    write_replies(home, config, [reply.split("=", 1) for reply in replies])
     return config, port
+
+
+def write_replies(home, config, replies):
+    """What becomes of recipients: at RCPT, or behind it."""
+    access, transport, services = [], [], []
+    for address, reply in replies:
+        if reply == "bounce":
+            transport.append(f"{address} nowhere:\n")
+        elif reply.startswith("|"):
+            user, command = reply[1:].split(" ", 1)
+            name = f"pipe{len(services)}"
+            transport.append(f"{address} {name}:\n")
+            services.append(PIPE.format(name=name, user=user, command=command))
+        else:
+            access.append(f"{address} {reply}\n")
+    (home / "access").write_text("".join(access))
+    (home / "transport").write_text("".join(transport))
+    with open(config / "master.cf", "a") as master_cf:
+        master_cf.writelines(services)
 
 
 def master(home):

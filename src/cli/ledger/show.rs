@@ -10,6 +10,7 @@ use handout::ledger::status::{is_done, outcome_of, record_of, reported};
 use handout::ledger::status_of;
 use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record};
 use handout::report::JobReport;
+use handout::text::shell_argument;
 use serde::Serialize;
 
 use super::super::schemas::OutputSchema;
@@ -132,13 +133,14 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
         if let Some((report, chunks)) = parts {
             let named = report.parts.unwrap_or_default();
             say(format_args!(
-                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} whose part was rejected. `handout ledger show -- {job}.part.RID` shows one",
+                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} whose part was rejected. `handout ledger show -- {}` shows one",
                 named.recipients,
                 report.accepted,
                 report.rejected,
                 report.unknown,
                 named.empty,
-                named.refused
+                named.refused,
+                shell_argument(&format!("{job}.part.RID"))
             ))?;
         }
         rows.iter().try_for_each(|row| say(row.line()))?;

@@ -2,10 +2,12 @@
 
 use handout::config::{Config, ConnectionConfig, RevokeMeans};
 use handout::store::s3::REVOKED_TAG;
+use handout::text::shell_word;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::aws;
 use super::plan::{AnsweredBy, LinkGroup, OtherLinks, Radius};
 use super::policy::{self, Arns};
 
@@ -135,7 +137,7 @@ fn of_s3(
                     "--apply does it, if the configuration has [revoke] apply = [\"ledger\", \"tag\"]",
                 ),
                 StoreKind::Other => Some(
-                    "with MinIO the standing Deny belongs into the policy of the user that signs; a bucket policy has no effect on signed requests there",
+                    "with MinIO the standing Deny belongs into the policy of the user that signs; a bucket policy has no effect on signed requests there, and no policy has one on the root user",
                 ),
             },
             ..MeansPlan::new(Means::Tag, radius.tag, "at the next request")
@@ -144,8 +146,8 @@ fn of_s3(
     if kind == StoreKind::Other {
         means.push(MeansPlan {
             commands: vec![format!(
-                "mc admin user svcacct disable ALIAS {}",
-                policy::quoted(&key.signer)
+                "mc admin user svcacct disable -- ALIAS {}",
+                shell_word(&key.signer)
             )],
             note: Some("for MinIO, a service account; a user: mc admin user disable"),
             ..MeansPlan::new(Means::DeactivateKey, radius.signer, "at the next request")
@@ -175,23 +177,15 @@ fn of_s3(
     }
     if let Some(role) = &key.role {
         let statement = policy::deny_older_sessions(now);
-        let document = policy::document(std::slice::from_ref(&statement)).to_string();
         means.push(MeansPlan {
-            commands: vec![format!(
-                "aws iam put-role-policy --role-name {} --policy-name HandoutRevokeOlderSessions --policy-document {}",
-                policy::quoted(policy::role_name(role)),
-                policy::quoted(&document)
-            )],
+            commands: vec![policy::role_command(role, &statement)],
             statement: Some(statement),
             note: Some("running jobs sign with a new session after their present one"),
             ..MeansPlan::new(Means::DenyOlderSessions, radius.role, "within minutes")
         });
     } else if key.signer.starts_with("AKIA") {
-        let id = policy::quoted(&key.signer);
         means.push(MeansPlan {
-            commands: vec![format!(
-                "aws iam update-access-key --access-key-id {id} --status Inactive --user-name \"$(aws iam get-access-key-last-used --access-key-id {id} --query UserName --output text)\""
-            )],
+            commands: vec![policy::key_command(&key.signer)],
             note: Some("give the connection a second key first: the daemon signs with this one"),
             ..MeansPlan::new(Means::DeactivateKey, radius.signer, "within minutes")
         });
@@ -246,7 +240,8 @@ fn aws_cli(connection: Option<&ConnectionConfig>) -> String {
         ("--ca-bundle", ca_file),
     ] {
         if let Some(value) = value {
-            command.push_str(&format!(" {option} {}", policy::quoted(value)));
+            command.push(' ');
+            command.push_str(&aws::option(option, value));
         }
     }
     command

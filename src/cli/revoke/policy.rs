@@ -4,14 +4,15 @@
 //! neighbours open.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 use handout::config::ConnectionConfig;
 use handout::store::s3::REVOKED_TAG;
+use handout::text::shell_word;
 use jiff::Timestamp;
 use presign::partition::arn_partition;
 use serde_json::{Value, json};
 
+use super::aws::{json_word, option, parameters, query_literal};
 use super::plan::LinkReach;
 
 /// What a presigned request is to `s3:authType`.
@@ -175,25 +176,39 @@ fn assumed_role(role: &str, session: &str) -> String {
 
 /// The commands that put a statement into the policy of a bucket. A statement with the same id is replaced.
 pub(super) fn bucket_commands(bucket: &str, statement: &Value) -> Vec<String> {
-    let bucket = quoted(bucket);
-    let text = statement.to_string();
+    let bucket = parameters(&[("Bucket", bucket)]);
     // An escaped character of a key is a policy variable, which the version of 2008 does not have.
-    let needs_version = match text.contains("${") {
+    let needs_version = match statement.to_string().contains("${") {
         true => {
             "if .Version != \"2012-10-17\" then error(\"the policy must have the version 2012-10-17\") else . end | "
         }
         false => "",
     };
-    let statement = quoted(&text);
+    let statement = json_word(statement);
     vec![
-        format!(
-            "aws s3api get-bucket-policy --bucket {bucket} --query Policy --output text > policy.json"
-        ),
+        format!("aws s3api get-bucket-policy {bucket} --query Policy --output text > policy.json"),
         format!(
             "jq --argjson deny {statement} '{needs_version}.Statement |= map(select(.Sid != $deny.Sid)) + [$deny]' policy.json > revoked.json"
         ),
-        format!("aws s3api put-bucket-policy --bucket {bucket} --policy file://revoked.json"),
+        format!("aws s3api put-bucket-policy {bucket} --policy file://revoked.json"),
     ]
+}
+
+/// The command that puts a policy into a role.
+pub(super) fn role_command(role: &str, statement: &Value) -> String {
+    format!(
+        "aws iam put-role-policy {} --policy-name HandoutRevokeOlderSessions --policy-document {}",
+        parameters(&[("RoleName", role_name(role))]),
+        json_word(&document(std::slice::from_ref(statement)))
+    )
+}
+
+/// The command that makes a user's key inactive.
+pub(super) fn key_command(id: &str) -> String {
+    let id = parameters(&[("AccessKeyId", id)]);
+    format!(
+        "aws iam update-access-key {id} --status Inactive --user-name \"$(aws iam get-access-key-last-used {id} --query UserName --output text)\""
+    )
 }
 
 /// The command that adds a tag to an object and keeps the others.
@@ -204,10 +219,9 @@ pub(super) fn tag_command(
     version: Option<&str>,
     (name, value): (&str, &str),
 ) -> String {
-    let mut place = format!("--bucket {} --key {}", quoted(bucket), quoted(key));
-    if let Some(version) = version {
-        let _infallible = write!(place, " --version-id {}", quoted(version));
-    }
+    let mut place = vec![("Bucket", bucket), ("Key", key)];
+    place.extend(version.map(|version| ("VersionId", version)));
+    let place = parameters(&place);
     let query =
         format!("{{TagSet: [TagSet[?Key!='{name}'], [{{Key: '{name}', Value: '{value}'}}]][]}}");
     format!(
@@ -217,12 +231,13 @@ pub(super) fn tag_command(
 
 /// The commands that put the ids of links into a key value store.
 pub(super) fn key_value_commands(arn: &str, ids: &BTreeSet<String>) -> Vec<String> {
-    let arn = quoted(arn);
+    let arn = option("--kvs-arn", arn);
     let ids: Vec<&String> = ids.iter().collect();
     let command = |ids: &[&String]| {
-        let puts: Vec<String> = ids.iter().map(|id| format!("Key={id},Value=1")).collect();
+        let put = |id: &&String| format!("Key={},Value=1", shell_word(id));
+        let puts: Vec<String> = ids.iter().map(put).collect();
         format!(
-            "aws cloudfront-keyvaluestore update-keys --kvs-arn {arn} --if-match \"$(aws cloudfront-keyvaluestore describe-key-value-store --kvs-arn {arn} --query ETag --output text)\" --puts {}",
+            "aws cloudfront-keyvaluestore update-keys {arn} --if-match \"$(aws cloudfront-keyvaluestore describe-key-value-store {arn} --query ETag --output text)\" --puts {}",
             puts.join(" ")
         )
     };
@@ -231,25 +246,23 @@ pub(super) fn key_value_commands(arn: &str, ids: &BTreeSet<String>) -> Vec<Strin
 
 /// The commands that take a public key out of its key group.
 pub(super) fn key_group_commands(id: &str) -> Vec<String> {
+    let id = query_literal(id);
+    let group = format!(
+        "KeyGroupList.Items[?contains(KeyGroup.KeyGroupConfig.Items, {id})].KeyGroup.Id | [0]"
+    );
+    let without = format!("KeyGroupConfig | merge(@, {{Items: Items[?@!={id}]}})");
     vec![
         format!(
-            "group=$(aws cloudfront list-key-groups --query \"KeyGroupList.Items[?contains(KeyGroup.KeyGroupConfig.Items, '{id}')].KeyGroup.Id | [0]\" --output text)"
+            "group=$(aws cloudfront list-key-groups {} --output text)",
+            option("--query", &group)
         ),
         "etag=$(aws cloudfront get-key-group-config --id \"$group\" --query ETag --output text)".to_owned(),
         format!(
-            "aws cloudfront get-key-group-config --id \"$group\" --query \"KeyGroupConfig | merge(@, {{Items: Items[?@!='{id}']}})\" > key-group.json"
+            "aws cloudfront get-key-group-config --id \"$group\" {} > key-group.json",
+            option("--query", &without)
         ),
         "aws cloudfront update-key-group --id \"$group\" --if-match \"$etag\" --key-group-config file://key-group.json".to_owned(),
     ]
-}
-
-/// A text as one word of a shell.
-pub(super) fn quoted(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@=+,".contains(&byte);
-    match !text.is_empty() && text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }
 
 #[cfg(test)]
@@ -380,10 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_one_word_of_a_shell_whatever_it_has_in_it() {
-        assert_eq!(quoted("2026/a.pdf"), "2026/a.pdf");
-        assert_eq!(quoted("it's $(rm) \"x\""), r#"'it'\''s $(rm) "x"'"#);
-        assert_eq!(quoted(""), "''");
+    fn a_request_to_a_key_value_store_has_at_most_fifty_ids() {
         let ids = (0..51).map(|n| format!("{n:032x}")).collect();
         let commands = key_value_commands("arn:aws:cloudfront::1:key-value-store/x", &ids);
         assert_eq!(commands.len(), 2);

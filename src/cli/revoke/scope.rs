@@ -101,6 +101,13 @@ impl MeantLinks {
         };
         let meant = Self::of_portal(target);
         let known = match &meant.target {
+            ChangeTarget::Sessions { .. } if !opened.is_there => {
+                return Err(CommandError::Found(
+                    "no job was started on this machine, so that no visitor has signed in here: run the command on a machine of the portal".to_owned(),
+                )
+                .into());
+            }
+            _ if !opened.is_there => Err(no_link_known()),
             ChangeTarget::Job { job } => known_job(job, opened).await.map(drop),
             ChangeTarget::Recipient {
                 rid,
@@ -146,10 +153,14 @@ impl MeantLinks {
     }
 
     /// A link by its id.
-    fn of_link_id(link_id: String, log: &ReadLog) -> anyhow::Result<Self> {
+    fn of_link_id(link_id: String, opened: &OpenedLedger, log: &ReadLog) -> anyhow::Result<Self> {
         let meant = Self::of_portal(ChangeTarget::Link { link_id });
         // An id that this machine's log does not have may be of another machine's portal.
         let lines = lines_of(&meant.query, log)?;
+        if lines.is_empty() && !opened.is_there {
+            log.tell_unread();
+            return Err(no_link_known());
+        }
         let in_ledger = lines.is_empty() || lines.iter().any(LinkLine::is_of_portal);
         let link = lines.into_iter().next().map(|line| line.about);
         Ok(Self {
@@ -168,7 +179,7 @@ impl MeantLinks {
         let of_id = |link_id: String| ChangeTarget::Link { link_id };
         let is_id = link.len() == 32 && link.bytes().all(|digit| digit.is_ascii_hexdigit());
         if is_id {
-            return Self::of_link_id(link.to_ascii_lowercase(), log);
+            return Self::of_link_id(link.to_ascii_lowercase(), opened, log);
         }
         let text = link_text(link)?;
         let portal = config.portal_url()?;
@@ -213,6 +224,14 @@ impl MeantLinks {
             ..Self::of_portal(of_id(line.link_id))
         })
     }
+}
+
+/// The error for a target without a link that works, where no job was started.
+fn no_link_known() -> anyhow::Error {
+    CommandError::Found(
+        "no job was started on this machine, and its audit log has no link of this target that still works: run the command where the links were issued, with the same configuration (state_dir)".to_owned(),
+    )
+    .into()
 }
 
 impl LinkLine {

@@ -14,7 +14,7 @@ use super::policy::{self, Arns};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The statement goes into the policy of the bucket once, before a link leaks; `handout revoke … --apply` then needs s3:GetObjectTagging and s3:PutObjectTagging on the objects, and no change of the policy. MinIO does not ask a bucket's policy about signed requests: there, --policy prints a policy for the user that signs.
+The statement goes into the policy of the bucket once, before a link leaks; `handout revoke … --apply` then needs s3:GetObjectTagging and s3:PutObjectTagging on the objects, and no change of the policy. MinIO does not ask a bucket's policy about signed requests, and no policy binds its root user: there, --policy prints a policy for the user that signs.
 
 Examples:
   handout revoke standing-deny s3://acme-reports > deny.json

@@ -3,6 +3,7 @@
 use handout::config::Config;
 use handout::ledger::portal::{ChangeKind, ChangeTarget, LinkChange};
 use handout::store::s3::REVOKED_TAG;
+use handout::text::shell_word;
 
 use super::super::terminal::complain;
 use super::super::{say, say_lines};
@@ -199,9 +200,10 @@ fn tell_open(probe: &ProbeReport, config: &Config) -> anyhow::Result<()> {
         StoreKind::Embedded => complain(
             "the embedded endpoint refuses the object at its next request; does `handout run` listen at embedded.public_url?",
         ),
-        StoreKind::Other => complain(
-            "the standing Deny is missing in the policy of the user that signs: `handout revoke standing-deny` prints it",
-        ),
+        StoreKind::Other => complain(format_args!(
+            "the standing Deny is missing in the policy of the user that signs, or a root user signs: `handout revoke standing-deny s3://{bucket} --connection {} --policy` prints it",
+            shell_word(&probe.connection)
+        )),
         StoreKind::Aws => {
             complain("if it opens, the standing Deny is missing in the policy of the bucket:");
             let statement = policy::standing_deny(&Arns::of(connection, None), bucket);

@@ -66,6 +66,53 @@ fn the_quick_start_works_for_root_below_var_lib() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
+/// All customers have their mail, two of them read it, and the daemon ends when it is asked to.
+const MAILED: &str = r#"
+outbox=weekly/state/outbox
+tries=0
+until [ "$(ls $outbox/*.eml | wc -l)" -eq 310 ]; do
+    tries=$((tries + 1)); [ $tries -lt 900 ] || { ls $outbox | wc -l; exit 9; }
+    sleep 0.1
+done
+for page in $(grep -l 'customers/7/\|customers/8/' $outbox/*.html | head -n 2); do
+    link=$(sed -n 's/.*href="\(http[^"]*\)".*/\1/p' "$page" | sed 's/&amp;/\&/g; s/&#x3D;/=/g' | head -n 1)
+    curl -fsS -o opened.pdf "$link"
+done
+"#;
+
+/// The words that a newcomer looks for, and the daemon's end.
+const WATCHED: &str = r#"
+handout ledger show weekly.20261123T060000Z --config weekly/config.toml | grep -q '300 accepted'
+handout opens weekly.20261123T060000Z --config weekly/config.toml | grep -q complete
+kill $!
+wait $!
+"#;
+
+#[test]
+fn the_page_of_weekly_reports_mails_each_of_three_hundred_customers() {
+    let Some(bare) = Bare::or_skip("the_page_of_weekly_reports") else {
+        return;
+    };
+    let home = bare.path("home").to_string_lossy().into_owned();
+    let blocks = page("docs/quick-start/weekly-reports.md").blocks("sh");
+    let [bucket, job, send, watch] = &blocks[..] else {
+        panic!("{blocks:?}");
+    };
+    let bucket = bucket.split_once('\n').unwrap().1;
+    let script = format!("set -e\n{bucket}{job}{send}{MAILED}{watch}{WATCHED}");
+    let output = bare.script("nobody", &[("HOME", &home)], &script);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    for words in [
+        "list customers                    300 recipients",
+        "10 of 300",
+        "all mails went to me@acme.example",
+        "handout_mails_total{result=\"accepted\"} 300",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
 /// The demo in the background, as a reader has it in another terminal, until its store answers.
 const DEMO: &str = r#"
 handout demo > demo.log &
