@@ -969,14 +969,12 @@ fn the_page_about_who_opened_what_does_what_it_says() {
 
 /// Keys with the characters of policies, of a shell and of options, that begin as what the AWS CLI reads from a file or an address, or that
 /// a terminal does not show; and the resource of a statement about each.
-const HOSTILE: [(&str, &str); 5] = [
+const HOSTILE: [(&str, &str); 3] = [
     (
-        "2026/${aws:username}/it's $(a) `b` \"w?at\"*$.pdf",
-        "2026/${$}{aws:username}/it's ${$}(a) `b` \"w${?}at\"${*}${$}.pdf",
+        "-rf/${aws:username}/it's $(a) `b` \"w?at\"*$.pdf",
+        "-rf/${$}{aws:username}/it's ${$}(a) `b` \"w${?}at\"${*}${$}.pdf",
     ),
-    ("-rf/--help.pdf", "-rf/--help.pdf"),
-    ("file://2026/q3.pdf", "file://2026/q3.pdf"),
-    ("https://127.0.0.1:1/a!\\", "https://127.0.0.1:1/a!\\"),
+    ("file://2026/a!\\.pdf", "file://2026/a!\\.pdf"),
     (
         "zero\u{200b}width\u{2028}rtl\u{202e}gpj.exe",
         "zero\u{200b}width\u{2028}rtl\u{202e}gpj.exe",
