@@ -6,6 +6,7 @@
 
 mod backlog;
 mod depth;
+mod doubts;
 mod groups;
 pub mod lease;
 mod memory;
@@ -274,6 +275,7 @@ impl Worker {
         let until = last.min(Instant::now() + LAST_CALL);
         drop(tokio::time::timeout_at(until, backlog.show_all(&*self.queue)).await);
         ended
+            never = doubts::watch(&self.services) => match never {},
     }
 
     /// Works until `shutdown` completes or the disk fails. `told` is the instant of the shutdown, from which its limits count.

@@ -142,6 +142,11 @@ impl Collector for ScrapedParts {
             families.histogram(&family)?;
         }
         if let Some(portal) = portal {
+        let in_doubt = progress
+            .open_doubts()
+            .map(|count| (&[][..], signed(count as u64)));
+        let help = "Mails that may or may not have left, and wait for an answer; the ledger is asked each minute.";
+        families.gauge("handout_mails_in_doubt", help, in_doubt.as_slice())?;
             families.of_server("portal", &portal.families(), portal.connections())?;
             families.histogram(&portal.open_times())?;
         }
