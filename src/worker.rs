@@ -47,6 +47,7 @@ use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::schedule::ScheduledJob;
 use crate::text::chain;
 use crate::worker::backlog::Backlog;
+use crate::traceparent::TraceParent;
 use crate::worker::groups::MessageGroup;
 use crate::worker::lease::{HeldMessage, Lease};
 use crate::worker::settle::Settled;
@@ -188,6 +189,8 @@ struct Failed {
     /// The error that decides about the message: the most hopeful of all.
     error: JobError,
 }
+    /// The trace of the message or its event.
+    trace: Option<TraceParent>,
 
 impl Failed {
     /// No job is known.
@@ -196,6 +199,7 @@ impl Failed {
             jobs: Vec::new(),
             error,
         }
+            trace: None,
     }
 
     /// Each failed job with its reason; the one reason if no job is known.
@@ -635,8 +639,12 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
-        // The sender of the message names its trace, or the sender of the event to the topic does.
-        let trace = message.traceparent().or(opened.trace);
+        // The sender of the message names its trace, or the sender of the event does. A service on the way may name one of its own.
+        let named = message.named_trace().or(opened.trace);
+        let trace = named.or(message.trace);
+        if let Some(trace) = trace {
+            spans::join(&Span::current(), &trace);
+        }
         self.services
             .progress
             .ignored_markers(opened.folder_markers);
@@ -695,7 +703,7 @@ impl Worker {
             .collect();
         match JobError::most_hopeful(failed.into_iter().map(|(_, error)| error).collect()) {
             None => Worked::Done,
-            Some(error) => Worked::Failed(Failed { jobs, error }),
+            Some(error) => Worked::Failed(Failed { jobs, error, trace }),
         }
     }
 
@@ -723,7 +731,7 @@ impl Worker {
 fn span_of(message: &Message) -> Span {
     let span = tracing::info_span!("message", message.id, trace_id = field::Empty);
     if let Some(trace) = message.traceparent() {
-        span.record("trace_id", field::display(trace.trace_id()));
+        spans::join(&span, &trace);
     }
     span
 }
