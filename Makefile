@@ -61,6 +61,13 @@ peers: ## proves links, jobs, queues and mails against servers that people run; 
 	.test/venv/bin/python tests/peers/peers.py --program "$(target)/debug/handout" \
 		$(foreach name,$(ONLY),--only "$(name)") $(if $(QUICK),--quick) $(if $(STRICT),--strict)
 
+.PHONY: otlp
+otlp: ## holds the export of spans (the feature otlp) to a receiver that shares no code with the program, also one that is down or hangs
+	@tests/setup.sh otlp
+	cargo test --locked --features otlp --lib -- spans traces otlp
+	cargo build --locked --features otlp
+	.test/otlp/bin/python tests/otlp/otlp.py "$(target)/debug/handout"
+
 .PHONY: check
 check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit, the files of deploy/ (tests/deploy.sh)
 	@tests/setup.sh venv tools deploy

@@ -45,9 +45,10 @@ use crate::results::JobResult;
 use crate::run::JobRun;
 use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::schedule::ScheduledJob;
+use crate::spans;
 use crate::text::chain;
-use crate::worker::backlog::Backlog;
 use crate::traceparent::TraceParent;
+use crate::worker::backlog::Backlog;
 use crate::worker::groups::MessageGroup;
 use crate::worker::lease::{HeldMessage, Lease};
 use crate::worker::settle::Settled;
@@ -188,9 +189,9 @@ struct Failed {
     jobs: Vec<(Option<JobId>, String)>,
     /// The error that decides about the message: the most hopeful of all.
     error: JobError,
-}
     /// The trace of the message or its event.
     trace: Option<TraceParent>,
+}
 
 impl Failed {
     /// No job is known.
@@ -198,8 +199,8 @@ impl Failed {
         Self {
             jobs: Vec::new(),
             error,
-        }
             trace: None,
+        }
     }
 
     /// Each failed job with its reason; the one reason if no job is known.
@@ -274,12 +275,12 @@ impl Worker {
             ended = self.work_queue(shutdown, &told) => ended,
             () = backlog.tend(&*self.queue, &self.services.edges) => unreachable!("it does not end by itself"),
             never = depth::watch(&*self.queue, &self.services) => match never {},
+            never = doubts::watch(&self.services) => match never {},
         };
         let last = *told.get_or_init(Instant::now) + self.options.grace_period + LAST_STEPS;
         let until = last.min(Instant::now() + LAST_CALL);
         drop(tokio::time::timeout_at(until, backlog.show_all(&*self.queue)).await);
         ended
-            never = doubts::watch(&self.services) => match never {},
     }
 
     /// Works until `shutdown` completes or the disk fails. `told` is the instant of the shutdown, from which its limits count.
