@@ -61,6 +61,13 @@ peers: ## proves links, jobs, queues and mails against servers that people run; 
 	.test/venv/bin/python tests/peers/peers.py --program "$(target)/debug/handout" \
 		$(foreach name,$(ONLY),--only "$(name)") $(if $(QUICK),--quick) $(if $(STRICT),--strict)
 
+.PHONY: otlp
+otlp: ## holds the export of spans (the feature otlp) to a receiver that shares no code with the program, also one that is down or hangs
+	@tests/setup.sh otlp
+	# With a test, which has the feature.
+	cargo build --bin handout --test it --locked
+	.test/otlp/bin/python tests/otlp/otlp.py "$(target)/debug/handout"
+
 .PHONY: check
 check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit, the files of deploy/ (tests/deploy.sh)
 	@tests/setup.sh venv tools deploy
@@ -73,8 +80,8 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 	deploy=$$!
 	trap 'kill $$deploy 2>/dev/null || true' EXIT
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	# A build without the embedded endpoint.
-	cargo clippy --no-default-features --tests --locked -- -D warnings
+	# A build without the embedded endpoint and without the export of spans.
+	cargo clippy --no-default-features --locked -- -D warnings
 	# Users of presign who sign for S3 alone leave its feature out.
 	cargo clippy -p presign --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked

@@ -37,6 +37,12 @@ pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 /// The longest field of a log line that is not JSON, in bytes: a reason with its context.
 pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 
+/// The longest attribute of a span that is sent to a receiver, in bytes.
+pub const MAX_SPAN_TEXT_BYTES: usize = 512;
+
+/// How many finished spans wait for the exporter; the others are dropped.
+pub const MAX_SPANS_QUEUED: usize = 4_096;
+
 // The portal, which strangers reach.
 
 /// The most connections to the portal at once. An idle one takes about 12 KB.

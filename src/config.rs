@@ -28,6 +28,7 @@ mod revoke;
 mod rules;
 mod schedule;
 mod shown;
+pub mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -107,6 +108,8 @@ pub struct Config {
     pub templates: TemplatesConfig,
     /// Metrics and health.
     pub http: HttpConfig,
+    /// Spans of jobs.
+    pub traces: TracesConfig,
     /// Jobs and events by HTTP.
     pub intake: IntakeConfig,
     /// The portal.
@@ -145,6 +148,7 @@ impl Default for Config {
             publish: PublishConfig::default(),
             templates: TemplatesConfig::default(),
             http: HttpConfig::default(),
+            traces: TracesConfig::default(),
             intake: IntakeConfig::default(),
             portal: PortalConfig::default(),
             allow: Vec::new(),
@@ -839,6 +843,16 @@ impl Default for HttpConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
         }
     }
+}
+
+/// Where the spans of jobs are sent.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracesConfig {
+    /// The URL to which spans are posted, as OTLP.
+    pub url: Option<String>,
+    /// A file with CA certificates that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// One `[[allow]]` rule, as written.

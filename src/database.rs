@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS message (
     receives    INTEGER NOT NULL DEFAULT 0,
     receipt     TEXT,
     enqueued_at INTEGER NOT NULL,
-    reason      TEXT
+    reason      TEXT,
+    traceparent TEXT
 );
 CREATE INDEX IF NOT EXISTS message_ready ON message (state, visible_at);
 CREATE TABLE IF NOT EXISTS record (
@@ -397,15 +398,16 @@ fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
     let has = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
     // `hidden_at`: when a message was hidden, or arrived. A message that was hidden in the future is visible, since the clock
     // was set back. `held`: whether a process works it, or died while it worked it. `at` of a page: when it was stored; 0 is unknown.
-    for (table, column) in [
-        ("message", "hidden_at"),
-        ("message", "held"),
-        ("page", "at"),
+    // `traceparent`: the trace of the message's sender.
+    const COUNT: &str = "INTEGER NOT NULL DEFAULT 0";
+    for (table, column, kind) in [
+        ("message", "hidden_at", COUNT),
+        ("message", "held", COUNT),
+        ("message", "traceparent", "TEXT"),
+        ("page", "at", COUNT),
     ] {
         if connection.query_row(has, [table, column], |row| row.get::<_, i64>(0))? == 0 {
-            connection.execute_batch(&format!(
-                "ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
-            ))?;
+            connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {kind}"))?;
         }
     }
     connection.execute_batch("COMMIT")

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{Method, Request};
+use axum::http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
@@ -48,6 +48,7 @@ use crate::serving::{
     ServedConnections, ServerTls, TlsFiles, held_by,
 };
 use crate::text::chain;
+use crate::traceparent::{TRACEPARENT, TraceParent};
 use crate::worker::Renewed;
 
 /// How often old records are forgotten.
@@ -241,6 +242,16 @@ enum IntakeRoute {
     State(String),
 }
 
+/// The trace that a request names. A request with two such headers names none.
+/// <https://www.w3.org/TR/trace-context/#traceparent-header>
+fn trace_of(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    TraceParent::read(value.to_str().ok()?.trim())
+}
+
 impl Intake {
     /// The services and rules of the moment.
     fn current(&self) -> Current {
@@ -255,9 +266,10 @@ impl Intake {
     }
 
     async fn follow(&self, route: IntakeRoute, body: Arc<str>, parts: &Parts) -> IntakeAnswer {
+        let trace = trace_of(&parts.headers);
         let answered = match route {
-            IntakeRoute::Job => self.take_job(body).await,
-            IntakeRoute::Events => self.take_events(body, &parts.headers).await,
+            IntakeRoute::Job => self.take_job(body, trace).await,
+            IntakeRoute::Events => self.take_events(body, &parts.headers, trace).await,
             IntakeRoute::State(id) => self.state(&id).await,
         };
         let answered = answered.unwrap_or_else(|denied| denied);

@@ -14,7 +14,7 @@
 //! v.<n>      VERDICT   about an attempt that is unknown: was_sent | resend_ok; about one that was rejected: resend_ok
 //! done       every recipient has a final status: the message may be deleted
 //! reopened   a verdict came after `done`, or a late outcome that was not sent: the job may be worked once more, until the next `done`
-//! notified   the operator is notified, or was, of the recipients without a mail at this `done`
+//! notified   a process notifies the operator, or did, of the recipients without a mail at this `done`: see [`notices`]
 //! s.<n>      SUPPRESSED instead of attempt n: the recipient gets no mail of this job
 //! d.0, b.0   what a mail system reported of an accepted mail: it arrived; it bounced, or was complained about
 //! chunk.<n>  some recipients of a job in parts have a final status, each in a job of their own: what these came to
@@ -54,6 +54,7 @@ pub mod intake;
 pub mod lease;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
+pub mod notices;
 pub mod people;
 pub mod picture_cache;
 pub mod portal;

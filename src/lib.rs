@@ -63,6 +63,7 @@ pub mod results;
 pub mod schedule;
 pub mod scheduler;
 pub mod serving;
+pub mod spans;
 pub(crate) mod stamp;
 pub mod telemetry;
 pub mod text;

@@ -2,7 +2,8 @@
 
 pub mod times;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,6 +55,20 @@ pub struct QueueDepth {
     pub in_flight: u64,
     /// How long ago the oldest of all was put on the queue; `None` if there is none, or the queue does not say it.
     pub oldest: Option<Duration>,
+}
+
+/// How many mails in doubt are counted at most, so that their memory is bounded.
+const MAX_OPEN_DOUBTS: usize = 10_000;
+
+/// A mail in doubt: the name of its job, and the recipient's id.
+pub type DoubtName = (String, String);
+
+/// The mails in doubt that have no verdict, as far as they are known.
+#[derive(Debug, Default)]
+struct OpenDoubts {
+    names: BTreeSet<DoubtName>,
+    /// Whether the ledger was searched for those of before the start.
+    is_searched: bool,
 }
 
 /// A counter as `/metrics` shows it: its samples by the values of one label, which has no name if there is one sample.
@@ -122,6 +137,7 @@ struct Counts {
     times: StepTimes,
     /// The depth of the queue, when it was last asked for.
     queue: Mutex<Option<QueueDepth>>,
+    open_doubts: Mutex<OpenDoubts>,
 }
 
 /// A job that is being worked, until this is dropped.
@@ -250,6 +266,52 @@ impl Progress {
     /// Keeps what the queue says of its messages.
     pub(crate) fn saw_queue(&self, depth: Option<QueueDepth>) {
         *self.queue() = depth;
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, OpenDoubts> {
+        let doubts = self.counts.open_doubts.lock();
+        doubts.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many mails are in doubt and have no verdict, up to ten thousand; `None` before the ledger was searched, unless one is known.
+    pub fn open_doubts(&self) -> Option<usize> {
+        let doubts = self.doubts();
+        let count = doubts.names.len();
+        (doubts.is_searched || count > 0).then_some(count)
+    }
+
+    /// A mail is in doubt until it has a verdict.
+    pub(crate) fn doubt_is_open(&self, job: &str, rid: &str) {
+        let mut doubts = self.doubts();
+        if doubts.names.len() < MAX_OPEN_DOUBTS {
+            doubts.names.insert((job.to_owned(), rid.to_owned()));
+        }
+    }
+
+    /// A mail is not in doubt any more.
+    pub(crate) fn doubt_is_closed(&self, name: &DoubtName) {
+        self.doubts().names.remove(name);
+    }
+
+    /// The ledger was searched for mails in doubt.
+    pub(crate) fn doubts_are_searched(&self) {
+        self.doubts().is_searched = true;
+    }
+
+    /// At most `limit` mails in doubt: those whose names come after this one, and then those from the first on.
+    pub(crate) fn doubts_after(&self, last: Option<&DoubtName>, limit: usize) -> Vec<DoubtName> {
+        let doubts = self.doubts();
+        let after = (
+            last.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let later = doubts.names.range::<DoubtName, _>(after);
+        let from_first = doubts.names.iter();
+        later
+            .chain(from_first)
+            .take(limit.min(doubts.names.len()))
+            .cloned()
+            .collect()
     }
 
     fn in_flight(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {

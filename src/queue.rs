@@ -57,6 +57,8 @@ pub struct Message {
     pub group: Option<String>,
     /// What its sender wrote beside the body; kept when it is parked.
     pub attributes: Vec<MessageAttribute>,
+    /// The trace that the queue keeps for the message beside the attributes.
+    pub trace: Option<TraceParent>,
 }
 
 /// What the sender of a message wrote beside its body.
@@ -87,8 +89,13 @@ impl fmt::Debug for AttributeValue {
 }
 
 impl Message {
-    /// The trace that its sender names in an attribute.
+    /// The trace that its sender names in an attribute, else the one that the queue keeps.
     pub fn traceparent(&self) -> Option<TraceParent> {
+        self.named_trace().or(self.trace)
+    }
+
+    /// The trace that its sender names in an attribute.
+    pub fn named_trace(&self) -> Option<TraceParent> {
         let named = self
             .attributes
             .iter()
@@ -190,7 +197,16 @@ pub trait Queue: Send + Sync + fmt::Debug {
     async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError>;
 
     /// Puts a message on the queue and returns its id.
-    async fn submit(&self, body: &str) -> Result<String, QueueError>;
+    async fn submit(&self, body: &str) -> Result<String, QueueError> {
+        self.submit_traced(body, None).await
+    }
+
+    /// Puts a message of a trace on the queue and returns its id.
+    async fn submit_traced(
+        &self,
+        body: &str,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError>;
 
     /// Puts a message on the queue that is worked after the others of its group, where the queue has groups. A second message with
     /// the same id, soon after the first, is dropped there.

@@ -7,10 +7,13 @@ pub mod http;
 mod lines;
 pub mod metrics;
 pub mod notify;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod stderr;
 
 use std::io::{self, IsTerminal, Write};
 
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
@@ -22,8 +25,12 @@ use self::lines::LogLineFormat;
 use self::stderr::{LineQueue, stderr};
 pub use self::stderr::{flush, last_line};
 use crate::bounds::MAX_LOG_FIELD_BYTES;
+use crate::config::Config;
 use crate::config::overrides::LOG;
+use crate::config_error::ConfigError;
 use crate::environment::Environment;
+#[cfg(feature = "otlp")]
+use crate::spans::{SpanLayer, recorder};
 use crate::text::{printable, printable_json};
 
 /// These libraries log requests, including URLs, at their debug level.
@@ -126,14 +133,20 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
             .event_format(LogLineFormat::Text)
             .with_writer(written)
             .log_internal_errors(false);
-        registry.with(lines).try_init()
+        let registry = registry.with(lines);
+        #[cfg(feature = "otlp")]
+        let registry = registry.with(SpanLayer::new(recorder()));
+        registry.try_init()
     } else {
         let lines = tracing_subscriber::fmt::layer()
             .fmt_fields(JsonFields::new())
             .event_format(LogLineFormat::Json)
             .with_writer(move || JsonLines(written.make_writer()))
             .log_internal_errors(false);
-        registry.with(lines).try_init()
+        let registry = registry.with(lines);
+        #[cfg(feature = "otlp")]
+        let registry = registry.with(SpanLayer::new(recorder()));
+        registry.try_init()
     };
     // If another subscriber is installed already, such as a test's, nothing is started.
     if started.is_ok() && verbosity == Verbosity::Jobs {
@@ -141,6 +154,39 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
         std::panic::set_hook(Box::new(
             |panic| tracing::error!(%panic, "a thread panicked"),
         ));
+    }
+}
+
+/// The way of finished spans out of the process: to the receiver of `[traces]`, or nowhere.
+#[derive(Debug)]
+pub struct SpansOut {
+    #[cfg(feature = "otlp")]
+    exporter: Option<otlp::SpanExporter>,
+}
+
+impl SpansOut {
+    /// Begins to record spans, if the configuration or the environment names a receiver and the program has the feature `otlp`.
+    ///
+    /// # Errors
+    /// The key or the variable with a wrong value.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        expect(unused_variables, reason = "there is no exporter")
+    )]
+    pub fn open(config: &Config, environment: &Environment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            #[cfg(feature = "otlp")]
+            exporter: otlp::SpanExporter::open(&config.traces, environment)?,
+        })
+    }
+
+    /// Sends spans until `stop`, and then those that are left, for at most a second.
+    pub async fn run(self, stop: CancellationToken) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter {
+            return exporter.run(stop).await;
+        }
+        stop.cancelled().await;
     }
 }
 

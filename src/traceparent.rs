@@ -52,6 +52,46 @@ impl TraceParent {
         (read.trace_id != 0 && read.parent_id != 0).then_some(read)
     }
 
+    /// Reads the tracing header of AWS X-Ray, which EventBridge and SNS pass on to SQS as `AWSTraceHeader`. `None` for one without the id of a
+    /// segment, and for one that is not valid.
+    /// <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
+    pub fn read_x_ray(header: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let fields = header.split(';').map(str::trim);
+            let mut values = fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+            values.next()
+        };
+        let (epoch, unique) = field("Root")?.strip_prefix("1-")?.split_once('-')?;
+        let flags = match field("Sampled") {
+            Some("1") => "01",
+            Some(_) | None => "00",
+        };
+        // The dash of X-Ray stands between 8 and 24 digits.
+        (epoch.len() == 8)
+            .then(|| {
+                format!(
+                    "00-{epoch}{unique}-{}-{flags}",
+                    field("Parent").unwrap_or_default()
+                )
+            })
+            .and_then(|value| Self::read(&value))
+    }
+
+    /// The id of the trace, as a number.
+    pub fn trace_number(&self) -> u128 {
+        self.trace_id
+    }
+
+    /// The id of the sender's step, as a number.
+    pub fn parent_number(&self) -> u64 {
+        self.parent_id
+    }
+
+    /// Whether the sender records the trace.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
     /// The id of the trace, as logs and tools show it: 32 hexadecimal digits.
     pub fn trace_id(&self) -> TraceId {
         TraceId(self.trace_id)
@@ -110,6 +150,26 @@ mod tests {
         // Bits that version 00 does not know are not passed on.
         let flags = EXAMPLE.replace("-01", "-ff");
         assert_eq!(TraceParent::read(&flags).unwrap().to_string(), EXAMPLE);
+    }
+
+    #[test]
+    fn the_header_of_x_ray_is_the_same_trace() {
+        let read = |header| TraceParent::read_x_ray(header).map(|trace| trace.to_string());
+        let header = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1";
+        assert_eq!(read(header).as_deref(), Some(EXAMPLE));
+        let header = "Self=1-67891234-12456789abcdef012345678; Sampled=?; Parent=00f067aa0ba902b7; Root=1-4bf92f35-77b34da6a3ce929d0e0e4736";
+        assert_eq!(read(header), Some(EXAMPLE.replace("-01", "-00")));
+        for wrong in [
+            "",
+            "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Sampled=1",
+            "Root=2-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7",
+            "Root=1-4bf92f3577-b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7",
+            "Root=1-4bf92f35-77b34da6a3ce929d0e0e473;Parent=00f067aa0ba902b7",
+            "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7-",
+            "Root=1-00000000-000000000000000000000000;Parent=00f067aa0ba902b7",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

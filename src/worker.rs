@@ -6,6 +6,7 @@
 
 mod backlog;
 mod depth;
+mod doubts;
 mod groups;
 pub mod lease;
 mod memory;
@@ -44,7 +45,9 @@ use crate::results::JobResult;
 use crate::run::JobRun;
 use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::schedule::ScheduledJob;
+use crate::spans;
 use crate::text::chain;
+use crate::traceparent::TraceParent;
 use crate::worker::backlog::Backlog;
 use crate::worker::groups::MessageGroup;
 use crate::worker::lease::{HeldMessage, Lease};
@@ -186,6 +189,8 @@ struct Failed {
     jobs: Vec<(Option<JobId>, String)>,
     /// The error that decides about the message: the most hopeful of all.
     error: JobError,
+    /// The trace of the message or its event.
+    trace: Option<TraceParent>,
 }
 
 impl Failed {
@@ -194,6 +199,7 @@ impl Failed {
         Self {
             jobs: Vec::new(),
             error,
+            trace: None,
         }
     }
 
@@ -269,6 +275,7 @@ impl Worker {
             ended = self.work_queue(shutdown, &told) => ended,
             () = backlog.tend(&*self.queue, &self.services.edges) => unreachable!("it does not end by itself"),
             never = depth::watch(&*self.queue, &self.services) => match never {},
+            never = doubts::watch(&self.services) => match never {},
         };
         let last = *told.get_or_init(Instant::now) + self.options.grace_period + LAST_STEPS;
         let until = last.min(Instant::now() + LAST_CALL);
@@ -633,8 +640,12 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
-        // The sender of the message names its trace, or the sender of the event to the topic does.
-        let trace = message.traceparent().or(opened.trace);
+        // The sender of the message names its trace, or the sender of the event does. A service on the way may name one of its own.
+        let named = message.named_trace().or(opened.trace);
+        let trace = named.or(message.trace);
+        if let Some(trace) = trace {
+            spans::join(&Span::current(), &trace);
+        }
         self.services
             .progress
             .ignored_markers(opened.folder_markers);
@@ -693,7 +704,7 @@ impl Worker {
             .collect();
         match JobError::most_hopeful(failed.into_iter().map(|(_, error)| error).collect()) {
             None => Worked::Done,
-            Some(error) => Worked::Failed(Failed { jobs, error }),
+            Some(error) => Worked::Failed(Failed { jobs, error, trace }),
         }
     }
 
@@ -721,7 +732,7 @@ impl Worker {
 fn span_of(message: &Message) -> Span {
     let span = tracing::info_span!("message", message.id, trace_id = field::Empty);
     if let Some(trace) = message.traceparent() {
-        span.record("trace_id", field::display(trace.trace_id()));
+        spans::join(&span, &trace);
     }
     span
 }

@@ -2,7 +2,7 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools, deploy; package, which only make package needs; and portal-peers, which only make bench needs
+#   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools, deploy; package, which only make package needs; otlp, which only make otlp needs; and portal-peers, which only make bench needs
 #
 # As root on Debian it installs the system packages that are missing (python3-venv, chromium, firefox-esr, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
 # libarchive-tools, default-jdk-headless, prometheus for its promtool, sqlite3); elsewhere it says which.
@@ -13,6 +13,7 @@
 #   .test/browser  one line: the path of the browser
 #   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)
 #   .test/deploy   helm (built by Go 1.26 or later), kubernetes-validate, cfn-lint                 (tests/deploy/requirements.txt)
+#   .test/otlp     opentelemetry-proto                                              (tests/otlp/requirements.txt)
 #   .test/package  nfpm, cyclonedx-python-lib, crane (built), and a root of Debian                 (tests/package/requirements.txt)
 #   .test/bench-node, .test/bench-venv  Express and FastAPI, beside which the portal is measured                 (benches/peers/portal)
 #   .test/peers    servers that people run, made by tests/peers/servers.sh and not here
@@ -272,6 +273,23 @@ prepare_deploy() {
     stamp deploy "$wanted"
 }
 
+# --- otlp -----------------------------------------------------------------------------------------------------------------------------
+
+# What tests/otlp/otlp.py decodes spans with.
+prepare_otlp() {
+    local python wanted
+    python=$(find_python)
+    wanted=$({ "$python" -VV && cat tests/otlp/requirements.txt; } | sha256sum | cut -d' ' -f1)
+    if is_ready otlp "$wanted" && .test/otlp/bin/python -c '' 2>/dev/null; then
+        return
+    fi
+    rm -rf .test/otlp .test/stamps/otlp
+    quietly "making .test/otlp" "$python" -m venv .test/otlp
+    quietly "installing tests/otlp/requirements.txt" .test/otlp/bin/python -m pip install --no-deps -r tests/otlp/requirements.txt
+    quietly "checking the pins" .test/otlp/bin/python -m pip check
+    stamp otlp "$wanted"
+}
+
 # --- package --------------------------------------------------------------------------------------------------------------------------
 
 # What makes and judges the packages of `make package`. crane has a registry to push the image to; it is built, which takes half a minute.
@@ -335,7 +353,7 @@ if [[ $# -eq 0 ]]; then
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | firefox | node | postfix | nginx | fetchers | zips | tools | deploy | package) "prepare_$part" ;;
+    venv | chromium | firefox | node | postfix | nginx | fetchers | zips | tools | deploy | package | otlp) "prepare_$part" ;;
     portal-peers) prepare_portal_peers ;;
     *)
         echo "usage: tests/setup.sh [venv] [chromium] [firefox] [node] [postfix] [nginx] [fetchers] [zips] [tools] [deploy] [package] [portal-peers]" >&2

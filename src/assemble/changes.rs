@@ -10,7 +10,7 @@ use crate::config::{Config, PortalConfig};
 use crate::mounted;
 
 /// Keys that are only read at start: changes to them take effect after a restart.
-const OF_THE_START: [&str; 13] = [
+const OF_THE_START: [&str; 14] = [
     "state_dir",
     "secret_key_file",
     "queue",
@@ -18,6 +18,7 @@ const OF_THE_START: [&str; 13] = [
     "audit",
     "results",
     "http",
+    "traces",
     "embedded",
     "intake",
     "feedback",

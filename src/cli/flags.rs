@@ -81,6 +81,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("rid", "ID", "a recipient's id"),
     ("since", "TIME", "the earliest instant"),
     ("timeout", "SPAN", "how long an answer may take"),
+    (
+        "traceparent",
+        "VALUE",
+        "the trace that a message belongs to",
+    ),
     ("until", "TIME", "an end"),
     ("url", "URL|-", "a link"),
     ("version-id", "ID", "a version of an object"),

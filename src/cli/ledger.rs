@@ -10,7 +10,7 @@ use handout::assemble;
 use handout::assemble::OpenedLedger;
 use handout::clock;
 use handout::config::Config;
-use handout::distribute::{part_or_job, reopen_whole};
+use handout::distribute::{MAX_JOBS_SEARCHED, part_or_job, reopen_whole};
 use handout::environment::Environment;
 use handout::job::{JobId, Recipient};
 use handout::keyring::Keyring;
@@ -26,9 +26,6 @@ use super::arguments::JsonArgs;
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say, say_json};
-
-/// The number of jobs that are searched for doubts.
-const LOOKED_THROUGH: usize = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LedgerCommand {
@@ -123,7 +120,7 @@ pub(super) async fn ledger(
                     (None, false) => show::list(ledger, json).await,
                     (Some(job), true) => show::show_doubts(ledger, &[job], json).await,
                     (None, true) => {
-                        let jobs = ledger.jobs(LOOKED_THROUGH).await?;
+                        let jobs = ledger.jobs(MAX_JOBS_SEARCHED).await?;
                         show::show_doubts(ledger, &jobs, json).await
                     }
                 }

@@ -10,6 +10,7 @@ use handout::audit::retention::RetentionCounts;
 use handout::config::{Config, ConfigError};
 use handout::environment::Environment;
 use handout::portal::{PortalCounts, PortalReload, PortalServer};
+use handout::spans::SpanCounts;
 use handout::telemetry;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify;
@@ -151,6 +152,7 @@ pub(super) async fn portal(
         intake: None,
         retention: opened.retention.as_ref().map(|_| retention_counts.clone()),
         feedback: None,
+        spans: SpanCounts::default(),
     });
     let retaining = keep_audit(opened.retention.take(), retention_counts);
     let stop = CancellationToken::new();

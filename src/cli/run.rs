@@ -16,7 +16,9 @@ use handout::error::RetryLimits;
 use handout::feedback_intake::{FeedbackRecorder, FeedbackWorker};
 use handout::queue::Queue;
 use handout::scheduler::{ScheduleCounts, Scheduler};
+use handout::spans;
 use handout::telemetry;
+use handout::telemetry::SpansOut;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
 use handout::text::chain;
@@ -128,7 +130,11 @@ pub(super) async fn run(
         intake: intake.as_ref().map(BoundIntake::counts),
         retention: opened.retention.as_ref().map(|_| retention_counts.clone()),
         feedback: feedback.as_ref().map(FeedbackWorker::counts),
+        spans: spans::counts(),
     });
+    let spans_stop = CancellationToken::new();
+    let sending_spans = SpansOut::open(config, environment)?.run(spans_stop.clone());
+    let mut sending_spans = Box::pin(sending_spans);
     let worker = Worker::new(
         Arc::clone(&opened.queue),
         services.clone(),
@@ -221,11 +227,13 @@ pub(super) async fn run(
                 Ended::DiskFailed
             }
             _ = meanwhile => unreachable!("none of these ends"),
+            () = &mut sending_spans => unreachable!("it has not been told to stop"),
         }
     };
+    spans_stop.cancel();
     // The log closes when its last handle is gone.
     drop((services, renew, queue, portal_reloads));
-    opened.close().await;
+    tokio::join!(opened.close(), sending_spans);
     match (audit.failure(), ended) {
         // The work has drained, and the next start completes the audit stream.
         (Some(failure), Ended::Drained) if failure.lacks_end() => {

@@ -297,6 +297,7 @@ impl Config {
         self.check_access()?;
         self.check_ledger()?;
         self.check_results()?;
+        self.traces.check()?;
         self.check_intake()?;
         self.check_feedback()?;
         self.check_portal()?;

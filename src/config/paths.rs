@@ -121,6 +121,7 @@ impl Config {
         all.extend([
             plain("queue.ca_file", &mut self.queue.ca_file),
             plain("results.ca_file", &mut self.results.ca_file),
+            plain("traces.ca_file", &mut self.traces.ca_file),
             plain("feedback.ca_file", &mut self.feedback.ca_file),
             plain("mail.outbox_dir", &mut self.mail.outbox_dir),
             plain("brand.logo_file", &mut self.brand.logo_file),

@@ -49,6 +49,15 @@ struct NoticeWindow {
     held_back_more: u64,
 }
 
+/// What became of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeEnd {
+    /// The relay accepted it.
+    Sent,
+    /// It is not sent; the next notice names its job.
+    HeldBack,
+}
+
 /// What a notice is about.
 #[derive(Debug)]
 pub struct Notice<'a> {
@@ -86,18 +95,22 @@ impl Notices {
     }
 
     /// Sends the notice, or holds it back for the next one.
-    pub async fn tell(&self, notice: &Notice<'_>, mailer: &Mailer) -> Result<(), DeliverError> {
+    pub async fn tell(
+        &self,
+        notice: &Notice<'_>,
+        mailer: &Mailer,
+    ) -> Result<NoticeEnd, DeliverError> {
         let Some(desk) = &self.desk else {
-            return Ok(());
+            return Ok(NoticeEnd::HeldBack);
         };
         let Some(held_back) = desk.window().take(notice.job, desk.rate) else {
             tracing::warn!(job.id = %notice.job, "notice deferred (mail.notify_rate)");
-            return Ok(());
+            return Ok(NoticeEnd::HeldBack);
         };
         let letter = desk.letter(notice, &held_back);
         let sending = desk.send(&letter, notice.job, mailer);
         let told = match tokio::time::timeout(PATIENCE, sending).await {
-            Ok(Ok(Outcome::Accepted { .. })) => Ok(()),
+            Ok(Ok(Outcome::Accepted { .. })) => Ok(NoticeEnd::Sent),
             Ok(Ok(outcome)) => Err(desk.refuse(outcome.words())),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(desk.refuse("the relay did not accept it in time")),

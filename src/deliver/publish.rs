@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use directory::{Directory, Location};
 use flate2::{Compression, GzBuilder};
@@ -45,6 +46,8 @@ pub struct Publisher {
     store: Arc<dyn ObjectStore>,
     place: PublishTarget,
     folder: String,
+    /// Whether drafts of killed processes were swept from the folder.
+    is_swept: Arc<AtomicBool>,
 }
 
 impl Publisher {
@@ -70,6 +73,7 @@ impl Publisher {
             store,
             place,
             folder,
+            is_swept: Arc::default(),
         }
     }
 
@@ -172,7 +176,7 @@ impl Publisher {
         let (publisher, name) = (self.clone(), file_name.to_owned());
         let (asked, allowed) = (asked.clone(), allowed.clone());
         self.on_disk(file_name, move || {
-            let folder = publisher.enter(&asked, &allowed)?;
+            let folder = publisher.enter_to_write(&asked, &allowed)?;
             folder.replace(&name, &bytes, FILE_MODE)
         })
         .await
@@ -183,6 +187,25 @@ impl Publisher {
     fn enter(&self, asked: &Path, allowed: &Path) -> io::Result<Directory> {
         let below = asked.strip_prefix(allowed).map_err(io::Error::other)?;
         Directory::make(allowed, FOLDER_MODE)?.enter(&below.join(&self.folder), FOLDER_MODE)
+    }
+
+    /// Opens the folder, and the first time removes what processes left there that were killed while they wrote.
+    fn enter_to_write(&self, asked: &Path, allowed: &Path) -> io::Result<Directory> {
+        let folder = self.enter(asked, allowed)?;
+        if !self.is_swept.swap(true, Ordering::Relaxed) {
+            match folder.sweep_drafts() {
+                Ok(0) => {}
+                Ok(drafts) => tracing::info!(
+                    drafts,
+                    "removed the drafts of a killed process from a published directory"
+                ),
+                // What is published is not late because of what is left.
+                Err(error) => {
+                    tracing::debug!(%error, "could not look for drafts of killed processes");
+                }
+            }
+        }
+        Ok(folder)
     }
 
     /// Puts a whole page and returns the size of what was put, in bytes.
@@ -221,7 +244,7 @@ impl Publisher {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
         let file = self.on_disk(file_name, move || match &publisher.place {
             PublishTarget::Dir { asked, allowed, .. } => {
-                publisher.enter(asked, allowed)?.draft(FILE_MODE)
+                publisher.enter_to_write(asked, allowed)?.draft(FILE_MODE)
             }
             PublishTarget::Bucket(..) => spool_dir.open()?.draft(0o600),
         });

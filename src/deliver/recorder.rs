@@ -114,6 +114,9 @@ impl DeliveryLedger {
             records.push(stands);
             found = status_of(&records)?;
         }
+        if let RecipientStatus::InDoubt { .. } = found {
+            self.progress.doubt_is_open(job.as_str(), &rid);
+        }
         Ok(found)
     }
 
@@ -233,6 +236,7 @@ impl DeliveryLedger {
         } else if let Outcome::Unknown { .. } = outcome {
             tracing::warn!(job.id = %job, rid, n, words = outcome.words(), "delivery in doubt: the relay's final reply is missing");
             self.progress.doubted();
+            self.progress.doubt_is_open(job.as_str(), rid);
         } else if let Outcome::Rejected { code, words } = outcome {
             tracing::warn!(job.id = %job, rid, n, code, words, "mail rejected");
         }

@@ -1,12 +1,11 @@
 //! The end of a job: its records, and the notice about recipients that it did not reach.
 
-use serde_json::json;
-
 use crate::assemble::Services;
-use crate::deliver::notice::Notice;
+use crate::deliver::notice::{Notice, NoticeEnd};
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
+use crate::ledger::notices::NoticeRecords;
 use crate::ledger::{Created, Kind, Record};
 use crate::links::saved;
 use crate::report::JobReport;
@@ -97,7 +96,8 @@ async fn conclude(
     Ok(())
 }
 
-/// Notifies the operator of the recipients that a job did not reach; at most once for each `done`, also across crashes.
+/// Notifies the operator of the recipients that a job did not reach; once for each `done`. A notice that a killed process owed is sent by the
+/// job's next delivery.
 pub(super) async fn notify(
     run: &JobRun,
     delivered: &JobReport,
@@ -105,8 +105,13 @@ pub(super) async fn notify(
 ) -> Result<(), JobError> {
     let (job, ledger) = (&run.job.id, &services.recording.ledger);
     let n = delivered.reopenings;
-    let notified = Record::new(job, "", n, Kind::Notified, json!({ "at": run.now }));
-    if let Created::Theirs(_) = ledger.create(notified).await? {
+    let owner = &services.recording.owner;
+    let records = NoticeRecords::of(&**ledger);
+    let body = NoticeRecords::body(owner, run.now);
+    let notified = Record::new(job, "", n, Kind::Notified, body);
+    if let Created::Theirs(begun) = ledger.create(notified).await?
+        && !records.is_owed(&begun, owner, run.now).await?
+    {
         return Ok(());
     }
     let notice = Notice {
@@ -117,9 +122,9 @@ pub(super) async fn notify(
         named: delivered.in_clear(&run.job, |reader| services.recording.rid(reader)),
         at: run.now,
     };
-    Ok(services
-        .sending
-        .notices
-        .tell(&notice, &services.sending.mailer)
-        .await?)
+    let (notices, mailer) = (&services.sending.notices, &services.sending.mailer);
+    match notices.tell(&notice, mailer).await? {
+        NoticeEnd::Sent => Ok(records.sent(job, n, run.now).await?),
+        NoticeEnd::HeldBack => Ok(()),
+    }
 }

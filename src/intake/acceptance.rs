@@ -11,6 +11,7 @@ use crate::edge::health::EdgeKind;
 use crate::job::JobId;
 use crate::queue::ErrorKind;
 use crate::text::chain;
+use crate::traceparent::TraceParent;
 
 /// How long the records of a message may take; without them, the message is accepted all the same.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
@@ -30,12 +31,17 @@ impl Intake {
     }
 
     /// Puts a message on the queue until `deadline`; its id.
-    pub(super) async fn put(&self, body: &str, deadline: Instant) -> Result<String, IntakeAnswer> {
+    pub(super) async fn put(
+        &self,
+        body: &str,
+        trace: Option<TraceParent>,
+        deadline: Instant,
+    ) -> Result<String, IntakeAnswer> {
         let late = || {
             let sentence = "the queue did not take the message in time: send it again";
             IntakeAnswer::unavailable(sentence, COME_BACK)
         };
-        let sent = timeout_at(deadline, self.0.queue.submit(body)).await;
+        let sent = timeout_at(deadline, self.0.queue.submit_traced(body, trace)).await;
         sent.map_err(|_| late())?.map_err(|error| match error.fact {
             // This message is not taken, and another may be.
             ErrorKind::Rejected => IntakeAnswer::refused(chain(&error)),

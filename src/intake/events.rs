@@ -16,6 +16,7 @@ use crate::bounds::MAX_INTAKE_ANSWER_TIME;
 use crate::job::envelope::{self, OpenedMessage, PendingJob};
 use crate::job::{JobId, ParseJobError};
 use crate::text::percent::decode;
+use crate::traceparent::TraceParent;
 
 /// The beginning of the headers of a `CloudEvent` in binary mode.
 /// <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#31-binary-content-mode>
@@ -27,6 +28,7 @@ impl Intake {
         &self,
         body: Arc<str>,
         headers: &HeaderMap,
+        trace: Option<TraceParent>,
     ) -> Result<IntakeAnswer, IntakeAnswer> {
         self.0.rate.pass(1).await;
         let deadline = Instant::now() + MAX_INTAKE_ANSWER_TIME;
@@ -58,13 +60,14 @@ impl Intake {
             read => read,
         };
         self.count_ignored(&ignored);
-        let message = self.put(&body, deadline).await?;
+        let message = self.put(&body, trace, deadline).await?;
         self.record(&jobs, &message).await;
         let first = jobs.first().map(tracing::field::display);
         tracing::info!(
             job.id = first,
             jobs = jobs.len(),
             message.id = message,
+            trace_id = trace.map(|trace| tracing::field::display(trace.trace_id())),
             "the intake put an event on the queue"
         );
         let told = json!({ "jobs": jobs, "message": message });

@@ -14,10 +14,15 @@ use crate::bounds::MAX_INTAKE_ANSWER_TIME;
 use crate::job::envelope::{self, PendingJob};
 use crate::job::{Job, ParseJobError};
 use crate::text::chain;
+use crate::traceparent::TraceParent;
 
 impl Intake {
     /// Takes a job: 202 once its message is durable.
-    pub(super) async fn take_job(&self, body: Arc<str>) -> Result<IntakeAnswer, IntakeAnswer> {
+    pub(super) async fn take_job(
+        &self,
+        body: Arc<str>,
+        trace: Option<TraceParent>,
+    ) -> Result<IntakeAnswer, IntakeAnswer> {
         self.0.rate.pass(1).await;
         let deadline = Instant::now() + MAX_INTAKE_ANSWER_TIME;
         self.queue_is_up()?;
@@ -29,9 +34,10 @@ impl Intake {
         let checked = Box::pin(self.check(job, current, deadline)).await;
         drop(turn);
         let checked = checked.map_err(|error| IntakeAnswer::refused(chain(&error)))?;
-        let message = self.put(&body, deadline).await?;
+        let message = self.put(&body, trace, deadline).await?;
         self.record(std::slice::from_ref(&id), &message).await;
-        tracing::info!(job.id = %id, message.id = message, "the intake put a job on the queue");
+        let trace_id = trace.map(|trace| tracing::field::display(trace.trace_id()));
+        tracing::info!(job.id = %id, message.id = message, trace_id, "the intake put a job on the queue");
         let told = json!({
             "job": id,
             "message": message,

@@ -100,7 +100,7 @@ pub struct OpenedMessage {
     pub folder_markers: usize,
     /// Why other events in the message make no job: an event with an invalid key does not prevent the rest from being worked.
     pub refused: Vec<ParseJobError>,
-    /// The trace that the sender of a notification of SNS names.
+    /// The trace that the sender of an event names in it, or in a notification of SNS.
     pub trace: Option<TraceParent>,
     /// Whether this was the test event that S3 sends when a notification is set up.
     pub test_event: bool,
@@ -169,7 +169,7 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
     }
     let events = Events::of(&fields)?;
     let mut opened = OpenedMessage {
-        trace,
+        trace: trace.or_else(|| events::traceparent(&fields)),
         ..OpenedMessage::default()
     };
     let mut no_rule = ParseJobError::Event { field: "Records" };

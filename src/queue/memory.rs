@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt};
+use crate::traceparent::TraceParent;
 
 /// Messages in memory. Time is tokio's, so a paused clock hides and shows them.
 #[derive(Debug, Default)]
@@ -32,6 +33,7 @@ struct StoredMessage {
     id: String,
     body: String,
     group: Option<String>,
+    trace: Option<TraceParent>,
     receives: u32,
     visible_at: Option<Instant>,
 }
@@ -64,6 +66,15 @@ impl MemoryQueue {
 
     /// Puts a message behind the others of its group: none of them can be received while an earlier one is hidden.
     pub fn submit_to_group(&self, body: &str, group: Option<&str>) -> Result<String, QueueError> {
+        self.put(body, group, None)
+    }
+
+    fn put(
+        &self,
+        body: &str,
+        group: Option<&str>,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
         let id = self.request("submit a message", |state| {
             state.submitted += 1;
             let id = format!("m-{}", state.submitted);
@@ -71,6 +82,7 @@ impl MemoryQueue {
                 id: id.clone(),
                 body: body.to_owned(),
                 group: group.map(ToOwned::to_owned),
+                trace,
                 receives: 0,
                 visible_at: None,
             });
@@ -152,6 +164,7 @@ impl Queue for MemoryQueue {
                             receive_count: held.receives,
                             group: held.group.clone(),
                             attributes: Vec::new(),
+                            trace: held.trace,
                         }
                     });
                 Some(messages.collect::<Vec<_>>())
@@ -199,8 +212,12 @@ impl Queue for MemoryQueue {
         })
     }
 
-    async fn submit(&self, body: &str) -> Result<String, QueueError> {
-        self.submit_to_group(body, None)
+    async fn submit_traced(
+        &self,
+        body: &str,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
+        self.put(body, None, trace)
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::keyring::nonce;
 use crate::progress::QueueDepth;
+use crate::traceparent::TraceParent;
 
 /// How often a waiting receiver looks for messages from other processes.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -162,7 +163,7 @@ impl SqliteQueue {
                     "UPDATE message SET visible_at = ?2, hidden_at = ?1, held = 1, receives = receives + 1, receipt = ?3 || '-' || id \
                      WHERE id IN (SELECT id FROM message WHERE state = 'ready' AND visible_at <= ?1 \
                                   ORDER BY visible_at, id LIMIT ?4) \
-                     RETURNING id, body, receipt, receives",
+                     RETURNING id, body, receipt, receives, traceparent",
                 )?;
                 statement
                     .query_map(params![now, until, nonce, max], |row| {
@@ -173,6 +174,9 @@ impl SqliteQueue {
                             receive_count: row.get(3)?,
                             group: None,
                             attributes: Vec::new(),
+                            trace: row
+                                .get::<_, Option<String>>(4)?
+                                .and_then(|trace| TraceParent::read(&trace)),
                         })
                     })?
                     .collect()
@@ -307,14 +311,19 @@ impl Queue for SqliteQueue {
         Ok(Parked::Aside)
     }
 
-    async fn submit(&self, body: &str) -> Result<String, QueueError> {
+    async fn submit_traced(
+        &self,
+        body: &str,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
         let (body, now) = (body.to_owned(), self.now());
+        let trace = trace.map(|trace| trace.to_string());
         let id = self
             .database
             .call(move |connection| {
                 connection.execute(
-                    "INSERT INTO message (body, visible_at, hidden_at, enqueued_at) VALUES (?1, ?2, ?2, ?2)",
-                    params![body, now],
+                    "INSERT INTO message (body, visible_at, hidden_at, enqueued_at, traceparent) VALUES (?1, ?2, ?2, ?2, ?3)",
+                    params![body, now, trace],
                 )?;
                 Ok(connection.last_insert_rowid())
             })

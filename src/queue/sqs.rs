@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use presign::partition::before_suffix;
 
 use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt, hand_over};
 use crate::bounds::MAX_MESSAGE_ID_BYTES;
@@ -19,6 +20,7 @@ use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::http::{RequestTerms, broke_under_the_request};
 use crate::keyring::nonce;
 use crate::progress::QueueDepth;
+use crate::traceparent::TraceParent;
 
 pub use looked_at::LookedAt;
 pub use parked::ParkedQueue;
@@ -76,8 +78,14 @@ impl SqsQueue {
         }
     }
 
-    async fn send(&self, body: &str, fifo: Option<Fifo>) -> Result<String, QueueError> {
+    async fn send(
+        &self,
+        body: &str,
+        fifo: Option<Fifo>,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
         let (group, id) = fifo.as_ref().map(Fifo::parts).unzip();
+        let trace = trace.map(|trace| attributes::of_sender(&[attributes::of_trace(trace)]));
         let answer = self
             .client
             .send_message()
@@ -85,6 +93,7 @@ impl SqsQueue {
             .message_body(body)
             .set_message_group_id(group)
             .set_message_deduplication_id(id)
+            .set_message_attributes(trace)
             .send()
             .await;
         let answer = answer.map_err(|error| {
@@ -147,6 +156,16 @@ impl Queue for SqsQueue {
             true => ANSWER_NOW,
             false => wait + POLL_MARGIN,
         };
+        // EventBridge and SNS pass a trace on beside the attributes. Other servers may refuse a name that they do not know.
+        let trace_header =
+            is_of_aws(&self.url).then_some(MessageSystemAttributeName::AwsTraceHeader);
+        let system_attributes: Vec<_> = [
+            MessageSystemAttributeName::ApproximateReceiveCount,
+            MessageSystemAttributeName::MessageGroupId,
+        ]
+        .into_iter()
+        .chain(trace_header)
+        .collect();
         let poll = || {
             self.client
                 .receive_message()
@@ -154,8 +173,7 @@ impl Queue for SqsQueue {
                 .max_number_of_messages(i32::try_from(max.clamp(1, MAX_RECEIVE)).unwrap_or(1))
                 .visibility_timeout(seconds(visibility))
                 .wait_time_seconds(seconds(wait))
-                .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-                .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
+                .set_message_system_attribute_names(Some(system_attributes.clone()))
                 .message_attribute_names(attributes::ALL)
                 .customize()
                 // A long poll may last as long as its wait.
@@ -260,8 +278,12 @@ impl Queue for SqsQueue {
         Ok(Parked::Aside)
     }
 
-    async fn submit(&self, body: &str) -> Result<String, QueueError> {
-        self.send(body, Fifo::of(&self.url, None)).await
+    async fn submit_traced(
+        &self,
+        body: &str,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
+        self.send(body, Fifo::of(&self.url, None), trace).await
     }
 
     async fn submit_in_group(
@@ -274,7 +296,7 @@ impl Queue for SqsQueue {
             deduplication_id: id.to_owned(),
             ..fifo
         });
-        self.send(body, fifo).await
+        self.send(body, fifo, None).await
     }
 
     async fn depth(&self) -> Result<Option<QueueDepth>, QueueError> {
@@ -304,6 +326,8 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
         .and_then(|count| count.parse().ok());
     let group = attribute(MessageSystemAttributeName::MessageGroupId).cloned();
+    let trace = attribute(MessageSystemAttributeName::AwsTraceHeader)
+        .and_then(|header| TraceParent::read_x_ray(header));
     let attributes = message.message_attributes.unwrap_or_default();
     Some(Message {
         // The id goes into log and audit lines.
@@ -317,7 +341,15 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         receive_count: receives.unwrap_or(1),
         group,
         attributes: attributes::read(attributes),
+        trace,
     })
+}
+
+/// Whether a queue is one of SQS, by its URL.
+fn is_of_aws(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").unwrap_or_default();
+    let host = rest.split(['/', ':']).next().unwrap_or_default();
+    before_suffix(host).is_some()
 }
 
 /// The FIFO fields of a message: its group, and a unique deduplication id, since idempotency belongs to the job and not
@@ -383,6 +415,41 @@ fn printable(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_trace_that_a_service_of_aws_passes_on_stands_behind_the_senders() {
+        let header = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1";
+        let value = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let received = aws_sdk_sqs::types::Message::builder();
+        let received = received.message_id("1").body("{}").receipt_handle("r");
+        let received = received.attributes(MessageSystemAttributeName::AwsTraceHeader, header);
+        let passed_on = message(received.clone().build()).unwrap().traceparent();
+        let passed_on = passed_on.map(|trace| trace.to_string());
+        let expected = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(passed_on.as_deref(), Some(expected));
+        let trace = TraceParent::read(value).unwrap();
+        let named = attributes::of_sender(&[attributes::of_trace(trace)]);
+        let named = received.set_message_attributes(Some(named)).build();
+        assert_eq!(message(named).unwrap().traceparent(), Some(trace));
+    }
+
+    #[test]
+    fn a_queue_of_aws_is_known_by_its_host() {
+        for (url, expected) in [
+            (
+                "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs",
+                true,
+            ),
+            (
+                "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/jobs",
+                true,
+            ),
+            ("http://127.0.0.1:9324/000000000000/jobs", false),
+            ("https://queue.acme.example/amazonaws.com/jobs", false),
+        ] {
+            assert_eq!(is_of_aws(url), expected, "{url}");
+        }
+    }
 
     #[test]
     fn an_id_of_a_message_is_fit_for_a_line_and_a_short_one_is_as_it_was() {

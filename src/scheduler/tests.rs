@@ -14,6 +14,7 @@ use crate::ledger::memory::MemoryLedger;
 use crate::quantity::Span;
 use crate::queue::{Message, Parked, Receipt};
 use crate::schedule::{Schedule, Timing, parse_stamp};
+use crate::traceparent::TraceParent;
 
 thread_local! {
     static NOW: std::cell::Cell<Timestamp> = const { std::cell::Cell::new(Timestamp::UNIX_EPOCH) };
@@ -142,7 +143,11 @@ impl Queue for SilentQueue {
         unreachable!("nothing is received")
     }
 
-    async fn submit(&self, body: &str) -> Result<String, QueueError> {
+    async fn submit_traced(
+        &self,
+        body: &str,
+        _: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
         let death = *self.death.lock().unwrap();
         if death != Death::Before {
             self.sent.lock().unwrap().push(body.to_owned());

@@ -31,6 +31,7 @@ use crate::mounted;
 use crate::portal::PortalCounts;
 use crate::progress::Progress;
 use crate::scheduler::ScheduleCounts;
+use crate::spans::SpanCounts;
 
 /// The maximum duration of a connection: request, answer, and the client's reading of it. The answer is made from memory.
 const CONNECTION_TIME: Duration = Duration::from_secs(5);
@@ -85,6 +86,8 @@ pub struct Vitals {
     pub retention: Option<RetentionCounts>,
     /// The feedback queue, if there is one.
     pub feedback: Option<FeedbackCounts>,
+    /// The spans that are exported.
+    pub spans: SpanCounts,
 }
 
 impl Health {

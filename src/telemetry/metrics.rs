@@ -24,6 +24,7 @@ use crate::portal::PortalCounts;
 use crate::progress::times::HistogramFamily;
 use crate::progress::{CounterFamily, Progress, Snapshot};
 use crate::scheduler::{LATENESS_BUCKETS, ScheduleCounts};
+use crate::spans::SpanCounts;
 
 /// A format of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,7 @@ pub fn text(vitals: &Vitals, format: MetricsFormat) -> String {
         intake,
         retention,
         feedback,
+        spans,
         pulse: _,
         audit: _,
     } = vitals.clone();
@@ -88,6 +90,7 @@ pub fn text(vitals: &Vitals, format: MetricsFormat) -> String {
         intake,
         retention,
         feedback,
+        spans,
     };
     measured.text(format)
 }
@@ -102,6 +105,7 @@ struct ScrapedParts {
     intake: Option<IntakeCounts>,
     retention: Option<RetentionCounts>,
     feedback: Option<FeedbackCounts>,
+    spans: SpanCounts,
 }
 
 impl ScrapedParts {
@@ -128,6 +132,7 @@ impl Collector for ScrapedParts {
             intake,
             retention,
             feedback,
+            spans,
         } = self;
         let mut families = Families(encoder);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -137,6 +142,11 @@ impl Collector for ScrapedParts {
         for family in counters(&counts) {
             families.counter(&family)?;
         }
+        let in_doubt = progress
+            .open_doubts()
+            .map(|count| (&[][..], signed(count as u64)));
+        let help = "Mails that may or may not have left, and wait for an answer; the ledger is asked each minute.";
+        families.gauge("handout_mails_in_doubt", help, in_doubt.as_slice())?;
         families.of_queue(progress, &counts)?;
         for family in progress.times().families() {
             families.histogram(&family)?;
@@ -157,6 +167,13 @@ impl Collector for ScrapedParts {
         if let Some(feedback) = feedback {
             families.of_feedback(feedback)?;
         }
+        let [sent, dropped] = spans.snapshot();
+        families.counter(&CounterFamily {
+            name: "handout_spans_total",
+            help: "Steps of jobs as spans for traces.url, by what became of them.",
+            label: "result",
+            samples: vec![("sent", sent), ("dropped", dropped)],
+        })?;
         families.of_edges(edges)
     }
 }

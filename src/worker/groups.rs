@@ -114,6 +114,7 @@ mod tests {
             receive_count: 1,
             group: group.map(ToOwned::to_owned),
             attributes: Vec::new(),
+            trace: None,
         };
         let received = [
             message("1", Some("a")),

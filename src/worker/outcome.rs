@@ -186,7 +186,7 @@ impl Worker {
         if !self.told.has(&message.id) {
             for (job, reason) in &each {
                 let result = JobResult::parked(*job, &message.id, reason, (self.clock)())
-                    .traced(message.traceparent());
+                    .traced(failed.trace.or_else(|| message.traceparent()));
                 self.services
                     .results
                     .tell(&result, self.services.share)

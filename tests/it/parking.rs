@@ -12,6 +12,7 @@ use handout::config::OnEventConfig;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
 use handout::queue::{Message, Parked, Queue, QueueError, Receipt};
+use handout::traceparent::TraceParent;
 use serde_json::{Value, json};
 
 use crate::conformance::{HELD, NOW, make_queue, sqs_client};
@@ -54,8 +55,12 @@ impl Queue for LeavingQueue {
         Ok(Parked::LeftToRedrive)
     }
 
-    async fn submit(&self, body: &str) -> Result<String, QueueError> {
-        self.0.submit(body).await
+    async fn submit_traced(
+        &self,
+        body: &str,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
+        self.0.submit_traced(body, trace).await
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {

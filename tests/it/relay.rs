@@ -9,7 +9,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use handout::clock;
 use handout::config::{Tls, Transport};
+use handout::ledger::lease::Owner;
+use handout::ledger::notices::NoticeRecords;
+use handout::ledger::{Created, Kind, Record};
 use serde_json::{Value, json};
 
 use crate::support::program;
@@ -462,6 +466,40 @@ async fn the_operator_is_told_once_of_those_who_were_refused() {
 }
 
 #[tokio::test]
+async fn a_notice_that_a_killed_process_owed_is_sent_once() {
+    let Some(parts) = Parts::or_skip("a_notice_that_a_killed_process_owed") else {
+        return;
+    };
+    let rule = json!([{ "verb": "RCPT", "match": "gone@", "reply": "550 5.1.1 no such user" }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let jobs = ["owed", "of-an-earlier-version"].map(|id| job_for(id, &["gone@acme.example"]));
+    let mut world = relay.world().job(&jobs[0]).job(&jobs[1]);
+    world.run().await;
+    // Both processes were killed in the moment before the notice left.
+    let opened = world.open().await;
+    for (id, body) in [
+        ("owed", NoticeRecords::body(&Owner::new(), clock::system())),
+        ("of-an-earlier-version", json!({ "at": clock::system() })),
+    ] {
+        let notified = Record::new(&id.parse().unwrap(), "", 0, Kind::Notified, body);
+        let ledger = &opened.services.recording.ledger;
+        assert_eq!(ledger.create(notified).await.unwrap(), Created::Ours);
+    }
+    opened.close().await;
+    world = world.configured(|config| config.mail.notify = Some("ops@sender.example".to_owned()));
+    for _ in 0..2 {
+        world = world.job(&jobs[0]).job(&jobs[1]);
+        world.run().await;
+    }
+    let mut told = relay.mails();
+    told.retain(|(_, envelope)| envelope["to"][0] == "ops@sender.example");
+    let [(notice, _)] = told.as_slice() else {
+        panic!("{} notices", told.len())
+    };
+    assert_eq!(notice["subject"], "1 of 1 mails failed or in doubt: owed");
+}
+
+#[tokio::test]
 async fn an_operator_who_cannot_be_told_is_no_reason_to_fail() {
     let Some(parts) = Parts::or_skip("an_operator_who_cannot_be_told") else {
         return;
@@ -620,7 +658,7 @@ async fn later_for_ever_is_a_no_in_the_end() {
     let world = relay.world();
     fs::create_dir_all(&world.config.state_dir).unwrap();
     let database = handout::database::Database::open(&world.config.database_file()).unwrap();
-    let ledger = SqliteLedger::new(database, handout::clock::system);
+    let ledger = SqliteLedger::new(database, clock::system);
     let begun = json!({
         "body_sha256": handout::keyring::sha256_hex(job.to_string().as_bytes()),
         "begun_at": "2026-01-01T00:00:00Z",

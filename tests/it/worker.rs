@@ -10,6 +10,7 @@ use handout::keyring::sha256_hex;
 use handout::queue::memory::MemoryQueue;
 use handout::queue::{ErrorKind, Message, Parked, Queue, QueueError, Receipt};
 use handout::results::Results;
+use handout::traceparent::TraceParent;
 use serde_json::{Value, json};
 
 use crate::support::program;
@@ -375,8 +376,12 @@ impl Queue for SilentToDeletions {
         self.0.park(message, reason).await
     }
 
-    async fn submit(&self, body: &str) -> Result<String, QueueError> {
-        self.0.submit(body).await
+    async fn submit_traced(
+        &self,
+        body: &str,
+        trace: Option<TraceParent>,
+    ) -> Result<String, QueueError> {
+        self.0.submit_traced(body, trace).await
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {

@@ -423,8 +423,8 @@ impl Directory {
         let (file, name) = match self.unnamed(mode)? {
             Some(file) => (file, None),
             None => {
-                let name = draft_name()?;
-                (self.create_new(&name, mode)?, Some(name))
+                let (file, name) = self.named(mode)?;
+                (file, Some(name))
             }
         };
         let draft = Draft {
@@ -435,6 +435,66 @@ impl Directory {
         };
         tighten(&draft.file, 0o600)?;
         Ok(draft)
+    }
+
+    /// A file with the name of a draft, which its process holds.
+    fn named(&self, mode: u32) -> io::Result<(File, String)> {
+        loop {
+            let name = draft_name(HELD)?;
+            let file = self.create_new(&name, mode)?;
+            if file.try_lock().is_err() {
+                self.remove(&name)?;
+                let name = draft_name(UNHELD)?;
+                return Ok((self.create_new(&name, mode)?, name));
+            }
+            // Another process may have found it before it was held, and swept it.
+            if self.has_file(&name)? {
+                return Ok((file, name));
+            }
+        }
+    }
+
+    /// Removes the drafts that killed processes left in this directory, and returns how many.
+    ///
+    /// A living process holds a lock on its draft. Where a file system has no locks, and for drafts of earlier versions, the age decides: a
+    /// day. Files of other names, of other users, and whatever is no regular file stay.
+    ///
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn sweep_drafts(&self) -> io::Result<usize> {
+        let mut swept = 0;
+        for entry in self.entries()? {
+            let (name, kind) = entry?;
+            let Some(name) = name.to_str().filter(|name| is_draft_name(name)) else {
+                continue;
+            };
+            // A draft that cannot be looked at stays: another process may have removed it, or it belongs to another user.
+            if kind.is_file() && self.is_abandoned(name).unwrap_or(false) {
+                self.remove(name)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    fn is_abandoned(&self, name: &str) -> io::Result<bool> {
+        let file = self.opened(name, OFlags::RDWR)?;
+        let found = file.metadata()?;
+        let user = rustix::process::geteuid();
+        // What root makes in the directory of another user is given to them.
+        let is_own = found.uid() == user.as_raw()
+            || (user.is_root() && found.uid() == self.handle.metadata()?.uid());
+        if !is_own {
+            return Ok(false);
+        }
+        match file.try_lock() {
+            Ok(()) if name.ends_with(HELD) => return Ok(true),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let age = found.modified()?.elapsed();
+        Ok(age.is_ok_and(|age| age >= ABANDONED_AFTER))
     }
 
     /// A file that disappears with its process; `None` if the file system does not support unnamed files, or the process has no
@@ -749,7 +809,10 @@ impl Draft {
         self.file.set_permissions(self.mode.clone())?;
         self.file.sync_all()?;
         if self.name.is_none() {
-            let draft = draft_name()?;
+            let draft = draft_name(match self.file.try_lock() {
+                Ok(()) => HELD,
+                Err(_) => UNHELD,
+            })?;
             self.link(&draft)?;
             self.name = Some(draft);
         }
@@ -799,10 +862,31 @@ impl Drop for Draft {
     }
 }
 
-fn draft_name() -> io::Result<String> {
+/// The ends of the names of drafts: of those that their processes hold by a lock, and of others.
+const HELD: &str = ".held.draft";
+const UNHELD: &str = ".draft";
+
+/// The age from which a draft is abandoned that no lock can show to be held.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether a file has the name of a draft.
+fn is_draft_name(name: &str) -> bool {
+    let stem = name
+        .strip_suffix(HELD)
+        .or_else(|| name.strip_suffix(UNHELD));
+    let digits = stem.and_then(|stem| stem.strip_prefix('.'));
+    digits.is_some_and(|digits| {
+        digits.len() == 16
+            && digits
+                .bytes()
+                .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+fn draft_name(end: &str) -> io::Result<String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(format!(".{:016x}.draft", u64::from_le_bytes(bytes)))
+    Ok(format!(".{:016x}{end}", u64::from_le_bytes(bytes)))
 }
 
 /// Whether a write failed for lack of space or resources: on the disk, in the user's quota, among the open files of the process

@@ -174,6 +174,52 @@ fn a_draft_has_no_name_before_it_is_whole_and_then_takes_the_place_of_another() 
 }
 
 #[test]
+fn drafts_of_killed_processes_are_swept_and_no_other_files() {
+    let inside = tempfile::tempdir().unwrap();
+    let directory = Directory::open(inside.path()).unwrap();
+    let aged = |name: &str, hours: u64| {
+        let file = File::create(inside.path().join(name)).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        let modified = modified - Duration::from_secs(hours * 3600);
+        file.set_modified(modified).unwrap();
+        file
+    };
+    let has = |name: &str| inside.path().join(name).symlink_metadata().is_ok();
+    let (held, name) = directory.named(0o600).unwrap();
+    assert!(name.ends_with(HELD));
+    // A draft of a dead process, and a draft of an earlier version.
+    drop(aged(".00000000000000aa.held.draft", 0));
+    drop(aged(".00000000000000bb.draft", 25));
+    let others = [
+        "index.html",
+        ".draft",
+        ".aa.draft",
+        ".00000000000000AA.draft",
+        ".00000000000000cc.draft.txt",
+    ];
+    for other in others {
+        drop(aged(other, 48));
+    }
+    drop(aged(".00000000000000dd.draft", 23));
+    fs::create_dir(inside.path().join(".00000000000000ee.draft")).unwrap();
+    symlink("index.html", inside.path().join(".00000000000000ff.draft")).unwrap();
+    assert_eq!(directory.sweep_drafts().unwrap(), 2);
+    let kept = [
+        &name,
+        ".00000000000000dd.draft",
+        ".00000000000000ee.draft",
+        ".00000000000000ff.draft",
+    ];
+    for kept in kept.iter().chain(&others) {
+        assert!(has(kept), "{kept}");
+    }
+    // Its process has ended.
+    drop(held);
+    assert_eq!(directory.sweep_drafts().unwrap(), 1);
+    assert!(!has(&name));
+}
+
+#[test]
 fn a_file_is_read_up_to_its_bound() {
     let inside = tempfile::tempdir().unwrap();
     let directory = Directory::open(inside.path()).unwrap();

@@ -13,6 +13,7 @@ use handout::error::{FailureClass, JobError};
 use handout::job::envelope::{self, PendingJob};
 use handout::job::{Job, JobId};
 use handout::preview::check_job;
+use handout::traceparent::TraceParent;
 use serde::Serialize;
 
 use super::preview::Previewing;
@@ -33,8 +34,21 @@ pub(crate) struct SubmitArgs {
     /// Checks only the format of the job: for a machine that may not list the bucket.
     #[arg(long)]
     no_check: bool,
+    /// The trace that the message belongs to, as in the header of W3C Trace Context [default: TRACEPARENT of the environment]
+    #[arg(long, value_name = "VALUE", value_parser = trace)]
+    traceparent: Option<TraceParent>,
     #[command(flatten)]
     form: JsonArgs,
+}
+
+/// The variable by which a process names its trace to the programs that it starts.
+/// <https://opentelemetry.io/docs/specs/otel/context/env-carriers/>
+const TRACEPARENT_VARIABLE: &str = "TRACEPARENT";
+
+fn trace(value: &str) -> Result<TraceParent, String> {
+    TraceParent::read(value).ok_or_else(|| {
+        "is no traceparent of W3C Trace Context, such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()
+    })
 }
 
 /// A message on the queue, as `--json` prints it.
@@ -103,7 +117,10 @@ pub(super) async fn submit(
         false => done_before(&ids, config, environment).await,
     };
     let queue = assemble::open_queue(config, environment, clock::system).await?;
-    let id = queue.submit(body).await?;
+    // A variable that is not valid is ignored, as a header would be.
+    let of_environment = || TraceParent::read(environment.get(TRACEPARENT_VARIABLE)?);
+    let trace = arguments.traceparent.or_else(of_environment);
+    let id = queue.submit_traced(body, trace).await?;
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     tell_submitted(&ids, &id, &done, arguments.form.json)?;
     Ok(ExitCode::SUCCESS)

@@ -1,10 +1,9 @@
 //! `handout ledger show`: prints the status of jobs and recipients, as lines and as JSON.
 
-use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use handout::distribute::{doubtful_parts, parts_so_far};
+use handout::distribute::{open_doubts, parts_so_far};
 use handout::job::JobId;
 use handout::ledger::status::{is_done, outcome_of, record_of, reported};
 use handout::ledger::status_of;
@@ -277,37 +276,22 @@ pub(super) async fn show_doubts(
 ) -> anyhow::Result<ExitCode> {
     let mut found = Vec::new();
     let mut is_any = false;
-    let mut jobs: VecDeque<JobId> = jobs.to_vec().into();
-    while let Some(job) = &jobs.pop_front() {
-        let records = ledger.records_of(job, "").await?;
-        if has_no_doubts(&records) {
-            continue;
-        }
-        for part in doubtful_parts(ledger, job, &records)
-            .await?
-            .into_iter()
-            .rev()
-        {
-            jobs.push_front(part);
-        }
-        let job_records = JobRecords::new(ledger.records(job).await?);
-        for rid in job_records.recipients() {
-            let records = job_records.of(rid);
-            let RecipientStatus::InDoubt { n: attempt, .. } = status_of(records)? else {
-                continue;
-            };
+    for job in jobs {
+        for doubt in open_doubts(ledger, job).await? {
             is_any = true;
             let doubt = ShownDoubt {
-                job,
-                rid,
-                attempt,
-                intended_at: intent(records, attempt, "at").unwrap_or("-"),
-                message_id: intent(records, attempt, "message_id").unwrap_or("-"),
+                job: &doubt.job,
+                rid: &doubt.rid,
+                attempt: doubt.attempt,
+                intended_at: doubt.intended_at.as_deref().unwrap_or("-"),
+                message_id: doubt.message_id.as_deref().unwrap_or("-"),
             };
             if json {
                 found.push(serde_json::to_value(doubt)?);
             } else {
                 let ShownDoubt {
+                    job,
+                    rid,
                     intended_at,
                     message_id,
                     ..
@@ -325,15 +309,6 @@ pub(super) async fn show_doubts(
         true => exit::FOUND.into(),
         false => ExitCode::SUCCESS,
     })
-}
-
-/// Whether a job was done without doubts, so that its recipients need no check.
-fn has_no_doubts(records_of_job: &[Record]) -> bool {
-    is_done(records_of_job)
-        && records_of_job
-            .iter()
-            .filter(|record| record.kind == Kind::Done)
-            .all(|done| done.body["unknown"] == 0)
 }
 
 /// What the commands print with `--json`.

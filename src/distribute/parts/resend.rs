@@ -38,7 +38,7 @@ pub fn parts_so_far(records: &[Record]) -> Result<Option<(JobReport, u32)>, Ledg
 ///
 /// # Errors
 /// The ledger does not answer, or a record cannot be read.
-pub async fn doubtful_parts(
+pub(in crate::distribute) async fn doubtful_parts(
     ledger: &dyn Ledger,
     job: &JobId,
     records: &[Record],

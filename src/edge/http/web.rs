@@ -157,6 +157,30 @@ impl WebClient {
         self.send(action, url, request, max_bytes).await
     }
 
+    /// Posts protobuf, with headers besides.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn post_protobuf(
+        &self,
+        action: &str,
+        url: &str,
+        headers: &[(String, String)],
+        body: Vec<u8>,
+        max_bytes: usize,
+    ) -> Result<WebAnswer, EdgeError> {
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        let set = request.headers_mut();
+        for (name, value) in headers {
+            let inserted = set.try_insert(name.clone(), value.clone());
+            inserted.map_err(|_| unsendable(action))?;
+        }
+        set.insert("content-type", "application/x-protobuf");
+        request.set_method("POST").map_err(|_| unsendable(action))?;
+        self.send(action, url, request, max_bytes).await
+    }
+
     /// Gets a part of a file by a signed URL, or asks for its head.
     ///
     /// # Errors

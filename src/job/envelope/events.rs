@@ -17,6 +17,7 @@ use crate::bounds::MAX_EVENT_TEXT_BYTES;
 use crate::job::ParseJobError;
 use crate::keyring::sha256_hex;
 use crate::text::percent::decode_form;
+use crate::traceparent::{TRACEPARENT, TraceParent};
 
 /// The fields of an event, whichever way it was delivered.
 #[derive(Debug)]
@@ -34,6 +35,16 @@ pub(super) struct ObjectEvent {
     pub(super) restored_until: Option<String>,
     /// The id that the event has by itself, as `CloudEvents` do.
     pub(super) id: Option<String>,
+}
+
+/// The trace that an event names: a field of the event, as `CloudEvents` have it, or of the `detail` of `EventBridge`.
+/// <https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md>
+pub(super) fn traceparent(event: &Map<String, Value>) -> Option<TraceParent> {
+    let detail = event.get("detail").and_then(Value::as_object);
+    [Some(event), detail]
+        .into_iter()
+        .flatten()
+        .find_map(|fields| TraceParent::read(fields.get(TRACEPARENT)?.as_str()?))
 }
 
 impl ObjectEvent {

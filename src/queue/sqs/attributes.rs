@@ -7,6 +7,7 @@ use aws_sdk_sqs::types::MessageAttributeValue;
 
 use super::parked::{MESSAGE_ID, REASON};
 use crate::queue::{AttributeValue, MessageAttribute};
+use crate::traceparent::{TRACEPARENT, TraceParent};
 
 /// Asks for all attributes of a message.
 pub(super) const ALL: &str = "All";
@@ -45,6 +46,15 @@ pub(super) fn read(attributes: Attributes) -> Vec<MessageAttribute> {
         rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name))
     });
     read
+}
+
+/// The attribute that names a trace.
+pub(super) fn of_trace(trace: TraceParent) -> MessageAttribute {
+    MessageAttribute {
+        name: TRACEPARENT.to_owned(),
+        data_type: "String".to_owned(),
+        value: AttributeValue::Text(trace.to_string()),
+    }
 }
 
 /// The attributes as the sender wrote them, as a redrive policy moves them.

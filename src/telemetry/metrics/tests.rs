@@ -14,6 +14,7 @@ fn measured() -> ScrapedParts {
     progress
         .times()
         .observe(TimedStep::JobDone, Duration::from_millis(300));
+    progress.doubt_is_open("job", "ann");
     progress.saw_queue(Some(QueueDepth {
         waiting: 3,
         in_flight: 1,
@@ -32,6 +33,7 @@ fn measured() -> ScrapedParts {
         retention: Some(RetentionCounts::default()),
         feedback: Some(FeedbackCounts::default()),
         schedules: Some(ScheduleCounts::default()),
+        spans: SpanCounts::default(),
     }
 }
 
@@ -52,6 +54,7 @@ fn a_client_that_asks_for_nothing_gets_the_text_format() {
         "handout_job_duration_seconds_bucket{result=\"done\",le=\"0.5\"} 1",
         "handout_job_duration_seconds_bucket{result=\"done\",le=\"+Inf\"} 1",
         "handout_job_duration_seconds_count{result=\"failed\"} 0",
+        "handout_mails_in_doubt 1",
         "handout_queue_messages{state=\"waiting\"} 3",
         "handout_queue_oldest_message_age_seconds 90",
         "handout_credentials_end_timestamp_seconds{edge=\"credentials:reports\"} 1893456000",

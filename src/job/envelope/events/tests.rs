@@ -174,3 +174,29 @@ fn a_call_that_cloudtrail_tells_is_an_event() {
     read["detail"]["eventName"] = json!("GetObject");
     assert!(open(&read.to_string(), &rules()).is_err());
 }
+
+#[test]
+fn the_trace_of_an_event_is_a_field_of_it_or_of_its_detail() {
+    let value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = |event: &Value| {
+        let opened = open(&event.to_string(), &rules()).unwrap();
+        opened.trace.map(|trace| trace.to_string())
+    };
+    let object = json!({ "bucket": { "name": "uploads" }, "object": { "key": "a.pdf" } });
+    let mut bridge = json!({
+        "version": "0", "id": "1", "source": "aws.s3", "detail-type": "Object Created", "time": "2026-11-23T18:40:00Z", "detail": object,
+    });
+    assert_eq!(traced(&bridge), None);
+    bridge["detail"]["traceparent"] = json!("00-zz-yy-01");
+    assert_eq!(traced(&bridge), None, "what is not valid is ignored");
+    bridge["detail"]["traceparent"] = json!(value);
+    assert_eq!(traced(&bridge).as_deref(), Some(value));
+    let mut cloud = cloud(
+        "com.acme.object.created",
+        &json!({ "bucket": "uploads", "name": "a.pdf" }),
+    );
+    cloud["traceparent"] = json!(value);
+    assert_eq!(traced(&cloud).as_deref(), Some(value));
+    let records = json!({ "traceparent": value, "Records": [record()] });
+    assert_eq!(traced(&records).as_deref(), Some(value));
+}
