@@ -25,7 +25,7 @@ pub(crate) use self::answer::{HeedsRetryAfter, code_of, is_region, message_of};
 use self::answer::{THROTTLES, is_unknown_request, plain_words};
 pub use self::egress::Egress;
 use self::health::{Edge, FailureKind};
-use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
+use crate::bounds::{MAX_ANSWER_BYTES, MAX_LEFT_ALONE, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 
 /// The kind of an error at an edge.
@@ -124,16 +124,21 @@ impl EdgeError {
         }
     }
 
+    /// For how long the service is left alone: as long as it asks for, and at most [`MAX_LEFT_ALONE`].
+    pub fn left_alone(&self) -> Duration {
+        self.retry_after().unwrap_or_default().min(MAX_LEFT_ALONE)
+    }
+
     /// The pause that the service asks for (`Retry-After`), counted from its answer.
     pub fn retry_after(&self) -> Option<Duration> {
         self.answer.as_ref()?.retry_after
     }
 
-    /// The pause that a service asks for, if an error of an edge is among the causes of this error.
-    pub(crate) fn retry_after_in(error: &(dyn std::error::Error + 'static)) -> Duration {
+    /// For how long a service is left alone, if an error of an edge is among the causes of this error.
+    pub(crate) fn left_alone_in(error: &(dyn std::error::Error + 'static)) -> Duration {
         let causes = std::iter::successors(Some(error), |error| error.source());
         let mut edges = causes.filter_map(|cause| cause.downcast_ref::<Self>());
-        let wait = edges.find_map(Self::retry_after);
+        let wait = edges.find_map(|edge| (!edge.left_alone().is_zero()).then(|| edge.left_alone()));
         wait.unwrap_or_default()
     }
 

@@ -661,7 +661,7 @@ pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
             DENIED_AT_LEAST
         }
     };
-    usual.max(error.retry_after().unwrap_or_default())
+    usual.max(error.left_alone())
 }
 
 fn edge(error: &EdgeError) -> FailureClass {

@@ -480,7 +480,7 @@ impl Worker {
                         "could not receive messages; trying again"
                     );
                 }
-                let left_alone = error.retry_after().unwrap_or_default();
+                let left_alone = error.left_alone();
                 Received::Failed { left_alone }
             }
         }

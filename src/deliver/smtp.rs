@@ -656,7 +656,7 @@ impl Relay {
             return RelayOpenError::Relay(error);
         };
         let (verdict, code, words) = (judge(failure.step, reply), reply.code, reply.words());
-        if verdict.leaves_the_connection_usable() && dialogue.reset().await {
+        if verdict.leaves_usable(&mut dialogue) && dialogue.reset().await {
             self.inner.pool.keep(dialogue);
         }
         match verdict {

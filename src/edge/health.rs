@@ -26,7 +26,7 @@ pub use self::kinds::{EdgeKind, FailureKind, Outage};
 use self::requests::Activity;
 pub use self::requests::{Request, RequestNumber, STEPS, Step};
 use super::random;
-use crate::bounds::MAX_SHOWN_VALUE_BYTES;
+use crate::bounds::{MAX_LEFT_ALONE, MAX_SHOWN_VALUE_BYTES};
 use crate::text::printable;
 
 /// How long the request that tries an edge which is down keeps all others waiting.
@@ -453,7 +453,7 @@ impl Edge {
     }
 
     /// Like [`failed`](Self::failed), with the pause that the edge asked for. A pause of more than a moment makes it count as
-    /// down at once.
+    /// down at once. The edge is left alone for [`MAX_LEFT_ALONE`] at most; the receiver of results for as long as it asks.
     pub fn failed_for(&self, kind: FailureKind, words: &str, left_alone: Duration) {
         self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
@@ -481,6 +481,10 @@ impl Edge {
         }
         state.trial = None;
         let pause = kind.pause(self.inner.kind, state.failures);
+        let left_alone = match self.inner.kind == EdgeKind::Results {
+            true => left_alone,
+            false => left_alone.min(MAX_LEFT_ALONE),
+        };
         let pause = pause.mul_f64(0.5 + 0.5 * random()).max(left_alone);
         // Of two answers at the same time, the longer pause counts.
         state.paused_until = state.paused_until.max(Some(now + pause));

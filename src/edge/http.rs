@@ -65,6 +65,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept. Firewalls and NAT gateways drop idle connections silently.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often connections are replaced at most because of answers that reject requests.
+const REPLACED_EVERY: Duration = Duration::from_secs(2);
+
 /// An HTTP client for the SDK whose requests report to an edge. `edge` is `None` where the health depends on the answer's
 /// meaning, which the caller judges.
 pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
@@ -205,16 +208,15 @@ struct HttpPool {
     /// A connector for each route, made at its first use.
     connectors: [Option<SharedHttpConnector>; ProxyRoute::COUNT],
     generation: u64,
+    /// When connections were replaced last because of an answer.
+    replaced_at: Option<Instant>,
 }
 
 impl HttpPool {
-    fn of(way: ProxyRoute, connector: SharedHttpConnector, generation: u64) -> Self {
-        let mut connectors = [const { None }; ProxyRoute::COUNT];
-        connectors[way as usize] = Some(connector);
-        Self {
-            connectors,
-            generation,
-        }
+    /// Begins the next generation, without connections.
+    fn renew(&mut self) {
+        self.connectors = Default::default();
+        self.generation += 1;
     }
 }
 
@@ -277,10 +279,20 @@ impl EdgeClient {
     fn drop_pool(&self, generation: u64) {
         let mut pool = self.pool();
         if pool.generation == generation {
-            *pool = HttpPool {
-                connectors: Default::default(),
-                generation: generation + 1,
-            };
+            pool.renew();
+        }
+    }
+
+    /// Drops the connections of a generation after an answer that rejects a request, if none were dropped so a moment ago.
+    ///
+    /// A balancer of connections keeps each with its server. One that is ill, or that a reload has left with old keys, would answer every
+    /// later request on it, probes too, while each new connection would be well.
+    fn replace_pool(&self, generation: u64) {
+        let mut pool = self.pool();
+        let was_replaced = |at: Instant| at.elapsed() < REPLACED_EVERY;
+        if pool.generation == generation && !pool.replaced_at.is_some_and(was_replaced) {
+            pool.renew();
+            pool.replaced_at = Some(Instant::now());
         }
     }
 
@@ -407,6 +419,9 @@ impl EdgeClient {
         if status >= 300 {
             answer.add_extension(asker);
         }
+        if may_be_of_its_server(status) {
+            self.replace_pool(generation);
+        }
         // Only stores have an edge here, and only their answers have a known form.
         let judge = match &self.edge {
             Some(_) => Judge::of(&answer, asked),
@@ -438,6 +453,12 @@ impl EdgeClient {
         ));
         Ok(answer)
     }
+}
+
+/// Whether another server of the service may answer otherwise: it rejects, throttles or fails. That an object is not there, or that a
+/// condition does not hold, is an ordinary answer.
+const fn may_be_of_its_server(status: u16) -> bool {
+    status >= 400 && !matches!(status, 404 | 409 | 412 | 416)
 }
 
 /// Whether the head of an answer was not read because it is too long or has more than a hundred headers: each entry of an

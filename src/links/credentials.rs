@@ -444,7 +444,7 @@ impl CredentialSource {
 
     /// Handles a source that failed while its earlier credentials are valid.
     fn stay(&self, state: &mut SourceState, error: &CredentialsError) {
-        let until = Instant::now() + EdgeError::retry_after_in(error).max(LEFT_ALONE);
+        let until = Instant::now() + EdgeError::left_alone_in(error).max(LEFT_ALONE);
         if state.left_alone.replace(until).is_none() {
             tracing::warn!(
                 section = self.inner.section,
@@ -465,7 +465,7 @@ impl CredentialSource {
                 edge.failed(FailureKind::Timeout, &words);
             }
             error => {
-                let left_alone = EdgeError::retry_after_in(error);
+                let left_alone = EdgeError::left_alone_in(error);
                 let words = crate::text::chain(error);
                 edge.failed_for(FailureKind::Denied, &words, left_alone);
             }

@@ -200,6 +200,9 @@ pub(super) enum TextEnd {
     NoAnswer(Cause),
 }
 
+/// How many mails in a row may be deferred on a connection. One may be greylisted, or be for a full mailbox.
+const DEFERRED_AT_MOST: u32 = 2;
+
 /// A connection that speaks SMTP.
 pub(super) struct Dialogue {
     wire: Wire,
@@ -209,6 +212,8 @@ pub(super) struct Dialogue {
     /// Whether the relay waits for a command, so that QUIT may follow.
     awaits_command: bool,
     used_at: Instant,
+    /// How many mails in a row the relay deferred on this connection.
+    deferred: u32,
     /// Records at which step this waits, and each reply.
     edge: Edge,
     /// The request that uses the connection.
@@ -259,6 +264,7 @@ impl Dialogue {
             offers: Vec::new(),
             awaits_command: awaits_command(greeting.code),
             used_at: Instant::now(),
+            deferred: 0,
             edge: edge.clone(),
             request,
             counted: None,
@@ -377,6 +383,20 @@ impl Dialogue {
         self.offers.clear();
         self.heard(HANDSHAKE);
         Ok(())
+    }
+
+    /// Records that the relay took a mail on this connection.
+    pub(super) fn took(&mut self) {
+        self.deferred = 0;
+    }
+
+    /// Counts a mail that the relay deferred on this connection, and returns whether another mail may follow.
+    ///
+    /// A balancer of connections keeps each with its server. One that is ill would defer all further mails on it, while a new connection
+    /// would be well. So after [`DEFERRED_AT_MOST`] in a row the connection is closed.
+    pub(super) fn may_go_on_after_a_deferral(&mut self) -> bool {
+        self.deferred += 1;
+        self.deferred < DEFERRED_AT_MOST
     }
 
     /// How long ago the last reply of the relay came.

@@ -106,12 +106,17 @@ impl Transaction<'_> {
     fn answered(self, reply: Reply) -> Sent {
         let Self {
             relay,
-            dialogue,
+            mut dialogue,
             addressee,
             ..
         } = self;
-        let is_in_order =
-            reply.code == 250 || judge(DialogueStep::Dot, &reply).leaves_the_connection_usable();
+        let is_in_order = match reply.code {
+            250 => {
+                dialogue.took();
+                true
+            }
+            _ => judge(DialogueStep::Dot, &reply).leaves_usable(&mut dialogue),
+        };
         let sent = relay.judged(reply, addressee);
         if is_in_order {
             relay.inner.pool.keep(dialogue);

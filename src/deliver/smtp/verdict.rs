@@ -9,7 +9,7 @@
 mod table;
 mod words;
 
-use super::dialogue::DialogueStep;
+use super::dialogue::{Dialogue, DialogueStep};
 use super::reply::Reply;
 use table::{Code, RULES, Rule};
 use words::ReplyWords;
@@ -40,9 +40,15 @@ pub(super) enum ReplyVerdict {
 }
 
 impl ReplyVerdict {
+    /// Whether a connection can carry the next mail after a reply that means this.
+    pub(super) fn leaves_usable(self, dialogue: &mut Dialogue) -> bool {
+        let may_go_on = self == Self::Never || dialogue.may_go_on_after_a_deferral();
+        may_go_on && self.leaves_the_connection_usable()
+    }
+
     /// Whether the connection can carry the next mail. A connection on which the relay rejected us keeps that state:
     /// Postfix reports its objection to the name in EHLO at each RCPT. An ambiguous reply may be such a rejection.
-    pub(super) const fn leaves_the_connection_usable(self) -> bool {
+    const fn leaves_the_connection_usable(self) -> bool {
         match self {
             Self::Never
             | Self::Later(DeferralKind::Greylisted | DeferralKind::Other)

@@ -14,7 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use super::body::MovedBytes;
-use super::{EdgeClient, FailedAtName, HttpAttempt, HttpPool};
+use super::{EdgeClient, FailedAtName, HttpAttempt};
 use crate::edge::health::{Edge, FailureKind, RequestNumber};
 use crate::edge::proxy::ProxyRoute;
 
@@ -151,7 +151,8 @@ impl EdgeClient {
         }
         let mut pool = self.pool();
         if pool.generation == generation {
-            *pool = HttpPool::of(way, other.clone(), generation + 1);
+            pool.renew();
+            pool.connectors[way as usize] = Some(other.clone());
         }
     }
 }

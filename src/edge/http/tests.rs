@@ -778,3 +778,51 @@ async fn a_request_that_may_take_minutes_asks_for_probes_and_is_made_again_soon_
         );
     }
 }
+
+/// The statuses of two requests, one after the other, to a balancer whose first connection leads to a server that answers with this
+/// status for ever.
+async fn statuses_behind_a_balancer(status: &'static str) -> [u16; 2] {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/1/jobs", listener.local_addr().unwrap());
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        for opened in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let status = if opened == 0 { status } else { "200 OK" };
+            connections.spawn(async move {
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                let mut piece = [0; 4096];
+                while stream.read(&mut piece).await.is_ok_and(|read| read > 0) {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let client = EdgeClient {
+        edge: None,
+        ..client_of(&edge())
+    };
+    let mut statuses = [0; 2];
+    for seen in &mut statuses {
+        let request = HttpRequest::get(&url).unwrap();
+        let answer = client.clone().attempt(request).await.unwrap();
+        *seen = answer.status().as_u16();
+        answer.into_body().collect().await.unwrap();
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn a_server_that_rejects_requests_keeps_no_connection_of_a_balancer() {
+    for status in ["400", "403", "429", "500", "503"] {
+        let statuses = statuses_behind_a_balancer(status).await;
+        assert_eq!(statuses[1], 200, "{statuses:?}");
+    }
+    for ordinary in ["404", "412"] {
+        let statuses = statuses_behind_a_balancer(ordinary).await;
+        assert_eq!(statuses[0], statuses[1], "the connection is kept");
+    }
+}
