@@ -222,6 +222,8 @@ mod tests {
         file = "marker-16/results.jsonl"
         secret_file = "marker-30"
         ca_file = "marker-21/ca.pem"
+        [traces]
+        ca_file = "marker-35/ca.pem"
         [brand]
         logo_file = "marker-30/logo.png"
         [embedded]
