@@ -220,6 +220,8 @@ mod tests {
         };
         let began = Instant::now();
         tokio::select! {
+            // The first is looked at first, as it would be if it had begun earlier.
+            biased;
             () = waits(1, first.number()) => panic!("the oldest may wait"),
             () = waits(2, second.number()) => {}
             () = replies => {}

@@ -349,7 +349,7 @@ impl ProviderError {
     /// The pause that the provider asks for.
     fn retry_after(&self) -> Duration {
         match self {
-            Self::Edge(error) => EdgeError::retry_after_in(error),
+            Self::Edge(error) => EdgeError::left_alone_in(error),
             Self::Status { retry_after, .. } => retry_after.unwrap_or_default(),
             Self::Answer { .. } => Duration::ZERO,
         }

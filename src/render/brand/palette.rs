@@ -305,7 +305,7 @@ mod tests {
         assert!(!style.rules.contains(['<', '&', '"', '\'']));
         let portal = Palette::new("#b58900".parse().ok(), Some(background));
         let portal = portal.portal_style().unwrap();
-        insta::assert_snapshot!(portal.rules, @"@media(prefers-color-scheme:light){:root{--paper:#fdf6e3;--soft:#565d66;--notice:#9c1c1c;--strong:#0b5cad;--button:#0b5cad;--on-button:#ffffff}}@media(prefers-color-scheme:light){:root{--strong:#8a6800;--button:#b58900;--on-button:#000000}}@media(prefers-color-scheme:dark){:root{--strong:#ba9112;--button:#ba9112;--on-button:#000000}}body{border-top:.3rem solid #b58900}");
+        insta::assert_snapshot!(portal.rules, @"@media(prefers-color-scheme:light){:root{--paper:#fdf6e3;--soft:#565d66;--notice:#9c1c1c;--strong:#1f5f5b;--button:#1f5f5b;--on-button:#ffffff}}@media(prefers-color-scheme:light){:root{--strong:#8a6800;--button:#b58900;--on-button:#000000}}@media(prefers-color-scheme:dark){:root{--strong:#ba9112;--button:#ba9112;--on-button:#000000}}body{border-top:.3rem solid #b58900}");
         assert!(!portal.rules.contains(['<', '&', '"', '\'']));
     }
 
