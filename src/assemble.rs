@@ -213,6 +213,14 @@ impl Opened {
 
 /// Opens everything that the configuration names, and locks its state directory.
 pub async fn open(
+/// How many slots jobs may hold that wait for a dependency, or that take long.
+const fn share_of_slots(config: &Config) -> usize {
+    match config.queue.max_in_flight / 2 {
+        0 => 1,
+        half => half,
+    }
+}
+
     config: &Config,
     environment: &Environment,
     clock: Clock,
@@ -326,7 +334,7 @@ pub async fn open(
         people,
         progress,
         edges,
-        share: (config.queue.max_in_flight / 2).max(1),
+        share: share_of_slots(config),
         deliveries,
         tried: Tried::default(),
         clock,
