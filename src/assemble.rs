@@ -37,7 +37,7 @@ use crate::audit::{ArchiveBucket, AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::{Config, LedgerKind, QueueKind};
 use crate::config_error::ConfigError;
-use crate::database::DatabaseError;
+use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{DeliveryLedger, Mailer, Sender};
 use crate::edge::health::Edge;
@@ -174,6 +174,8 @@ pub struct Opened {
     pub services: Services,
     /// The queue of jobs.
     pub queue: Arc<dyn Queue>,
+    /// The database of this machine, which has its queue and its ledger unless those are elsewhere.
+    pub database: Database,
     /// The rules that turn events into jobs.
     pub rules: Vec<EventRule>,
     /// The schedules with their jobs.
@@ -211,8 +213,6 @@ impl Opened {
     }
 }
 
-/// Opens everything that the configuration names, and locks its state directory.
-pub async fn open(
 /// How many slots jobs may hold that wait for a dependency, or that take long.
 const fn share_of_slots(config: &Config) -> usize {
     match config.queue.max_in_flight / 2 {
@@ -221,6 +221,8 @@ const fn share_of_slots(config: &Config) -> usize {
     }
 }
 
+/// Opens everything that the configuration names, and locks its state directory.
+pub async fn open(
     config: &Config,
     environment: &Environment,
     clock: Clock,
@@ -271,7 +273,7 @@ const fn share_of_slots(config: &Config) -> usize {
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
-        LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
+        LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database.clone(), clock)),
         LedgerKind::S3 => {
             let ledger = Box::pin(s3_ledger(config, connections, &keyring, clock));
             Arc::new(ledger.await?)
@@ -344,6 +346,7 @@ const fn share_of_slots(config: &Config) -> usize {
         schedules,
         services,
         queue,
+        database,
         retention,
         audit_writer,
         config: Box::new(config.clone()),
