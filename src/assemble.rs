@@ -37,7 +37,7 @@ use crate::audit::{ArchiveBucket, AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::{Config, LedgerKind, QueueKind};
 use crate::config_error::ConfigError;
-use crate::database::DatabaseError;
+use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{DeliveryLedger, Mailer, Sender};
 use crate::edge::health::Edge;
@@ -174,6 +174,8 @@ pub struct Opened {
     pub services: Services,
     /// The queue of jobs.
     pub queue: Arc<dyn Queue>,
+    /// The database of this machine, which has its queue and its ledger unless those are elsewhere.
+    pub database: Database,
     /// The rules that turn events into jobs.
     pub rules: Vec<EventRule>,
     /// The schedules with their jobs.
@@ -208,6 +210,14 @@ impl Opened {
         // The writer's thread ends when its last handle is dropped; joining it would block the runtime.
         let closed = tokio::task::spawn_blocking(move || self.audit_writer.close());
         drop(closed.await);
+    }
+}
+
+/// How many slots jobs may hold that wait for a dependency, or that take long.
+const fn share_of_slots(config: &Config) -> usize {
+    match config.queue.max_in_flight / 2 {
+        0 => 1,
+        half => half,
     }
 }
 
@@ -263,7 +273,7 @@ pub async fn open(
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
-        LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
+        LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database.clone(), clock)),
         LedgerKind::S3 => {
             let ledger = Box::pin(s3_ledger(config, connections, &keyring, clock));
             Arc::new(ledger.await?)
@@ -326,7 +336,7 @@ pub async fn open(
         people,
         progress,
         edges,
-        share: (config.queue.max_in_flight / 2).max(1),
+        share: share_of_slots(config),
         deliveries,
         tried: Tried::default(),
         clock,
@@ -336,6 +346,7 @@ pub async fn open(
         schedules,
         services,
         queue,
+        database,
         retention,
         audit_writer,
         config: Box::new(config.clone()),

@@ -4,6 +4,8 @@
 //! shares a transaction, and so a sync. A single writer also avoids the WAL-reset bug of concurrent connections in
 //! SQLite before 3.51.3.
 
+mod files;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+
+pub use self::files::DatabaseWatch;
+use self::files::{OpenFiles, file_id};
 
 /// How many pieces of work the queue to the thread holds before callers wait.
 const QUEUE: usize = 1024;
@@ -114,9 +119,18 @@ pub enum DatabaseError {
         /// The version of its tables.
         found: i64,
     },
+    /// Its file, or one that SQLite keeps beside it, is not the one that was opened.
+    #[error(
+        "the database {} was removed or replaced while the program used it: put the file that is to be used in its place, and start the program again; stop the program before you restore a backup",
+        path.display()
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// A statement failed; its work was rolled back.
     #[error("the database request failed")]
-    Statement(#[from] rusqlite::Error),
+    Statement(#[source] rusqlite::Error),
     /// The thread has stopped.
     #[error("the database is closed")]
     Closed,
@@ -126,7 +140,11 @@ impl DatabaseError {
     fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error_code(),
-            Self::File { .. } | Self::TooOld(_) | Self::Newer { .. } | Self::Closed => None,
+            Self::File { .. }
+            | Self::TooOld(_)
+            | Self::Newer { .. }
+            | Self::Replaced { .. }
+            | Self::Closed => None,
         }
     }
 
@@ -134,7 +152,11 @@ impl DatabaseError {
     pub fn is_full(&self) -> bool {
         let found = match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error(),
-            Self::File { .. } | Self::TooOld(_) | Self::Newer { .. } | Self::Closed => None,
+            Self::File { .. }
+            | Self::TooOld(_)
+            | Self::Newer { .. }
+            | Self::Replaced { .. }
+            | Self::Closed => None,
         };
         found.is_some_and(|error| {
             error.code == ErrorCode::DiskFull
@@ -156,8 +178,11 @@ impl DatabaseError {
         )
     }
 
-    /// Whether the disk failed: an I/O error, or a damaged file. A full disk does not count.
+    /// Whether the disk failed: an I/O error, or a damaged, removed or replaced file. A full disk does not count.
     pub fn is_disk(&self) -> bool {
+        if matches!(self, Self::Replaced { .. }) {
+            return true;
+        }
         let is_bad = matches!(
             self.code(),
             Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt)
@@ -174,6 +199,7 @@ type DatabaseWork = Box<dyn FnOnce(rusqlite::Result<&Connection>) -> DatabaseAns
 #[derive(Clone)]
 pub struct Database {
     sender: mpsc::Sender<DatabaseWork>,
+    watch: DatabaseWatch,
 }
 
 impl fmt::Debug for Database {
@@ -185,8 +211,14 @@ impl fmt::Debug for Database {
 impl Database {
     /// Opens the file, and creates it if it does not exist.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let mut found = 0;
+        let failed = |source| DatabaseError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let (mut found, mut opened) = (0, None);
         let connection = open_connection(path, |connection| {
+            // Before the first statement, which may wait for another process.
+            opened = Some(file_id(path));
             found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
             if found > SCHEMA_VERSION {
                 return Ok(());
@@ -206,7 +238,10 @@ impl Database {
                 found,
             });
         }
-        Self::of(connection)
+        let opened = opened.unwrap_or_else(|| file_id(path)).map_err(failed)?;
+        let watch = DatabaseWatch::of(path);
+        let files = OpenFiles::of(path, opened, watch.clone()).map_err(failed)?;
+        Self::of(connection, files, watch)
     }
 
     /// Opens an empty database in memory, for a command that reads a database which does not exist.
@@ -215,19 +250,26 @@ impl Database {
             connection.execute_batch(SCHEMA)?;
             Ok(connection)
         });
-        Self::of(opened.map_err(|source| DatabaseError::Open {
-            path: ":memory:".into(),
+        let memory = Path::new(":memory:");
+        let connection = opened.map_err(|source| DatabaseError::Open {
+            path: memory.into(),
             source,
-        })?)
+        })?;
+        let watch = DatabaseWatch::of(memory);
+        Self::of(connection, OpenFiles::none(watch.clone()), watch)
     }
 
-    fn of(connection: Connection) -> Result<Self, DatabaseError> {
+    fn of(
+        connection: Connection,
+        files: OpenFiles,
+        watch: DatabaseWatch,
+    ) -> Result<Self, DatabaseError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || work(&connection, receiver))
+            .spawn(move || work(&connection, &files, receiver))
             .map_err(|_| DatabaseError::Closed)?;
-        Ok(Self { sender })
+        Ok(Self { sender, watch })
     }
 
     /// Runs `statements` in the thread and returns when their changes are on the disk.
@@ -247,7 +289,8 @@ impl Database {
             .send(work)
             .await
             .map_err(|_| DatabaseError::Closed)?;
-        Ok(answered.await.map_err(|_| DatabaseError::Closed)??)
+        let done = answered.await.map_err(|_| DatabaseError::Closed)?;
+        done.map_err(|error| self.watch.judge(error))
     }
 }
 
@@ -359,9 +402,10 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn work(connection: &Connection, mut receiver: mpsc::Receiver<DatabaseWork>) {
+fn work(connection: &Connection, files: &OpenFiles, mut receiver: mpsc::Receiver<DatabaseWork>) {
     while let Some(first) = receiver.blocking_recv() {
-        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        let begun = files.check();
+        let begun = begun.and_then(|()| connection.execute_batch("BEGIN IMMEDIATE"));
         let mut answers = vec![first(again(&begun).map(|()| connection))];
         while answers.len() < MAX_GROUP {
             let Ok(next) = receiver.try_recv() else { break };
@@ -376,6 +420,8 @@ fn work(connection: &Connection, mut receiver: mpsc::Receiver<DatabaseWork>) {
             true => Err(rolled_back()),
             false => connection.execute_batch("COMMIT"),
         });
+        // No caller is told that its work is durable in a file that the next start does not find.
+        let committed = committed.and_then(|()| files.check());
         if committed.is_err() {
             // If BEGIN failed, there is nothing to roll back; otherwise the whole group is undone.
             drop(connection.execute_batch("ROLLBACK"));

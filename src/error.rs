@@ -102,6 +102,14 @@ pub enum JobError {
     /// An operator's verdict came during the run: there is more to do.
     #[error("the job was reopened while it was worked; it goes on")]
     Reopened,
+    /// Other jobs make renditions, in all places of the jobs that do.
+    #[error(
+        "the job waits: the {places} jobs that may make renditions of pictures at once are others; it comes back by itself, and queue.max_in_flight decides how many there may be"
+    )]
+    RenditionsBusy {
+        /// How many may.
+        places: usize,
+    },
     /// The job's result could not be sent.
     #[error(transparent)]
     Results(#[from] ResultsError),
@@ -172,6 +180,9 @@ const DENIED_AT_LEAST: Duration = Duration::from_secs(60);
 /// The shortest wait for recipients whom a relay deferred: each run serves the recipients whose wait is over, and they
 /// are many.
 const LATER_AT_LEAST: Duration = Duration::from_secs(30);
+
+/// The wait of a job for a place among those that make renditions, which takes them seconds or minutes.
+const RENDITIONS_AT_LEAST: Duration = Duration::from_secs(5);
 
 /// How long a message is hidden whose job another worker has: the lease of a dead worker expires not much later.
 const BUSY_WAIT: Duration = Duration::from_secs(30);
@@ -332,7 +343,7 @@ impl JobError {
                 | DeliverError::Exhausted { .. } => FailureClass::Permanent,
             },
             Self::Payload { source, .. } => edge(source),
-            Self::Down(_) => FailureClass::Deferred,
+            Self::Down(_) | Self::RenditionsBusy { .. } => FailureClass::Deferred,
             Self::Busy { .. } | Self::Reopened => FailureClass::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => FailureClass::Disk,
@@ -396,6 +407,7 @@ impl JobError {
             | Self::Down(_)
             | Self::Ledger(_)
             | Self::Busy { .. }
+            | Self::RenditionsBusy { .. }
             | Self::Reopened
             | Self::Results(_)
             | Self::Aged(_)
@@ -436,6 +448,7 @@ impl JobError {
             | Self::Render(_)
             | Self::Down(_)
             | Self::Busy { .. }
+            | Self::RenditionsBusy { .. }
             | Self::Reopened
             | Self::Results(_)
             | Self::Aged(_)
@@ -453,6 +466,14 @@ impl JobError {
             Some(outage) if self.is_of_an_edge() => Self::Down(outage),
             Some(_) | None => self,
         }
+    }
+
+    /// Whether the job only waits for others that make renditions.
+    pub fn is_of_renditions(&self) -> bool {
+        if let Self::Deferred { first, .. } = self {
+            return first.is_of_renditions();
+        }
+        matches!(self, Self::RenditionsBusy { .. })
     }
 
     /// Whether the configuration names a wrong place of the bucket.
@@ -481,6 +502,7 @@ impl JobError {
             | Self::Render(_)
             | Self::Down(_)
             | Self::Busy { .. }
+            | Self::RenditionsBusy { .. }
             | Self::Reopened
             | Self::Results(_)
             | Self::Aged(_)
@@ -523,6 +545,7 @@ impl JobError {
                 outage.left.max(EDGE_AT_LEAST)
             }
             Self::Results(ResultsError::File { .. }) => DISK_AT_LEAST,
+            Self::RenditionsBusy { .. } => RENDITIONS_AT_LEAST,
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
             | Self::Ledger(LedgerError::Store(error))
@@ -640,6 +663,7 @@ impl JobError {
             | Self::Render(_)
             | Self::Down(_)
             | Self::Busy { .. }
+            | Self::RenditionsBusy { .. }
             | Self::Reopened
             | Self::Aged(_)
             | Self::Stopped(_)

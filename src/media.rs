@@ -13,6 +13,7 @@ mod loader;
 mod png;
 pub mod poster;
 pub mod rendition;
+mod rendition_places;
 mod renditions;
 mod size;
 mod thumbnail;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use format::PictureFormat;
 pub use loader::{PictureLoader, PictureSettings};
+pub use rendition_places::{RenditionPlace, RenditionPlaces};
 pub use renditions::{
     PageRenditions, RenditionRow, RenditionSettings, RenditionUrls, Renditions, StoredImage,
     StoredRenditions, may_have_renditions,

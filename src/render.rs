@@ -5,6 +5,7 @@
 //! in this code.
 
 mod brand;
+mod budget;
 pub mod email;
 pub mod gallery;
 pub mod helpers;

@@ -29,8 +29,8 @@ use crate::media::poster::{
 };
 use crate::media::rendition::{self, LARGE_SIDE, MadeRenditions, RenditionError, SMALL_SIDE};
 use crate::media::{
-    PageRenditions, PictureFormat, Pictures, RenditionSettings, Renditions, StoredRenditions,
-    may_have_renditions,
+    PageRenditions, PictureFormat, Pictures, RenditionPlace, RenditionSettings, Renditions,
+    StoredRenditions, may_have_renditions,
 };
 use crate::plan::{Audience, Plan};
 use crate::portal_token::JobRef;
@@ -77,6 +77,8 @@ struct MakerState {
     left: u64,
     /// The deadline of all pages, set with the first.
     until: Option<Instant>,
+    /// The place among the jobs that make renditions, from the first page with pictures until all pages are made.
+    place: Option<RenditionPlace>,
 }
 
 /// Tells a decoder to end when the future that waits for it is dropped.
@@ -139,6 +141,7 @@ impl<'a> RenditionMaker<'a> {
                 pages: Vec::new(),
                 left: settings.limit,
                 until: None,
+                place: None,
             }),
         })
     }
@@ -155,7 +158,7 @@ impl<'a> RenditionMaker<'a> {
     /// not make them again.
     ///
     /// # Errors
-    /// The ledger does not answer, in a job whose page the portal shows.
+    /// Other jobs have all places of the jobs that make renditions; or the ledger does not answer, in a job whose page the portal shows.
     pub async fn page(
         &self,
         number: usize,
@@ -171,6 +174,9 @@ impl<'a> RenditionMaker<'a> {
         }
         let until = *state.until.get_or_insert_with(|| self.deadline());
         let wanted = state.take(page, pictures);
+        if !wanted.is_empty() && state.place.is_none() {
+            state.place = Some(self.take_place()?);
+        }
         let (asked, wanted) = (wanted.len(), &wanted);
         let renditions: Vec<Option<(Key, StoredRenditions)>> = stream::iter(0..asked)
             .map(|at| async move {
@@ -235,6 +241,20 @@ impl<'a> RenditionMaker<'a> {
         let _writing = run.stop.commit()?;
         let recorded = recording.issued.record(links, &context, &recording.audit);
         Ok(PageRenditions::linked(renditions, &recorded.await?))
+    }
+
+    /// Says that the last page was made: another job may make its renditions while this one mails.
+    pub async fn has_all_pages(&self) {
+        self.state.lock().await.place = None;
+    }
+
+    fn take_place(&self) -> Result<RenditionPlace, JobError> {
+        let places = &self.settings.places;
+        let message = self.run.message_id.as_deref();
+        let place = places.take(message.unwrap_or_else(|| self.plan.job.id.as_str()));
+        place.ok_or(JobError::RenditionsBusy {
+            places: places.most(),
+        })
     }
 
     fn deadline(&self) -> Instant {

@@ -65,7 +65,7 @@ def manual(program, version, when):
         lines += [".TP", f".B {plain(name)}", plain(text)]
     lines += [".SH FILES", ".TP", ".I /etc/handout/config.toml", "The configuration, which lists every key with its default."]
     lines += [".TP", ".I /var/lib/handout", "Queue, ledger, audit log and secret of the service."]
-    lines += [".SH EXIT STATUS", "0 done; 1 the check or the job found something; 64 usage; 65 damaged audit data; 69 a service is down; 78 configuration."]
+    lines += [".SH EXIT STATUS", "0 done; 1 the check or the job found something; 64 usage; 65 damaged audit data, or a replaced database; 69 a service is down; 78 configuration."]
     if len(commands) < 10:
         sys.exit(f"package: only {len(commands)} commands in --help")
     return "\n".join(lines) + "\n"

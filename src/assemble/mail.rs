@@ -71,6 +71,7 @@ pub(super) fn renditions(config: &Config) -> media::RenditionSettings {
         },
         threads: Arc::new(Semaphore::new(gallery.rendition_threads)),
         in_memory: Arc::new(Semaphore::new(gallery.rendition_threads + 1)),
+        places: media::RenditionPlaces::new(super::share_of_slots(config)),
         at_once: gallery.rendition_threads + 1,
         niceness: DECODING_NICENESS,
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use handout::assemble::OpenError;
 use handout::audit::RecordError;
 use handout::config::ConfigError;
+use handout::database::DatabaseError;
 use handout::edge::ErrorKind;
 use handout::error::{FailureClass, JobError};
 use handout::ledger::LedgerError;
@@ -62,7 +63,7 @@ pub(super) const TABLE: [ExitMeaning; 10] = [
     },
     ExitMeaning {
         code: DATA,
-        meaning: "damaged audit data",
+        meaning: "damaged audit data, or a replaced database",
         is_restarted: Some(false),
     },
     ExitMeaning {
@@ -248,11 +249,25 @@ pub(super) fn audit_code(error: &RecordError) -> u8 {
     }
 }
 
+/// The exit code for a database that cannot be used: a start would go on with another file, or a disk error.
+pub(super) fn database_code(error: &DatabaseError) -> u8 {
+    match error {
+        DatabaseError::Replaced { .. } => DATA,
+        DatabaseError::Open { .. }
+        | DatabaseError::File { .. }
+        | DatabaseError::TooOld(_)
+        | DatabaseError::Newer { .. }
+        | DatabaseError::Statement(_)
+        | DatabaseError::Closed => DISK,
+    }
+}
+
 fn open_code(error: &OpenError) -> u8 {
     match error {
         OpenError::Config(_) | OpenError::Template(_) => CONFIG,
         OpenError::Audit(error) => audit_code(error),
-        OpenError::Keyring(_) | OpenError::Database(_) => DISK,
+        OpenError::Database(error) => database_code(error),
+        OpenError::Keyring(_) => DISK,
         OpenError::Ledger(
             LedgerError::ConditionalWritesUnsupported { .. }
             | LedgerError::OtherSecret { .. }

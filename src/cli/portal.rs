@@ -141,11 +141,13 @@ pub(super) async fn portal(
         return Err(without_listen().into());
     };
     let audit = opened.services.recording.audit.watch();
+    let database = opened.database.clone();
     let retention_counts = RetentionCounts::default();
     health.runs(Vitals {
         progress: opened.services.progress.clone(),
         pulse: None,
         audit: audit.clone(),
+        database: database.watch(),
         edges: opened.services.edges.clone(),
         portal: Some(bound.counts()),
         schedules: None,
@@ -173,11 +175,12 @@ pub(super) async fn portal(
         }
     };
     let serving = bound.serve(stop.clone(), grace);
-    // No link opens without the audit log: its failure stops the portal as a signal does.
+    // No link opens without the audit log and its records: their failure stops the portal as a signal does.
     let told = async {
         tokio::select! {
             () = beside.told(1) => {}
             () = audit.failed() => {}
+            error = database.replaced() => tracing::error!(%error, "the database has failed; no more links are opened"),
         }
         notify::stopping();
         stop.cancel();
@@ -208,6 +211,9 @@ pub(super) async fn portal(
     if let Some(failure) = failure.filter(|failure| has_failed || !failure.lacks_end()) {
         tracing::error!(error = chain(failure), "the audit log failed");
         return Ok(exit::audit_code(failure).into());
+    }
+    if let Some(error) = database.watch().failure() {
+        return Ok(exit::database_code(&error).into());
     }
     tracing::info!("shutdown complete");
     Ok(ExitCode::SUCCESS)

@@ -81,6 +81,7 @@ pub(super) async fn run(
     let services = opened.services.clone();
     let pulse = Pulse::of(services.progress.clone());
     let audit = services.recording.audit.watch();
+    let database = opened.database.clone();
     let binding = BoundPortal::bind_in_time(config, &services, environment, &health);
     let portal = tokio::select! {
         portal = Box::pin(binding) => portal?,
@@ -124,6 +125,7 @@ pub(super) async fn run(
         progress: services.progress.clone(),
         pulse: Some(pulse.clone()),
         audit: audit.clone(),
+        database: database.watch(),
         edges: services.edges.clone(),
         portal: portal.as_ref().map(BoundPortal::counts),
         schedules: Some(schedule_counts.clone()),
@@ -151,11 +153,12 @@ pub(super) async fn run(
     let first = async { drop(first.await) };
     let portal_stop = CancellationToken::new();
     let drained = CancellationToken::new();
-    // Nothing can be handed out without the audit log: its failure stops the work as a signal does.
+    // Nothing can be handed out without the audit log and the ledger: their failure stops the work as a signal does.
     let both = async {
         tokio::select! {
             () = beside.told(1) => {}
             () = audit.failed() => {}
+            error = database.replaced() => tracing::error!(%error, "the database has failed; no more messages are received"),
         }
         notify::stopping();
         portal_stop.cancel();
@@ -163,7 +166,10 @@ pub(super) async fn run(
         beside.told(2).await;
     };
     let failed_late = async {
-        audit.failed().await;
+        tokio::select! {
+            () = audit.failed() => {}
+            _ = database.replaced() => {}
+        }
         tokio::time::sleep(grace + LAST_WORK).await;
     };
     let ended = {
@@ -223,7 +229,7 @@ pub(super) async fn run(
                 Ended::Drained
             }
             () = failed_late => {
-                tracing::warn!("the audit log has failed; not waiting longer for jobs in flight");
+                tracing::warn!("the audit log or the database has failed; not waiting longer for jobs in flight");
                 Ended::DiskFailed
             }
             _ = meanwhile => unreachable!("none of these ends"),
@@ -244,6 +250,9 @@ pub(super) async fn run(
         }
         (Some(failure), _) => return Ok(exit::audit_code(failure).into()),
         (None, _) => {}
+    }
+    if let Some(error) = database.watch().failure() {
+        return Ok(exit::database_code(&error).into());
     }
     match ended {
         Ended::Drained => {

@@ -200,3 +200,97 @@ fn all_who_open_a_new_file_at_once_have_it() {
         });
     }
 }
+
+/// What an operator, or a tool, does to the files below `state` while a program has the database open.
+type Tamper = fn(&Path);
+
+#[tokio::test]
+async fn a_database_that_was_removed_or_replaced_takes_nothing_more() {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    let removed: Tamper = |state| fs::remove_file(state.join("state/q.sqlite")).unwrap();
+    let replaced: Tamper = |state| {
+        let backup = state.join("state/backup");
+        drop(Connection::open(&backup).and_then(|backup| backup.execute_batch(SCHEMA)));
+        fs::rename(backup, state.join("state/q.sqlite")).unwrap();
+    };
+    let moved_away: Tamper = |state| fs::rename(state.join("state"), state.join("old")).unwrap();
+    let directory_is_a_file: Tamper = |state| {
+        fs::rename(state.join("state"), state.join("old")).unwrap();
+        fs::write(state.join("state"), "").unwrap();
+    };
+    let link_elsewhere: Tamper = |state| {
+        fs::create_dir(state.join("other")).unwrap();
+        fs::rename(state.join("state"), state.join("old")).unwrap();
+        symlink(state.join("other"), state.join("state")).unwrap();
+    };
+    let without_log: Tamper = |state| fs::remove_file(state.join("state/q.sqlite-wal")).unwrap();
+    let without_index: Tamper = |state| fs::remove_file(state.join("state/q.sqlite-shm")).unwrap();
+    for (what, tamper) in [
+        ("removed", removed),
+        ("replaced", replaced),
+        ("moved away", moved_away),
+        ("a file instead of the directory", directory_is_a_file),
+        ("a link to elsewhere", link_elsewhere),
+        ("without -wal", without_log),
+        ("without -shm", without_index),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/q.sqlite");
+        let database = Database::open(&path).unwrap();
+        let submit = || {
+            let insert = "INSERT INTO message (body, visible_at, enqueued_at) VALUES ('', 0, 0)";
+            database.call(move |connection| connection.execute(insert, []))
+        };
+        submit().await.unwrap();
+        assert!(database.watch().failure().is_none(), "{what}");
+        tamper(folder.path());
+        let error = submit().await.unwrap_err();
+        let sentence = crate::text::chain(&error);
+        assert!(
+            matches!(error, DatabaseError::Replaced { .. }) && error.is_disk(),
+            "{what}: {sentence}"
+        );
+        let path = path.display();
+        let begins = format!("the database {path} was removed or replaced while the program used");
+        assert!(sentence.starts_with(&begins), "{what}: {sentence}");
+        // Brought back, it lacks what other commands put elsewhere meanwhile: a start decides.
+        let failure = database.watch().failure();
+        assert!(failure.is_some(), "{what}");
+    }
+}
+
+/// The caller of a request that is under way when the file goes is told of no success.
+#[tokio::test]
+async fn a_file_that_goes_during_a_request_fails_the_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.sqlite");
+    let database = Database::open(&path).unwrap();
+    let during = database.call(move |connection| {
+        connection.execute("INSERT INTO shelf VALUES ('a', 'b', 1)", [])?;
+        std::fs::remove_file(&path).unwrap();
+        Ok(())
+    });
+    let error = during.await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Replaced { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_idle_database_notices_that_it_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.sqlite");
+    let database = Database::open(&path).unwrap();
+    let remove = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        std::fs::remove_file(&path).unwrap();
+        std::future::pending::<()>().await;
+    };
+    let noticed = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::select! {
+            error = database.replaced() => error.to_string(),
+            () = remove => unreachable!("it does not end"),
+        }
+    });
+    let error = noticed.await.unwrap();
+    assert!(error.contains("was removed or replaced"), "{error}");
+}

@@ -80,10 +80,11 @@ pub(super) fn batches<'a>(
         let Ok(place) = room.reserve().await else {
             return Ok(None);
         };
+        let PictureParts { loader, renditions } = parts;
         let Some(page) = state.listing.page(number)? else {
+            renditions.has_all_pages().await;
             return Ok(None);
         };
-        let PictureParts { loader, renditions } = parts;
         let pictures = loader.page(number, &page).await;
         let next = first + u32::try_from(page.len()).unwrap_or(u32::MAX);
         let made = renditions.page(number, (first, &page), &pictures).await?;

@@ -268,3 +268,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_job_that_waits_for_a_place_to_make_renditions_comes_back_soon_however_often() {
+    let busy = || JobError::RenditionsBusy { places: 4 };
+    let of_two = JobError::deferred(vec![busy(), busy()]).unwrap();
+    for error in [busy(), of_two] {
+        assert!(error.is_of_renditions() && !error.needs_a_person());
+        for receipts in [1, 20, 1000] {
+            let limits = RetryLimits::default();
+            let after = super::disposition(error.class(), receipts, &limits, error.at_least(), 0.5);
+            let Disposition::Retry { after } = after else {
+                panic!("{after:?}");
+            };
+            let soon = Duration::from_secs(5)..Duration::from_secs(6);
+            assert!(soon.contains(&after), "{after:?}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::Picture;
 use super::rendition::{LARGE_SIDE, SMALL_SIDE};
+use super::rendition_places::RenditionPlaces;
 use crate::audit::AuditedLinks;
 use crate::job::Key;
 use crate::links::listing::Entry;
@@ -23,6 +24,8 @@ pub struct RenditionSettings {
     pub threads: Arc<Semaphore>,
     /// A permit for each picture in memory: those that are decoded, and one that is fetched meanwhile. All jobs share them.
     pub in_memory: Arc<Semaphore>,
+    /// The places of the jobs that make renditions.
+    pub places: Arc<RenditionPlaces>,
     /// How many pictures of a job are worked on at once.
     pub at_once: usize,
     /// By how much the threads that decode give way to all others of the machine, from 0 to 19.

@@ -13,6 +13,7 @@ use handlebars::{
 use jiff::civil::DateTime;
 use serde_json::Value;
 
+use super::budget::{CountedComparison, CountedEach, CountedLookup, count_values};
 use super::strings::{Language, Strings};
 
 /// Handout's own helpers, in alphabetical order.
@@ -45,6 +46,11 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 pub(super) fn register(engine: &mut Handlebars<'_>, strings: &Arc<Strings>) {
     engine.unregister_helper("log");
     engine.unregister_helper("raw");
+    engine.register_helper("each", Box::new(CountedEach));
+    engine.register_helper("lookup", Box::new(CountedLookup));
+    for (name, wants_equal) in [("eq", true), ("ne", false)] {
+        engine.register_helper(name, Box::new(CountedComparison { wants_equal }));
+    }
     for (name, work) in HELPERS {
         engine.register_helper(
             name,
@@ -220,6 +226,7 @@ impl HelperDef for Spoken {
         context: &'rc Context,
         _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
+        count_values(helper)?;
         // The root of every view names its language.
         let tag = context
             .data()

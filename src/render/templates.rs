@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::budget::within_limits;
 use super::includes::Outlines;
 use super::names::NameWalk;
 use super::strings::{self, Strings};
@@ -365,7 +366,9 @@ impl Templates {
     ) -> Result<(), TemplateError> {
         let blocks = syntax::inline_blocks(source, element).into_iter();
         for block in blocks.filter(|block| !block.contains(PALETTE)) {
-            let written = self.html.render_template(block, sample).map_err(|_| {
+            let written =
+                within_limits(|text| self.html.render_template_to_write(block, sample, text));
+            let written = written.map_err(|_| {
                 complain(
                     file,
                     None,
@@ -435,8 +438,7 @@ impl Templates {
         } else {
             &self.text
         };
-        engine
-            .render_with_context(name, context)
+        within_limits(|text| engine.render_with_context_to_write(name, context, text))
             .map_err(|error| unrenderable(name, &error))
     }
 }
@@ -475,6 +477,8 @@ fn reason(error: &handlebars::RenderError) -> String {
         Reason::MissingVariable(Some(name)) => format!("{name} has no value in this job"),
         Reason::MissingVariable(None) => "a name has no value in this job".to_owned(),
         Reason::Other(reason) => reason.clone(),
+        // The text is written to memory: this is its limit.
+        Reason::IOError(error) => error.to_string(),
         Reason::InvalidParamType(expected) => {
             format!("a helper was given something else than {expected}")
         }

@@ -24,6 +24,7 @@ use super::metrics::{self, MetricsFormat};
 use super::notify::Pulse;
 use crate::audit::log::Watch;
 use crate::audit::retention::RetentionCounts;
+use crate::database::DatabaseWatch;
 use crate::edge::health::Edges;
 use crate::feedback_intake::FeedbackCounts;
 use crate::intake::IntakeCounts;
@@ -74,6 +75,8 @@ pub struct Vitals {
     pub pulse: Option<Pulse>,
     /// Whether links can be recorded.
     pub audit: Watch,
+    /// Whether the database is the one that was opened.
+    pub database: DatabaseWatch,
     /// The dependencies of the jobs.
     pub edges: Edges,
     /// The portal, if it is served.
@@ -161,6 +164,7 @@ impl Health {
                     .audit
                     .failure()
                     .map(|failure| crate::text::chain(failure));
+                let replaced = vitals.database.failure().map(|error| error.to_string());
                 let full = vitals
                     .audit
                     .room()
@@ -174,6 +178,7 @@ impl Health {
                 let unheard = unheard.then(|| "the queue has not answered yet".to_owned());
                 failed
                     .into_iter()
+                    .chain(replaced)
                     .chain(full)
                     .chain(unheard)
                     .chain(outages.iter().map(ToString::to_string))

@@ -81,6 +81,7 @@ pub fn text(vitals: &Vitals, format: MetricsFormat) -> String {
         spans,
         pulse: _,
         audit: _,
+        database: _,
     } = vitals.clone();
     let measured = ScrapedParts {
         progress,

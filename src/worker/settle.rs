@@ -65,6 +65,15 @@ pub fn log(
                 "job deferred: a file system does not respond"
             );
         }
+        (_, Disposition::Retry { after }) if error.is_of_renditions() => {
+            tracing::debug!(
+                message.id = id,
+                job.id = job,
+                retry_in_secs = after.as_secs(),
+                error = words,
+                "job deferred: other jobs make renditions"
+            );
+        }
         (_, Disposition::Retry { after }) if error.needs_a_person() => {
             let retry_in_secs = after.as_secs();
             tracing::error!(

@@ -1,7 +1,8 @@
 //! The portal in its process: beside the worker and alone, with TLS of its own, reloaded and stopped; and its log.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use handout::config::PortalDelivery;
@@ -108,7 +109,7 @@ async fn the_portal_alone_ends_tls_with_the_newest_certificate() {
     let (authority, certificate, key) = ("ca.pem", "server.pem", "server.key");
     let used = folder.path().join("used");
     fs::create_dir(&used).unwrap();
-    let take = |from: &std::path::Path| {
+    let take = |from: &Path| {
         for name in [certificate, key] {
             fs::copy(from.join(name), used.join(name)).unwrap();
         }
@@ -129,7 +130,7 @@ async fn the_portal_alone_ends_tls_with_the_newest_certificate() {
     let mut command = Command::new(program());
     let command = command.args(["portal", "--config"]).arg(&config);
     let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
-    let curl = async |ca: &std::path::Path| {
+    let curl = async |ca: &Path| {
         let mut curl = tokio::process::Command::new("curl");
         let ca = ca.join(authority);
         let output = curl
@@ -200,8 +201,8 @@ fn cut_audit_log(world: &World) {
     }
 }
 
-#[tokio::test]
-async fn a_failed_audit_log_ends_the_daemon_while_a_reader_takes_a_file() {
+/// A daemon of which `world` is told to break something while a reader takes a file: it says the sentence, and ends with 65.
+async fn ends_while_a_reader_takes_a_file(break_it: impl Fn(&World), sentence: &str) {
     let text = "x".repeat(32 << 20);
     let mut world = portal_world(|portal| portal.deliver = PortalDelivery::Stream);
     world.config.queue.grace_period = "2s".parse().unwrap();
@@ -222,16 +223,56 @@ async fn a_failed_audit_log_ends_the_daemon_while_a_reader_takes_a_file() {
     reader.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
 
-    cut_audit_log(&world);
+    break_it(&world);
     submit(&config, &portal_job("after", json!({})));
     let failed = tokio::time::Instant::now();
-    is_unready(&daemon.http, "was changed by another process").await;
+    is_unready(&daemon.http, sentence).await;
     let (code, _) = daemon.end().await;
     let took = failed.elapsed();
     assert_eq!(code, Some(65), "{}", daemon_log(&config));
     // The server of the portal itself waits half a minute for a reader that takes nothing.
     assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(daemon_log(&config).contains(sentence));
     drop(reader);
+}
+
+#[tokio::test]
+async fn a_failed_audit_log_ends_the_daemon_while_a_reader_takes_a_file() {
+    ends_while_a_reader_takes_a_file(cut_audit_log, "was changed by another process").await;
+}
+
+#[tokio::test]
+async fn a_removed_database_ends_the_daemon_while_a_reader_takes_a_file() {
+    let remove = |world: &World| fs::remove_file(world.config.database_file()).unwrap();
+    ends_while_a_reader_takes_a_file(remove, "was removed or replaced while").await;
+}
+
+/// `handout portal` with the configuration of a world, and where it answers about its health.
+async fn portal_alone(world: &World, config: &Path) -> (Child, String) {
+    let log = fs::File::create(config.with_extension("log")).unwrap();
+    let mut command = Command::new(program());
+    let command = command.args(["portal", "--config"]).arg(config);
+    let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+    until("the portal", async || {
+        std::net::TcpStream::connect(world.config.portal.listen.unwrap()).ok()
+    })
+    .await;
+    (child, world.config.http.listen.to_string())
+}
+
+#[tokio::test]
+async fn the_portal_alone_ends_when_its_database_is_replaced() {
+    let world = portal_world(|_| {}).object("a.csv", "a,b\n");
+    let config = world.written();
+    let (mut child, http) = portal_alone(&world, &config).await;
+    is_ready(&http).await;
+    let database = world.config.database_file();
+    let backup = database.with_extension("backup");
+    fs::copy(&database, &backup).unwrap();
+    fs::rename(&backup, &database).unwrap();
+    let ended = until("its end", async || child.try_wait().unwrap()).await;
+    assert_eq!(ended.code(), Some(65), "{}", daemon_log(&config));
+    assert!(daemon_log(&config).contains("was removed or replaced while"));
 }
 
 #[tokio::test]
@@ -242,15 +283,7 @@ async fn the_portal_alone_ends_when_its_audit_log_fails() {
     world.run().await;
     let link = link(&world).unwrap();
     let config = world.written();
-    let log = fs::File::create(config.with_extension("log")).unwrap();
-    let mut command = Command::new(program());
-    let command = command.args(["portal", "--config"]).arg(&config);
-    let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
-    let http = world.config.http.listen.to_string();
-    until("the portal", async || {
-        std::net::TcpStream::connect(world.config.portal.listen.unwrap()).ok()
-    })
-    .await;
+    let (mut child, http) = portal_alone(&world, &config).await;
     is_ready(&http).await;
     cut_audit_log(&world);
     let opened = Command::new("curl").arg("-si").arg(&link).output().unwrap();

@@ -289,6 +289,39 @@ async fn a_template_that_shows_no_link_hands_nothing_out() {
 }
 
 #[tokio::test]
+async fn a_template_with_loops_in_loops_parks_its_job_soon() {
+    for levels in [3, 4] {
+        let mut world = World::new();
+        for number in 0..300 {
+            world = world.object(&format!("2026/Q3/{number}.pdf"), "x");
+        }
+        let folder = world.dir.path().join("templates/email/looping");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("subject.txt.hbs"), "Ready").unwrap();
+        fs::write(folder.join("body.html.hbs"), "<p>Ready</p>").unwrap();
+        let (each, end) = ("{{#each @root.files}}", "{{/each}}");
+        let loops = format!("{}{{{{name}}}}{}", each.repeat(levels), end.repeat(levels));
+        fs::write(folder.join("body.txt.hbs"), loops).unwrap();
+        let dir = world.dir.path().join("templates");
+        let mut order = job("looping");
+        order["email"]["template"] = json!("looping");
+        let mut world = world
+            .configured(|config| config.templates.dir = Some(dir))
+            .job(&order);
+        let began = std::time::Instant::now();
+        world.run().await;
+        let parked = world.parked().await.join(" ");
+        let sentence = "the template email/looping/body.txt.hbs";
+        assert!(parked.contains(sentence), "{levels}: {parked}");
+        assert!(
+            parked.contains("it takes more than 5000000 steps"),
+            "{parked}"
+        );
+        println!("{levels} levels: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn a_page_that_would_start_a_job_by_its_event_is_no_place() {
     let world = publishing(world_of(300, 4));
     let rule = world.dir.path().join("rule.json");

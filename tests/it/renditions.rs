@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::files::{files_below, told_by};
 use crate::support::servers::{Browser, browser_or_skip};
-use crate::support::world::{World, email_job};
+use crate::support::world::{World, email_job, run_until_settled};
 use crate::support::{program, published_text};
 
 fn folder() -> PathBuf {
@@ -149,6 +149,37 @@ fn with_renditions() -> World {
     put(&world, "c/text.jpg", b"no picture");
     put(&world, "c/notes.pdf", b"%PDF-1.4");
     world
+}
+
+#[tokio::test]
+async fn a_job_without_a_place_to_make_renditions_leaves_its_slot_to_others() {
+    let world = with_renditions();
+    let opened = world.open().await;
+    let places = &opened.services.presenting.renditions.places;
+    assert_eq!(places.most(), world.config.queue.max_in_flight / 2);
+    let of_others = (0..places.most()).map(|other| places.take(&format!("other-{other}")));
+    let of_others: Vec<_> = of_others.map(Option::unwrap).collect();
+    let submit = |job: Value| {
+        let queue = std::sync::Arc::clone(&opened.queue);
+        async move { queue.submit(&job.to_string()).await.unwrap() }
+    };
+    submit(job("shoot")).await;
+    submit(email_job("small")).await;
+    run_until_settled(&opened, 2).await;
+    assert_eq!((world.mails().len(), world.waiting().await), (1, 1));
+    assert_eq!(published(&world, "-640.jpg").len(), 0);
+    drop(of_others);
+    run_until_settled(&opened, 3).await;
+    assert_eq!((world.mails().len(), world.waiting().await), (2, 0));
+    assert_eq!(published(&world, "-640.jpg").len(), 4);
+    let again: Vec<_> = (0..places.most())
+        .map(|other| places.take(&format!("other-{other}")))
+        .collect();
+    assert!(
+        again.iter().all(Option::is_some),
+        "the job has left its place"
+    );
+    opened.close().await;
 }
 
 #[tokio::test]

@@ -465,6 +465,27 @@ mod tests {
         }
     }
 
+    /// An operator's own cards are filled in by the engine, whose steps are limited.
+    #[test]
+    fn a_page_of_ten_thousand_files_is_far_below_the_limits_of_templates() {
+        let url = |n: u64| format!("https://b.s3.amazonaws.com/photos/{n}?X=1");
+        let link = |n| link_to(&format!("photos/{n:05}.jpg"), n, url(n));
+        let (engine, settings) = (Templates::filled_in_by_the_engine(), settings());
+        let over = json!({ "gallery": { "publish": { "dir": "/srv/g" } } });
+        let mut plan = plan("photos/", &over);
+        let count = 10_000;
+        plan.gallery.as_mut().unwrap().page_size = count;
+        let (nav, everyone) = (PageLinks::Relative, Audience::Everyone);
+        let total = count as u64;
+        let mut gallery = Gallery::begin(&engine, &plan, &everyone, total, nav, &settings).unwrap();
+        let links = audited((0..total).map(link).collect(), &[]);
+        let (pictures, renditions) = (Pictures::default(), PageRenditions::default());
+        let mut pages = gallery.push(&links, &pictures, &renditions).unwrap();
+        pages.extend(gallery.finish().unwrap());
+        let page = pages.iter().map(|page| page.html.len()).max().unwrap();
+        assert!(page > 1_000_000, "{page}");
+    }
+
     #[test]
     fn nothing_of_a_key_becomes_markup() {
         for page in pages(&templates(), "en") {
