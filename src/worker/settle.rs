@@ -35,7 +35,7 @@ pub fn log(
                 message.id = id,
                 job.id = job,
                 error = words,
-                "audit log write failed; no more messages are received"
+                "the audit log or the ledger has failed; no more messages are received"
             );
         }
         (FailureClass::Busy, _) => {
