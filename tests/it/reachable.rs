@@ -308,16 +308,14 @@ async fn a_template_with_loops_in_loops_parks_its_job_soon() {
         let mut world = world
             .configured(|config| config.templates.dir = Some(dir))
             .job(&order);
-        let began = std::time::Instant::now();
         world.run().await;
         let parked = world.parked().await.join(" ");
         let sentence = "the template email/looping/body.txt.hbs";
         assert!(parked.contains(sentence), "{levels}: {parked}");
         assert!(
-            parked.contains("it takes more than 5000000 steps"),
+            parked.contains("it takes more than 10000000 steps"),
             "{parked}"
         );
-        println!("{levels} levels: {:?}", began.elapsed());
     }
 }
 
