@@ -319,8 +319,10 @@ pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// How much of an answer's body is kept to judge it by, in bytes: errors of S3 have a few hundred.
 pub const MAX_JUDGED_BYTES: usize = 64 * 1024;
 
-/// The longest that a service is left alone because of its `Retry-After`. One answer of a maintenance page that asks for an hour, as a
-/// proxy gives while a service restarts, must not keep jobs waiting for as long.
+/// The longest that a service is left alone because of its `Retry-After`.
+///
+/// One answer of a maintenance page that asks for an hour, as a proxy gives while a service restarts, must not keep jobs waiting for as
+/// long.
 pub const MAX_LEFT_ALONE: Duration = Duration::from_secs(10);
 
 /// The longest wait that a service may ask for by `Retry-After`: as long as a job that failed waits at the most. Only the receiver of

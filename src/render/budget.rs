@@ -192,7 +192,10 @@ impl HelperDef for CountedLookup {
         };
         let (list, index) = (param(0)?, param(1)?);
         let found = match list {
-            Value::Array(items) => index.as_u64().and_then(|at| items.get(at as usize)),
+            Value::Array(items) => {
+                let at = index.as_u64().and_then(|at| usize::try_from(at).ok());
+                at.and_then(|at| items.get(at))
+            }
             Value::Object(items) => index.as_str().and_then(|key| items.get(key)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
         };

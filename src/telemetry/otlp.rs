@@ -247,7 +247,7 @@ impl SpanReceiver {
                 resource: Some(self.resource.clone()),
                 scope_spans: vec![ScopeSpans {
                     scope: Some(scope),
-                    spans: batch.into_iter().map(span).collect(),
+                    spans: batch.iter().map(span).collect(),
                     ..ScopeSpans::default()
                 }],
                 ..ResourceSpans::default()
@@ -269,7 +269,7 @@ impl Drop for DroppedUnlessSent<'_> {
 }
 
 /// A span as OTLP has it. A message is consumed from a queue; all other steps are internal.
-fn span(span: FinishedSpan) -> Span {
+fn span(span: &FinishedSpan) -> Span {
     let kind = match span.name {
         "message" => SpanKind::Consumer,
         "deliver" => SpanKind::Client,
