@@ -165,14 +165,14 @@ async fn send_all(
         match batch.is_empty() {
             true if stop.is_cancelled() => return,
             true => {}
-            false => receiver.send(batch).await,
+            false => receiver.send(&batch).await,
         }
     }
 }
 
 impl SpanReceiver {
     /// Sends a batch; spans that the receiver does not take are dropped and counted.
-    async fn send(&self, batch: Vec<FinishedSpan>) {
+    async fn send(&self, batch: &[FinishedSpan]) {
         let mut uncounted = DroppedUnlessSent {
             counts: &self.counts,
             spans: batch.len(),
@@ -236,7 +236,7 @@ impl SpanReceiver {
         Err(EdgeError::new(ACTION, fact, words))
     }
 
-    fn request(&self, batch: Vec<FinishedSpan>) -> ExportTraceServiceRequest {
+    fn request(&self, batch: &[FinishedSpan]) -> ExportTraceServiceRequest {
         let scope = InstrumentationScope {
             name: "handout".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
