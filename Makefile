@@ -65,7 +65,8 @@ peers: ## proves links, jobs, queues and mails against servers that people run; 
 otlp: ## holds the export of spans (the feature otlp) to a receiver that shares no code with the program, also one that is down or hangs
 	@tests/setup.sh otlp
 	cargo test --locked --features otlp --lib -- spans traces otlp
-	cargo build --locked --features otlp
+	# With a bench, so that the features of dependencies are those of the tests.
+	cargo build --locked --features otlp --lib --bin handout --bench jobs
 	.test/otlp/bin/python tests/otlp/otlp.py "$(target)/debug/handout"
 
 .PHONY: check

@@ -14,7 +14,7 @@ use tracing::Span;
 use crate::traceparent::TraceParent;
 
 #[cfg(feature = "otlp")]
-pub(crate) use self::recorded::{FinishedSpan, SpanLayer, SpanRecorder, recorder};
+pub(crate) use self::recorded::{FinishedSpan, SpanLayer, recorder};
 
 /// How many spans became what. Clones are the same counters.
 #[derive(Debug, Clone, Default)]
