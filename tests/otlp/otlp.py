@@ -52,7 +52,7 @@ class Receiver:
                     time.sleep(PATIENCE)
                     return
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.headers.append((self.path, dict(self.headers)))
+                receiver.headers.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
                 receiver.bodies.append(body)
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(200)
@@ -199,7 +199,7 @@ def takes_spans(program):
         if of.get("service.name") != "reports" or of.get("deployment.environment") != "test" or "service.version" not in of:
             fail(f"the resource is {of}")
     for path, headers in receiver.headers:
-        if path != "/v1/traces" or headers.get("Content-Type") != "application/x-protobuf" or headers.get("api-key") != "s t":
+        if path != "/v1/traces" or headers.get("content-type") != "application/x-protobuf" or headers.get("api-key") != "s t":
             fail(f"a request to {path} had {headers}")
     if any(text in body for body in receiver.bodies for text in [ADDRESS.encode(), b"http://", b"X-Amz"]):
         fail("a span has an address or a URL")

@@ -177,6 +177,7 @@ impl WebClient {
             inserted.map_err(|_| unsendable(action))?;
         }
         set.insert("content-type", "application/x-protobuf");
+        set.insert("accept", "application/x-protobuf");
         request.set_method("POST").map_err(|_| unsendable(action))?;
         self.send(action, url, request, max_bytes).await
     }
@@ -230,7 +231,10 @@ impl WebClient {
     ) -> Result<WebAnswer, EdgeError> {
         request.set_uri(url).map_err(|_| unsendable(action))?;
         let headers = request.headers_mut();
-        headers.insert("accept", "application/json");
+        // An answer to protobuf is protobuf.
+        if headers.get("accept").is_none() {
+            headers.insert("accept", "application/json");
+        }
         headers.insert("user-agent", concat!("handout/", env!("CARGO_PKG_VERSION")));
         let again = request.try_clone();
         let mut sent = self.0.clone().attempt(request).await;
