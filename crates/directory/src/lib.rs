@@ -457,8 +457,7 @@ impl Directory {
     /// Removes the drafts that killed processes left in this directory, and returns how many.
     ///
     /// A living process holds a lock on its draft. Where a file system has no locks, and for drafts of earlier versions, the age decides: a
-    /// day. Files of other names, of other users, and whatever is no regular file stay.
-    ///
+    /// day. Files of other names and of other users stay, and so does what is no regular file.
     ///
     /// # Errors
     /// The directory cannot be read.

@@ -1,8 +1,8 @@
 //! Slowing down when a relay complains about the rate, and recovering slowly.
 //!
 //! Every complaint halves the rate, down to a sixty-fourth, and pauses the relay for twice as long as the last time, up
-//! to half a minute: the next mail then asks whether it is over. Each minute without a complaint takes one step back. Simultaneous complaints from several
-//! connections count as one.
+//! to half a minute: the next mail then asks whether it is over. Each minute without a complaint takes one step back.
+//! Simultaneous complaints from several connections count as one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -40,7 +40,7 @@ pub(super) enum ReplyVerdict {
 }
 
 impl ReplyVerdict {
-    /// Whether a connection can carry the next mail after a reply that means this.
+    /// Counts a deferral on the connection, and returns whether it can carry the next mail after a reply that means this.
     pub(super) fn leaves_usable(self, dialogue: &mut Dialogue) -> bool {
         let may_go_on = self == Self::Never || dialogue.may_go_on_after_a_deferral();
         may_go_on && self.leaves_the_connection_usable()
