@@ -102,8 +102,9 @@ pub enum KeyringError {
     },
     /// The file exists, but does not have the format of a secret.
     #[error(
-        "the secret {} has {length} bytes instead of {SECRET_LENGTH}, which may be spelled in hexadecimal digits or in base64: restore it from a backup, or remove it to start with a new one (older link ids will then not be found)",
-        path.display()
+        "the secret {} has {length} bytes instead of {SECRET_LENGTH}, which may be spelled in hexadecimal digits or in base64: {}",
+        path.display(),
+        remedy(path)
     )]
     Damaged {
         /// The secret's file.
@@ -111,6 +112,18 @@ pub enum KeyringError {
         /// How many bytes it has.
         length: usize,
     },
+}
+
+/// What to do about a secret without the format of one.
+fn remedy(path: &Path) -> &'static str {
+    match mounted::given_for(path) {
+        Some(_) => {
+            "set the variable to the installation's secret, as `base64 secret.key` prints it"
+        }
+        None => {
+            "restore it from a backup, or remove it to start with a new one (older link ids will then not be found)"
+        }
+    }
 }
 
 /// The installation's secret; prints as stars.

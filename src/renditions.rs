@@ -19,7 +19,7 @@ use crate::bounds::MAX_PICTURE_BYTES;
 use crate::deliver::DeliveryLedger;
 use crate::deliver::publish::Publisher;
 use crate::error::JobError;
-use crate::job::Key;
+use crate::job::{JobId, Key};
 use crate::keyring::sha256_hex;
 use crate::ledger::portal::PortalLedger;
 use crate::links;
@@ -48,6 +48,9 @@ const MAX_MAKING: Duration = Duration::from_secs(900);
 /// The timeout of fetching and decoding a picture, once there is room for it in memory.
 const PICTURE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How often the log says how far a page's renditions are.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+
 /// The number of failed requests after which no more pictures are fetched: if ten are denied, ten thousand would be.
 const MAX_FAILURES: u32 = 10;
 
@@ -75,6 +78,8 @@ struct MakerState {
     pages: Vec<Arc<Renditions>>,
     /// The number of pictures that may still get renditions.
     left: u64,
+    /// The number of pictures that should have got renditions and have none.
+    without: u64,
     /// The deadline of all pages, set with the first.
     until: Option<Instant>,
     /// The place among the jobs that make renditions, from the first page with pictures until all pages are made.
@@ -88,6 +93,44 @@ struct EndsDecoding(Arc<AtomicBool>);
 impl Drop for EndsDecoding {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How far the renditions of a page are.
+#[derive(Debug)]
+struct RenditionProgress {
+    pictures: usize,
+    /// How many pictures are through.
+    done: usize,
+    have: usize,
+    told_at: Instant,
+}
+
+impl RenditionProgress {
+    fn new(pictures: usize) -> Self {
+        Self {
+            pictures,
+            done: 0,
+            have: 0,
+            told_at: Instant::now(),
+        }
+    }
+
+    /// Counts a picture, and says once a minute how far the page is: hundreds of pictures take minutes in which nothing else happens.
+    fn one_more(&mut self, has_renditions: bool, job: &JobId) {
+        self.done += 1;
+        self.have += usize::from(has_renditions);
+        if self.told_at.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.told_at = Instant::now();
+        tracing::info!(
+            job.id = %job,
+            pictures = self.pictures,
+            done = self.done,
+            have_renditions = self.have,
+            "renditions of a page are being made"
+        );
     }
 }
 
@@ -140,6 +183,7 @@ impl<'a> RenditionMaker<'a> {
             state: Mutex::new(MakerState {
                 pages: Vec::new(),
                 left: settings.limit,
+                without: 0,
                 until: None,
                 place: None,
             }),
@@ -178,6 +222,7 @@ impl<'a> RenditionMaker<'a> {
             state.place = Some(self.take_place()?);
         }
         let (asked, wanted) = (wanted.len(), &wanted);
+        let mut progress = RenditionProgress::new(asked);
         let renditions: Vec<Option<(Key, StoredRenditions)>> = stream::iter(0..asked)
             .map(|at| async move {
                 let object = wanted[at];
@@ -185,8 +230,14 @@ impl<'a> RenditionMaker<'a> {
                 Some((object.key.clone(), stored))
             })
             .buffered(self.settings.at_once.max(1))
+            .inspect(|made| progress.one_more(made.is_some(), &self.plan.job.id))
             .collect()
             .await;
+        // A video without a cover is no picture.
+        let is_without = |(object, made): &(&&ObjectMeta, &Option<_>)| {
+            made.is_none() && may_have_renditions(object.key.as_str())
+        };
+        state.without += wanted.iter().zip(&renditions).filter(is_without).count() as u64;
         let of_pictures: Vec<_> = renditions.into_iter().flatten().collect();
         // A run that was stopped begins again, and says it then.
         if asked > 0 && self.run.stop.check().is_ok() {
@@ -246,6 +297,11 @@ impl<'a> RenditionMaker<'a> {
     /// Says that the last page was made: another job may make its renditions while this one mails.
     pub async fn has_all_pages(&self) {
         self.state.lock().await.place = None;
+    }
+
+    /// How many pictures of the pages so far should have got renditions and have none: their pages show the pictures themselves.
+    pub async fn pictures_without(&self) -> u64 {
+        self.state.lock().await.without
     }
 
     fn take_place(&self) -> Result<RenditionPlace, JobError> {

@@ -32,6 +32,9 @@ pub struct JobReport {
     /// How many of them do not exist.
     #[serde(skip_serializing_if = "is_zero")]
     pub missing: u64,
+    /// How many pictures should have got renditions at the last attempt and have none: their pages show the pictures themselves.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pictures_without_renditions: u64,
     /// Until when the links of the last attempt work.
     #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,
@@ -169,6 +172,7 @@ impl JobReport {
         self.links += other.links;
         self.unavailable += other.unavailable;
         self.missing += other.missing;
+        self.pictures_without_renditions += other.pictures_without_renditions;
         self.accepted += other.accepted;
         self.rejected += other.rejected;
         self.unknown += other.unknown;

@@ -19,8 +19,8 @@ use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
 use crate::job::JobId;
 use crate::queue::{ErrorKind, HAND_OVER, Queue, QueueError, hand_over};
 use crate::report::JobReport;
-use crate::text::chain;
 use crate::text::printable_json;
+use crate::text::{chain, counted};
 use crate::traceparent::TraceParent;
 
 pub use self::webhook::{Webhook, WebhookSecretError};
@@ -226,18 +226,20 @@ impl JobResult<'_> {
             0 => String::new(),
             _ => format!(", {suppressed} suppressed"),
         };
+        let (links, accepted) = (counted(*links, "link"), counted(*accepted, "mail"));
         if let Some(parts) = &report.parts {
-            let (recipients, empty, refused) = (parts.recipients, parts.empty, parts.refused);
+            let (empty, refused) = (parts.empty, parts.refused);
+            let recipients = counted(parts.recipients, "recipient");
             return plain(&format!(
-                "{job} is done: {recipients} recipients, {links} links, {accepted} mails accepted, {rejected} rejected, {unknown} in doubt, {empty} without files, {refused} not allowed or refused{suppressed}"
+                "{job} is done: {recipients}, {links}, {accepted} accepted, {rejected} rejected, {unknown} in doubt, {empty} without files, {refused} not allowed or refused{suppressed}"
             ));
         }
         match report.failed() {
             0 => plain(&format!(
-                "{job} is done: {links} links, {accepted} mails accepted{suppressed}"
+                "{job} is done: {links}, {accepted} accepted{suppressed}"
             )),
             _ => plain(&format!(
-                "{job} is done: {links} links, {accepted} mails accepted, {rejected} rejected, {unknown} in doubt{suppressed}"
+                "{job} is done: {links}, {accepted} accepted, {rejected} rejected, {unknown} in doubt{suppressed}"
             )),
         }
     }

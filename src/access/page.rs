@@ -9,7 +9,7 @@ use super::person::OpenedBy;
 use super::verdict::OpenVerdict;
 use crate::text::csv::{heading, push_text};
 use crate::text::html::escape;
-use crate::text::printable;
+use crate::text::{counted, printable};
 
 /// What stands above the table.
 #[derive(Debug, Clone)]
@@ -175,38 +175,43 @@ pub fn summary(report: &OpensReport) -> Vec<String> {
         _ => "",
     };
     lines.push(format!(
-        "{} of {} links were opened{where_seen}: by a person {}, likely a person {}, unknown {}, by machines alone {}",
+        "{} of {} {} opened{where_seen}: by a person {}, likely a person {}, unknown {}, by machines alone {}",
         coverage.opened,
-        coverage.links,
+        counted(coverage.links, "link"),
+        if coverage.opened == 1 { "was" } else { "were" },
         by(OpenedBy::Person),
         by(OpenedBy::LikelyPerson),
         by(OpenedBy::Unknown),
         by(OpenedBy::LikelyMachine) + by(OpenedBy::Machine),
     ));
-    lines.push(format!(
-        "{machines} opens of machines are left out of the downloads"
-    ));
+    lines.push(match machines {
+        1 => "1 open of a machine is left out of the downloads".to_owned(),
+        _ => format!("{machines} opens of machines are left out of the downloads"),
+    });
     if coverage.handed_out > 0 {
         lines.push(format!(
-            "the portal handed out {} links, and the access logs have {} of them",
-            coverage.handed_out, coverage.handed_out_seen
+            "the portal handed out {}, and the access logs have {} of them",
+            counted(coverage.handed_out, "link"),
+            coverage.handed_out_seen
         ));
     }
     if coverage.trail > 0 {
         lines.push(format!(
-            "CloudTrail has {} requests by presigned URLs for these files, and the access logs have {} of them as requests by links",
-            coverage.trail, coverage.trail_seen
+            "CloudTrail has {} by presigned URLs for these files, and the access logs have {} of them as requests by links",
+            counted(coverage.trail, "request"),
+            coverage.trail_seen
         ));
     }
     match (coverage.logs_from, coverage.logs_until) {
         (Some(from), Some(until)) => lines.push(format!(
-            "the access logs that were read have requests by links from {} to {}, in {} files",
+            "the access logs that were read have requests by links from {} to {}, in {}",
             instant(from),
             instant(until),
-            coverage.files
+            counted(coverage.files, "file")
         )),
         _ => lines.push(match coverage.files {
             0 => "no access log was read: run `handout access read` first".to_owned(),
+            1 => "1 file of access logs was read, and it has no request by a link".to_owned(),
             files => {
                 format!("{files} files of access logs were read, and none has a request by a link")
             }

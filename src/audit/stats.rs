@@ -54,12 +54,18 @@ const fn one() -> u64 {
     1
 }
 
-/// Counts the links in the lines that match the query.
-pub fn stats(
-    source: impl Into<LogSource>,
+/// The counts of all groups.
+pub type StatsCounts = BTreeMap<StatsGroup, LinkCount>;
+
+/// Adds the links in the lines of a log that match the query to the counts; returns the number of segments that the log has.
+///
+/// # Errors
+/// The log cannot be read, or has a line that is none.
+pub fn add_stats(
+    counts: &mut StatsCounts,
+    source: &LogSource,
     question: &LinkQuery,
-) -> io::Result<BTreeMap<StatsGroup, LinkCount>> {
-    let mut counts: BTreeMap<StatsGroup, LinkCount> = BTreeMap::new();
+) -> io::Result<usize> {
     find(source, question, |line| {
         let issued: IssuedFields = serde_json::from_str(line)?;
         if issued.link_id.is_none() {
@@ -76,6 +82,5 @@ pub fn stats(
         count.links = count.links.saturating_add(issued.count);
         count.bytes = count.bytes.saturating_add(issued.size);
         Ok(())
-    })?;
-    Ok(counts)
+    })
 }

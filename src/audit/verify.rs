@@ -49,6 +49,11 @@ pub struct VerifyReport {
     pub open: usize,
     /// The key that signs the log, if it is signed.
     pub key: Option<String>,
+    /// How often the registry of the streams was saved, if it can be read. It only grows.
+    pub registry_generation: Option<u64>,
+    /// The SHA-256 of the registry's text in that generation, in hexadecimal digits. Kept elsewhere, it shows later whether the log of
+    /// that generation is another one.
+    pub registry_sha256: Option<String>,
     /// How many segments were removed after `audit.keep`, and how many lines they had.
     pub removed_segments: u64,
     /// See `removed_segments`.
@@ -120,6 +125,8 @@ fn verify_seen(
 ) -> io::Result<VerifyReport> {
     let mut report = VerifyReport {
         key: seen.key.map(|key| key.to_string()),
+        registry_generation: seen.named().map(|registry| registry.generation),
+        registry_sha256: seen.named().map(Registry::hash),
         ..VerifyReport::default()
     };
     seen.judge_registry(pinned, &mut report);

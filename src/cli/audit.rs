@@ -4,6 +4,7 @@ mod archive;
 mod export;
 mod find;
 mod retain;
+mod stats;
 pub(in crate::cli) mod whose;
 
 pub(in crate::cli) use self::archive::{ArchiveArgs, ReadArchive, tell_unread};
@@ -17,12 +18,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use directory::Location;
 use handout::assemble::OpenError;
-use handout::audit::find::LinkQuery;
 use handout::audit::note::{CheckpointKeyError, PublicKey};
 use handout::audit::remembered::Memory;
 use handout::audit::retention::RetentionReport;
 use handout::audit::source::{LogSource, holds_log};
-use handout::audit::stats::{LinkCount, StatsGroup, stats};
 use handout::audit::tail::Tail;
 use handout::audit::verify::{VerifyReport, verify_remembered};
 use handout::audit::{LossError, accept_loss};
@@ -33,9 +32,8 @@ use handout::keyring::Keyring;
 use handout::mounted;
 use handout::text::chain;
 use jiff::Timestamp;
-use serde::Serialize;
 
-use super::arguments::{JsonArgs, JsonLinesArgs, count, instant};
+use super::arguments::{JsonArgs, count, instant};
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
 use super::terminal::{TerminalLines, complain};
@@ -72,6 +70,8 @@ The key of your own log comes from the configuration. To verify a copy from anot
     /// Prints the last lines of all streams; with --follow, new lines too.
     #[command(after_help = "Example:\n  handout audit tail -f")]
     Tail {
+        /// The log's directory [default: the configuration's]
+        dir: Option<PathBuf>,
         /// The number of lines.
         #[arg(short = 'n', long, alias = "limit", value_name = "N", default_value_t = 10, value_parser = count)]
         lines: usize,
@@ -94,8 +94,8 @@ A start that finds a damaged stream exits with 65 and names it. Keep the files o
         config: ConfigArgs,
     },
     /// Counts links and bytes, for each day, bucket and recipient.
-    #[command(after_help = "Example:\n  handout audit stats --since 2026-11-01 --json")]
-    Stats(StatsArgs),
+    #[command(after_help = stats::HELP)]
+    Stats(stats::StatsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -109,18 +109,6 @@ pub(crate) struct VerifyArgs {
     archive: ArchiveArgs,
     #[command(flatten)]
     form: JsonArgs,
-    #[command(flatten)]
-    config: ConfigArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StatsArgs {
-    #[command(flatten)]
-    time: TimeArgs,
-    #[command(flatten)]
-    archive: ArchiveArgs,
-    #[command(flatten)]
-    form: JsonLinesArgs,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -173,23 +161,29 @@ pub(super) async fn audit(
             }
         }
         AuditCommand::Find(arguments) => {
-            let config = books_of(&arguments.config, environment)?;
+            let config = match books_of(&arguments.config, environment) {
+                Err(_) if arguments.is_of_copies() => return find::find_in_copies(&arguments),
+                config => config?,
+            };
             Box::pin(find::find_lines(&arguments, &config, environment)).await
         }
         AuditCommand::Tail {
+            dir,
             lines,
             follow,
             config,
         } => {
-            let dir = books_of(&config, environment)?.audit_place();
+            let dir = match &dir {
+                Some(dir) => Location::from(dir),
+                None => books_of(&config, environment)?.audit_place(),
+            };
             tell_empty(&dir)?;
             tail(&dir, lines, follow)
                 .await
                 .with_context(|| could_not_read(&dir))
         }
         AuditCommand::Stats(arguments) => {
-            let config = books_of(&arguments.config, environment)?;
-            Box::pin(show_stats(&arguments, &config, environment)).await
+            Box::pin(stats::show_stats(&arguments, environment)).await
         }
     }
 }
@@ -277,6 +271,14 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
         }
         for note in &report.notes {
             say(format_args!("note: {note}"))?;
+        }
+        let registry = report
+            .registry_generation
+            .zip(report.registry_sha256.as_ref());
+        if let Some((generation, hash)) = registry {
+            say(format_args!(
+                "registry: generation {generation}, sha256:{hash} (kept elsewhere, both show later whether the log was set back)"
+            ))?;
         }
         let verdict = if report.problems.is_empty() {
             "whole"
@@ -374,60 +376,11 @@ async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<Exi
     }
 }
 
-/// A row of the statistics, as `--json` prints it.
-#[derive(Serialize, schemars::JsonSchema)]
-struct StatsRow<'a> {
-    #[serde(flatten)]
-    group: &'a StatsGroup,
-    #[serde(flatten)]
-    count: &'a LinkCount,
-}
-
-async fn show_stats(
-    arguments: &StatsArgs,
-    config: &Config,
-    environment: &Environment,
-) -> anyhow::Result<ExitCode> {
-    let dir = config.audit_place();
-    let archive = Box::pin(ReadArchive::of(&arguments.archive, config, environment)).await?;
-    let source = archive.beside(dir.clone());
-    let question = LinkQuery {
-        since: arguments.time.since,
-        until: arguments.time.until,
-        ..LinkQuery::default()
-    };
-    let counts = tokio::task::block_in_place(|| stats(&source, &question));
-    archive.close().await;
-    let counts = counts.with_context(|| could_not_read(&dir))?;
-    if counts.is_empty() {
-        tell_empty(&dir)?;
-    }
-    tell_unread(&source);
-    let mut out = TerminalLines::new();
-    if !arguments.form.json {
-        out.text("day\tbucket\trecipient\tlinks\tbytes")?;
-    }
-    for (group, count) in &counts {
-        if arguments.form.json {
-            out.json(&serde_json::to_string(&StatsRow { group, count })?)?;
-        } else {
-            let who = count.to.as_deref().unwrap_or(&group.rid);
-            let (links, bytes) = (count.links, count.bytes);
-            out.text(format_args!(
-                "{}\t{}\t{who}\t{links}\t{bytes}",
-                group.day, group.bucket
-            ))?;
-        }
-    }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// What the commands print with `--json`.
 pub(super) fn outputs() -> Vec<OutputSchema> {
     vec![
         OutputSchema::of::<VerifyReport>("audit-verify", "handout audit verify"),
         OutputSchema::of::<RetentionReport>("audit-retain", "handout audit retain"),
-        OutputSchema::of::<StatsRow<'static>>("audit-stats", "handout audit stats"),
+        stats::output(),
     ]
 }

@@ -286,6 +286,14 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
             "  shown        {shown} in the shortest mail, which only counts the others (email.overflow = \"summarize\")"
         ))?;
     }
+    if delivered.pictures_without_renditions > 0 {
+        let number = delivered.pictures_without_renditions;
+        let what = match number {
+            1 => "picture has none: its page shows the picture itself",
+            _ => "pictures have none: their pages show the pictures themselves",
+        };
+        say(format_args!("  renditions   {number} {what}"))?;
+    }
     if let Some(expires_at) = delivered.expires_at {
         say(format_args!("  until        {expires_at}"))?;
     }

@@ -19,7 +19,7 @@ use crate::config_error::ConfigError;
 use crate::job::{JobId, Recipient, RelayName};
 use crate::ledger::Outcome;
 use crate::quantity::Rate;
-use crate::text::{printable, shell_argument};
+use crate::text::{counted, printable, shell_argument};
 
 /// How long a notice may take; its job's message waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -199,11 +199,8 @@ impl NoticeDesk {
 impl Notice<'_> {
     fn subject(&self) -> String {
         let Self { job, failed, .. } = self;
-        let all = failed + self.accepted;
-        format!(
-            "{failed} of {all} mails failed or in doubt: {}",
-            shown_id(job)
-        )
+        let all = counted(failed + self.accepted, "mail");
+        format!("{failed} of {all} failed or in doubt: {}", shown_id(job))
     }
 
     fn text(&self, held_back: &HeldBack) -> String {
@@ -215,9 +212,10 @@ impl Notice<'_> {
             ..
         } = self;
         let mut text = format!(
-            "The job {} is done, but {failed} of its {} mails failed or are in doubt:\n\n",
+            "The job {} is done, but {failed} of its {} failed or {} in doubt:\n\n",
             shown_id(job),
-            failed + accepted
+            counted(failed + accepted, "mail"),
+            if *failed == 1 { "is" } else { "are" }
         );
         let mut line = |line: std::fmt::Arguments<'_>| {
             writeln!(text, "{line}").expect("writing to a string does not fail");

@@ -87,6 +87,7 @@ pub(super) async fn deliver_all(
             run.stop.cancel();
         }
     }
+    delivered.pictures_without_renditions = renditions.pictures_without().await;
     match JobError::deferred(failed) {
         None => Ok(are_certain),
         Some(JobError::Deferred { first, .. }) if is_of_the_job(&first) => Err(*first),

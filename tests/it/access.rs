@@ -372,6 +372,23 @@ async fn clients_and_scanners_are_told_apart_and_what_arrived_is_told() {
             String::from_utf8_lossy(&judged.stdout)
         );
     }
+    // A column in which no row says anything is left out.
+    let unopened = opened.handout(&[
+        "opens",
+        "--recipient",
+        "fred@acme.example",
+        "--all",
+        "--html",
+        "--audit",
+        audit.to_str().unwrap(),
+    ]);
+    let column = |page: &[u8], name: &str| {
+        String::from_utf8_lossy(page).contains(&format!("<th scope=\"col\">{name}</th>"))
+    };
+    for (name, has_fred) in [("Arrived", true), ("First", false), ("Clients", false)] {
+        assert!(column(&page.stdout, name), "{name}");
+        assert_eq!(column(&unopened.stdout, name), has_fred, "{name}");
+    }
     let table = opened.handout(&["opens", "j", "--audit", audit.to_str().unwrap()]);
     let table = String::from_utf8(table.stdout).unwrap();
     for words in [

@@ -261,7 +261,7 @@ fn a_variable_that_a_secret_names_and_that_is_missing_or_double_is_an_error() {
     insta::assert_snapshot!(said.concat(), @r"
     78 handout: the configuration's mail.smtp.password_file names the environment variable SMTP_PASSWORD, which is not set
     78 handout: the environment is wrong: the variables HANDOUT_SECRET_KEY and HANDOUT_SECRET_KEY_FILE are both set: set one of them
-    74 handout: the secret env:HANDOUT_SECRET_KEY has 9 bytes instead of 32, which may be spelled in hexadecimal digits or in base64: restore it from a backup, or remove it to start with a new one (older link ids will then not be found)
+    74 handout: the secret env:HANDOUT_SECRET_KEY has 9 bytes instead of 32, which may be spelled in hexadecimal digits or in base64: set the variable to the installation's secret, as `base64 secret.key` prints it
     ");
 }
 

@@ -372,7 +372,8 @@ async fn without_a_configuration_the_environment_says_who_signs_and_where() {
                 .unwrap()
         )
         .len(),
-        1
+        2,
+        "the registry and the verdict"
     );
 }
 

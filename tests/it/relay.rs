@@ -496,7 +496,7 @@ async fn a_notice_that_a_killed_process_owed_is_sent_once() {
     let [(notice, _)] = told.as_slice() else {
         panic!("{} notices", told.len())
     };
-    assert_eq!(notice["subject"], "1 of 1 mails failed or in doubt: owed");
+    assert_eq!(notice["subject"], "1 of 1 mail failed or in doubt: owed");
 }
 
 #[tokio::test]

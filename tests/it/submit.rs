@@ -105,6 +105,46 @@ async fn a_job_that_could_not_be_done_is_not_submitted() {
     assert_eq!(world.waiting().await, wrong_jobs().len() as u64);
 }
 
+/// A job that was done before is put on the queue as asked, and the command says that nothing will be sent.
+#[tokio::test]
+async fn a_job_that_was_done_before_is_named_by_submit() {
+    let world = World::new().object("a.pdf", "x");
+    let again = email_job("again");
+    let other = email_job("other");
+    let report = |output: &Output| -> Value { serde_json::from_slice(&output.stdout).unwrap() };
+    let first = submit(&world, &again, &["--json"]);
+    assert_eq!(
+        report(&first)["done_before"],
+        json!([]),
+        "{}",
+        stderr(&first)
+    );
+    let file = world.dir.path().join("job.json");
+    let mut run = Command::new(program());
+    run.args(["job", "run"]).arg(&file);
+    let ran = run.arg("--config").arg(world.written()).output().unwrap();
+    assert!(ran.status.success(), "{}", stderr(&ran));
+
+    let second = submit(&world, &again, &["--json"]);
+    assert!(second.status.success(), "{}", stderr(&second));
+    assert_eq!(report(&second)["done_before"], json!(["again"]));
+    assert!(
+        stderr(&second).contains("again was done before"),
+        "{}",
+        stderr(&second)
+    );
+    let third = submit(&world, &other, &["--json"]);
+    assert_eq!(report(&third)["done_before"], json!([]));
+    assert!(
+        !stderr(&third).contains("done before"),
+        "{}",
+        stderr(&third)
+    );
+    let unasked = submit(&world, &again, &["--json", "--no-check"]);
+    assert_eq!(report(&unasked)["done_before"], json!([]));
+    assert_eq!(world.waiting().await, 4);
+}
+
 #[tokio::test]
 async fn a_mail_template_that_misses_a_variable_of_the_job_is_found_by_submit() {
     let world = World::new().object("a.pdf", "x");

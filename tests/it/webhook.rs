@@ -79,7 +79,7 @@ async fn a_result_is_posted_with_a_signature_that_the_reference_library_accepts(
     );
     assert_eq!(
         done["body"]["text"],
-        "acme-1 is done: 1 links, 1 mails accepted"
+        "acme-1 is done: 1 link, 1 mail accepted"
     );
     assert_eq!(refused["body"]["outcome"], "parked");
     let text = refused["body"]["text"].as_str().unwrap();

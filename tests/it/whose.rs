@@ -258,6 +258,32 @@ async fn a_link_is_recognized_whatever_a_mail_system_made_of_it() {
         "{said}"
     );
 
+    assert!(!said.contains("another object"), "{said}");
+
+    // Its id in the URL of another object proves nothing of that one.
+    let id = line["link_id"].as_str().unwrap();
+    let written = |place: &str| format!("https://{place}?x-handout={id}");
+    for (place, told) in [
+        (
+            "acme.s3.eu-central-1.amazonaws.com/2026/q4.pdf",
+            "another object, s3://acme/2026/q4.pdf: its id was issued with a link to s3://reports/2026/q3.pdf",
+        ),
+        ("reports.s3.eu-central-1.amazonaws.com/2026/q3.pdf", ""),
+        ("d111111abcdef8.cloudfront.net/q3.pdf", ""),
+    ] {
+        let (_, said) = whose(&config, &written(place), &[]);
+        assert!(
+            said.contains("the link has no signature"),
+            "{place}: {said}"
+        );
+        assert!(said.contains(told), "{place}: {said}");
+        assert_eq!(
+            said.contains("another object"),
+            !told.is_empty(),
+            "{place}: {said}"
+        );
+    }
+
     for (text, told) in [
         (
             "https://protect-eu.mimecast.com/s/AbC?domain=acme.example",
@@ -307,6 +333,20 @@ async fn with_several_workers_all_logs_that_are_given_are_searched() {
         let (line, _) = whose(&config, link, &[&logs[0], &logs[1]]);
         assert_eq!(line["key"], "2026/q3.pdf");
     }
+    // Both logs are counted together, and their directories need no configuration.
+    let stats = Command::new(program())
+        .args(["audit", "stats", "--json"])
+        .args(&logs)
+        .current_dir(first.dir.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    let counted: Vec<Value> = words(&stats.stdout)
+        .lines()
+        .map(|row| serde_json::from_str(row).unwrap())
+        .collect();
+    assert_eq!(counted.len(), 1, "{}", words(&stats.stderr));
+    assert_eq!(counted[0]["links"], 2);
     let no_log = first.bucket("reports").to_string_lossy().into_owned();
     let arguments = [
         "audit",
@@ -319,4 +359,48 @@ async fn with_several_workers_all_logs_that_are_given_are_searched() {
     ];
     let told = words(&asked(&arguments, "").stderr);
     assert!(told.contains("holds no audit log"), "{told}");
+}
+
+/// A copy of a log answers what needs no key, on a machine that has neither the configuration nor the secret.
+#[tokio::test]
+async fn a_copy_of_a_log_is_searched_without_a_configuration() {
+    let (world, config, link) = sent(|_| {}).await;
+    let (line, _) = whose(&config, &link, &["--json"]);
+    let id = line["link_id"].as_str().unwrap();
+    let log = world.config.audit_dir();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let find = |question: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(["audit", "find"]).args(question).arg(&log);
+        command.current_dir(&elsewhere).env_clear();
+        command.env("HOME", elsewhere.path()).output().unwrap()
+    };
+    let object = format!(
+        "s3://{}/{}",
+        line["bucket"].as_str().unwrap(),
+        line["key"].as_str().unwrap()
+    );
+    for question in [
+        ["--link-id", id],
+        ["--object", &object],
+        ["--job", line["job"].as_str().unwrap()],
+    ] {
+        let output = find(&question);
+        assert!(
+            output.status.success(),
+            "{question:?}: {}",
+            words(&output.stderr)
+        );
+        assert!(words(&output.stdout).contains(id), "{question:?}");
+        assert!(
+            words(&output.stderr).contains("these lines were not verified"),
+            "{}",
+            words(&output.stderr)
+        );
+    }
+    let unknown = find(&["--link-id", "00000000000000000000000000000000"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    // Addresses and signatures stand in the log under the installation's key.
+    let keyed = find(&["--recipient", "ann@acme.example"]);
+    assert_eq!(keyed.status.code(), Some(78), "{}", words(&keyed.stderr));
 }

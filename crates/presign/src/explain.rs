@@ -618,7 +618,8 @@ impl fmt::Display for InWords<'_> {
 }
 
 impl UrlLocation {
-    fn in_words(&self) -> String {
+    /// The object, as `s3://BUCKET/KEY`; `/KEY` if the URL names no bucket, and both readings where it shows not which is right.
+    pub fn in_words(&self) -> String {
         let place = |bucket: &Option<String>, key: &str| match bucket {
             Some(bucket) => format!("s3://{bucket}/{key}"),
             None => format!("/{key}"),

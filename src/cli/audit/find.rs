@@ -19,8 +19,9 @@ use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::LINK_ID;
 use handout::links::portal::token_in;
-use presign::explain::Explainer;
+use presign::explain::{Explainer, Explanation, UrlLocation};
 use presign::{signature_in, wrapping};
+use serde::Deserialize;
 
 use super::super::arguments::JsonLinesArgs;
 use super::super::exit::CommandError;
@@ -92,6 +93,8 @@ struct Question {
     query: LinkQuery,
     /// The id in a link, by which it is searched if no line has its signature.
     link_id: Option<String>,
+    /// What the URL says that it opens.
+    opens: Option<UrlLocation>,
 }
 
 /// Prints the lines that match.
@@ -131,18 +134,52 @@ pub(super) async fn find_lines(
     if count > 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    complain(logs.without_match(config));
+    let others = match config.ledger.kind == LedgerKind::S3 && logs.sources.len() == 1 {
+        true => "; each worker has a log of its own: name the directories of all",
+        false => "",
+    };
+    complain(format_args!("{}{others}", logs.without_match()));
     Ok(exit::FOUND.into())
+}
+
+/// Prints the lines that match in copies of logs, on a machine without the installation's configuration.
+pub(super) fn find_in_copies(arguments: &FindArgs) -> anyhow::Result<ExitCode> {
+    let logs = Logs {
+        sources: arguments
+            .dirs
+            .iter()
+            .map(Location::from)
+            .map(LogSource::from)
+            .collect(),
+        are_named: true,
+    };
+    let mut lines = FoundLines::begin(arguments.csv)?;
+    logs.search(&arguments.query_of_names(), |line| lines.print(line))?;
+    let count = lines.end()?;
+    logs.tell_unread();
+    if count == 0 {
+        complain(logs.without_match());
+        return Ok(exit::FOUND.into());
+    }
+    complain(
+        "there is no configuration here, so these lines were not verified, and recipients are known by their ids alone: before you rely on the lines, run `handout audit verify --public-key KEY DIR`",
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The lines that issued a link: by its signature, or by its id if the signature was changed or cut.
 fn matches_of_link(question: Question, is_url: bool, logs: &Logs) -> anyhow::Result<Matches<'_>> {
-    let Question { mut query, link_id } = question;
+    let Question {
+        mut query,
+        link_id,
+        opens,
+    } = question;
     let mut matches = logs.collect(&query)?;
     if query.link.is_none() && query.link_id.is_some() && is_url && !matches.lines.is_empty() {
         complain(
             "the link has no signature, and anyone can write an id into a URL: these lines are of the link that was issued with this id",
         );
+        tell_other_object(opens.as_ref(), &matches.lines);
     }
     if matches.lines.is_empty()
         && query.link.is_some()
@@ -156,9 +193,49 @@ fn matches_of_link(question: Question, is_url: bool, logs: &Logs) -> anyhow::Res
             complain(
                 "no line has the signature of this link; these have its id: the link was changed, or signed with another secret",
             );
+            tell_other_object(opens.as_ref(), &matches.lines);
         }
     }
     Ok(matches)
+}
+
+/// Says on stderr if a URL opens another object than the lines with its id are about.
+fn tell_other_object(opens: Option<&UrlLocation>, lines: &[String]) {
+    let line = lines
+        .first()
+        .and_then(|line| serde_json::from_str(line).ok());
+    let object: Option<IssuedObject> = line;
+    let (Some(opens), Some(object)) = (opens, object) else {
+        return;
+    };
+    // Where the URL shows not which part of it is the bucket, neither is compared.
+    let is_bucket_known = opens.otherwise.is_none();
+    let is_same = |bucket: &Option<String>, key: &str| {
+        // A distribution's path may lack the first folders of the key, and its host names no bucket.
+        let before = object.key.strip_suffix(key);
+        let is_key = before.is_some_and(|before| before.is_empty() || before.ends_with('/'));
+        let bucket = bucket.as_ref().filter(|_| is_bucket_known);
+        is_key && bucket.is_none_or(|bucket| *bucket == object.bucket)
+    };
+    let otherwise = opens.otherwise.as_ref();
+    if is_same(&opens.bucket, &opens.key)
+        || otherwise.is_some_and(|other| is_same(&other.bucket, &other.key))
+    {
+        return;
+    }
+    complain(format_args!(
+        "the URL opens another object, {}: its id was issued with a link to s3://{}/{}",
+        opens.in_words(),
+        object.bucket,
+        object.key
+    ));
+}
+
+/// The object of a line that issued a link.
+#[derive(Debug, Deserialize)]
+struct IssuedObject {
+    bucket: String,
+    key: String,
 }
 
 /// The lines that match, and the logs that have them.
@@ -198,27 +275,52 @@ impl FindArgs {
         Ok(())
     }
 
-    fn question(&self, portal: Option<&str>, names: &Pseudonyms) -> anyhow::Result<Question> {
-        let (link, in_url) = match self.url.as_deref() {
-            Some("-") => parts_of_link(&read()?, portal, names)?,
-            Some(url) => parts_of_link(url, portal, names)?,
-            None => (None, None),
-        };
-        let recipient = self.recipient.as_ref();
-        let query = LinkQuery {
-            link_id: match link.is_none() {
-                true => self.link_id.clone().or_else(|| in_url.clone()),
-                false => self.link_id.clone(),
-            },
-            link,
-            rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
+    /// Whether copies of the logs answer the question: addresses and signatures stand in a log under the installation's key.
+    pub(super) fn is_of_copies(&self) -> bool {
+        !self.dirs.is_empty()
+            && self.url.is_none()
+            && self.recipient.is_none()
+            && self.archive.archive.is_none()
+            && !self.config.is_named()
+    }
+
+    /// The part of the question that the arguments answer alone.
+    fn query_of_names(&self) -> LinkQuery {
+        LinkQuery {
+            link_id: self.link_id.clone(),
+            link: None,
+            rid: None,
             job: self.job.clone(),
             object: self.object.clone(),
             since: self.time.since,
             until: self.time.until,
+        }
+    }
+
+    fn question(&self, portal: Option<&str>, names: &Pseudonyms) -> anyhow::Result<Question> {
+        let LinkParts {
+            fingerprint: link,
+            link_id: in_url,
+            opens,
+        } = match self.url.as_deref() {
+            Some("-") => LinkParts::of(&read()?, portal, names)?,
+            Some(url) => LinkParts::of(url, portal, names)?,
+            None => LinkParts::default(),
+        };
+        let recipient = self.recipient.as_ref();
+        let link_id = self.link_id.clone();
+        let query = LinkQuery {
+            link_id: link_id.or_else(|| in_url.clone().filter(|_| link.is_none())),
+            link,
+            rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
+            ..self.query_of_names()
         };
         let link_id = in_url.filter(|_| self.link_id.is_none());
-        Ok(Question { query, link_id })
+        Ok(Question {
+            query,
+            link_id,
+            opens,
+        })
     }
 
     /// Prints lines about a link, with the address of its recipient, and a sentence for people; returns their number.
@@ -257,37 +359,50 @@ fn read() -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The fingerprint of the first signed link in a text, and its link id. One of them is there.
-fn parts_of_link(
-    text: &str,
-    portal: Option<&str>,
-    names: &Pseudonyms,
-) -> anyhow::Result<(Option<String>, Option<String>)> {
-    // The token of a link of the portal takes the place of a signature, in the spelling of mails.
-    if let Some(token) = portal.and_then(|portal| token_in(text.trim(), portal)) {
-        let token = token.to_ascii_lowercase();
-        return Ok((Some(names.fingerprint(&token)), None));
-    }
-    let found = wrapping::unwrap(text);
-    let url = found
-        .as_ref()
-        .map_or(text.trim(), |found| found.url.expose());
-    let fingerprint = signature_in(url).map(|signature| names.fingerprint(&signature));
-    let explainer = Explainer {
-        servers: &[],
-        custom: Some(LINK_ID),
-    };
-    let link_id = explainer.explain(url, clock::system()).link_id;
-    if fingerprint.is_none() && link_id.is_none() {
-        let reason = match wrapping::service_of(text) {
-            Some(service) => format!(
-                "--url: {service} has replaced the link and does not show the original: open it, and give the address to which it leads"
-            ),
-            None => "--url has no signature in it: give the whole link".to_owned(),
+/// What the first signed link in a text says of itself. One of fingerprint and id is there.
+#[derive(Debug, Default)]
+struct LinkParts {
+    /// The fingerprint of its signature.
+    fingerprint: Option<String>,
+    link_id: Option<String>,
+    opens: Option<UrlLocation>,
+}
+
+impl LinkParts {
+    fn of(text: &str, portal: Option<&str>, names: &Pseudonyms) -> anyhow::Result<Self> {
+        // The token of a link of the portal takes the place of a signature, in the spelling of mails.
+        if let Some(token) = portal.and_then(|portal| token_in(text.trim(), portal)) {
+            let token = token.to_ascii_lowercase();
+            return Ok(Self {
+                fingerprint: Some(names.fingerprint(&token)),
+                ..Self::default()
+            });
+        }
+        let found = wrapping::unwrap(text);
+        let url = found
+            .as_ref()
+            .map_or(text.trim(), |found| found.url.expose());
+        let fingerprint = signature_in(url).map(|signature| names.fingerprint(&signature));
+        let explainer = Explainer {
+            servers: &[],
+            custom: Some(LINK_ID),
         };
-        return Err(CommandError::Usage(reason).into());
+        let Explanation { link_id, opens, .. } = explainer.explain(url, clock::system());
+        if fingerprint.is_none() && link_id.is_none() {
+            let reason = match wrapping::service_of(text) {
+                Some(service) => format!(
+                    "--url: {service} has replaced the link and does not show the original: open it, and give the address to which it leads"
+                ),
+                None => "--url has no signature in it: give the whole link".to_owned(),
+            };
+            return Err(CommandError::Usage(reason).into());
+        }
+        Ok(Self {
+            fingerprint,
+            link_id,
+            opens,
+        })
     }
-    Ok((fingerprint, link_id))
 }
 
 /// The audit logs that are searched, one for each worker.
@@ -355,14 +470,10 @@ impl Logs {
         Ok(matches)
     }
 
-    fn without_match(&self, config: &Config) -> String {
+    fn without_match(&self) -> String {
         let places = self.sources.iter();
         let places: Vec<String> = places.map(|it| it.place.display().to_string()).collect();
-        let others = match config.ledger.kind == LedgerKind::S3 && self.sources.len() == 1 {
-            true => "; each worker has a log of its own: name the directories of all",
-            false => "",
-        };
-        format!("no line matches in {}{others}", places.join(", "))
+        format!("no line matches in {}", places.join(", "))
     }
 }
 

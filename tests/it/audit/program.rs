@@ -621,6 +621,39 @@ fn a_log_is_verified_under_a_pinned_key() {
     assert!(String::from_utf8_lossy(&slip.stderr).contains("neither a key nor a file"));
 }
 
+/// A log that is put back to an earlier state, with everything that remembers it, is told from the later one by what was kept elsewhere.
+#[test]
+fn the_generation_of_the_registry_grows_and_each_has_one_hash() {
+    let world = World::new();
+    let config = world.written();
+    let dir = world.config.audit_dir();
+    let registry = || -> (u64, String) {
+        let report: Value =
+            serde_json::from_str(&stdout(&asked(&config, &["verify", "--json"]))).unwrap();
+        let hash = report["registry_sha256"].as_str().unwrap().to_owned();
+        let text = stdout(&asked(&config, &["verify"]));
+        let generation = report["registry_generation"].as_u64().unwrap();
+        let line = format!("registry: generation {generation}, sha256:{hash} ");
+        assert!(text.contains(&line), "{text}");
+        (generation, hash)
+    };
+    stdout(&presigned(&config, 1));
+    let note = fs::read(dir.join("streams.note")).unwrap();
+    let first = registry();
+    assert_eq!(registry(), first, "a verification changes nothing");
+    stdout(&presigned(&config, 1));
+    let second = registry();
+    assert!(
+        second.0 > first.0 && second.1 != first.1,
+        "{first:?} {second:?}"
+    );
+    fs::write(dir.join("streams.note"), note).unwrap();
+    let back = asked(&config, &["verify", "--json"]);
+    let report: Value = serde_json::from_slice(&back.stdout).unwrap();
+    assert_eq!(report["registry_generation"], first.0);
+    assert_eq!(report["registry_sha256"], first.1);
+}
+
 /// A command that root runs leaves nothing that the daemon's user cannot read, lock and mend.
 #[test]
 fn what_root_writes_belongs_to_the_directorys_owner() {

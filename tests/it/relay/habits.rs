@@ -157,6 +157,9 @@ fn at_the_door() -> Vec<Row> {
 fn before_the_text() -> Vec<Row> {
     vec![
         row("451 to MAIL", say("MAIL", 2, "451 4.3.0 later"), "accepted not-now accepted", BO_WAITS, 1),
+        row("451 to two MAILs in a row", say("MAIL", 1, "451 4.3.0 later"), "not-now not-now accepted", "- - accepted", 2).and(say("MAIL", 2, "451 4.3.0 later")),
+        row("451 to each second MAIL", say("MAIL", 1, "451 4.3.0 later"), "not-now accepted not-now", "- accepted -", 1).and(say("MAIL", 3, "451 4.3.0 later")),
+        row("greylisting of two in a row", say("RCPT", 1, "451 4.7.1 come back later"), "later later accepted", "- - accepted", 2).and(say("RCPT", 2, "451 4.7.1 come back later")),
         row("550 to MAIL", say("MAIL", 2, "550 5.7.60 not you"), "accepted refuses accepted", BO_WAITS, 2),
         row("no answer to MAIL", stall("MAIL", 2), ALL, ALL, 2),
         row("closes at MAIL", close("MAIL", 2), ALL, ALL, 2),
