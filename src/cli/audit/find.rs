@@ -208,8 +208,8 @@ fn tell_other_object(opens: Option<&UrlLocation>, lines: &[String]) {
     let (Some(opens), Some(object)) = (opens, object) else {
         return;
     };
-    // Where the URL shows not which part of it is the bucket, neither is compared.
-    let is_bucket_known = opens.otherwise.is_none();
+    // Elsewhere the host may be a distribution's, or the bucket be in another part of the URL.
+    let is_bucket_known = opens.host.contains(".amazonaws.com") || opens.connection.is_some();
     let is_same = |bucket: &Option<String>, key: &str| {
         // A distribution's path may lack the first folders of the key, and its host names no bucket.
         let before = object.key.strip_suffix(key);
