@@ -86,6 +86,8 @@ struct Tracked {
     until: Option<Timestamp>,
     /// Occurrences that are due and were not started yet.
     pending: VecDeque<Timestamp>,
+    /// Up to which instant occurrences were due at the first look, until the ledger was read.
+    first_looked: Option<Timestamp>,
     /// Whether the last try failed: the first failure is logged, and the success after it.
     is_failing: bool,
 }
@@ -183,13 +185,18 @@ impl Tracked {
             job,
             until: None,
             pending: VecDeque::new(),
+            first_looked: None,
             is_failing: false,
         }
     }
 
     /// Starts what is due; how long to wait before the next look.
     async fn look(&mut self, destinations: &Destinations, clock: Clock) -> Duration {
-        match self.start_due(destinations, clock).await {
+        let looked = self.start_due(destinations, clock).await;
+        let next = self.next_start(clock());
+        let counts = &destinations.counts;
+        counts.waits_for(&self.job.schedule.name, next);
+        match looked {
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!(schedule = %self.job.schedule.name, "the schedule goes on");
@@ -209,6 +216,20 @@ impl Tracked {
         }
     }
 
+    /// When the job of the next occurrence starts; of one that is due and was not started, when it should have.
+    fn next_start(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let schedule = &self.job.schedule;
+        // Before the ledger was read, it is not known what was started: what is due after the first look is late.
+        let known = self.until.unwrap_or_else(|| {
+            *self
+                .first_looked
+                .get_or_insert_with(|| schedule.looked_until(now))
+        });
+        let pending = self.pending.front().copied();
+        let next = pending.or_else(|| schedule.next_after(known));
+        next.map(|next| schedule.starts_at(next))
+    }
+
     async fn start_due(
         &mut self,
         destinations: &Destinations,
@@ -219,7 +240,7 @@ impl Tracked {
             Some(until) => until,
             None => self.first_look(destinations, now).await?,
         };
-        self.until = Some(self.note_due(until, now));
+        self.until = Some(self.note_due(until, now, &destinations.counts));
         while let Some(occurrence) = self.pending.front().copied() {
             if destinations.is_shared {
                 tokio::time::sleep(APART.mul_f64(random())).await;
@@ -263,7 +284,7 @@ impl Tracked {
     }
 
     /// Adds what is due to what is pending; the instant up to which the rule was looked at.
-    fn note_due(&mut self, from: Timestamp, now: Timestamp) -> Timestamp {
+    fn note_due(&mut self, from: Timestamp, now: Timestamp, counts: &ScheduleCounts) -> Timestamp {
         let schedule = &self.job.schedule;
         let due = schedule.due(from, now);
         let mut left_out = due.left_out;
@@ -283,6 +304,7 @@ impl Tracked {
             left_out = left_out.or(self.pending.pop_front());
         }
         if let Some(first) = left_out {
+            counts.missed(&schedule.name);
             tracing::warn!(
                 schedule = %schedule.name,
                 first = %first,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Judges the files of deploy/ without a cluster and without an account: the Helm chart and the plain manifests, the CloudFormation
-# template, the alerts and the dashboard; and the backup that the documentation prints.
+# template, the alerts and the dashboard, and the Debian package with its manual pages; and the backup that the documentation prints.
 #
 #   tests/deploy.sh target/debug/handout
 #
@@ -13,7 +13,7 @@ if [[ $# -ne 1 || ! -x $1 ]]; then
     exit 64
 fi
 python=${TEST_VENV:-.test/venv}/bin/python
-for tool in "$python" promtool sqlite3 .test/deploy/bin/{helm,kubernetes-validate,cfn-lint}; do
+for tool in "$python" promtool sqlite3 lintian man mandoc strip .test/deploy/bin/{helm,kubernetes-validate,cfn-lint,nfpm}; do
     if ! command -v "$tool" >/dev/null; then
         echo "deploy: $tool is missing; run tests/setup.sh venv deploy" >&2
         exit 1
@@ -24,10 +24,13 @@ begun=$SECONDS
 # A minute of waiting for a schedule, beside the others.
 "$python" tests/deploy/metrics.py "$1" &
 metrics=$!
-trap 'kill "$metrics" 2>/dev/null || true' EXIT
+packages=$(mktemp -d)
+trap 'kill "$metrics" 2>/dev/null || true; rm -rf "$packages"' EXIT
+.test/deploy/bin/python deploy/package/build.py --deb "$1" "$packages"
+tests/package/lint.sh "$packages"/*.deb
 "$python" tests/deploy/backup.py "$1"
 "$python" tests/deploy/stack.py "$1"
 "$python" tests/deploy/chart.py "$1"
 if ! wait "$metrics"; then exit 1; fi
-trap - EXIT
+trap 'rm -rf "$packages"' EXIT
 echo "deploy: passed in $((SECONDS - begun)) s"

@@ -29,19 +29,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tar -xzf "$archive" -C "$work"
 unpacked=$(echo "$work"/handout-*)
-gunzip "$unpacked"/{licences.txt,sbom.cdx.json,handout.1}.gz
+gunzip "$unpacked"/{licences.txt,sbom.cdx.json}.gz "$unpacked"/man/*.gz
 
 of_package() {
-    # A package for a registry of one's own has a maintainer of one's own and closes no bug of Debian.
-    said=$(lintian --allow-root --fail-on error,warning --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs "$package" 2>&1) ||
-        bad "lintian is not content: $said"
-    said=$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$unpacked/handout.1" 2>&1 >/dev/null)
-    [[ -z $said ]] || bad "the manual page: $said"
-    said=$(mandoc -T lint -W warning "$unpacked/handout.1" 2>&1) || bad "the manual page: $said"
-    grep -q '^Runs the daemon: .* exits$' "$unpacked/handout.1" || bad "the manual page does not describe handout run"
-    # The completions of the package do something in the shells that they are for.
     mkdir "$work/deb"
     dpkg-deb -x "$package" "$work/deb"
+    tests/package/lint.sh "$package" || bad "the package is not as Debian wants it"
+    grep -q '^Runs the daemon: .* exits$' "$unpacked/man/handout.1" || bad "the manual page does not describe handout run"
+    grep -q '^HANDOUT AUDIT VERIFY\|^.SH HANDOUT AUDIT VERIFY' "$unpacked/man/handout-audit.1" || bad "the manual page of handout audit does not describe verify"
+    for page in "$unpacked"/man/*.1; do
+        [[ -s $work/deb/usr/share/man/man1/$(basename "$page").gz ]] || bad "the package has no $(basename "$page")"
+    done
+    # The completions of the package do something in the shells that they are for.
     (cd "$work/deb" && zsh -fc 'fpath=(usr/share/zsh/vendor-completions $fpath); autoload -Uz compinit; compinit -D; [[ $_comps[handout] == _handout ]]; autoload +X -Uz _handout') ||
         bad "zsh does not load the completions"
     said=$(HOME=$work fish --no-config -c "source $work/deb/usr/share/fish/vendor_completions.d/handout.fish; complete -C 'handout job sub'")
@@ -52,7 +51,7 @@ of_package() {
 }
 
 of_materials() {
-    for file in handout config.toml systemd/handout.service LICENSE-MIT LICENSE-APACHE README.md licences.txt sbom.cdx.json handout.1; do
+    for file in handout config.toml systemd/handout.service LICENSE-MIT LICENSE-APACHE README.md licences.txt sbom.cdx.json man/handout.1; do
         [[ -s $unpacked/$file ]] || bad "$archive has no $file"
     done
     cmp -s "$unpacked/sbom.cdx.json" "$(ls "$folder"/*.cdx.json | grep -v -- -image)" || bad "the tarball has another bill of materials"

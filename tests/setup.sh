@@ -5,7 +5,7 @@
 #   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools, deploy; package, which only make package needs; otlp, which only make otlp needs; and portal-peers, which only make bench needs
 #
 # As root on Debian it installs the system packages that are missing (python3-venv, chromium, firefox-esr, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
-# libarchive-tools, default-jdk-headless, prometheus for its promtool, sqlite3); elsewhere it says which.
+# libarchive-tools, default-jdk-headless, prometheus for its promtool, sqlite3, lintian, man-db, mandoc, binutils); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema, standardwebhooks   (tests/requirements.txt)
@@ -253,12 +253,16 @@ prepare_tools() {
 helm=helm.sh/helm/v3/cmd/helm@v3.22.0
 
 prepare_deploy() {
-    local python wanted
+    local program missing= python wanted
     if ! command -v promtool >/dev/null; then
         without_services
         debian "promtool" prometheus
     fi
     command -v sqlite3 >/dev/null || debian "sqlite3" sqlite3
+    for program in lintian man mandoc strip; do
+        command -v "$program" >/dev/null || missing+=" $program"
+    done
+    if [[ -n $missing ]]; then debian "$missing" lintian man-db mandoc binutils; fi
     python=$(find_python)
     wanted=$({ "$python" -VV && echo "$helm" && cat tests/deploy/requirements.txt; } | sha256sum | cut -d' ' -f1)
     if is_ready deploy "$wanted" && .test/deploy/bin/python -c '' 2>/dev/null && [[ -x .test/deploy/bin/helm ]]; then

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Makes a Debian package, a tarball, an OCI image and bills of materials of a program that is built.
 
-    .test/package/bin/python deploy/package/build.py target/dist/handout target/package
+    .test/package/bin/python deploy/package/build.py [--deb] target/dist/handout target/package
 
-The same program at the same commit gives the same bytes: times are those of SOURCE_DATE_EPOCH, or of the last commit.
+With --deb, the Debian package alone. The same program at the same commit gives the same bytes: times are those of SOURCE_DATE_EPOCH, or of the last commit.
 """
 
 import datetime
@@ -37,17 +37,37 @@ def compressed(path, data, when):
     path.write_bytes(gzip.compress(data.encode() if isinstance(data, str) else data, 9, mtime=0))
 
 
-def manual(program, version, when):
-    """The manual page, from what the program says of its commands."""
+def roff(text):
+    """Text that roff prints as it is."""
+    return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-"), flags=re.M)
 
-    def plain(text):
-        return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-"), flags=re.M)
 
-    said = output(program, "--help")
+def commands_of(said):
+    """The commands that a help text lists, each with its description."""
+    if "Commands:" not in said:
+        return []
     listed = said.split("Commands:", 1)[1].split("\nOptions:", 1)[0]
     # A long description goes on in further lines.
-    commands = re.findall(r"^  ([a-z][a-z-]*) {2,}(\S.*(?:\n {10,}\S.*)*)", listed, re.M)
-    commands = [(name, " ".join(text.split())) for name, text in commands]
+    commands = re.findall(r"^  ([a-z][a-z0-9-]*) {2,}(\S.*(?:\n {10,}\S.*)*)", listed, re.M)
+    return [(name, " ".join(text.split())) for name, text in commands if name != "help"]
+
+
+def helps(program, path):
+    """A command's help, and that of each command below it."""
+    said = output(program, *path, "--help", env=os.environ | {"COLUMNS": "100"})
+    yield path, said
+    for name, _ in commands_of(said):
+        yield from helps(program, [*path, name])
+
+
+def manuals(program, version, when):
+    """The manual pages by their names, from what the program says of its commands: one of the program, and one of each command."""
+    said = output(program, "--help")
+    commands = commands_of(said)
+    if len(commands) < 10:
+        sys.exit(f"package: only {len(commands)} commands in --help")
+    codes = said.split("Exit codes:", 1)[1].strip().split("\n\n", 1)[0]
+    status = [".SH EXIT STATUS", roff(" ".join(codes.split()))]
     lines = [
         f'.TH HANDOUT 1 {when:%Y-%m-%d} "Handout {version}" "User Commands"',
         ".SH NAME",
@@ -57,18 +77,27 @@ def manual(program, version, when):
         ".I COMMAND",
         "[\\fIOPTION\\fR]...",
         ".SH DESCRIPTION",
-        "Each command prints its options and an example with",
+        "Each command has a page of its own, and prints its options and an example with",
         ".BR \\-\\-help .",
         ".SH COMMANDS",
     ]
     for name, text in commands:
-        lines += [".TP", f".B {plain(name)}", plain(text)]
+        lines += [".TP", f".BR handout\\-{roff(name)} (1)", roff(text)]
     lines += [".SH FILES", ".TP", ".I /etc/handout/config.toml", "The configuration, which lists every key with its default."]
     lines += [".TP", ".I /var/lib/handout", "Queue, ledger, audit log and secret of the service."]
-    lines += [".SH EXIT STATUS", "0 done; 1 the check or the job found something; 64 usage; 65 damaged audit data, or a replaced database; 69 a service is down; 78 configuration."]
-    if len(commands) < 10:
-        sys.exit(f"package: only {len(commands)} commands in --help")
-    return "\n".join(lines) + "\n"
+    pages = {"handout": "\n".join(lines + status) + "\n"}
+    for name, text in commands:
+        lines = [
+            f'.TH HANDOUT\\-{roff(name).upper()} 1 {when:%Y-%m-%d} "Handout {version}" "User Commands"',
+            ".SH NAME",
+            f"handout\\-{roff(name)} \\- {roff(text[0].lower() + text[1:])}",
+        ]
+        for path, said in helps(program, [name]):
+            section = "DESCRIPTION" if path == [name] else roff(" ".join(["handout", *path]).upper())
+            lines += [f".SH {section}", ".nf", roff(said.strip()), ".fi"]
+        lines += [*status, ".SH SEE ALSO", ".BR handout (1)"]
+        pages[f"handout-{name}"] = "\n".join(lines) + "\n"
+    return pages
 
 
 def copyright_file():
@@ -119,8 +148,9 @@ def stage(program, folder, version, when, target):
     (folder / "completions").mkdir()
     for shell in ["bash", "fish", "zsh"]:
         (folder / f"completions/handout.{shell}").write_text(output(program, "completions", shell))
-    page = manual(program, version, when)
-    compressed(folder / "handout.1.gz", page, when)
+    (folder / "man").mkdir()
+    for name, page in manuals(program, version, when).items():
+        compressed(folder / f"man/{name}.1.gz", page, when)
     changes = f"handout ({version}-1) unstable; urgency=medium\n\n  * Version {version}. What changes for operators is in CHANGELOG.md.\n\n -- {MAINTAINER}  {when:%a, %d %b %Y %H:%M:%S +0000}\n"
     compressed(folder / "changelog.Debian.gz", changes, when)
     (folder / "copyright").write_text(copyright_file())
@@ -147,7 +177,8 @@ def tarball(folder, path, name, when):
 
 
 def main():
-    program, target = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+    is_deb_alone = sys.argv[1] == "--deb"
+    program, target = (pathlib.Path(argument).resolve() for argument in sys.argv[1 + is_deb_alone :])
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or output("git", "log", "-1", "--format=%ct"))
     when = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
@@ -169,6 +200,8 @@ def main():
         package = target / f"handout_{version}-1_{machine}.deb"
         nfpm = pathlib.Path(sys.executable).parent / "nfpm"
         output(nfpm, "package", "--config", config, "--packager", "deb", "--target", package, env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)})
+        if is_deb_alone:
+            return
         name = f"handout-{version}-{processor}-linux"
         tarball(folder, target / f"{name}.tar.gz", name, when)
         debs = image.download(downloads, machine)

@@ -348,6 +348,9 @@ fn row(of_file: &OfFile<'_>) -> OpensRow {
         evidence.push(format!("revoked at {at}"));
     }
     let people = || opens().filter(|session| !session.by.is_machine());
+    // From where machines came matters where they alone opened the file: in a leak, they are the reader.
+    let is_by_people = people().next().is_some();
+    let seen = || opens().filter(|session| !is_by_people || !session.by.is_machine());
     let size = if all.size > 0 {
         Some(all.size)
     } else {
@@ -390,8 +393,8 @@ fn row(of_file: &OfFile<'_>) -> OpensRow {
             .map(|session| session.last)
             .max()
             .and_then(|at| Timestamp::from_second(at).ok()),
-        networks: distinct(&mut people().flat_map(|session| session.networks.clone())),
-        clients: distinct(&mut people().flat_map(|session| session.agents.clone())),
+        networks: distinct(&mut seen().flat_map(|session| session.networks.clone())),
+        clients: distinct(&mut seen().flat_map(|session| session.agents.clone())),
         links: *links,
     }
 }

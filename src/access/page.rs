@@ -321,7 +321,11 @@ pub fn csv_row(row: &OpensRow) -> String {
         number(Some(row.bytes)),
         at(row.first),
         at(row.last),
-        text(&[row.networks.join(", "), row.clients.join(", ")].join(" ")),
+        text(
+            [row.networks.join(", "), row.clients.join(", ")]
+                .join(" ")
+                .trim(),
+        ),
     ];
     cells.join(",") + "\r\n"
 }

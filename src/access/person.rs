@@ -117,7 +117,7 @@ pub fn judge(signs: &Signs<'_>) -> (OpenedBy, Vec<String>) {
     let Some(after) = signs.after_mail else {
         return (
             OpenedBy::Unknown,
-            vec!["when the link was delivered is not known".to_owned()],
+            vec!["when the mail was accepted is not known".to_owned()],
         );
     };
     if let Some(tool) = tool(signs.user_agent) {
@@ -153,8 +153,8 @@ fn against(signs: &Signs<'_>) -> Vec<String> {
     let mut against = Vec::new();
     if let Some(after) = signs.after_mail.filter(|after| *after < SOON_AFTER_MAIL) {
         against.push(match after < 0 {
-            true => format!("{} s before the mail was delivered", -after),
-            false => format!("{after} s after the mail was delivered"),
+            true => format!("{} s before the mail was accepted", -after),
+            false => format!("{after} s after the mail was accepted"),
         });
     }
     if signs.links_at_once > 3 {

@@ -32,6 +32,7 @@ use handout::keyring::Keyring;
 use handout::mounted;
 use handout::text::chain;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::arguments::{JsonArgs, count, instant};
 use super::exit::CommandError;
@@ -48,6 +49,7 @@ pub(crate) enum AuditCommand {
     #[command(after_help = "Examples:
   handout audit verify
   handout audit verify --public-key handout+1d9ea9ee+AQIDBA… /mnt/copy-of-the-log
+  handout audit verify /mnt/worker-1/audit /mnt/worker-2/audit
   handout audit verify --archive                      the segments that were removed after audit.keep, too
 
 The key of your own log comes from the configuration. To verify a copy from another installation, give the key that `handout audit key` prints there; without a key, verification detects damage but not forgery.")]
@@ -100,8 +102,9 @@ A start that finds a damaged stream exits with 65 and names it. Keep the files o
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The log's directory [default: the configuration's]
-    dir: Option<PathBuf>,
+    /// The logs' directories, for several workers [default: the configuration's]
+    #[arg(value_name = "DIR")]
+    dirs: Vec<PathBuf>,
     /// The public key, or a file with it, under which the log must be signed.
     #[arg(long, value_name = "KEY|FILE")]
     public_key: Option<String>,
@@ -129,7 +132,7 @@ pub(super) async fn audit(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        AuditCommand::Verify(arguments) => Box::pin(verify_dir(&arguments, environment)).await,
+        AuditCommand::Verify(arguments) => Box::pin(verify_all(&arguments, environment)).await,
         AuditCommand::Export(arguments) => {
             let config = books_of(&arguments.config, environment)?;
             Box::pin(export::export(&arguments, &config, environment)).await
@@ -221,14 +224,31 @@ fn could_not_read(dir: &Path) -> String {
     format!("could not read the audit log in {}", dir.display())
 }
 
-async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let dir = match &arguments.dir {
-        Some(dir) => Location::from(dir),
-        None => books_of(&arguments.config, environment)?.audit_place(),
+/// Verifies the logs, one after the other.
+async fn verify_all(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let dirs: Vec<Location> = match arguments.dirs.is_empty() {
+        true => vec![books_of(&arguments.config, environment)?.audit_place()],
+        false => arguments.dirs.iter().map(Location::from).collect(),
     };
+    let mut are_whole = true;
+    for dir in dirs {
+        are_whole &= Box::pin(verify_dir(dir, arguments, environment)).await?;
+    }
+    Ok(match are_whole {
+        true => ExitCode::SUCCESS,
+        false => exit::FOUND.into(),
+    })
+}
+
+/// Verifies a log and prints what was found; whether it is whole.
+async fn verify_dir(
+    dir: Location,
+    arguments: &VerifyArgs,
+    environment: &Environment,
+) -> anyhow::Result<bool> {
     let own = own_log(&dir, &arguments.config, environment)?;
     // A fresh installation has no line yet; elsewhere, an empty directory is the wrong one. A key that is given is that of a log.
-    let is_own = arguments.public_key.is_none() && (arguments.dir.is_none() || own.is_some());
+    let is_own = arguments.public_key.is_none() && (arguments.dirs.is_empty() || own.is_some());
     // A log that was written and is gone is no fresh installation.
     let is_remembered = own
         .as_ref()
@@ -259,7 +279,11 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
         report.problems.clear();
     }
     if arguments.form.json {
-        say_json(&report)?;
+        let log = dir.to_string_lossy();
+        say_json(&VerifiedLog {
+            log: &log,
+            report: &report,
+        })?;
     } else if is_empty {
         say(no_log_yet(&dir))?;
     } else {
@@ -294,11 +318,16 @@ async fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow
             report.open
         ))?;
     }
-    Ok(if report.problems.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        exit::FOUND.into()
-    })
+    Ok(report.problems.is_empty())
+}
+
+/// What was found in a log, as `--json` prints it: an object for each log.
+#[derive(Serialize, schemars::JsonSchema)]
+struct VerifiedLog<'a> {
+    /// The log's directory.
+    log: &'a str,
+    #[serde(flatten)]
+    report: &'a VerifyReport,
 }
 
 /// A log with the archive that the arguments name; without one, no configuration is needed.
@@ -379,7 +408,7 @@ async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<Exi
 /// What the commands print with `--json`.
 pub(super) fn outputs() -> Vec<OutputSchema> {
     vec![
-        OutputSchema::of::<VerifyReport>("audit-verify", "handout audit verify"),
+        OutputSchema::of::<VerifiedLog<'static>>("audit-verify", "handout audit verify"),
         OutputSchema::of::<RetentionReport>("audit-retain", "handout audit retain"),
         stats::output(),
     ]

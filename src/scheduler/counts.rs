@@ -16,6 +16,10 @@ pub const LATENESS_BUCKETS: [u64; 7] = [1, 5, 30, 60, 300, 3600, 43_200];
 pub struct ScheduleCount {
     /// The last occurrence that was started, by this process or another.
     pub last: Option<Timestamp>,
+    /// When the job of the next occurrence starts, or should have started; `None` for a schedule without another occurrence.
+    pub next: Option<Timestamp>,
+    /// How often occurrences were left out.
+    pub missed: u64,
     /// How many occurrences this process started, by the bucket of their lateness; the last is beyond all bounds.
     pub by_lateness: [u64; LATENESS_BUCKETS.len() + 1],
     /// The sum of their lateness.
@@ -48,6 +52,16 @@ impl ScheduleCounts {
             .position(|bound| late <= Duration::from_secs(*bound));
         count.by_lateness[bucket.unwrap_or(LATENESS_BUCKETS.len())] += 1;
         count.late += late;
+    }
+
+    /// The job of the next occurrence starts at this instant.
+    pub(super) fn waits_for(&self, name: &ScheduleName, next: Option<Timestamp>) {
+        self.all().entry(name.clone()).or_default().next = next;
+    }
+
+    /// Occurrences were left out.
+    pub(super) fn missed(&self, name: &ScheduleName) {
+        self.all().entry(name.clone()).or_default().missed += 1;
     }
 
     /// Forgets all other schedules.

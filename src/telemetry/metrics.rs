@@ -449,6 +449,24 @@ impl Families<'_> {
             "The last occurrence of a schedule whose job was put on the queue.",
             &last,
         )?;
+        let next: Vec<_> = counts
+            .iter()
+            .filter_map(|(count, labels)| Some((&labels[..], count.next?.as_second())))
+            .collect();
+        self.gauge(
+            "handout_schedule_next_timestamp_seconds",
+            "When the job of a schedule's next occurrence starts; in the past while it is overdue.",
+            &next,
+        )?;
+        let missed: Vec<_> = counts
+            .iter()
+            .map(|(count, labels)| (&labels[..], count.missed))
+            .collect();
+        self.counter_of(
+            "handout_schedule_missed_total",
+            "How often occurrences of a schedule were left out, since they were too old or a later one was due.",
+            &missed,
+        )?;
         let mut metric = self.0.encode_descriptor(
             "handout_schedule_lateness_seconds",
             "How long after its time this process put the job of an occurrence on the queue.",

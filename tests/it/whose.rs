@@ -398,6 +398,9 @@ async fn a_copy_of_a_log_is_searched_without_a_configuration() {
             words(&output.stderr)
         );
     }
+    // A table has each fact, too.
+    let table = words(&find(&["--job", "daily", "--csv"]).stdout);
+    assert!(table.contains(",\"accepted\",250,"), "{table}");
     let unknown = find(&["--link-id", "00000000000000000000000000000000"]);
     assert_eq!(unknown.status.code(), Some(1));
     // Addresses and signatures stand in the log under the installation's key.

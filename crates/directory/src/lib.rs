@@ -827,6 +827,7 @@ impl Draft {
     /// Gives the complete file its name, durably; fails if the name is taken.
     pub fn keep_new(self, name: &str) -> io::Result<()> {
         self.directory.component(name)?;
+        self.file.set_permissions(self.mode.clone())?;
         self.file.sync_all()?;
         self.link(name)?;
         self.directory.sync()

@@ -155,7 +155,7 @@ fn a_scanner_and_a_person_are_told_apart() {
     ann f1.pdf: complete by likely person (60 min after the mail, by a browser, from one network), 1 downloads, 1 machines
     ann f2.pdf: probably complete by likely person (62 min after the mail, by a browser, from one network), 1 downloads, 1 machines
     ann f3.pdf: partly, at most 40 % by likely person (64 min after the mail, by a browser, from one network), 1 downloads, 1 machines
-    ann f4.pdf: complete by likely machine (22 s after the mail was delivered; 4 links of the mail within 5 s), 0 downloads, 1 machines
+    ann f4.pdf: complete by likely machine (22 s after the mail was accepted; 4 links of the mail within 5 s), 0 downloads, 1 machines
     ann f5.pdf: looked at by machine (only headers were asked for), 0 downloads, 1 machines
     ann f6.pdf: refused: the link had ended by no visitor (), 0 downloads, 0 machines
     ann f7.pdf: not opened by no visitor (), 0 downloads, 0 machines

@@ -17,6 +17,7 @@ use handout::job::JobId;
 use handout::keyring::Keyring;
 
 use super::super::opens::{name_recipients, table};
+use super::super::terminal::complain;
 use super::super::{say, say_lines};
 use super::probe::{Made, open_as_recipients, status_of};
 
@@ -87,10 +88,11 @@ pub(super) async fn try_revoked(made: &Made) -> anyhow::Result<()> {
     };
     for _ in 0..LOOKS {
         if let Ok(status) = status_of(link).await {
-            say(format_args!("\nThe revoked link answers {status}."))?;
+            say_lines(format_args!("\nThe revoked link answers {status}."))?;
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    complain("the portal did not answer in time, so the revoked link was not tried");
     Ok(())
 }

@@ -132,11 +132,12 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
         if let Some((report, chunks)) = parts {
             let named = report.parts.unwrap_or_default();
             say(format_args!(
-                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} without files, {} whose part was rejected. `handout ledger show -- {}` shows one",
+                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} suppressed, {} without files, {} whose part was rejected. What mail systems reported of the accepted ones stands in each part: `handout ledger show -- {}` shows one",
                 named.recipients,
                 report.accepted,
                 report.rejected,
                 report.unknown,
+                report.suppressed,
                 named.empty,
                 named.refused,
                 shell_argument(&format!("{job}.part.RID"))

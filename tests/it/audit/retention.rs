@@ -1,6 +1,7 @@
 //! Retention: segments are compressed, archived and removed, also by runs that are interrupted, and all lines are still proved and found.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -154,6 +155,11 @@ async fn compressed_segments_are_verified_found_and_read_like_plain_ones() {
         named(&now, ".jsonl.zst").len(),
         named(&plain, ".jsonl").len()
     );
+    // The group that may read the log reads its compressed segments, too.
+    for name in named(&now, ".jsonl.zst") {
+        let mode = fs::metadata(dir.join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{name}");
+    }
     let report = verified(&world.config);
     assert_whole(&report);
     assert_eq!(

@@ -118,10 +118,11 @@ fn the_page_of_weekly_reports_mails_each_of_three_hundred_customers() {
 const DEMO: &str = r#"
 handout demo > demo.log &
 tries=0
-until grep -q Ctrl-C demo.log; do
+until grep -q Ctrl-C demo.log && grep -q '^The revoked link answers 410' demo.log; do
     tries=$((tries + 1)); [ $tries -lt 300 ] || { cat demo.log; exit 9; }
     sleep 0.1
 done
+grep -A3 '^The demo opened some links of the report. Who opened what' demo.log
 "#;
 
 #[test]
@@ -143,6 +144,10 @@ fn the_page_of_the_demo_says_what_it_does() {
     assert!(output.status.success(), "{text}");
     assert!(text.contains("All good."), "{text}");
     assert!(text.contains("links were opened"), "{text}");
+    assert!(
+        text.contains("Who opened what, and what arrived:"),
+        "{text}"
+    );
     assert!(
         text.contains("http://127.0.0.1:9470/reports/2026/11/23/orders%202026-11-23.csv?"),
         "{text}"
