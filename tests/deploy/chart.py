@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/handout"
 TOOLS = ROOT / ".test/deploy/bin"
 KUBERNETES = "1.37"
-PLAIN = {"handout.yaml": "workers-values.yaml"}
+PLAIN = {"handout.yaml": "workers-values.yaml", "handout-portal.yaml": "portal-values.yaml"}
 PATIENCE = 180
 
 sys.path.insert(0, str(ROOT / "tests/servers"))
@@ -360,12 +360,26 @@ HEAD = """\
 """
 
 
+def secrets_in(resource):
+    """The names of the secrets that a resource mounts."""
+    if isinstance(resource, list):
+        return set().union(*map(secrets_in, resource), set())
+    if not isinstance(resource, dict):
+        return set()
+    named = {of["name"] for key, of in resource.items() if key == "secret" and isinstance(of, dict) and "name" in of}
+    return named.union(*map(secrets_in, resource.values()), set())
+
+
 def plain(folder):
+    secrets = valid("secrets", (ROOT / "deploy/kubernetes/secrets.yaml").read_text(), folder)
+    made = {secret["metadata"]["name"] for secret in secrets}
     for file, values in PLAIN.items():
         text = render("-f", CHART / "ci" / values)
         lines = [line.rstrip() for line in text.splitlines() if "helm.sh/chart" not in line and not line.startswith("# Source:")]
         text = HEAD.format(values=values) + "\n".join(lines).replace("managed-by: Helm", "managed-by: kustomize") + "\n"
-        valid("plain", text, folder)
+        named = secrets_in(valid("plain", text, folder))
+        if not named or not named <= made:
+            fail(f"deploy/kubernetes/{file} mounts the secrets {sorted(named)}, and secrets.yaml has {sorted(made)}")
         path = ROOT / "deploy/kubernetes" / file
         if os.environ.get("UPDATE") == "1":
             path.write_text(text)
