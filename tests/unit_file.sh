@@ -56,7 +56,15 @@ if ! grep -q '^LoadCredential=' "$work/handout.service.d/secrets.conf"; then
     exit 1
 fi
 
-said=$(systemd-analyze verify --man=no "$work/handout.service" 2>&1) || true
+# The units of the documents, under the names in their first lines.
+awk -v dir="$work" '/^```ini$/ { getline; sub(/^# \/etc\/systemd\/system\//, ""); file = dir "/" $0; next } /^```$/ { file = "" } file { print > file }' docs/jobs/schedules.md
+timers=("$work"/*.timer)
+[[ -s ${timers[0]} && -s ${timers[0]%.timer}.service ]] || {
+    echo "unit file: docs/jobs/schedules.md has no timer with its service" >&2
+    exit 1
+}
+systemd-analyze calendar --iterations=1 "$(sed -n 's/^OnCalendar=//p' "${timers[0]}")" >/dev/null
+said=$(systemd-analyze verify --man=no "$work/handout.service" "$work"/*.timer 2>&1) || true
 if [[ -n $said ]]; then
     echo "unit file: systemd-analyze verify is not content:" >&2
     sed 's/^/  /' <<<"$said" >&2

@@ -175,7 +175,11 @@ impl<'a> Variable<'a> {
         };
         let as_literal = variable(literal);
         if as_text.is_section(&fault) {
-            return as_text;
+            // A table of free names can be given whole; the keys of a section are variables of their own.
+            let is_of_free_names = fault.ends_with("expected a map")
+                && as_literal.value.is_table()
+                && fault_of(&as_literal).is_none();
+            return if is_of_free_names { as_literal } else { as_text };
         }
         // Other keys may be missing beside it.
         let is_no_text = fault.starts_with("invalid type: string ");
@@ -355,7 +359,7 @@ fn literal(text: &str) -> Option<Value> {
         toml::from_str::<Table>(&format!("v = {text}"))
             .ok()?
             .remove("v")
-            .filter(Value::is_array)
+            .filter(|value| value.is_array() || value.is_table())
     };
     number.or(truth).or_else(list)
 }
@@ -367,6 +371,27 @@ mod tests {
 
     fn with<const N: usize>(variables: [(&str, &str); N]) -> Result<Config, String> {
         Config::parse("", &Environment::of(variables))
+    }
+
+    #[test]
+    fn a_table_of_free_names_is_given_whole() {
+        let table = r#"{ X-SES-CONFIGURATION-SET = "reports", X-Team = "billing" }"#;
+        let config = with([
+            ("HANDOUT_MAIL__SMTP__HEADERS", table),
+            ("HANDOUT_MAIL__DOMAIN_RATES", r#"{ "gmail.com" = "20/s" }"#),
+            ("HANDOUT_PUBLISH__BASE_URLS", r#"{ acme-pages = "https://pages.acme.example" }"#),
+        ])
+        .unwrap();
+        assert_eq!(config.mail.smtp.headers.len(), 2);
+        assert_eq!(config.mail.domain_rates.len(), 1);
+        assert_eq!(config.publish.base_urls.len(), 1);
+        for (name, value) in [
+            ("HANDOUT_MAIL__SMTP__HEADERS", "X-Team: billing"),
+            ("HANDOUT_MAIL__SMTP", r#"{ host = "relay.acme.example" }"#),
+        ] {
+            let refused = with([(name, value)]).unwrap_err();
+            assert!(refused.contains("names a section"), "{refused}");
+        }
     }
 
     #[test]
@@ -471,7 +496,7 @@ mod tests {
         the variable HANDOUT_PORT_9464_TCP_STATE: unknown field `port_9464_tcp_state`, …
         the variable HANDOUT_HTTP_LISTEN names no key of the configuration: did you mean HANDOUT_HTTP__LISTEN, with two underscores after a section?
         the variable HANDOUT_MAIL_SMTP_PASSWORD_FILE names no key of the configuration: did you mean HANDOUT_MAIL__SMTP__PASSWORD_FILE, with two underscores after a section?
-        the variable HANDOUT_QUEUE__MAX_IN_FLIGHT: invalid type: string, expected usize
+        the variable HANDOUT_QUEUE__MAX_IN_FLIGHT: invalid type: string, expected a whole number, not below 0
         the variable HANDOUT_SECRET_KEY__X: unknown field `secret_key`, expected one of …; did you mean secret_key_file?
         the variable HANDOUT_SECRET_KEY_FILE__X names no key of the configuration: did you mean HANDOUT_SECRET_KEY_FILE?
         the variable HANDOUT_QUEUE__URL__X names no key of the configuration: did you mean HANDOUT_QUEUE__URL?

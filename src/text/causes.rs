@@ -74,12 +74,22 @@ fn told_without_value(message: &str) -> String {
                 "string" | "integer" | "boolean" | "floating point" | "map" | "sequence" => kind,
                 _ => "another value",
             };
-            return format!("{fault}: {kind}, expected {expected}");
+            return format!("{fault}: {kind}, expected {}", kind_of_number(expected));
         }
     }
     match what.starts_with("unknown variant `") {
         true => format!("unknown variant, expected {expected}"),
         false => message.to_owned(),
+    }
+}
+
+/// What serde calls by the name of a type of Rust, in words.
+fn kind_of_number(expected: &str) -> &str {
+    match expected {
+        "usize" | "u8" | "u16" | "u32" | "u64" => "a whole number, not below 0",
+        "isize" | "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        other => other,
     }
 }
 
