@@ -341,10 +341,10 @@ def played(play, kind, wanted, servers, root):
             wrong.extend(world.ends())
         elif world:
             world.close()
-    if not wanted.keep:
-        shutil.rmtree(directory, ignore_errors=True)
     words = ", ".join(f"{name} {shown(value)}" for name, value in numbers.items())
     print(f"{play.name} ({kind}): {words}" + "".join(f"\n    {words}" for words in wrong), flush=True)
+    if not wanted.keep:
+        shutil.rmtree(directory, ignore_errors=True)
     return numbers, wrong
 
 
