@@ -138,6 +138,13 @@ recipients: ## a job of 10,000 recipients with a prefix each: the CPU that each 
 	cargo build --release --locked
 	python3 benches/recipients.py --program "$(target)/release/handout"
 
+.PHONY: fairness
+fairness: ## when others have their mails beside slow recipients, and small jobs theirs beside a huge one; ONLY= some, WORLD=sqlite without servers
+	@tests/setup.sh venv
+	$(if $(filter sqlite,$(WORLD)),,tests/peers/servers.sh versitygw elasticmq)
+	cargo build --release --locked
+	.test/venv/bin/python benches/fairness.py --program "$(target)/release/handout" $(if $(ONLY),--only "$(ONLY)") $(if $(WORLD),--world $(WORLD))
+
 SECONDS ?= 60
 
 .PHONY: fuzz

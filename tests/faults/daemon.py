@@ -97,13 +97,15 @@ public_url = "http://127.0.0.1:{port}\""""
 class World:
     """With servers the queue is SQS and the ledger in S3; without, both are one SQLite file, and the store is the daemon's own endpoint."""
 
+    make_relay = Relay
+
     def __init__(self, directory, program, servers, disk=None, min_free="100MiB"):
         self.dir, self.program, self.servers = pathlib.Path(directory), program, servers
         (self.dir / "logs").mkdir(parents=True, exist_ok=True)
         self.state = pathlib.Path(disk or self.dir) / "state"
         self.name = f"faults-{secrets.token_hex(4)}"
         self.numbers = itertools.count()
-        self.relays = {"relay": Relay(self.dir / "relay"), "bulk": Relay(self.dir / "bulk")}
+        self.relays = {name: self.make_relay(self.dir / name) for name in ("relay", "bulk")}
         secret = secrets.token_bytes(32)
         (self.dir / "secret.key").write_bytes(secret)
         (self.dir / "password").write_text("secret\n")
@@ -217,9 +219,14 @@ class World:
     def submit(self, number=1, store="store", relay="relay", gallery=False, zip=False, names=None, to="ann@acme.example"):
         """Puts jobs on the queue, straight and not through its line; their ids. `names` are the files, which are listed otherwise."""
         ids = [f"{self.name}-{next(self.numbers)}" for _ in range(number)]
-        bodies = [json.dumps(self.job(id, store, relay, gallery, zip, names, to)) for id in ids]
+        self.enqueue([self.job(id, store, relay, gallery, zip, names, to) for id in ids])
+        self.submitted.update(dict.fromkeys(ids, time.monotonic()))
+        return ids
+
+    def enqueue(self, jobs):
+        bodies = [json.dumps(job) for job in jobs]
         if self.servers:
-            for at in range(0, number, 10):
+            for at in range(0, len(bodies), 10):
                 entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[at : at + 10])]
                 assert not self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries).get("Failed")
         else:
@@ -227,8 +234,6 @@ class World:
             with self.database() as database:
                 rows = [(body, now, now) for body in bodies]
                 database.executemany("INSERT INTO message (body, visible_at, enqueued_at) VALUES (?, ?, ?)", rows)
-        self.submitted.update(dict.fromkeys(ids, time.monotonic()))
-        return ids
 
     def put_large_files(self):
         """Files whose ZIP has a part of 12 MiB."""
