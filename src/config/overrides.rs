@@ -179,7 +179,11 @@ impl<'a> Variable<'a> {
             let is_of_free_names = fault.ends_with("expected a map")
                 && as_literal.value.is_table()
                 && fault_of(&as_literal).is_none();
-            return if is_of_free_names { as_literal } else { as_text };
+            return if is_of_free_names {
+                as_literal
+            } else {
+                as_text
+            };
         }
         // Other keys may be missing beside it.
         let is_no_text = fault.starts_with("invalid type: string ");
@@ -379,7 +383,10 @@ mod tests {
         let config = with([
             ("HANDOUT_MAIL__SMTP__HEADERS", table),
             ("HANDOUT_MAIL__DOMAIN_RATES", r#"{ "gmail.com" = "20/s" }"#),
-            ("HANDOUT_PUBLISH__BASE_URLS", r#"{ acme-pages = "https://pages.acme.example" }"#),
+            (
+                "HANDOUT_PUBLISH__BASE_URLS",
+                r#"{ acme-pages = "https://pages.acme.example" }"#,
+            ),
         ])
         .unwrap();
         assert_eq!(config.mail.smtp.headers.len(), 2);

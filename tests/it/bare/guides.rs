@@ -281,6 +281,9 @@ test "$(wc -l < all.txt)" -eq 3
 test "$(wc -l < pdfs.jsonl)" -eq 3
 test "$(wc -l < ann.csv)" -gt 1
 test -s audit.pub
+grep -q outcome ann-given.csv
+grep -q outcome ann.jsonl
+grep -q '<h2 id="opens">' ann-opens.html
 "#;
 
 #[test]
@@ -299,6 +302,7 @@ fn the_commands_of_the_guides_for_mails_links_keys_and_the_audit_log_run_as_they
         "jobs/submit",
         "audit/find",
         "audit/verify",
+        "audit/compliance",
         "links/explain",
         "links/presign",
     ];
