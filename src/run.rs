@@ -1,6 +1,7 @@
 //! One attempt at a job: the job, its message, and the instant at which it began.
 
 pub mod delivery;
+pub mod lanes;
 mod services;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tracing::{Span, field};
 pub use self::services::{Payloads, Presenting, Sending, Signing};
 
 use self::delivery::Delivery;
+use self::lanes::Lanes;
 use crate::audit::record::{Context, LinkKind, Pseudonyms};
 use crate::cancellation::Cancellation;
 use crate::job::Job;
@@ -34,6 +36,8 @@ pub struct JobRun {
     pub trace: Option<TraceParent>,
     /// Told when the job makes progress, so that the deaths of its workers are counted anew.
     pub delivery: Delivery,
+    /// The lanes of the job of which this is a part.
+    pub lanes: Option<Arc<Lanes>>,
 }
 
 impl JobRun {
@@ -47,6 +51,7 @@ impl JobRun {
             stop: Cancellation::default(),
             trace: None,
             delivery: Delivery::unnoted(),
+            lanes: None,
         }
     }
 

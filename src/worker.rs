@@ -684,6 +684,7 @@ impl Worker {
                 stop: stop.child(),
                 trace,
                 delivery: delivery.clone(),
+                lanes: None,
             };
             let span = run.span();
             let _in_flight = self.services.progress.working();

@@ -67,6 +67,7 @@ impl Bench {
             stop: Cancellation::default(),
             trace: None,
             delivery: handout::run::delivery::Delivery::unnoted(),
+            lanes: None,
         };
         let facts = SignerFacts {
             credentials_end: CredentialsEnd::Never,

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -24,6 +22,7 @@ use crate::progress::{MailEnd, is_milestone};
 use crate::render::email::Digest;
 use crate::report::JobReport;
 use crate::run::JobRun;
+use crate::run::lanes::Lanes;
 
 /// The report of one audience.
 struct AudienceReport {
@@ -57,13 +56,12 @@ pub(super) async fn deliver_all(
         loader: &loader,
         renditions: &renditions,
     };
-    let turns = plan
-        .audiences()
-        .into_iter()
-        .map(|audience| serve(run, state, parts, audience, at, services));
-    let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(services.at_once));
+    let lanes = Lanes::new(services.at_once);
+    // A part is one of the recipients of its job.
+    let of_mails = run.lanes.as_deref().unwrap_or(&lanes);
     let (mut failed, mut are_certain) = (Vec::new(), true);
-    while let Some(turn) = turns.next().await {
+    let work = |audience| serve(run, state, parts, audience, (at, of_mails), services);
+    let end = |turn: Result<AudienceReport, JobError>| {
         match turn {
             Ok(served) => {
                 delivered.links += served.links;
@@ -86,7 +84,8 @@ pub(super) async fn deliver_all(
         {
             run.stop.cancel();
         }
-    }
+    };
+    lanes.run(plan.audiences(), domain_of, work, end).await;
     delivered.pictures_without_renditions = renditions.pictures_without().await;
     match JobError::deferred(failed) {
         None => Ok(are_certain),
@@ -106,7 +105,7 @@ async fn serve(
     state: &JobState,
     parts: PictureParts<'_>,
     audience: Audience,
-    at: &[JobAtEdge],
+    (at, of_mails): (&[JobAtEdge], &Lanes),
     services: &Services,
 ) -> Result<AudienceReport, JobError> {
     let JobState {
@@ -176,24 +175,44 @@ async fn serve(
         }
     }
     failpoint::pass(Failpoint::Published);
-    for (reader, n) in waiting {
+    let mailing = async |(reader, n): Pending, lanes: &Lanes| {
         let to = To {
             reader: &reader,
             n,
             patience: patience(run, plan, job_records),
+            lanes,
         };
-        let shown = &mut served.shown;
+        let mut shown = None;
         let _at_relay = Mailing::begin(at);
-        let turn = mail(run, plan, &digest, &published, to, shown, services);
+        let turn = mail(run, plan, &digest, &published, to, &mut shown, services);
         let rid = services.recording.rid(&reader);
         let span = tracing::info_span!("mail", recipient.rid = rid);
         let turn = turn.instrument(span).await;
         if let Some(end) = end_of(&turn) {
             services.progress.mailed(end);
         }
-        served.turns.push((reader, turn));
-    }
+        (shown, (reader, turn))
+    };
+    // Recipients who share their links have lanes of their own. A single one has that of the audience.
+    let shared = Lanes::new(services.at_once);
+    let lanes = if waiting.len() > 1 { &shared } else { of_mails };
+    let end = |(shown, turn)| {
+        served.shown = served.shown.into_iter().chain(shown).min();
+        served.turns.push(turn);
+    };
+    shared
+        .run(waiting, domain_of_pending, |to| mailing(to, lanes), end)
+        .await;
     Ok(served)
+}
+
+/// The domain of an audience of one recipient.
+fn domain_of(audience: &Audience) -> Option<&str> {
+    audience.recipient().map(|reader| reader.address.domain())
+}
+
+fn domain_of_pending((reader, _): &Pending) -> Option<&str> {
+    Some(reader.address.domain())
 }
 
 /// How an attempt at a mail ended, if it was made in this run.

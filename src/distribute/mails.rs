@@ -16,6 +16,7 @@ use crate::publication;
 use crate::quantity::Span;
 use crate::render::email::{Digest, MailRequest, RenderedDigest};
 use crate::run::JobRun;
+use crate::run::lanes::Lanes;
 
 /// The retry window of a mail that a relay defers: as long as the links live, within these bounds.
 const MIN_PATIENCE: Span = Span::minutes(15);
@@ -55,6 +56,8 @@ pub(super) struct To<'a> {
     pub(super) reader: &'a Recipient,
     pub(super) n: u32,
     pub(super) patience: RetryWindow,
+    /// The lanes of the job.
+    pub(super) lanes: &'a Lanes,
 }
 
 /// Renders one reader's mail and delivers it, once it has a permit.
@@ -116,7 +119,8 @@ pub(super) async fn mail(
         &services.recording,
         may_go_on,
     );
-    let delivered = delivered.instrument(tracing::info_span!("deliver")).await;
+    let delivered = delivered.instrument(tracing::info_span!("deliver"));
+    let delivered = to.lanes.deliver(reader.address.domain(), delivered).await;
     services.progress.took(TimedStep::Deliver, began);
     delivered
 }

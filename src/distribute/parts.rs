@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tracing::Instrument as _;
 
@@ -35,6 +34,7 @@ use crate::ledger::status::{is_done, record_of, reopenings};
 use crate::ledger::{Created, Kind, LedgerError, Record};
 use crate::report::{JobReport, PartsReport};
 use crate::run::JobRun;
+use crate::run::lanes::Lanes;
 use crate::text::chain;
 
 /// The most chunks of a job: the number of a chunk's record tells chunk and reopening.
@@ -218,7 +218,8 @@ async fn serve(
     services: &Services,
 ) -> Result<ChunkEnd, JobError> {
     let is_over = &AtomicBool::new(false);
-    let parts = recipients.into_iter().map(|(rid, recipient)| async move {
+    let lanes = &Arc::new(Lanes::new(services.at_once));
+    let work = |(rid, recipient): (String, Recipient)| async move {
         if is_over.load(Ordering::Relaxed) {
             return None;
         }
@@ -227,6 +228,7 @@ async fn serve(
             // The links of the last part are as young as those of the first.
             now: (services.clock)(),
             stop: run.stop.child(),
+            lanes: Some(Arc::clone(lanes)),
             ..run.clone()
         };
         let span = tracing::info_span!("part", job.id = %part.job.id, recipient.rid = rid.as_str());
@@ -235,14 +237,13 @@ async fn serve(
             is_over.store(true, Ordering::Relaxed);
         }
         Some((rid, part, ran))
-    });
-    let mut ends = std::pin::pin!(stream::iter(parts).buffer_unordered(services.at_once));
+    };
     let mut report = JobReport::default();
     let mut counts = PartsReport::default();
     let (mut failed, mut lines) = (Vec::new(), Vec::new());
-    while let Some(end) = ends.next().await {
+    let end = |end: Option<(String, JobRun, Result<JobReport, JobError>)>| {
         let Some((rid, part, ran)) = end else {
-            continue;
+            return;
         };
         match ran {
             Ok(of_part) => {
@@ -262,7 +263,8 @@ async fn serve(
             Err(JobError::Deferred { first, .. }) => failed.push(*first),
             Err(error) => failed.push(error),
         }
-    }
+    };
+    lanes.run(recipients, domain_of, work, end).await;
     if let Some(failed) = JobError::deferred(failed) {
         return Ok(ChunkEnd::Waiting {
             failed,
@@ -275,6 +277,10 @@ async fn serve(
     }
     report.parts = Some(counts);
     Ok(ChunkEnd::Served(Box::new(report)))
+}
+
+fn domain_of((_, recipient): &(String, Recipient)) -> Option<&str> {
+    Some(recipient.address.domain())
 }
 
 /// Runs a part as a job of its own. The type of the future is not a part of the type of the job's: the compiler's recursion ends.

@@ -52,6 +52,7 @@ fn run(job: &Value) -> JobRun {
         stop: Cancellation::default(),
         trace: None,
         delivery: handout::run::delivery::Delivery::unnoted(),
+        lanes: None,
     }
 }
 

@@ -91,6 +91,7 @@ async fn with_credentials(
             stop: Cancellation::default(),
             trace: None,
             delivery: handout::run::delivery::Delivery::unnoted(),
+            lanes: None,
         };
         let end = distribute(&run, &opened.services).await;
         ends.push(end.map_err(|error| error.to_string()));

@@ -474,6 +474,7 @@ async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
         stop: handout::cancellation::Cancellation::default(),
         trace: None,
         delivery: handout::run::delivery::Delivery::unnoted(),
+        lanes: None,
     };
     let error = distribute(&run(40), &opened.services).await.unwrap_err();
     assert!(matches!(error, JobError::Aged(_)), "{error}");
@@ -513,6 +514,7 @@ async fn the_shortest_links_are_handed_out_too() {
             stop: handout::cancellation::Cancellation::default(),
             trace: None,
             delivery: handout::run::delivery::Delivery::unnoted(),
+            lanes: None,
         };
         let delivered = distribute(&run, &opened.services).await;
         assert_eq!(delivered.unwrap().accepted, 1, "{expires_in}");
@@ -549,6 +551,7 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
                 stop: handout::cancellation::Cancellation::default(),
                 trace: None,
                 delivery: handout::run::delivery::Delivery::unnoted(),
+                lanes: None,
             };
             distribute(&run, &opened.services).await.unwrap();
             let line = world.audit_of("issue").pop().unwrap();
@@ -580,6 +583,7 @@ async fn work_that_is_told_to_stop_ends_before_its_next_mail_and_comes_back_at_o
         stop,
         trace: None,
         delivery: handout::run::delivery::Delivery::unnoted(),
+        lanes: None,
     };
     let error = distribute(&run, &opened.services).await.unwrap_err();
     assert!(error.is_stopped(), "{error}");

@@ -1,0 +1,221 @@
+//! The lanes of a job: how many of its recipients are served at once, and in which order.
+//!
+//! A relay may ask the servers of a recipient's domain before it replies, and take minutes over each. Mails that wait for such replies give
+//! their lanes to others, and the recipients of their domains come last.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+
+/// How long a mail keeps its lane while the relay does not reply.
+const KEEPS_LANE: Duration = Duration::from_secs(2);
+
+/// How many mails of a job wait beside its lanes at most. Each has a connection to the relay, and its text in memory.
+const MAX_BESIDE: usize = 64;
+
+/// The lanes of a job.
+#[derive(Debug)]
+pub struct Lanes {
+    /// How many recipients are served at once, apart from those that wait beside.
+    at_once: usize,
+    state: Mutex<LaneState>,
+    /// A lane was given back.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    /// How many mails wait beside the lanes.
+    beside: usize,
+    /// The domains whose mails waited long.
+    slow: BTreeSet<String>,
+}
+
+/// The place of a mail beside the lanes.
+struct PlaceBeside<'a>(&'a Lanes);
+
+impl Drop for PlaceBeside<'_> {
+    fn drop(&mut self) {
+        self.0.state().beside -= 1;
+    }
+}
+
+impl Lanes {
+    /// So many lanes.
+    pub fn new(at_once: usize) -> Self {
+        Self {
+            at_once: at_once.max(1),
+            state: Mutex::default(),
+            freed: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Delivers a mail to a domain. If that takes long, the mail goes on beside the lanes, and the domain's other recipients come last.
+    pub async fn deliver<T>(&self, domain: &str, mail: impl Future<Output = T>) -> T {
+        let mut mail = std::pin::pin!(mail);
+        tokio::select! {
+            delivered = &mut mail => return delivered,
+            () = tokio::time::sleep(KEEPS_LANE) => {}
+        }
+        let _beside = self.step_aside(domain);
+        mail.await
+    }
+
+    fn step_aside(&self, domain: &str) -> Option<PlaceBeside<'_>> {
+        let mut state = self.state();
+        if !state.slow.contains(domain) {
+            state.slow.insert(domain.to_owned());
+        }
+        if state.beside >= MAX_BESIDE {
+            return None;
+        }
+        state.beside += 1;
+        drop(state);
+        self.freed.notify_one();
+        Some(PlaceBeside(self))
+    }
+
+    /// Whether another recipient may be served while so many are.
+    fn have_room(&self, under_way: usize) -> bool {
+        under_way < self.at_once + self.state().beside
+    }
+
+    /// The next one: the first whose domain is not slow, or else the first.
+    fn next<T>(&self, waiting: &mut VecDeque<T>, domain: impl Fn(&T) -> Option<&str>) -> Option<T> {
+        let state = self.state();
+        if state.slow.is_empty() {
+            return waiting.pop_front();
+        }
+        let is_quick = |item: &T| domain(item).is_none_or(|domain| !state.slow.contains(domain));
+        let first = waiting.iter().position(is_quick).unwrap_or_default();
+        waiting.remove(first)
+    }
+
+    /// Does the work of each item, several at once, and hands on what comes of it. `domain` is where the mail of an item goes.
+    pub async fn run<T, F>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        domain: impl Fn(&T) -> Option<&str>,
+        work: impl Fn(T) -> F,
+        mut end: impl FnMut(F::Output),
+    ) where
+        F: Future,
+    {
+        let mut waiting: VecDeque<T> = items.into_iter().collect();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while self.have_room(under_way.len())
+                && let Some(item) = self.next(&mut waiting, &domain)
+            {
+                under_way.push(work(item));
+            }
+            tokio::select! {
+                done = under_way.next() => match done {
+                    Some(done) => end(done),
+                    None => break,
+                },
+                () = self.freed.notified() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    fn domain<'a>(address: &'a &'static str) -> Option<&'a str> {
+        address.split_once('@').map(|(_, domain)| domain)
+    }
+
+    /// When each recipient has their mail, in seconds; mails to slow.example take so long.
+    async fn served(
+        at_once: usize,
+        recipients: &[&'static str],
+        slow: u64,
+    ) -> Vec<(&'static str, u64)> {
+        let lanes = Lanes::new(at_once);
+        let began = Instant::now();
+        let ends = Mutex::new(Vec::new());
+        let work = |address: &'static str| {
+            let lanes = &lanes;
+            async move {
+                let domain = domain(&address).unwrap();
+                let secs = if domain == "slow.example" { slow } else { 1 };
+                lanes
+                    .deliver(domain, sleep(Duration::from_secs(secs)))
+                    .await;
+                (address, began.elapsed().as_secs())
+            }
+        };
+        let run = lanes.run(recipients.iter().copied(), domain, work, |end| {
+            ends.lock().unwrap().push(end);
+        });
+        run.await;
+        assert_eq!(lanes.state().beside, 0);
+        ends.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recipients_of_a_slow_domain_hold_no_others() {
+        let recipients = [
+            "a@slow.example",
+            "b@slow.example",
+            "c@slow.example",
+            "d@slow.example",
+            "e@quick.example",
+            "f@quick.example",
+            "g@other.example",
+        ];
+        let ends = served(2, &recipients, 600).await;
+        let quick: Vec<_> = ends.iter().filter(|(_, at)| *at < 10).collect();
+        assert_eq!(
+            quick,
+            [
+                &("e@quick.example", 3),
+                &("f@quick.example", 3),
+                &("g@other.example", 4)
+            ]
+        );
+        assert_eq!(ends.len(), 7);
+        // Those of the slow domain wait side by side, too.
+        assert!(ends.iter().all(|(_, at)| *at < 610), "{ends:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quick_recipients_are_served_in_their_order_and_no_more_at_once_than_there_are_lanes() {
+        let recipients = [
+            "a@x.example",
+            "b@y.example",
+            "c@x.example",
+            "d@z.example",
+            "e@x.example",
+        ];
+        let ends = served(2, &recipients, 1).await;
+        let at: Vec<u64> = ends.iter().map(|(_, at)| *at).collect();
+        assert_eq!(at, [1, 1, 2, 2, 3]);
+        let order: Vec<&str> = ends.iter().map(|(address, _)| *address).collect();
+        assert_eq!(order, recipients);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_mails_wait_beside_the_lanes_than_may() {
+        let recipients = vec!["x@slow.example"; 2 * MAX_BESIDE];
+        let ends = served(4, &recipients, 600).await;
+        let first = ends.iter().filter(|(_, at)| *at <= 700).count();
+        assert_eq!(first, MAX_BESIDE + 4);
+    }
+}
