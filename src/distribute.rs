@@ -5,6 +5,7 @@
 
 mod audiences;
 mod batches;
+mod before;
 mod doubts;
 mod edges;
 mod finish;
@@ -18,6 +19,7 @@ mod state;
 use futures_util::future::BoxFuture;
 
 use self::audiences::deliver_all;
+pub use self::before::{JobBefore, job_before};
 pub(crate) use self::doubts::has_no_doubts;
 pub use self::doubts::{MAX_JOBS_SEARCHED, OpenDoubt, open_doubts};
 use self::edges::{begin, under_lease, until_it_gives_way};
@@ -88,7 +90,7 @@ async fn run_at_edges(
     let records = &beginning.records;
     let first = records.iter().find(|record| record.kind == Kind::Plan);
     if let Some(first) = first {
-        check_body(run, first)?;
+        check_body(&run.job, first)?;
     }
     if is_done(records) {
         return Ok(JobReport::before(records));

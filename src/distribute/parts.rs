@@ -55,7 +55,7 @@ pub(super) async fn distribute_parts(
         let beginning = begin(run, false, services).await?;
         let records = &beginning.records;
         if let Some(first) = record_of(records, 0, Kind::Plan) {
-            check_body(run, first)?;
+            check_body(&run.job, first)?;
         }
         if is_done(records) {
             return Ok(JobReport::before(records));
@@ -185,7 +185,7 @@ async fn start(run: &JobRun, services: &Services) -> Result<Started, JobError> {
             })
         }
         Created::Theirs(first) => {
-            check_body(run, &first)?;
+            check_body(&run.job, &first)?;
             Ok(Started {
                 list: FrozenList::of(&first)?,
                 is_first: false,

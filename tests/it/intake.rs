@@ -537,6 +537,49 @@ async fn a_job_that_no_worker_has_begun_is_queued() {
     daemon.stops(&config).await;
 }
 
+/// A job of an id that another job has is answered at once, and not parked after a 202.
+#[tokio::test]
+async fn a_job_under_the_id_of_another_job_is_refused_and_a_done_one_is_said_to_be_done() {
+    let (world, config, daemon, caller) = served().await;
+    let first = caller.post("/jobs", &email_job("daily")).await;
+    assert_eq!(
+        (first.status, &first.body["done_before"]),
+        (202, &json!(false)),
+        "{first:?}"
+    );
+    caller.until_state("daily", "done").await;
+    let mut other = email_job("daily");
+    other["email"]["subject"] = json!("Another");
+    let refused = caller.post("/jobs", &other).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(
+        refused
+            .error()
+            .contains("the job id daily was used before for another job"),
+        "{refused:?}"
+    );
+    assert!(refused.has("location: /jobs/daily"), "{refused:?}");
+    // What the job handed out may be gone when its caller sends it again.
+    fs::remove_file(world.bucket("reports").join("in/a.pdf")).unwrap();
+    let again = caller.post("/jobs", &email_job("daily")).await;
+    assert_eq!(
+        (again.status, &again.body["done_before"]),
+        (202, &json!(true)),
+        "{again:?}"
+    );
+    until("the second message", async || {
+        let done = "handout_jobs_total{result=\"done\"} 2";
+        metrics(&daemon).await.contains(done).then_some(())
+    })
+    .await;
+    assert_eq!(world.mails().len(), 1);
+    assert!(world.parked().await.is_empty());
+    let text = metrics(&daemon).await;
+    let line = "handout_intake_requests_total{result=\"refused\"} 1";
+    assert!(text.contains(line), "{text}");
+    daemon.stops(&config).await;
+}
+
 /// A notification of S3.
 fn notification(key: &str, sequencer: &str) -> Value {
     json!({ "Records": [{

@@ -8,6 +8,7 @@ use handout::assemble;
 use handout::assemble::Services;
 use handout::clock;
 use handout::config::Config;
+use handout::distribute::{JobBefore, job_before};
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::envelope::{self, PendingJob};
@@ -105,6 +106,13 @@ pub(super) async fn submit(
     let jobs = jobs.collect::<Result<Vec<Job>, _>>();
     let jobs = jobs.map_err(JobError::from)?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
+    let done = match arguments.no_check {
+        true => Vec::new(),
+        false => done_before(&jobs, config, environment).await?,
+    };
+    let jobs = jobs.into_iter();
+    let jobs = jobs.filter(|job| !done.iter().any(|done| *done == job.id.as_str()));
+    let jobs: Vec<Job> = jobs.collect();
     if !arguments.no_check && !jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
@@ -112,10 +120,6 @@ pub(super) async fn submit(
         previewing.close().await;
         checked?;
     }
-    let done = match arguments.no_check {
-        true => Vec::new(),
-        false => done_before(&ids, config, environment).await,
-    };
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     // A variable that is not valid is ignored, as a header would be.
     let of_environment = || TraceParent::read(environment.get(TRACEPARENT_VARIABLE)?);
@@ -127,19 +131,33 @@ pub(super) async fn submit(
 }
 
 /// The jobs that the ledger has as done; none where it cannot be asked, as where no job was ever run.
-async fn done_before(ids: &[JobId], config: &Config, environment: &Environment) -> Vec<String> {
+///
+/// # Errors
+/// [`JobError::Conflict`] if the ledger has another job under an id.
+async fn done_before(
+    jobs: &[Job],
+    config: &Config,
+    environment: &Environment,
+) -> Result<Vec<String>, JobError> {
     let opening = assemble::open_ledger(config, environment, clock::system);
     let Ok(opened) = opening.await else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let mut done = Vec::new();
-    for id in ids {
-        if opened.ledger.is_done(id).await.unwrap_or(false) {
-            done.push(id.to_string());
+    let (mut done, mut conflict) = (Vec::new(), None);
+    for job in jobs {
+        match job_before(job, &*opened.ledger).await {
+            Ok(JobBefore::Done) => done.push(job.id.to_string()),
+            Ok(JobBefore::New | JobBefore::Begun) => {}
+            Err(error @ JobError::Conflict { .. }) => {
+                conflict = Some(error);
+                break;
+            }
+            // The worker asks again.
+            Err(_) => {}
         }
     }
     opened.close().await;
-    done
+    conflict.map_or(Ok(done), Err)
 }
 
 async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
