@@ -29,7 +29,7 @@ const ANN: &str = "ann@acme.example";
 /// The longest time from an event to the next job that refuses.
 const SOON: Duration = Duration::from_secs(5);
 
-fn handout(world: &World, words: &[&str], stdin: &[u8]) -> Output {
+pub(crate) fn handout(world: &World, words: &[&str], stdin: &[u8]) -> Output {
     let mut handout = Command::new(program());
     handout.args(words).arg("--config").arg(world.written());
     let mut child = handout
@@ -57,7 +57,7 @@ fn rid(world: &World, address: &str) -> String {
 }
 
 /// The envelope sender of a job's mail.
-fn envelope_sender(world: &World, job: &str) -> String {
+pub(crate) fn envelope_sender(world: &World, job: &str) -> String {
     let keys = PersonKeys::new(&keyring(world));
     let rid = rid(world, ANN);
     let token = keys.spell(PersonTokenKind::Bounce, &rid, keys.job_tag(job));
@@ -552,7 +552,7 @@ async fn a_daemon_that_is_killed_between_record_and_deletion_records_an_event_on
 }
 
 /// A report of a mail server, as the corpus has it, to the envelope sender of a job's mail.
-fn dsn(world: &World, sender: &str) -> Vec<u8> {
+pub(crate) fn dsn(world: &World, sender: &str) -> Vec<u8> {
     let path = "tests/fixtures/feedback/mail/hard--postfix-no-user.eml";
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let (_, rest) = text.split_once("To: bounces+").unwrap();

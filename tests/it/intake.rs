@@ -580,6 +580,60 @@ async fn a_job_under_the_id_of_another_job_is_refused_and_a_done_one_is_said_to_
     daemon.stops(&config).await;
 }
 
+/// What mail systems reported after the end of a job is in its state, as `handout ledger show` has it.
+#[tokio::test]
+async fn the_state_of_a_job_counts_bounces_and_suppressed_recipients() {
+    let world = intake_world().configured(|config| {
+        config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+    });
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let caller = Caller::of(&world);
+    let command = |words: &[&str], stdin: &[u8]| {
+        let output = crate::feedback::handout(&world, words, stdin);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+    };
+    let add = ["suppression", "add", "bo@acme.example", "--reason", "asked"];
+    command(&add, b"");
+    let mut job = email_job("first");
+    job["email"]["to"] = json!(["ann@acme.example", "bo@acme.example"]);
+    assert_eq!(caller.post("/jobs", &job).await.status, 202);
+    let done = caller.until_state("first", "done").await;
+    let mails = json!({
+        "accepted": 1, "delivered": 0, "bounced": 0, "rejected": 0, "unknown": 0, "suppressed": 1,
+    });
+    assert_eq!(done["mails"], mails, "{done}");
+    let sender = crate::feedback::envelope_sender(&world, "first");
+    command(&["feedback", "-"], &crate::feedback::dsn(&world, &sender));
+    let told = caller.state("first").await.body;
+    assert_eq!(told["mails"]["bounced"], 1, "{told}");
+    assert_eq!(told["mails"]["accepted"], 1, "{told}");
+    assert_eq!(told["recipients"], Value::Null, "{told}");
+    daemon.stops(&config).await;
+}
+
+/// The state of a job in parts has the numbers of its recipients.
+#[tokio::test]
+async fn the_state_of_a_job_in_parts_counts_its_recipients() {
+    let (_world, config, daemon, caller) = served().await;
+    let mut job = email_job("parts");
+    job["from"]["prefix"] = json!("{{recipient.vars.place}}/");
+    job["from"]["when_empty"] = json!("skip");
+    let person = |name: &str, place: &str| json!({ "address": format!("{name}@acme.example"), "vars": { "place": place } });
+    job["email"]["to"] = json!([person("ann", "in"), person("bo", "nothing")]);
+    assert_eq!(caller.post("/jobs", &job).await.status, 202);
+    let done = caller.until_state("parts", "done").await;
+    assert_eq!(
+        done["recipients"],
+        json!({ "all": 2, "empty": 1, "refused": 0 }),
+        "{done}"
+    );
+    assert_eq!(done["mails"]["accepted"], 1, "{done}");
+    assert_eq!(done["mails"]["bounced"], Value::Null, "{done}");
+    daemon.stops(&config).await;
+}
+
 /// A notification of S3.
 fn notification(key: &str, sequencer: &str) -> Value {
     json!({ "Records": [{
