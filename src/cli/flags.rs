@@ -79,6 +79,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("rehearse", "ADDRESS", "who gets all mails of a rehearsal"),
     ("requeue", "MESSAGE|all", "a message to put back"),
     ("rid", "ID", "a recipient's id"),
+    (
+        "rows",
+        "LIST",
+        "a list of recipients whose rows are checked",
+    ),
     ("since", "TIME", "the earliest instant"),
     ("timeout", "SPAN", "how long an answer may take"),
     (

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 pub use self::recipients::count_recipients;
 pub(crate) use self::recipients::first_parts;
+pub use self::recipients::{MAX_CHECKED_ROWS, all_bad_rows, count_recipients};
 use self::recipients::{FrozenList, freeze};
 pub(super) use self::resend::doubtful_parts;
 pub use self::resend::{part_or_job, parts_so_far, reopen_whole, resend_parts};
