@@ -43,8 +43,18 @@ use crate::report::{JobReport, MAX_REPORTED};
 use crate::run::JobRun;
 use crate::text::chain;
 
-/// Runs a job, from its plan to its last mail, and notifies the operator of the recipients it did not reach.
+/// Runs a job, from its plan to its last mail, and notifies the operator of the recipients it did not reach. A job that says that it is
+/// a rehearsal sends all its mails to one address.
 pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
+    let Some(rehearsal) = &run.job.rehearsal else {
+        return distribute_with(run, services).await;
+    };
+    let mut services = services.clone();
+    services.rehearse(rehearsal.clone());
+    Box::pin(distribute_with(run, &services)).await
+}
+
+async fn distribute_with(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
     let report = match run.job.is_in_parts() {
         true => in_parts(run, services).await?,
         false => Box::pin(enter_and_run(run, false, services)).await?,

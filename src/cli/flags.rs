@@ -53,7 +53,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("link-id", "ID", "the id of a link"),
     ("list", "ID", "the id of a mailing list"),
     ("live", "", "alive, not ready"),
-    ("mails", "N", "how many mails are rendered"),
+    ("mails", "N", "how many mails are rendered or rehearsed"),
     ("no-audit", "", "without the audit log"),
     ("no-check", "", "without the check of the job"),
     ("not-before", "TIME", "when links begin to work"),

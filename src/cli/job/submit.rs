@@ -12,14 +12,14 @@ use handout::distribute::{JobBefore, job_before};
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::envelope::{self, PendingJob};
-use handout::job::{Job, JobId};
+use handout::job::{Job, JobId, Rehearsal};
 use handout::preview::check_job;
 use handout::traceparent::TraceParent;
 use serde::Serialize;
 
 use super::preview::Previewing;
-use super::{JobArgs, run_of};
-use crate::cli::arguments::JsonArgs;
+use super::{JobArgs, rehearsal_body, run_of};
+use crate::cli::arguments::{JsonArgs, RehearsalArgs};
 use crate::cli::schemas::OutputSchema;
 use crate::cli::terminal::complain;
 use crate::cli::{say, say_json};
@@ -38,6 +38,8 @@ pub(crate) struct SubmitArgs {
     /// The trace that the message belongs to, as in the header of W3C Trace Context [default: TRACEPARENT of the environment]
     #[arg(long, value_name = "VALUE", value_parser = trace)]
     traceparent: Option<TraceParent>,
+    #[command(flatten)]
+    rehearsal: RehearsalArgs,
     #[command(flatten)]
     form: JsonArgs,
 }
@@ -98,6 +100,33 @@ pub(super) async fn submit(
     environment: &Environment,
     arguments: &SubmitArgs,
 ) -> anyhow::Result<ExitCode> {
+    let rehearsal = arguments.rehearsal.rehearsal();
+    let rehearsed = rehearsal.map(|rehearsal| rehearsal_body(body, &rehearsal));
+    let rehearsed = rehearsed.transpose()?;
+    let body = rehearsed.as_deref().unwrap_or(body);
+    let (no_check, trace) = (arguments.no_check, arguments.traceparent);
+    put(body, config, environment, (no_check, trace), arguments.form).await
+}
+
+/// Puts the rehearsal of a job on the queue, for the worker.
+pub(in crate::cli) async fn submit_rehearsal(
+    body: &str,
+    rehearsal: &Rehearsal,
+    config: &Config,
+    environment: &Environment,
+    form: JsonArgs,
+) -> anyhow::Result<ExitCode> {
+    let body = rehearsal_body(body, rehearsal)?;
+    put(&body, config, environment, (false, None), form).await
+}
+
+async fn put(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+    (no_check, trace): (bool, Option<TraceParent>),
+    form: JsonArgs,
+) -> anyhow::Result<ExitCode> {
     let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
     if let Some(error) = opened.refused.into_iter().next() {
         return Err(JobError::from(error).into());
@@ -106,14 +135,14 @@ pub(super) async fn submit(
     let jobs = jobs.collect::<Result<Vec<Job>, _>>();
     let jobs = jobs.map_err(JobError::from)?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
-    let done = match arguments.no_check {
+    let done = match no_check {
         true => Vec::new(),
         false => done_before(&jobs, config, environment).await?,
     };
     let jobs = jobs.into_iter();
     let jobs = jobs.filter(|job| !done.iter().any(|done| *done == job.id.as_str()));
     let jobs: Vec<Job> = jobs.collect();
-    if !arguments.no_check && !jobs.is_empty() {
+    if !no_check && !jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
         let checked = check(jobs, &previewing.services).await;
@@ -123,10 +152,10 @@ pub(super) async fn submit(
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     // A variable that is not valid is ignored, as a header would be.
     let of_environment = || TraceParent::read(environment.get(TRACEPARENT_VARIABLE)?);
-    let trace = arguments.traceparent.or_else(of_environment);
+    let trace = trace.or_else(of_environment);
     let id = queue.submit_traced(body, trace).await?;
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    tell_submitted(&ids, &id, &done, arguments.form.json)?;
+    tell_submitted(&ids, &id, &done, form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
