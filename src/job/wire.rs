@@ -68,6 +68,7 @@ pub struct JobFields {
 /// A rehearsal: who gets all mails of the job.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Rehearsal")]
 pub struct RehearsalFields {
     /// The address. A rule must allow it as it must allow each recipient.
     pub to: String,
