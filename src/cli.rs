@@ -72,7 +72,12 @@ enum Command {
     #[command(after_help = "Example:\n  handout portal --config /etc/handout/config.toml")]
     Portal(ConfigArgs),
     /// Checks configuration, connections, queue, relay and templates before a job needs them.
-    #[command(after_help = "Example:\n  handout check --config /etc/handout/config.toml")]
+    #[command(after_help = "\
+With --rows, a list of recipients is read to its end, and each row that is no recipient has a line. Where jobs leave such rows out (on_bad_row = \"skip\"), these lines are warnings.
+
+Examples:
+  handout check --config /etc/handout/config.toml
+  handout check --rows customers")]
     Check(check::CheckArgs),
     /// Shows the configuration as it is in effect.
     #[command(subcommand)]

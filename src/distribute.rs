@@ -5,6 +5,7 @@
 
 mod audiences;
 mod batches;
+mod before;
 mod doubts;
 mod edges;
 mod finish;
@@ -18,12 +19,16 @@ mod state;
 use futures_util::future::BoxFuture;
 
 use self::audiences::deliver_all;
+pub use self::before::{JobBefore, job_before};
 pub(crate) use self::doubts::has_no_doubts;
 pub use self::doubts::{MAX_JOBS_SEARCHED, OpenDoubt, open_doubts};
 use self::edges::{begin, under_lease, until_it_gives_way};
 use self::finish::{Ending, comes_too_late, finish, notify, supersede};
 pub(crate) use self::parts::first_parts;
-pub use self::parts::{count_recipients, part_or_job, parts_so_far, reopen_whole, resend_parts};
+pub use self::parts::{
+    MAX_CHECKED_ROWS, all_bad_rows, count_recipients, part_or_job, parts_so_far, reopen_whole,
+    resend_parts,
+};
 pub(crate) use self::planning::{list, plan_of, settle};
 use self::state::{JobState, check_body, resume, start};
 use crate::archive::FinishedZip;
@@ -38,8 +43,18 @@ use crate::report::{JobReport, MAX_REPORTED};
 use crate::run::JobRun;
 use crate::text::chain;
 
-/// Runs a job, from its plan to its last mail, and notifies the operator of the recipients it did not reach.
+/// Runs a job, from its plan to its last mail, and notifies the operator of the recipients it did not reach. A job that says that it is
+/// a rehearsal sends all its mails to one address.
 pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
+    let Some(rehearsal) = &run.job.rehearsal else {
+        return distribute_with(run, services).await;
+    };
+    let mut services = services.clone();
+    services.rehearse(rehearsal.clone());
+    Box::pin(distribute_with(run, &services)).await
+}
+
+async fn distribute_with(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
     let report = match run.job.is_in_parts() {
         true => in_parts(run, services).await?,
         false => Box::pin(enter_and_run(run, false, services)).await?,
@@ -88,7 +103,7 @@ async fn run_at_edges(
     let records = &beginning.records;
     let first = records.iter().find(|record| record.kind == Kind::Plan);
     if let Some(first) = first {
-        check_body(run, first)?;
+        check_body(&run.job, first)?;
     }
     if is_done(records) {
         return Ok(JobReport::before(records));

@@ -5,6 +5,7 @@
 
 mod counts;
 mod lines;
+mod taken;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -31,6 +32,7 @@ use crate::results::{FeedbackResult, JobResult, Results, ResultsError};
 
 pub use counts::{FeedbackCounts, FeedbackEnd};
 use lines::FeedbackLines;
+pub use taken::CommandReports;
 pub use worker::FeedbackWorker;
 
 /// How many of the latest jobs an event may be about.

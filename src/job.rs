@@ -250,6 +250,8 @@ pub struct Job {
     pub on_doubt: Option<OnDoubt>,
     /// Values for templates and phrases.
     pub vars: Map<String, Value>,
+    /// Who gets its mails instead of its recipients, if it is a rehearsal.
+    pub rehearsal: Option<Rehearsal>,
     /// The fields of the event from which the job was made.
     pub event: Option<Map<String, Value>>,
     /// The job that this one is a part of, if it is the part of one recipient.
@@ -260,6 +262,22 @@ pub struct Job {
     pub body_sha256: String,
     /// The message that brought it, unchanged: it is kept so that the job can be sent again to recipients it did not reach.
     pub message: Arc<str>,
+}
+
+/// A rehearsal of a job.
+#[derive(Debug, Clone)]
+pub struct Rehearsal {
+    /// Who gets all mails.
+    pub to: Recipient,
+    /// How many recipients a job in parts is rehearsed with.
+    pub recipients: usize,
+}
+
+impl Rehearsal {
+    /// How many recipients a job in parts is rehearsed with, unless another number is wanted.
+    pub const USUAL_RECIPIENTS: usize = 10;
+    /// The most of them: all mails go to one address.
+    pub const MAX_RECIPIENTS: usize = 100;
 }
 
 /// Which objects are handed out.
@@ -449,15 +467,34 @@ impl Job {
             zip: wire.zip.map(|zip| zip_order(zip, via)).transpose()?,
             on_doubt: wire.on_doubt,
             vars: vars::checked("vars", wire.vars)?,
+            rehearsal: wire.rehearsal.map(rehearsal).transpose()?,
             event,
             part: None,
             occurrence: None,
             body_sha256,
             message: Arc::from(""),
         };
+        if job.rehearsal.is_some() && job.email.is_none() {
+            let reason = "is set, and the job has no email, so there is no mail to rehearse";
+            return Err(ParseJobError::field("rehearsal", reason));
+        }
         parts::check(&job)?;
         Ok(job)
     }
+}
+
+fn rehearsal(wire: wire::RehearsalFields) -> Result<Rehearsal, ParseJobError> {
+    let recipients = wire.recipients.unwrap_or(Rehearsal::USUAL_RECIPIENTS);
+    if !(1..=Rehearsal::MAX_RECIPIENTS).contains(&recipients) {
+        let most = Rehearsal::MAX_RECIPIENTS;
+        let reason = format!("is {recipients}: give 1 to {most}");
+        return Err(ParseJobError::field("rehearsal.recipients", reason));
+    }
+    let to = wire::RecipientFields::Short(wire.to);
+    Ok(Rehearsal {
+        to: email::recipient("rehearsal.to", to)?,
+        recipients,
+    })
 }
 
 /// Rejects an id with an unfilled placeholder: it would be the same each time, and the second job with this id would be

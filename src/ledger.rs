@@ -64,6 +64,7 @@ pub mod s3;
 pub mod schedules;
 pub mod sqlite;
 pub mod status;
+pub mod taken_reports;
 pub mod timed;
 
 use std::fmt;

@@ -10,7 +10,7 @@ use crate::deliver::DeliveryLedger;
 use crate::deliver::notice::Notices;
 use crate::edge::health::Edges;
 use crate::error::JobError;
-use crate::job::{Job, Recipient};
+use crate::job::{Job, Rehearsal};
 use crate::ledger::LedgerError;
 use crate::ledger::people::{PeopleRecords, Suppressed};
 use crate::ledger::portal::PortalLedger;
@@ -90,8 +90,10 @@ impl Services {
     }
 
     /// Sends all mails of jobs to one address, and no notices: the jobs are rehearsals.
-    pub fn rehearse(&mut self, to: Recipient) {
+    pub fn rehearse(&mut self, rehearsal: Rehearsal) {
+        let Rehearsal { to, recipients } = rehearsal;
         self.recording.rehearsed_to = Some(self.recording.rid(&to));
+        self.recording.rehearsed = recipients;
         self.sending.notices = Notices::default();
         self.sending.sender = self.sending.sender.clone().rehearsing(to);
     }

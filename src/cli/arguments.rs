@@ -3,6 +3,7 @@
 use std::num::ParseIntError;
 
 use clap::Args;
+use handout::job::{Recipient, Rehearsal};
 use handout::quantity::Span;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -86,4 +87,32 @@ mod tests {
             assert!(count(wrong).is_err(), "{wrong}");
         }
     }
+}
+
+/// A rehearsal instead of the job itself.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RehearsalArgs {
+    /// Sends all mails of the job to this address instead.
+    #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
+    rehearse: Option<Recipient>,
+    /// With --rehearse, how many recipients a job in parts is rehearsed with: 1 to 100 [default: 10]
+    #[arg(long, value_name = "N", requires = "rehearse", value_parser = rehearsed)]
+    mails: Option<usize>,
+}
+
+impl RehearsalArgs {
+    /// The rehearsal, if one is wanted.
+    pub(crate) fn rehearsal(&self) -> Option<Rehearsal> {
+        Some(Rehearsal {
+            to: self.rehearse.clone()?,
+            recipients: self.mails.unwrap_or(Rehearsal::USUAL_RECIPIENTS),
+        })
+    }
+}
+
+fn rehearsed(value: &str) -> Result<usize, String> {
+    let most = Rehearsal::MAX_RECIPIENTS;
+    let number = value.parse().ok();
+    let number = number.filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("is no number from 1 to {most}"))
 }

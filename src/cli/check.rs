@@ -30,6 +30,9 @@ use super::{ConfigArgs, exit};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// Checks each row of this list of recipients, and nothing else.
+    #[arg(long, value_name = "LIST")]
+    rows: Option<String>,
     #[command(flatten)]
     form: JsonArgs,
     #[command(flatten)]
@@ -45,6 +48,10 @@ pub(super) async fn check(
 ) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load(environment)?;
     let report = CheckReport::new(arguments.form.json);
+    if let Some(list) = &arguments.rows {
+        Box::pin(lists::rows(&config, environment, list, &report)).await?;
+        return Ok(code(report.end()?));
+    }
     report.tell("configuration", Ok("can be read".to_owned()))?;
     local::check(&config, environment, &report)?;
     intake::local(&config, &report)?;
@@ -58,11 +65,14 @@ pub(super) async fn check(
     relays::check(&config, environment, &report).await?;
     portal::issuers(&config, environment, &report).await?;
     portal::public(&config, environment, &report).await?;
-    Ok(if report.end()? {
-        ExitCode::SUCCESS
-    } else {
-        exit::FOUND.into()
-    })
+    Ok(code(report.end()?))
+}
+
+fn code(works: bool) -> ExitCode {
+    match works {
+        true => ExitCode::SUCCESS,
+        false => exit::FOUND.into(),
+    }
 }
 
 /// What the commands print with `--json`.

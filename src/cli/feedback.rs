@@ -15,11 +15,13 @@ use handout::deliver::Sender;
 use handout::environment::Environment;
 use handout::feedback::report;
 use handout::feedback_intake::{FeedbackEnd, FeedbackRecorder};
+use handout::ledger::taken_reports::{TakenReports, TakenRun};
 use handout::text::chain;
 use serde::Serialize;
 
 use super::arguments::JsonLinesArgs;
 use super::schemas::OutputSchema;
+use super::terminal::complain;
 use super::{ConfigArgs, exit, say, say_json};
 
 /// The longest mail that is read, in bytes; a returned mail may be in it.
@@ -62,7 +64,7 @@ pub(super) async fn feedback(
         Ok(()) => Ok(ExitCode::SUCCESS),
         // Any other code would make the mail server return or lose the mail.
         Err(error) if arguments.is_one_mail() => {
-            super::terminal::complain(chain(&*error));
+            complain(chain(&*error));
             Ok(exit::TRY_AGAIN.into())
         }
         Err(error) => Err(error),
@@ -82,17 +84,30 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
         sender,
         clock::system,
     );
+    let mut run = TakenRun::default();
     let taken = if arguments.is_one_mail() {
         take_one(&recorder, io::stdin().lock())
             .await
             .and_then(|end| {
+                end.count_in(&mut run);
                 tell(end, None, arguments.form)?;
                 Ok(())
             })
     } else {
-        take_maildir(&recorder, &arguments.source, arguments.form).await
+        take_maildir(&recorder, &arguments.source, arguments.form, &mut run).await
     };
     recorder.close().await;
+    if !run.is_empty() {
+        let reports = TakenReports::of(&*opened.ledger);
+        let kept = reports.keep(&run, clock::system());
+        // The reports themselves are recorded, so the mails are taken all the same.
+        if let Err(error) = kept.await {
+            complain(format_args!(
+                "the metrics of the daemon will not count this run: {}",
+                chain(&error)
+            ));
+        }
+    }
     opened.close().await;
     taken
 }
@@ -133,6 +148,7 @@ async fn take_maildir(
     recorder: &FeedbackRecorder,
     dir: &Path,
     form: JsonLinesArgs,
+    run: &mut TakenRun,
 ) -> anyhow::Result<()> {
     let (new, cur) = (dir.join("new"), dir.join("cur"));
     let entries = fs::read_dir(&new).with_context(|| {
@@ -169,6 +185,7 @@ async fn take_maildir(
             }
             _ => {}
         }
+        end.count_in(run);
         taken += 1;
         tell(end, Some(&name.to_string_lossy()), form)?;
     }

@@ -53,7 +53,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("link-id", "ID", "the id of a link"),
     ("list", "ID", "the id of a mailing list"),
     ("live", "", "alive, not ready"),
-    ("mails", "N", "how many mails are rendered"),
+    ("mails", "N", "how many mails are rendered or rehearsed"),
     ("no-audit", "", "without the audit log"),
     ("no-check", "", "without the check of the job"),
     ("not-before", "TIME", "when links begin to work"),
@@ -79,6 +79,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("rehearse", "ADDRESS", "who gets all mails of a rehearsal"),
     ("requeue", "MESSAGE|all", "a message to put back"),
     ("rid", "ID", "a recipient's id"),
+    (
+        "rows",
+        "LIST",
+        "a list of recipients whose rows are checked",
+    ),
     ("since", "TIME", "the earliest instant"),
     ("timeout", "SPAN", "how long an answer may take"),
     (

@@ -14,24 +14,25 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use handout::assemble;
-use handout::assemble::{Opened, Serving};
+use handout::assemble::{OpenError, Opened, Serving};
 use handout::audit::record::Pseudonyms;
 use handout::clock;
 use handout::config::Config;
 use handout::distribute::distribute;
 use handout::environment::Environment;
 use handout::error::JobError;
-use handout::job::{Job, JobId, Recipient};
+use handout::job::{Job, JobId, Recipient, Rehearsal};
 use handout::progress::{Progress, Snapshot};
 use handout::report::{JobReport, PartsReport};
 use handout::run::JobRun;
 use handout::text::{decode, shell_argument};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 pub(super) use self::preview::{PreviewOutput, Previewing, show_body};
-pub(super) use self::submit::tell_submitted;
-use super::arguments::JsonArgs;
+pub(super) use self::submit::{submit_rehearsal, tell_submitted};
+use super::arguments::{JsonArgs, RehearsalArgs};
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
 use super::supervision::{Beside, LAST_WORK};
@@ -45,7 +46,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) enum JobCommand {
     /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt, or a file is missing.
     #[command(after_help = "\
-With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its links are real, and have their audit lines. A job in parts is rehearsed with its first ten recipients. Nothing is recorded for the job itself, which runs as if it had not been rehearsed.
+With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its links are real, and have their audit lines. A job in parts is rehearsed with its first ten recipients, or as many as --mails says. Nothing is recorded for the job itself, which runs as if it had not been rehearsed. While a daemon works with the same state_dir, `handout job submit --rehearse` lets it make the rehearsal.
 
 Examples:
   handout job run job.json
@@ -54,14 +55,18 @@ Examples:
     Run {
         #[command(flatten)]
         job: JobArgs,
-        /// Sends all mails of the job to this address instead.
-        #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
-        rehearse: Option<Recipient>,
+        #[command(flatten)]
+        rehearsal: RehearsalArgs,
         #[command(flatten)]
         form: JsonArgs,
     },
     /// Puts a job on the queue, after checking it as `preview` does.
-    #[command(after_help = "Example:\n  handout job submit job.json")]
+    #[command(after_help = "\
+With --rehearse, the worker makes a rehearsal of the job, as `handout job run --rehearse` does. An [[allow]] rule must name ADDRESS in its recipients.
+
+Examples:
+  handout job submit job.json
+  handout job submit job.json --rehearse me@acme.example")]
     Submit(submit::SubmitArgs),
     /// Writes what a job would send: .html, .txt, .eml, counts. Its links open nothing, and nothing is delivered.
     Preview(preview::PreviewArgs),
@@ -131,11 +136,19 @@ pub(super) async fn job(
     match command {
         JobCommand::Run {
             job,
-            rehearse,
+            rehearsal,
             form,
         } => {
             let (body, config) = (job.read()?, job.config.load(environment)?);
-            Box::pin(run(&body, &config, environment, rehearse, form)).await
+            let rehearsal = rehearsal.rehearsal();
+            let is_rehearsal = rehearsal.is_some();
+            let ran = Box::pin(run(&body, &config, environment, rehearsal, form)).await;
+            ran.map_err(|error| match is_rehearsal && is_locked(&error) {
+                true => error.context(
+                    "`handout job submit --rehearse ADDRESS` puts the rehearsal on the queue, and the worker makes it",
+                ),
+                false => error,
+            })
         }
         JobCommand::Submit(arguments) => {
             let (job, body) = (&arguments.job, arguments.job.read()?);
@@ -167,25 +180,51 @@ pub(super) async fn run(
     body: &str,
     config: &Config,
     environment: &Environment,
-    rehearse: Option<Recipient>,
+    rehearsal: Option<Rehearsal>,
     form: JsonArgs,
 ) -> anyhow::Result<ExitCode> {
     let mut run = run_of_body(body)?;
-    if rehearse.is_some() {
-        if run.job.email.is_none() {
-            return Err(CommandError::Found(
-                "the job has no `email`, so there is no mail to rehearse: look at its pages with `handout job preview`".to_owned(),
-            )
-            .into());
-        }
+    if rehearsal.is_some() {
+        must_have_mails(&run.job)?;
         let job = Arc::make_mut(&mut run.job);
         job.id = job.id.of_rehearsal(run.now);
     }
     let mut opened = assemble::open(config, environment, clock::system, Serving::Itself).await?;
-    if let Some(to) = &rehearse {
-        opened.services.rehearse(to.clone());
+    if let Some(rehearsal) = rehearsal.or_else(|| run.job.rehearsal.clone()) {
+        opened.services.rehearse(rehearsal);
     }
     Box::pin(work(&run, opened, config, form)).await
+}
+
+/// Rejects the rehearsal of a job without mails.
+fn must_have_mails(job: &Job) -> Result<(), CommandError> {
+    match job.email {
+        Some(_) => Ok(()),
+        None => Err(CommandError::Found(
+            "the job has no `email`, so there is no mail to rehearse: look at its pages with `handout job preview`".to_owned(),
+        )),
+    }
+}
+
+/// Whether another process works with the state directory.
+pub(super) fn is_locked(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<OpenError>(),
+        Some(OpenError::Locked { .. })
+    )
+}
+
+/// The body of a rehearsal of a job, for the queue: a job with an id of its own.
+fn rehearsal_body(body: &str, rehearsal: &Rehearsal) -> anyhow::Result<String> {
+    let job = Job::parse(body).map_err(JobError::from)?;
+    must_have_mails(&job)?;
+    let mut fields: Value = serde_json::from_str(body).context("the job is not JSON")?;
+    fields["id"] = json!(job.id.of_rehearsal(clock::system()));
+    fields["rehearsal"] = json!({
+        "to": rehearsal.to.address.to_string(),
+        "recipients": rehearsal.recipients,
+    });
+    Ok(fields.to_string())
 }
 
 /// Runs a job with the opened services, and closes them.

@@ -15,7 +15,7 @@ const BEGIN: &str = "\
 To read what a command prints with `--json` in a program of your own. This page is made from the JSON Schemas that `handout schema --of NAME` prints, such as
 `handout schema --of job-run`. Fields may be added, and a reader must pass over those that it does not know; their names do not change.
 
-`handout restore` and `extend` print the same as `revoke`; `handout schedule run` the same as `job submit`, with `--rehearse` as `job run`; `schedule preview` as `job preview`. `handout presign`, and `explain` for a link that the portal did not make, print JSON that has no schema yet.
+`handout restore` and `extend` print the same as `revoke`; `handout schedule run` the same as `job submit`, with `--rehearse` as `job run`, where it runs at once; `schedule preview` as `job preview`. `handout presign`, and `explain` for a link that the portal did not make, print JSON that has no schema yet.
 ";
 
 /// A field of an object.

@@ -13,7 +13,7 @@ use handout::config::{Config, QueueKind};
 use handout::edge::health::EdgeKind;
 use handout::environment::Environment;
 use handout::error::RetryLimits;
-use handout::feedback_intake::{FeedbackRecorder, FeedbackWorker};
+use handout::feedback_intake::{CommandReports, FeedbackCounts, FeedbackRecorder, FeedbackWorker};
 use handout::queue::Queue;
 use handout::scheduler::{ScheduleCounts, Scheduler};
 use handout::spans;
@@ -104,15 +104,19 @@ pub(super) async fn run(
             return Ok(ExitCode::SUCCESS);
         }
     };
+    let feedback_counts = FeedbackCounts::default();
     let feedback = assemble::feedback_queue(config, environment).await?;
     let feedback = feedback.map(|(queue, url)| {
         let recorder = FeedbackRecorder::new(&services);
-        FeedbackWorker::new(Arc::new(queue), &url, recorder, clock::system)
+        let counts = feedback_counts.clone();
+        FeedbackWorker::new(Arc::new(queue), &url, recorder, counts, clock::system)
     });
     if let Some(feedback) = &feedback {
         let edge = std::iter::once(feedback.edge());
         services.edges.exchange_kind(EdgeKind::Feedback, edge);
     }
+    let command_reports = CommandReports::of(&services, feedback_counts.clone());
+    let takes_feedback = feedback.is_some() || command_reports.is_some();
     let schedule_counts = ScheduleCounts::default();
     let scheduler = Scheduler::new(
         &opened.schedules,
@@ -131,7 +135,7 @@ pub(super) async fn run(
         schedules: Some(schedule_counts.clone()),
         intake: intake.as_ref().map(BoundIntake::counts),
         retention: opened.retention.as_ref().map(|_| retention_counts.clone()),
-        feedback: feedback.as_ref().map(FeedbackWorker::counts),
+        feedback: takes_feedback.then_some(feedback_counts),
         spans: spans::counts(),
     });
     let spans_stop = CancellationToken::new();
@@ -203,9 +207,16 @@ pub(super) async fn run(
                 None => std::future::pending().await,
             }
         };
+        let counting_reports = async {
+            match command_reports {
+                Some(reports) => reports.run().await,
+                None => std::future::pending().await,
+            }
+        };
         let meanwhile = async {
             tokio::join!(
                 Box::pin(taking_feedback),
+                Box::pin(counting_reports),
                 reload_when_told(
                     arguments,
                     environment,

@@ -8,14 +8,13 @@ use handout::assemble;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
-use handout::job::Recipient;
 use handout::ledger::schedules::ScheduleRecords;
 use handout::schedule::{Schedule, ScheduleName, ScheduledJob};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::arguments::{JsonArgs, instant};
+use super::arguments::{JsonArgs, RehearsalArgs, instant};
 use super::exit::CommandError;
 use super::job::PreviewOutput;
 use super::schemas::OutputSchema;
@@ -58,7 +57,7 @@ pub(crate) enum ScheduleCommand {
     #[command(after_help = "\
 With --at, the job has the id of that occurrence: a job that was done already is not done again. Without it, the occurrence is now, and the job has an id of its own.
 
-With --rehearse, the job runs at once and not on the queue, as with `handout job run --rehearse`: each of its mails is sent to ADDRESS, and nothing is recorded for the occurrence.
+With --rehearse, each of its mails is sent to ADDRESS, and nothing is recorded for the occurrence. The job runs at once, as with `handout job run --rehearse`. While a daemon works with the same state_dir, the rehearsal is put on the queue instead, as with `handout job submit --rehearse`.
 
 Examples:
   handout schedule run acme-daily
@@ -89,9 +88,8 @@ pub(crate) struct OccurrenceArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     occurrence: OccurrenceArgs,
-    /// Runs the job at once, and sends all its mails to this address instead.
-    #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
-    rehearse: Option<Recipient>,
+    #[command(flatten)]
+    rehearsal: RehearsalArgs,
     #[command(flatten)]
     form: JsonArgs,
     #[command(flatten)]
@@ -277,9 +275,18 @@ async fn run(
     arguments: RunArgs,
 ) -> anyhow::Result<ExitCode> {
     let (job, at) = arguments.occurrence.find(config)?;
-    if let Some(to) = arguments.rehearse {
+    if let Some(rehearsal) = arguments.rehearsal.rehearsal() {
         let (body, form) = (job.body(at), arguments.form);
-        return Box::pin(super::job::run(&body, config, environment, Some(to), form)).await;
+        let now = Some(rehearsal.clone());
+        let ran = Box::pin(super::job::run(&body, config, environment, now, form)).await;
+        return match ran {
+            Err(error) if super::job::is_locked(&error) => {
+                let putting =
+                    super::job::submit_rehearsal(&body, &rehearsal, config, environment, form);
+                Box::pin(putting).await
+            }
+            ran => ran,
+        };
     }
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     let id = job.job_id(at);

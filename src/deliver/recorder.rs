@@ -49,6 +49,8 @@ pub struct DeliveryLedger {
     pub clock: Clock,
     /// The id of the recipient that gets all mails instead, in a rehearsal.
     pub rehearsed_to: Option<String>,
+    /// How many recipients of a job in parts a rehearsal is for.
+    pub rehearsed: usize,
 }
 
 /// Which record of an attempt's outcome is its owner's.
@@ -351,6 +353,7 @@ pub(super) mod tests {
             progress: Progress::default(),
             clock: crate::clock::system,
             rehearsed_to: None,
+            rehearsed: 0,
         }
     }
 

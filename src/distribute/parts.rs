@@ -14,9 +14,9 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use tracing::Instrument as _;
 
-pub use self::recipients::count_recipients;
 pub(crate) use self::recipients::first_parts;
 use self::recipients::{FrozenList, freeze};
+pub use self::recipients::{MAX_CHECKED_ROWS, all_bad_rows, count_recipients};
 pub(super) use self::resend::doubtful_parts;
 pub use self::resend::{part_or_job, parts_so_far, reopen_whole, resend_parts};
 use super::edges::{begin, under_lease};
@@ -40,9 +40,6 @@ use crate::text::chain;
 /// The most chunks of a job: the number of a chunk's record tells chunk and reopening.
 const MAX_CHUNKS: u32 = 2048;
 
-/// How many recipients a rehearsal is for: all of its mails go to one address.
-const REHEARSED: usize = 10;
-
 /// Runs a job in parts.
 pub(super) async fn distribute_parts(
     run: &JobRun,
@@ -55,7 +52,7 @@ pub(super) async fn distribute_parts(
         let beginning = begin(run, false, services).await?;
         let records = &beginning.records;
         if let Some(first) = record_of(records, 0, Kind::Plan) {
-            check_body(run, first)?;
+            check_body(&run.job, first)?;
         }
         if is_done(records) {
             return Ok(JobReport::before(records));
@@ -113,7 +110,7 @@ async fn work(run: &JobRun, is_new: bool, services: &Services) -> Result<JobRepo
         run.stop.check()?;
         let mut recipients = list.chunk(number, &run.job.id, &**ledger).await?;
         if is_rehearsal {
-            recipients.truncate(REHEARSED);
+            recipients.truncate(services.recording.rehearsed);
         }
         let served = serve(run, &template, recipients, are_new, services).await?;
         match served {
@@ -185,7 +182,7 @@ async fn start(run: &JobRun, services: &Services) -> Result<Started, JobError> {
             })
         }
         Created::Theirs(first) => {
-            check_body(run, &first)?;
+            check_body(&run.job, &first)?;
             Ok(Started {
                 list: FrozenList::of(&first)?,
                 is_first: false,

@@ -8,6 +8,7 @@ use crate::archive::Archive;
 use crate::assemble::Services;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
+use crate::job::Job;
 use crate::ledger::status::is_done;
 use crate::ledger::{Created, JobRecords, Kind, Record};
 use crate::links::listing::Listing;
@@ -76,7 +77,7 @@ pub(super) async fn start(
             })
         }
         Created::Theirs(first) => {
-            check_body(run, &first)?;
+            check_body(&run.job, &first)?;
             let of_job = ledger.records_of(&job.id, "").await?;
             resume(run, plan, (&first, &of_job), services).await
         }
@@ -135,8 +136,7 @@ pub(super) async fn resume(
 }
 
 /// The same id with another body is another job under a taken id.
-pub(super) fn check_body(run: &JobRun, first: &Record) -> Result<(), JobError> {
-    let job = &run.job;
+pub(super) fn check_body(job: &Job, first: &Record) -> Result<(), JobError> {
     match first.body["body_sha256"].as_str() == Some(&job.body_sha256) {
         true => Ok(()),
         false => Err(JobError::Conflict {

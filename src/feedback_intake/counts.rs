@@ -1,11 +1,17 @@
 //! What became of bounces and complaints, for metrics.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
 use crate::feedback::FeedbackVerdict;
+use crate::ledger::taken_reports::TakenRun;
+
+/// How many words are counted, and how long one is: some come from records of the ledger.
+const MAX_WORDS: usize = 50;
+const MAX_WORD_BYTES: usize = 40;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +30,25 @@ impl FeedbackEnd {
             Self::Ignored(reason) => reason,
         }
     }
+
+    /// Adds it to what a run of the command took in.
+    pub fn count_in(self, run: &mut TakenRun) {
+        let words = match self {
+            Self::Recorded(_) => &mut run.recorded,
+            Self::Ignored(_) => &mut run.ignored,
+        };
+        *words.entry(self.word().to_owned()).or_default() += 1;
+    }
 }
 
-/// The counters of a feedback queue. Clones count together.
+/// The counters of a feedback queue, and of the runs of `handout feedback`. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct FeedbackCounts(Arc<Mutex<FeedbackNumbers>>);
 
 #[derive(Debug, Default)]
 struct FeedbackNumbers {
     /// By whether they are recorded, and the word.
-    events: BTreeMap<(bool, &'static str), u64>,
+    events: BTreeMap<(bool, Cow<'static, str>), u64>,
     last: Option<Timestamp>,
 }
 
@@ -45,20 +60,37 @@ impl FeedbackCounts {
     pub(super) fn count(&self, end: FeedbackEnd, now: Timestamp) {
         let mut numbers = self.numbers();
         let is_recorded = matches!(end, FeedbackEnd::Recorded(_));
-        *numbers.events.entry((is_recorded, end.word())).or_default() += 1;
+        *numbers
+            .events
+            .entry((is_recorded, end.word().into()))
+            .or_default() += 1;
         numbers.last = Some(now);
     }
 
+    /// Adds what a run of the command took in. It is no sign of life of the queue.
+    pub(super) fn add(&self, is_recorded: bool, word: String, count: u64) {
+        let is_word = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        if word.len() > MAX_WORD_BYTES || !word.bytes().all(is_word) {
+            return;
+        }
+        let mut numbers = self.numbers();
+        let key = (is_recorded, Cow::Owned(word));
+        if numbers.events.len() < MAX_WORDS || numbers.events.contains_key(&key) {
+            let known = numbers.events.entry(key).or_default();
+            *known = known.saturating_add(count);
+        }
+    }
+
     /// The events by whether they are recorded, and the word for what they mean or why they were ignored.
-    pub fn events(&self) -> Vec<(bool, &'static str, u64)> {
+    pub fn events(&self) -> Vec<(bool, Cow<'static, str>, u64)> {
         let numbers = self.numbers();
         let events = numbers.events.iter();
         events
-            .map(|((is_recorded, word), count)| (*is_recorded, *word, *count))
+            .map(|((is_recorded, word), count)| (*is_recorded, word.clone(), *count))
             .collect()
     }
 
-    /// When the last event came.
+    /// When the last event of the queue came.
     pub fn last(&self) -> Option<Timestamp> {
         self.numbers().last
     }

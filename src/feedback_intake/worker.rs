@@ -49,13 +49,19 @@ pub struct FeedbackWorker {
 
 impl FeedbackWorker {
     /// A worker; it receives nothing before [`FeedbackWorker::run`].
-    pub fn new(queue: Arc<dyn Queue>, url: &str, recorder: FeedbackRecorder, clock: Clock) -> Self {
+    pub fn new(
+        queue: Arc<dyn Queue>,
+        url: &str,
+        recorder: FeedbackRecorder,
+        counts: FeedbackCounts,
+        clock: Clock,
+    ) -> Self {
         let subject = format!("the feedback queue {url} (feedback.queue_url)");
         Self {
             queue,
             edge: Edge::new(EdgeKind::Feedback, "queue", subject),
             recorder,
-            counts: FeedbackCounts::default(),
+            counts,
             unsettled: RepeatedLine::default(),
             clock,
         }
@@ -64,11 +70,6 @@ impl FeedbackWorker {
     /// The health of the queue.
     pub fn edge(&self) -> Edge {
         self.edge.clone()
-    }
-
-    /// The counters.
-    pub fn counts(&self) -> FeedbackCounts {
-        self.counts.clone()
     }
 
     /// Settles events until `stop`; after that, it never ends and does nothing.

@@ -56,6 +56,11 @@ impl IntakeAnswer {
         Self::error(StatusCode::BAD_REQUEST, sentence, IntakeCount::Refused)
     }
 
+    /// Another job has the id.
+    pub(super) fn conflict(sentence: impl Into<String>) -> Self {
+        Self::error(StatusCode::CONFLICT, sentence, IntakeCount::Refused)
+    }
+
     /// The same request may be taken later.
     pub(super) fn unavailable(sentence: impl Into<String>, retry_after: Duration) -> Self {
         Self {

@@ -1,9 +1,13 @@
 //! The check of a job before it is put on the queue, as `handout job submit` makes it.
 
-use tokio::time::{Instant, timeout_at};
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::answer::IntakeAnswer;
 use super::{Current, Intake};
 use crate::bounds::MAX_INTAKE_CHECK_TIME;
+use crate::distribute::{JobBefore, job_before};
 use crate::error::{FailureClass, JobError};
 use crate::job::Job;
 use crate::mail_trial::Tried;
@@ -12,16 +16,41 @@ use crate::progress::Progress;
 use crate::run::JobRun;
 use crate::text::chain;
 
+/// How long the ledger may take to say whether it has a job; without its answer, the worker finds out.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Whether a job was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobCheck {
     /// It can be done, as far as a preview can tell.
     Passed,
-    /// The store or another dependency did not answer in time; the worker finds out.
+    /// The store or another dependency did not answer in time, so the worker finds out; or the job is done.
     NotMade,
 }
 
 impl Intake {
+    /// How far a job has come, as the ledger has it at this moment. A ledger that does not answer counts as one without the job.
+    ///
+    /// # Errors
+    /// The answer to a job whose id another job has.
+    pub(super) async fn before(
+        &self,
+        job: &Job,
+        current: &Current,
+    ) -> Result<JobBefore, IntakeAnswer> {
+        let ledger = &*current.services.recording.ledger;
+        if ledger.edge().is_some_and(|edge| edge.outage().is_some()) {
+            return Ok(JobBefore::New);
+        }
+        match timeout(ASKED_WITHIN, job_before(job, ledger)).await {
+            Ok(Ok(before)) => Ok(before),
+            Ok(Err(error @ JobError::Conflict { .. })) => {
+                Err(IntakeAnswer::conflict(chain(&error)).at_job(job.id.as_str()))
+            }
+            Ok(Err(_)) | Err(_) => Ok(JobBefore::New),
+        }
+    }
+
     /// Checks a job until `deadline`, or for [`MAX_INTAKE_CHECK_TIME`].
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use super::answer::{COME_BACK, IntakeAnswer};
 use super::check::JobCheck;
 use super::counts::IntakeCount;
 use crate::bounds::MAX_INTAKE_ANSWER_TIME;
+use crate::distribute::JobBefore;
 use crate::job::envelope::{self, PendingJob};
 use crate::job::{Job, ParseJobError};
 use crate::text::chain;
@@ -31,7 +32,12 @@ impl Intake {
         let (text, rules) = (Arc::clone(&body), Arc::clone(&current.rules));
         let job = read_aside(move || read_job(&text, &rules)).await??;
         let id = job.id.clone();
-        let checked = Box::pin(self.check(job, current, deadline)).await;
+        let before = self.before(&job, &current).await?;
+        let checked = match before {
+            // Nothing will be sent, and what it handed out may be gone.
+            JobBefore::Done => Ok(JobCheck::NotMade),
+            JobBefore::New | JobBefore::Begun => Box::pin(self.check(job, current, deadline)).await,
+        };
         drop(turn);
         let checked = checked.map_err(|error| IntakeAnswer::refused(chain(&error)))?;
         let message = self.put(&body, trace, deadline).await?;
@@ -42,6 +48,7 @@ impl Intake {
             "job": id,
             "message": message,
             "checked": checked == JobCheck::Passed,
+            "done_before": before == JobBefore::Done,
         });
         let answer = IntakeAnswer::done(StatusCode::ACCEPTED, told, IntakeCount::Accepted);
         Ok(answer.at_job(id.as_str()))

@@ -1,5 +1,7 @@
 //! `GET /jobs/ID`: what became of a job.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -9,11 +11,14 @@ use super::answer::{COME_BACK, IntakeAnswer};
 use super::counts::IntakeCount;
 use crate::bounds::MAX_INTAKE_ANSWER_TIME;
 use crate::job::JobId;
-use crate::ledger::LedgerError;
-use crate::ledger::status::{is_done, last_done};
+use crate::ledger::status::{JobRecords, ReportedMails, is_done, last_done, reported_mails};
+use crate::ledger::{Ledger, LedgerError};
 use crate::queue::{MessagePlace, QueueError};
 use crate::report::JobReport;
 use crate::text::chain;
+
+/// How long the records of all recipients may take: a large job in a bucket has many, and its state is told without them.
+const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the state of a job is not known.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +59,9 @@ impl Intake {
         if is_done(&records) {
             let report = last_done(&records).map(|done| done.body.clone());
             let report = report.and_then(|body| serde_json::from_value(body).ok());
-            return Ok(Some(done(job, &report.unwrap_or_default())));
+            let report: JobReport = report.unwrap_or_default();
+            let reported = reported(job, &report, &*ledger).await;
+            return Ok(Some(done(job, &report, reported)));
         }
         let mut parked = None;
         let mut is_on_queue = false;
@@ -78,8 +85,29 @@ impl Intake {
     }
 }
 
-fn done(job: &JobId, report: &JobReport) -> Value {
-    json!({
+/// What mail systems reported of the mails; `None` for a job in parts, whose mails are those of its parts, and where the records of
+/// all recipients cannot be read in time.
+async fn reported(job: &JobId, report: &JobReport, ledger: &dyn Ledger) -> Option<ReportedMails> {
+    if report.parts.is_some() {
+        return None;
+    }
+    if report.accepted == 0 {
+        return Some(ReportedMails::default());
+    }
+    let records = timeout(REPORTED_WITHIN, ledger.records(job)).await;
+    let records = JobRecords::new(records.ok()?.ok()?);
+    reported_mails(&records).ok()
+}
+
+fn done(job: &JobId, report: &JobReport, reported: Option<ReportedMails>) -> Value {
+    let recipients = report.parts.as_ref().map(|parts| {
+        json!({
+            "all": parts.recipients,
+            "empty": parts.empty,
+            "refused": parts.refused,
+        })
+    });
+    let mut told = json!({
         "job": job,
         "state": "done",
         "links": report.links,
@@ -88,6 +116,15 @@ fn done(job: &JobId, report: &JobReport) -> Value {
             "accepted": report.accepted,
             "rejected": report.rejected,
             "unknown": report.unknown,
+            "suppressed": report.suppressed,
         },
-    })
+    });
+    if let Some(ReportedMails { delivered, bounced }) = reported {
+        told["mails"]["delivered"] = Value::from(delivered);
+        told["mails"]["bounced"] = Value::from(bounced);
+    }
+    if let Some(recipients) = recipients {
+        told["recipients"] = recipients;
+    }
+    told
 }

@@ -118,10 +118,17 @@ fn recipient(row: u64, value: Value) -> Result<Recipient, BadRow> {
 /// What columns there are.
 const COLUMNS: &str = "is no column of a list: known are address, name, locale, time_zone, and vars, as in \"vars.customer\"";
 
+/// What some programs put between columns instead of commas.
+const SEPARATORS: [(char, &str); 2] = [(';', "semicolons"), ('\t', "tabs")];
+
+fn is_shown(name: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ');
+    name.chars().all(is_word) && !name.is_empty()
+}
+
 /// The name of a column for an error: of a file without a header it would be an address.
 fn shown(name: &str) -> String {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ');
-    match name.chars().all(is_word) && !name.is_empty() {
+    match is_shown(name) {
         true => format!("column {:?}", printable(name, 40)),
         false => "a column".to_owned(),
     }
@@ -324,6 +331,11 @@ impl<R: BufRead> CsvRows<R> {
                 .field(index)
                 .ok_or_else(|| RowsError::Whole(NOT_UTF8.to_owned()))?;
             let name = name.trim_start_matches('\u{feff}').trim();
+            if let Some((_, separators)) = SEPARATORS.iter().find(|(c, _)| name.contains(*c)) {
+                return Err(RowsError::Whole(format!(
+                    "has {separators} between the columns of its header, and a list wants commas, as in \"address,name,vars.customer\""
+                )));
+            }
             let column = match name {
                 "address" => Column::Address,
                 "name" => Column::Name,
@@ -332,10 +344,13 @@ impl<R: BufRead> CsvRows<R> {
                 _ => match name.strip_prefix("vars.").filter(|name| !name.is_empty()) {
                     Some(name) => Column::Var(name.to_owned()),
                     None => {
-                        let column = shown(name);
+                        let number = index + 1;
+                        let column = match is_shown(name) {
+                            true => format!("{} (number {number})", shown(name)),
+                            false => format!("column number {number}"),
+                        };
                         return Err(RowsError::Whole(format!(
-                            "has a header whose {column} (number {}) {COLUMNS}",
-                            index + 1
+                            "has a header whose {column} {COLUMNS}; columns are separated by commas"
                         )));
                     }
                 },
@@ -530,7 +545,7 @@ mod tests {
             ("", "! has no header with a column \"address\""),
             (
                 "secret@acme.example\nbo@acme.example",
-                "! has a header whose a column (number 1) is no column",
+                "! has a header whose column number 1 is no column",
             ),
             (
                 "email,name\na@x.example,A",
@@ -538,7 +553,11 @@ mod tests {
             ),
             (
                 "address;name\na@x.example;A",
-                "! has a header whose a column",
+                "! has semicolons between the columns of its header",
+            ),
+            (
+                "address\tname\na@x.example\tA",
+                "! has tabs between the columns of its header",
             ),
             (
                 "address,address\n",

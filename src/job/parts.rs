@@ -107,6 +107,7 @@ impl Job {
             manifest: self.manifest.clone(),
             zip: self.zip.clone(),
             vars: self.vars.clone(),
+            rehearsal: self.rehearsal.clone(),
             event: self.event.clone(),
             part: None,
             // The event is served when the whole job is.

@@ -61,6 +61,20 @@ pub struct JobFields {
     /// Values for templates and phrases.
     #[serde(default)]
     pub vars: Map<String, Value>,
+    /// Makes the job a rehearsal: each of its mails goes to one address, and none to its recipients.
+    pub rehearsal: Option<RehearsalFields>,
+}
+
+/// A rehearsal: who gets all mails of the job.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Rehearsal")]
+pub struct RehearsalFields {
+    /// The address. A rule must allow it as it must allow each recipient.
+    pub to: String,
+    /// How many recipients a job in parts is rehearsed with, the first of them; ten when left out.
+    #[schemars(range(min = 1, max = 100))]
+    pub recipients: Option<usize>,
 }
 
 /// What to do about an in-doubt delivery: an attempt after which the mail may have left.

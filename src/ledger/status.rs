@@ -224,6 +224,40 @@ pub fn reported(records: &[Record]) -> Option<Kind> {
     }
 }
 
+/// What mail systems reported of the accepted mails of a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReportedMails {
+    /// How many were delivered.
+    pub delivered: u64,
+    /// How many bounced, or their recipient complained.
+    pub bounced: u64,
+}
+
+/// Counts what mail systems reported of the accepted mails of a job.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn reported_mails(records: &JobRecords) -> Result<ReportedMails, LedgerError> {
+    let mut mails = ReportedMails::default();
+    for rid in records.recipients() {
+        let of_recipient = records.of(rid);
+        let status = status_of(of_recipient)?;
+        let RecipientStatus::Final {
+            outcome: Outcome::Accepted { .. },
+            ..
+        } = status
+        else {
+            continue;
+        };
+        match reported(of_recipient) {
+            Some(Kind::Bounced) => mails.bounced += 1,
+            Some(_) => mails.delivered += 1,
+            None => {}
+        }
+    }
+    Ok(mails)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

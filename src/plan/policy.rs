@@ -186,6 +186,16 @@ pub enum Refusal {
         /// The address, masked.
         masked: String,
     },
+    /// The rules for the place do not allow the address of a rehearsal. The address is masked.
+    #[error(
+        "the [[allow]] rules for {place} do not let a rehearsal go to {masked} (rehearsal.to): name the address in the rule's recipients, or stop the daemon and use `handout job run --rehearse`, which needs no rule"
+    )]
+    Rehearsal {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The address, masked.
+        masked: String,
+    },
     /// The rules for the place do not allow the list.
     #[error(
         "the [[allow]] rules for {place} do not let its recipients come from the list {list} (email.to.list): name it in the rule's lists"
@@ -591,6 +601,13 @@ impl AllowRule {
                     masked: recipient.masked(),
                 });
             }
+        }
+        let rehearsal = job.rehearsal.as_ref().map(|rehearsal| &rehearsal.to);
+        if let Some(to) = rehearsal.filter(|to| !self.allows_reader(to)) {
+            return Some(Refusal::Rehearsal {
+                place: place.to_owned(),
+                masked: to.masked(),
+            });
         }
         let reply_to = job.email.as_ref().and_then(|email| email.reply_to.as_ref());
         if let Some(reply_to) =

@@ -87,7 +87,7 @@ pub struct Vitals {
     pub intake: Option<IntakeCounts>,
     /// The retention of the audit log, if there is one.
     pub retention: Option<RetentionCounts>,
-    /// The feedback queue, if there is one.
+    /// Bounces and complaints, if they are taken in.
     pub feedback: Option<FeedbackCounts>,
     /// The spans that are exported.
     pub spans: SpanCounts,

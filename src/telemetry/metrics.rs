@@ -410,7 +410,7 @@ impl Families<'_> {
         let events = feedback.events();
         let labels = events.iter().map(|(is_recorded, word, count)| {
             let label = if *is_recorded { "verdict" } else { "ignored" };
-            ([(label, *word)], *count)
+            ([(label, &**word)], *count)
         });
         let labels: Vec<_> = labels.collect();
         let samples: Vec<_> = labels
@@ -419,14 +419,14 @@ impl Families<'_> {
             .collect();
         self.counter_of(
             "handout_feedback_events_total",
-            "Events of the feedback queue, by what they mean, or why they were ignored.",
+            "Events of the feedback queue and mails that handout feedback took, by what they mean, or why they were ignored.",
             &samples,
         )?;
         let last = feedback.last();
         let last: Vec<_> = last.iter().map(|at| (&[][..], at.as_second())).collect();
         self.gauge(
             "handout_feedback_last_event_timestamp_seconds",
-            "When the last event came.",
+            "When the last event of the feedback queue came.",
             &last,
         )
     }

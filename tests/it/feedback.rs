@@ -29,7 +29,7 @@ const ANN: &str = "ann@acme.example";
 /// The longest time from an event to the next job that refuses.
 const SOON: Duration = Duration::from_secs(5);
 
-fn handout(world: &World, words: &[&str], stdin: &[u8]) -> Output {
+pub(crate) fn handout(world: &World, words: &[&str], stdin: &[u8]) -> Output {
     let mut handout = Command::new(program());
     handout.args(words).arg("--config").arg(world.written());
     let mut child = handout
@@ -57,7 +57,7 @@ fn rid(world: &World, address: &str) -> String {
 }
 
 /// The envelope sender of a job's mail.
-fn envelope_sender(world: &World, job: &str) -> String {
+pub(crate) fn envelope_sender(world: &World, job: &str) -> String {
     let keys = PersonKeys::new(&keyring(world));
     let rid = rid(world, ANN);
     let token = keys.spell(PersonTokenKind::Bounce, &rid, keys.job_tag(job));
@@ -552,7 +552,7 @@ async fn a_daemon_that_is_killed_between_record_and_deletion_records_an_event_on
 }
 
 /// A report of a mail server, as the corpus has it, to the envelope sender of a job's mail.
-fn dsn(world: &World, sender: &str) -> Vec<u8> {
+pub(crate) fn dsn(world: &World, sender: &str) -> Vec<u8> {
     let path = "tests/fixtures/feedback/mail/hard--postfix-no-user.eml";
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let (_, rest) = text.split_once("To: bounces+").unwrap();
@@ -668,6 +668,62 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
     ];
     let shown = said(&handout(&world, &words, b""));
     assert!(shown.contains("suppressed"), "{shown}");
+}
+
+/// Reports that the command takes are in the counters of the daemon beside it, by which alerts fire.
+#[tokio::test]
+async fn what_the_command_takes_is_counted_once_by_the_daemon() {
+    let world = World::new().object("a.pdf", "x").configured(|config| {
+        config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+        config.results.file = Some(config.state_dir.join("results.jsonl"));
+    });
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("first"));
+    until("the mail", async || {
+        (!world.mails().is_empty()).then_some(())
+    })
+    .await;
+    let sender = envelope_sender(&world, "first");
+    let (user, domain) = sender.split_once('@').unwrap();
+    let last = if user.ends_with('0') { "g" } else { "0" };
+    let forged = format!("{}{last}@{domain}", &user[..user.len() - 1]);
+    let forged = String::from_utf8(dsn(&world, &forged)).unwrap();
+    let forged = forged.replace("<ddb2", "<0000");
+    let end = said(&handout(&world, &["feedback", "-"], forged.as_bytes()));
+    assert_eq!(end.trim(), "forged");
+    let maildir = world.dir.path().join("Maildir/new");
+    fs::create_dir_all(&maildir).unwrap();
+    for name in ["1.host", "2.host"] {
+        fs::write(maildir.join(name), dsn(&world, &sender)).unwrap();
+    }
+    let path = maildir.parent().unwrap().to_string_lossy().into_owned();
+    let taken = said(&handout(&world, &["feedback", &path], b""));
+    assert!(taken.contains("2 mails taken"), "{taken}");
+    let hard = "handout_feedback_events_total{verdict=\"hard\"} 2";
+    let bad = "handout_feedback_events_total{ignored=\"forged\"} 1";
+    until("the counters", async || {
+        (metric(&daemon, hard).await && metric(&daemon, bad).await).then_some(())
+    })
+    .await;
+    let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
+    let metrics = String::from_utf8(metrics).unwrap();
+    let silent = "handout_feedback_last_event_timestamp_seconds ";
+    assert!(
+        !metrics.lines().any(|line| line.starts_with(silent)),
+        "no queue is silent, since there is none: {metrics}"
+    );
+    // A daemon that starts again counts nothing twice, and what came meanwhile once.
+    daemon.stops(&config).await;
+    let end = said(&handout(&world, &["feedback", "-"], forged.as_bytes()));
+    assert_eq!(end.trim(), "forged");
+    let daemon = Daemon::start(&config, &[]).await;
+    until("the counter", async || {
+        metric(&daemon, bad).await.then_some(())
+    })
+    .await;
+    assert!(!metric(&daemon, hard).await);
+    daemon.stops(&config).await;
 }
 
 /// The user as whom the daemon and its commands run beside a mail server.

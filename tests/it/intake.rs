@@ -537,6 +537,103 @@ async fn a_job_that_no_worker_has_begun_is_queued() {
     daemon.stops(&config).await;
 }
 
+/// A job of an id that another job has is answered at once, and not parked after a 202.
+#[tokio::test]
+async fn a_job_under_the_id_of_another_job_is_refused_and_a_done_one_is_said_to_be_done() {
+    let (world, config, daemon, caller) = served().await;
+    let first = caller.post("/jobs", &email_job("daily")).await;
+    assert_eq!(
+        (first.status, &first.body["done_before"]),
+        (202, &json!(false)),
+        "{first:?}"
+    );
+    caller.until_state("daily", "done").await;
+    let mut other = email_job("daily");
+    other["email"]["subject"] = json!("Another");
+    let refused = caller.post("/jobs", &other).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(
+        refused
+            .error()
+            .contains("the job id daily was used before for another job"),
+        "{refused:?}"
+    );
+    assert!(refused.has("location: /jobs/daily"), "{refused:?}");
+    // What the job handed out may be gone when its caller sends it again.
+    fs::remove_file(world.bucket("reports").join("in/a.pdf")).unwrap();
+    let again = caller.post("/jobs", &email_job("daily")).await;
+    assert_eq!(
+        (again.status, &again.body["done_before"]),
+        (202, &json!(true)),
+        "{again:?}"
+    );
+    until("the second message", async || {
+        let done = "handout_jobs_total{result=\"done\"} 2";
+        metrics(&daemon).await.contains(done).then_some(())
+    })
+    .await;
+    assert_eq!(world.mails().len(), 1);
+    assert!(world.parked().await.is_empty());
+    let text = metrics(&daemon).await;
+    let line = "handout_intake_requests_total{result=\"refused\"} 1";
+    assert!(text.contains(line), "{text}");
+    daemon.stops(&config).await;
+}
+
+/// What mail systems reported after the end of a job is in its state, as `handout ledger show` has it.
+#[tokio::test]
+async fn the_state_of_a_job_counts_bounces_and_suppressed_recipients() {
+    let world = intake_world().configured(|config| {
+        config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+    });
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let caller = Caller::of(&world);
+    let command = |words: &[&str], stdin: &[u8]| {
+        let output = crate::feedback::handout(&world, words, stdin);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+    };
+    let add = ["suppression", "add", "bo@acme.example", "--reason", "asked"];
+    command(&add, b"");
+    let mut job = email_job("first");
+    job["email"]["to"] = json!(["ann@acme.example", "bo@acme.example"]);
+    assert_eq!(caller.post("/jobs", &job).await.status, 202);
+    let done = caller.until_state("first", "done").await;
+    let mails = json!({
+        "accepted": 1, "delivered": 0, "bounced": 0, "rejected": 0, "unknown": 0, "suppressed": 1,
+    });
+    assert_eq!(done["mails"], mails, "{done}");
+    let sender = crate::feedback::envelope_sender(&world, "first");
+    command(&["feedback", "-"], &crate::feedback::dsn(&world, &sender));
+    let told = caller.state("first").await.body;
+    assert_eq!(told["mails"]["bounced"], 1, "{told}");
+    assert_eq!(told["mails"]["accepted"], 1, "{told}");
+    assert_eq!(told["recipients"], Value::Null, "{told}");
+    daemon.stops(&config).await;
+}
+
+/// The state of a job in parts has the numbers of its recipients.
+#[tokio::test]
+async fn the_state_of_a_job_in_parts_counts_its_recipients() {
+    let (_world, config, daemon, caller) = served().await;
+    let mut job = email_job("parts");
+    job["from"]["prefix"] = json!("{{recipient.vars.place}}/");
+    job["from"]["when_empty"] = json!("skip");
+    let person = |name: &str, place: &str| json!({ "address": format!("{name}@acme.example"), "vars": { "place": place } });
+    job["email"]["to"] = json!([person("ann", "in"), person("bo", "nothing")]);
+    assert_eq!(caller.post("/jobs", &job).await.status, 202);
+    let done = caller.until_state("parts", "done").await;
+    assert_eq!(
+        done["recipients"],
+        json!({ "all": 2, "empty": 1, "refused": 0 }),
+        "{done}"
+    );
+    assert_eq!(done["mails"]["accepted"], 1, "{done}");
+    assert_eq!(done["mails"]["bounced"], Value::Null, "{done}");
+    daemon.stops(&config).await;
+}
+
 /// A notification of S3.
 fn notification(key: &str, sequencer: &str) -> Value {
     json!({ "Records": [{

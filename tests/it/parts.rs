@@ -341,6 +341,65 @@ async fn a_check_reads_each_list_and_counts_its_recipients() {
     }
 }
 
+/// A table of a spreadsheet in a language whose separator is the semicolon.
+#[test]
+fn a_list_with_another_separator_is_said_to_want_commas() {
+    for (text, wanted) in [
+        (
+            "address;vars.customer\nann@acme.example;1\n",
+            "the list customers has semicolons between the columns of its header, and a list wants commas, as in \"address,name,vars.customer\"",
+        ),
+        (
+            "address\tname\nann@acme.example\tAnn\n",
+            "has tabs between the columns of its header, and a list wants commas",
+        ),
+        (
+            "address,customer\nann@acme.example,1\n",
+            "has a header whose column \"customer\" (number 2) is no column of a list",
+        ),
+        (
+            "address,k\u{e4}ufer\nann@acme.example,1\n",
+            "has a header whose column number 2 is no column of a list",
+        ),
+    ] {
+        let world = with_list(world(), "customers.csv", text, OnBadRow::Stop);
+        let said = said(&handout(&world, &["check"]));
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+/// A list that was exported wrongly has many, and a person corrects them in one go.
+#[test]
+fn a_check_of_one_list_prints_each_bad_row() {
+    let rows: Vec<String> = (0..30).map(|n| format!("wrong{n},1")).collect();
+    let text = format!(
+        "address,vars.customer\nann@acme.example,1\n{}\n",
+        rows.join("\n")
+    );
+    for on_bad_row in [OnBadRow::Skip, OnBadRow::Stop] {
+        let world = with_list(world(), "customers.csv", &text, on_bad_row);
+        let checked = handout(&world, &["check", "--rows", "customers"]);
+        let told = said(&checked);
+        let is_refused = on_bad_row == OnBadRow::Stop;
+        assert_eq!(checked.status.success(), !is_refused, "{told}");
+        let found = told.lines().filter(|line| line.contains(", address: "));
+        assert_eq!(found.count(), 30, "{told}");
+        assert!(told.contains("row 32, address: "), "{told}");
+        assert!(!told.contains("wrong29"), "a row is not repeated: {told}");
+    }
+    let world = with_list(
+        world(),
+        "customers.csv",
+        "address\nann@acme.example\n",
+        OnBadRow::Stop,
+    );
+    let checked = handout(&world, &["check", "--rows", "customers"]);
+    assert!(checked.status.success(), "{}", said(&checked));
+    assert!(said(&checked).contains("1 recipient"), "{}", said(&checked));
+    let unknown = handout(&world, &["check", "--rows", "others"]);
+    assert!(!unknown.status.success(), "{}", said(&unknown));
+}
+
 #[tokio::test]
 async fn a_list_that_is_cut_off_or_lacks_a_quotation_mark_gives_no_recipient_the_files_of_another()
 {

@@ -5,8 +5,9 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::support::program;
+use crate::daemon::Daemon;
 use crate::support::world::{World, email_job};
+use crate::support::{program, until};
 
 /// Those in `to` and the one in `cc`, who gets a mail of the same kind.
 const PEOPLE: [&str; 4] = [
@@ -164,4 +165,75 @@ fn a_job_with_the_longest_id_can_be_rehearsed() {
     let world = world();
     stdout(&run(&world, &job, &["--rehearse", "me@acme.example"]));
     assert_eq!(world.mails().len(), 4);
+}
+
+/// A daemon has the directory for itself, and makes the rehearsal that a command puts on its queue.
+#[tokio::test]
+async fn a_rehearsal_is_made_by_the_daemon_that_runs() {
+    let world = world();
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let file = world.dir.path().join("job.json");
+    fs::write(&file, job().to_string()).unwrap();
+    let command = |words: &[&str], address: &str| {
+        let mut handout = Command::new(program());
+        handout.args(words).arg(&file).args(["--rehearse", address]);
+        handout.arg("--config").arg(&config).output().unwrap()
+    };
+    let locked = command(&["job", "run"], "me@acme.example");
+    assert_eq!(locked.status.code(), Some(73));
+    let told = String::from_utf8_lossy(&locked.stderr).into_owned();
+    assert!(
+        told.contains("`handout job submit --rehearse ADDRESS`"),
+        "{told}"
+    );
+    let stranger = command(&["job", "submit"], "me@other.example");
+    assert_eq!(stranger.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert!(told.contains("do not let a rehearsal go to"), "{told}");
+    for round in 1..=2 {
+        let said = stdout(&command(&["job", "submit"], "Me <me@acme.example>"));
+        assert!(said.contains("submitted weekly.rehearsal."), "{said}");
+        until("the mails", async || {
+            (world.mails().len() >= 4 * round).then_some(())
+        })
+        .await;
+    }
+    let mails = world.mails();
+    assert_eq!(mails.len(), 8);
+    assert!(mails.iter().all(|mail| mail.to == "me@acme.example"));
+    for person in PEOPLE {
+        let begin = format!("[{person}] ");
+        let of_person = mails.iter().filter(|mail| mail.subject.starts_with(&begin));
+        assert_eq!(of_person.count(), 2, "{person}");
+    }
+    daemon.stops(&config).await;
+    // The job itself is done as if there had been no rehearsal.
+    stdout(&run(&world, &job(), &[]));
+    let mails = world.mails();
+    assert_eq!(mails.len(), 12);
+    let to_me = mails.iter().filter(|mail| mail.to == "me@acme.example");
+    assert_eq!(to_me.count(), 8);
+}
+
+/// Of a job in parts, the first are rehearsed, and the number is the operator's.
+#[test]
+fn a_job_in_parts_is_rehearsed_with_as_many_as_are_wanted() {
+    let world = World::new().object("1/a.pdf", "x");
+    let person =
+        |n: usize| json!({ "address": format!("p{n}@acme.example"), "vars": { "c": "1" } });
+    let mut job = email_job("parts");
+    job["from"]["prefix"] = json!("{{recipient.vars.c}}/");
+    job["email"]["to"] = json!((0..14).map(person).collect::<Vec<_>>());
+    let to_me = ["--rehearse", "me@acme.example", "--mails"];
+    stdout(&run(&world, &job, &[&to_me[..], &["12"]].concat()));
+    assert_eq!(world.mails().len(), 12);
+    stdout(&run(&world, &job, &to_me[..2]));
+    assert_eq!(world.mails().len(), 12 + 10);
+    for number in ["0", "101", "x"] {
+        let refused = run(&world, &job, &[&to_me[..], &[number]].concat());
+        assert_eq!(refused.status.code(), Some(64), "{number}");
+    }
+    let alone = run(&world, &job, &["--mails", "3"]);
+    assert_eq!(alone.status.code(), Some(64));
 }

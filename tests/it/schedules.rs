@@ -160,6 +160,40 @@ async fn a_schedule_is_rehearsed_and_previewed_without_a_trace_for_its_occurrenc
     assert_eq!(to_ann.count(), 1);
 }
 
+/// The daemon of the schedule runs, as it does on the machine of an operator.
+#[tokio::test]
+async fn a_schedule_is_rehearsed_while_its_daemon_runs() {
+    let world = scheduled("6h", "acme-daily");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let at = ["--at", "2026-11-26T23:00:00Z"];
+    let to_me = [
+        "schedule",
+        "run",
+        "acme-daily",
+        "--rehearse",
+        "me@acme.example",
+    ];
+    let said = stdout(&handout(&world, &[&to_me[..], &at].concat()));
+    assert!(
+        said.contains("submitted acme-daily.20261126T230000Z.rehearsal."),
+        "{said}"
+    );
+    until("the mail", async || {
+        let mails = world.mails();
+        let mine = |mail: &&crate::support::world::SeenMail| mail.to == "me@acme.example";
+        mails.iter().find(mine).map(|mail| {
+            assert!(
+                mail.subject.starts_with("[ann@acme.example]"),
+                "{}",
+                mail.subject
+            );
+        })
+    })
+    .await;
+    daemon.stops(&config).await;
+}
+
 #[test]
 fn a_check_says_what_a_schedule_means_and_a_wrong_one_is_refused() {
     let world = scheduled("6h", "acme-daily");

@@ -28,6 +28,24 @@ fn jobs() -> Vec<(&'static str, Value)> {
                 json!([{ "address": "a@b.example", "mail": 1 }]),
             ),
         ),
+        (
+            "a rehearsal",
+            with(
+                "/rehearsal",
+                json!({ "to": "me@acme.example", "recipients": 3 }),
+            ),
+        ),
+        (
+            "a rehearsal for too many",
+            with(
+                "/rehearsal",
+                json!({ "to": "me@acme.example", "recipients": 101 }),
+            ),
+        ),
+        (
+            "a rehearsal without an address",
+            with("/rehearsal", json!({ "recipients": 3 })),
+        ),
         ("no recipient", with("/email/to", json!([]))),
         ("a list", with("/email/to", json!({ "list": "customers" }))),
         ("a list without a name", with("/email/to", json!({}))),
@@ -142,7 +160,7 @@ fn the_schema_and_the_parser_take_and_refuse_the_same_jobs() {
         );
         taken += usize::from(parsed.is_ok());
     }
-    assert_eq!(taken, 5, "some are taken, and most are refused");
+    assert_eq!(taken, 6, "some are taken, and most are refused");
 }
 
 /// Walks the schema's own list of fields: each of them, misspelt, is refused by the parser with its right name.

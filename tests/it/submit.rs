@@ -145,6 +145,26 @@ async fn a_job_that_was_done_before_is_named_by_submit() {
     assert_eq!(world.waiting().await, 4);
 }
 
+/// The worker would park it.
+#[tokio::test]
+async fn another_job_under_the_id_of_a_done_one_is_not_submitted() {
+    let mut world = World::new().object("a.pdf", "x").job(&email_job("daily"));
+    world.run().await;
+    let mut other = email_job("daily");
+    other["email"]["subject"] = json!("Another");
+    let refused = submit(&world, &other, &[]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("the job id daily was used before for another job"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(world.waiting().await, 0);
+    let unchecked = submit(&world, &other, &["--no-check"]);
+    assert!(unchecked.status.success(), "{}", stderr(&unchecked));
+    assert_eq!(world.waiting().await, 1);
+}
+
 #[tokio::test]
 async fn a_mail_template_that_misses_a_variable_of_the_job_is_found_by_submit() {
     let world = World::new().object("a.pdf", "x");

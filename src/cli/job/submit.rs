@@ -8,17 +8,18 @@ use handout::assemble;
 use handout::assemble::Services;
 use handout::clock;
 use handout::config::Config;
+use handout::distribute::{JobBefore, job_before};
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::envelope::{self, PendingJob};
-use handout::job::{Job, JobId};
+use handout::job::{Job, JobId, Rehearsal};
 use handout::preview::check_job;
 use handout::traceparent::TraceParent;
 use serde::Serialize;
 
 use super::preview::Previewing;
-use super::{JobArgs, run_of};
-use crate::cli::arguments::JsonArgs;
+use super::{JobArgs, rehearsal_body, run_of};
+use crate::cli::arguments::{JsonArgs, RehearsalArgs};
 use crate::cli::schemas::OutputSchema;
 use crate::cli::terminal::complain;
 use crate::cli::{say, say_json};
@@ -37,6 +38,8 @@ pub(crate) struct SubmitArgs {
     /// The trace that the message belongs to, as in the header of W3C Trace Context [default: TRACEPARENT of the environment]
     #[arg(long, value_name = "VALUE", value_parser = trace)]
     traceparent: Option<TraceParent>,
+    #[command(flatten)]
+    rehearsal: RehearsalArgs,
     #[command(flatten)]
     form: JsonArgs,
 }
@@ -97,6 +100,33 @@ pub(super) async fn submit(
     environment: &Environment,
     arguments: &SubmitArgs,
 ) -> anyhow::Result<ExitCode> {
+    let rehearsal = arguments.rehearsal.rehearsal();
+    let rehearsed = rehearsal.map(|rehearsal| rehearsal_body(body, &rehearsal));
+    let rehearsed = rehearsed.transpose()?;
+    let body = rehearsed.as_deref().unwrap_or(body);
+    let (no_check, trace) = (arguments.no_check, arguments.traceparent);
+    put(body, config, environment, (no_check, trace), arguments.form).await
+}
+
+/// Puts the rehearsal of a job on the queue, for the worker.
+pub(in crate::cli) async fn submit_rehearsal(
+    body: &str,
+    rehearsal: &Rehearsal,
+    config: &Config,
+    environment: &Environment,
+    form: JsonArgs,
+) -> anyhow::Result<ExitCode> {
+    let body = rehearsal_body(body, rehearsal)?;
+    put(&body, config, environment, (false, None), form).await
+}
+
+async fn put(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+    (no_check, trace): (bool, Option<TraceParent>),
+    form: JsonArgs,
+) -> anyhow::Result<ExitCode> {
     let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
     if let Some(error) = opened.refused.into_iter().next() {
         return Err(JobError::from(error).into());
@@ -105,41 +135,58 @@ pub(super) async fn submit(
     let jobs = jobs.collect::<Result<Vec<Job>, _>>();
     let jobs = jobs.map_err(JobError::from)?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
-    if !arguments.no_check && !jobs.is_empty() {
+    let done = match no_check {
+        true => Vec::new(),
+        false => done_before(&jobs, config, environment).await?,
+    };
+    let jobs = jobs.into_iter();
+    let jobs = jobs.filter(|job| !done.iter().any(|done| *done == job.id.as_str()));
+    let jobs: Vec<Job> = jobs.collect();
+    if !no_check && !jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
         let checked = check(jobs, &previewing.services).await;
         previewing.close().await;
         checked?;
     }
-    let done = match arguments.no_check {
-        true => Vec::new(),
-        false => done_before(&ids, config, environment).await,
-    };
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     // A variable that is not valid is ignored, as a header would be.
     let of_environment = || TraceParent::read(environment.get(TRACEPARENT_VARIABLE)?);
-    let trace = arguments.traceparent.or_else(of_environment);
+    let trace = trace.or_else(of_environment);
     let id = queue.submit_traced(body, trace).await?;
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    tell_submitted(&ids, &id, &done, arguments.form.json)?;
+    tell_submitted(&ids, &id, &done, form.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The jobs that the ledger has as done; none where it cannot be asked, as where no job was ever run.
-async fn done_before(ids: &[JobId], config: &Config, environment: &Environment) -> Vec<String> {
+///
+/// # Errors
+/// [`JobError::Conflict`] if the ledger has another job under an id.
+async fn done_before(
+    jobs: &[Job],
+    config: &Config,
+    environment: &Environment,
+) -> Result<Vec<String>, JobError> {
     let opening = assemble::open_ledger(config, environment, clock::system);
     let Ok(opened) = opening.await else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let mut done = Vec::new();
-    for id in ids {
-        if opened.ledger.is_done(id).await.unwrap_or(false) {
-            done.push(id.to_string());
+    let (mut done, mut conflict) = (Vec::new(), None);
+    for job in jobs {
+        match job_before(job, &*opened.ledger).await {
+            Ok(JobBefore::Done) => done.push(job.id.to_string()),
+            Ok(JobBefore::New | JobBefore::Begun) => {}
+            Err(error @ JobError::Conflict { .. }) => {
+                conflict = Some(error);
+                break;
+            }
+            // The worker asks again.
+            Err(_) => {}
         }
     }
     opened.close().await;
-    done
+    conflict.map_or(Ok(done), Err)
 }
 
 async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {

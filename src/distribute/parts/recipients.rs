@@ -174,14 +174,65 @@ pub async fn count_recipients(
     list: &RecipientList,
     services: &Services,
 ) -> Result<PartsReport, JobError> {
+    let bad_rows = BadRows::of(list.on_bad_row);
+    read_whole(list, bad_rows, services)
+        .await?
+        .end()
+        .await
+        .map(|counted| counted.report())
+}
+
+/// Reads a whole list, and names each row that is no recipient, also where jobs stop at the first; of very many, the first
+/// [`MAX_CHECKED_ROWS`].
+///
+/// # Errors
+/// The list cannot be read.
+pub async fn all_bad_rows(
+    list: &RecipientList,
+    services: &Services,
+) -> Result<PartsReport, JobError> {
+    let bad_rows = BadRows {
+        on_bad_row: OnBadRow::Skip,
+        named: MAX_CHECKED_ROWS,
+    };
+    let reading = read_whole(list, bad_rows, services).await?;
+    Ok(reading.counted().await?.report())
+}
+
+/// Reads a list to its end.
+async fn read_whole(
+    list: &RecipientList,
+    bad_rows: BadRows,
+    services: &Services,
+) -> Result<ListReading, JobError> {
     let reader = ListReader {
         name: list.name.as_str(),
         stop: &Cancellation::default(),
         services,
     };
-    let mut reading = ListReading::of(list, reader).await?;
+    let mut reading = ListReading::of(list, bad_rows, reader).await?;
     while reading.pages.recv().await.is_some() {}
-    Ok(reading.end().await?.report())
+    Ok(reading)
+}
+
+/// How many rows that are no recipients a check of a list names.
+pub const MAX_CHECKED_ROWS: usize = 10_000;
+
+/// What to do about rows that are no recipients.
+#[derive(Debug, Clone, Copy)]
+struct BadRows {
+    on_bad_row: OnBadRow,
+    /// How many are named; more of them are only counted.
+    named: usize,
+}
+
+impl BadRows {
+    const fn of(on_bad_row: OnBadRow) -> Self {
+        Self {
+            on_bad_row,
+            named: MAX_NAMED_PARTS,
+        }
+    }
 }
 
 /// The reading of a list on a blocking thread, which is a few chunks ahead.
@@ -189,7 +240,7 @@ struct ListReading {
     list: Option<ListName>,
     pages: mpsc::Receiver<Vec<FrozenRecipient>>,
     thread: tokio::task::JoinHandle<Result<FrozenList, RowsError>>,
-    on_bad_row: OnBadRow,
+    bad_rows: BadRows,
 }
 
 impl ListReading {
@@ -198,7 +249,12 @@ impl ListReading {
             let people = run.job.email.iter().flat_map(|email| email.to.clone());
             let people: Vec<Recipient> = people.collect();
             let rows = Box::new(people.into_iter().map(Ok));
-            return Ok(Self::start(None, rows, OnBadRow::Stop, services));
+            return Ok(Self::start(
+                None,
+                rows,
+                BadRows::of(OnBadRow::Stop),
+                services,
+            ));
         };
         let list = services.signing.policy.list(&run.job, name)?;
         let reader = ListReader {
@@ -206,40 +262,59 @@ impl ListReading {
             stop: &run.stop,
             services,
         };
-        Self::of(list, reader).await
+        Self::of(list, BadRows::of(list.on_bad_row), reader).await
     }
 
-    async fn of(list: &RecipientList, reader: ListReader<'_>) -> Result<Self, JobError> {
+    async fn of(
+        list: &RecipientList,
+        bad_rows: BadRows,
+        reader: ListReader<'_>,
+    ) -> Result<Self, JobError> {
         let rows = source(list, &reader).await?;
         let name = Some(list.name.clone());
-        Ok(Self::start(name, rows, list.on_bad_row, reader.services))
+        Ok(Self::start(name, rows, bad_rows, reader.services))
     }
 
     fn start(
         list: Option<ListName>,
         rows: RecipientRows,
-        on_bad_row: OnBadRow,
+        bad_rows: BadRows,
         services: &Services,
     ) -> Self {
         let (sender, pages) = mpsc::channel(1);
         let names = services.recording.names.clone();
-        let thread = tokio::task::spawn_blocking(move || divide(rows, &names, on_bad_row, &sender));
+        let thread = tokio::task::spawn_blocking(move || divide(rows, &names, bad_rows, &sender));
         Self {
             list,
             pages,
             thread,
-            on_bad_row,
+            bad_rows,
         }
     }
 
-    /// What was read, when all pages were taken.
+    /// What was read, when all pages were taken: of a list, at least one recipient.
     async fn end(self) -> Result<FrozenList, JobError> {
+        let (list, on_bad_row) = (self.list.clone(), self.bad_rows.on_bad_row);
+        let counted = self.counted().await?;
+        let Some(list) = list.filter(|_| counted.recipients == 0) else {
+            return Ok(counted);
+        };
+        let reason = match (counted.bad_rows, on_bad_row) {
+            (1.., OnBadRow::Skip) => "has no row that is a recipient",
+            _ => "has no recipients",
+        };
+        let reason = reason.to_owned();
+        Err(ListError::Whole { list, reason }.into())
+    }
+
+    /// What was read, when all pages were taken.
+    async fn counted(self) -> Result<FrozenList, JobError> {
         let read = self.thread.await.map_err(|_| JobError::Panicked)?;
         let Some(list) = self.list else {
             // The recipients of the job itself were read with the job.
             return read.map_err(|_| JobError::Panicked);
         };
-        let counted = read.map_err(|error| match error {
+        let read = read.map_err(|error| match error {
             RowsError::Bad(row) => ListError::Row {
                 list: list.clone(),
                 row,
@@ -252,16 +327,8 @@ impl ListReading {
                 list: list.clone(),
                 source,
             },
-        })?;
-        if counted.recipients == 0 {
-            let reason = match (counted.bad_rows, self.on_bad_row) {
-                (1.., OnBadRow::Skip) => "has no row that is a recipient",
-                _ => "has no recipients",
-            };
-            let reason = reason.to_owned();
-            return Err(ListError::Whole { list, reason }.into());
-        }
-        Ok(counted)
+        });
+        Ok(read?)
     }
 
     fn whole(&self, reason: &str) -> JobError {
@@ -280,7 +347,7 @@ impl ListReading {
 fn divide(
     rows: RecipientRows,
     names: &Pseudonyms,
-    on_bad_row: OnBadRow,
+    bad_rows: BadRows,
     pages: &mpsc::Sender<Vec<FrozenRecipient>>,
 ) -> Result<FrozenList, RowsError> {
     let mut counted = FrozenList {
@@ -298,9 +365,9 @@ fn divide(
         check_count(count)?;
         let recipient = match row {
             Ok(recipient) => recipient,
-            Err(RowsError::Bad(row)) if on_bad_row == OnBadRow::Skip => {
+            Err(RowsError::Bad(row)) if bad_rows.on_bad_row == OnBadRow::Skip => {
                 counted.bad_rows += 1;
-                if counted.rows.len() < MAX_NAMED_PARTS {
+                if counted.rows.len() < bad_rows.named {
                     counted.rows.push(row);
                 }
                 continue;
