@@ -72,6 +72,8 @@ pub(super) async fn mail(
 ) -> Result<DeliveryResult, JobError> {
     let (job, reader, mailer) = (&plan.job.id, to.reader, &services.sending.mailer);
     let receiver = services.sending.sender.receiver(reader);
+    let domain = reader.address.domain();
+    let place = run.stop.or(to.lanes.place(domain)).await?;
     let way = run
         .stop
         .or(mailer.turn(&plan.relay, job, receiver))
@@ -120,7 +122,7 @@ pub(super) async fn mail(
         may_go_on,
     );
     let delivered = delivered.instrument(tracing::info_span!("deliver"));
-    let delivered = to.lanes.deliver(reader.address.domain(), delivered).await;
+    let delivered = to.lanes.deliver(domain, place, delivered).await;
     services.progress.took(TimedStep::Deliver, began);
     delivered
 }

@@ -1,7 +1,8 @@
 //! The lanes of a job: how many of its recipients are served at once, and in which order.
 //!
 //! A relay may ask the servers of a recipient's domain before it replies, and take minutes over each. Mails that wait for such replies give
-//! their lanes to others, and the recipients of their domains come last.
+//! their lanes to others. The other recipients of their domains come last, and few of them at once: each takes a connection to the relay
+//! for some seconds, which other jobs need too.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 /// How long a mail keeps its lane while the relay does not reply.
 const KEEPS_LANE: Duration = Duration::from_secs(2);
+
+/// From how long a mail that waits for the relay tells that its domain is slow. Relays that look into mails take seconds over each.
+const IS_SLOW: Duration = Duration::from_secs(8);
+
+/// How long a mail to a slow domain counts as one of the few: by then it no longer counts towards the relay's connections.
+const HOLDS_PLACE: Duration = Duration::from_secs(10);
 
 /// How many mails of a job wait beside its lanes at most. Each has a connection to the relay, and its text in memory.
 const MAX_BESIDE: usize = 64;
@@ -23,6 +31,8 @@ pub struct Lanes {
     /// How many recipients are served at once, apart from those that wait beside.
     at_once: usize,
     state: Mutex<LaneState>,
+    /// The places of mails to slow domains.
+    few: Semaphore,
     /// A lane was given back.
     freed: Notify,
 }
@@ -33,6 +43,8 @@ struct LaneState {
     beside: usize,
     /// The domains whose mails waited long.
     slow: BTreeSet<String>,
+    /// Whether a mail was delivered soon, so that it is the domains that are slow, and not the relay.
+    is_relay_quick: bool,
 }
 
 /// The place of a mail beside the lanes.
@@ -50,6 +62,7 @@ impl Lanes {
         Self {
             at_once: at_once.max(1),
             state: Mutex::default(),
+            few: Semaphore::new((at_once / 2).max(1)),
             freed: Notify::new(),
         }
     }
@@ -58,22 +71,51 @@ impl Lanes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until a mail to this domain may ask for a connection: those to slow domains wait for each other.
+    pub async fn place(&self, domain: &str) -> Option<SemaphorePermit<'_>> {
+        let is_slow = {
+            let state = self.state();
+            state.is_relay_quick && state.slow.contains(domain)
+        };
+        match is_slow {
+            true => self.few.acquire().await.ok(),
+            false => None,
+        }
+    }
+
     /// Delivers a mail to a domain. If that takes long, the mail goes on beside the lanes, and the domain's other recipients come last.
-    pub async fn deliver<T>(&self, domain: &str, mail: impl Future<Output = T>) -> T {
+    pub async fn deliver<T>(
+        &self,
+        domain: &str,
+        place: Option<SemaphorePermit<'_>>,
+        mail: impl Future<Output = T>,
+    ) -> T {
         let mut mail = std::pin::pin!(mail);
+        let began = Instant::now();
         tokio::select! {
-            delivered = &mut mail => return delivered,
+            delivered = &mut mail => {
+                self.state().is_relay_quick = true;
+                return delivered;
+            }
             () = tokio::time::sleep(KEEPS_LANE) => {}
         }
-        let _beside = self.step_aside(domain);
+        let _beside = self.step_aside();
+        tokio::select! {
+            delivered = &mut mail => return delivered,
+            () = tokio::time::sleep_until(began + IS_SLOW) => {}
+        }
+        self.state().slow.insert(domain.to_owned());
+        tokio::select! {
+            delivered = &mut mail => return delivered,
+            () = tokio::time::sleep_until(began + HOLDS_PLACE) => {}
+        }
+        drop(place);
         mail.await
     }
 
-    fn step_aside(&self, domain: &str) -> Option<PlaceBeside<'_>> {
+    /// Gives the lane of a mail to another, unless too many wait already.
+    fn step_aside(&self) -> Option<PlaceBeside<'_>> {
         let mut state = self.state();
-        if !state.slow.contains(domain) {
-            state.slow.insert(domain.to_owned());
-        }
         if state.beside >= MAX_BESIDE {
             return None;
         }
@@ -133,7 +175,7 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -155,9 +197,9 @@ mod tests {
             async move {
                 let domain = domain(&address).unwrap();
                 let secs = if domain == "slow.example" { slow } else { 1 };
-                lanes
-                    .deliver(domain, sleep(Duration::from_secs(secs)))
-                    .await;
+                let place = lanes.place(domain).await;
+                let mail = sleep(Duration::from_secs(secs));
+                lanes.deliver(domain, place, mail).await;
                 (address, began.elapsed().as_secs())
             }
         };
@@ -185,9 +227,9 @@ mod tests {
         assert_eq!(
             quick,
             [
-                &("e@quick.example", 3),
-                &("f@quick.example", 3),
-                &("g@other.example", 4)
+                &("e@quick.example", 5),
+                &("f@quick.example", 5),
+                &("g@other.example", 6)
             ]
         );
         assert_eq!(ends.len(), 7);
@@ -217,5 +259,16 @@ mod tests {
         let ends = served(4, &recipients, 600).await;
         let first = ends.iter().filter(|(_, at)| *at <= 700).count();
         assert_eq!(first, MAX_BESIDE + 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_mails_to_a_domain_that_is_known_as_slow_take_connections_at_once() {
+        let mut recipients = vec!["a@quick.example"];
+        recipients.extend(["x@slow.example"; 40]);
+        let ends = served(4, &recipients, 600).await;
+        let soon = ends.iter().filter(|(_, at)| *at < 610).count();
+        assert!((10..25).contains(&soon), "{soon}");
+        assert!(ends.iter().all(|(_, at)| *at < 800), "{ends:?}");
+        assert!(ends.iter().any(|(_, at)| *at > 650), "{ends:?}");
     }
 }
