@@ -48,6 +48,19 @@ pub enum FeedbackVerdict {
 }
 
 impl FeedbackVerdict {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Hard,
+        Self::ByRelay,
+        Self::Complaint,
+        Self::Soft,
+        Self::MailFault,
+        Self::Rejected,
+        Self::Delayed,
+        Self::Delivered,
+        Self::Noted,
+    ];
+
     /// The word in records, lines and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -13,6 +13,17 @@ use crate::ledger::taken_reports::TakenRun;
 const MAX_WORDS: usize = 50;
 const MAX_WORD_BYTES: usize = 40;
 
+/// Why events are ignored, as far as it is known before one comes.
+const IGNORED_REASONS: [&str; 7] = [
+    "forged",
+    "not_ours",
+    "send",
+    "subscription",
+    "test",
+    "unknown",
+    "unreadable",
+];
+
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedbackEnd {
@@ -82,10 +93,17 @@ impl FeedbackCounts {
     }
 
     /// The events by whether they are recorded, and the word for what they mean or why they were ignored.
+    ///
+    /// Each meaning and each reason is there from the start: an increase from nothing to one is none for Prometheus.
     pub fn events(&self) -> Vec<(bool, Cow<'static, str>, u64)> {
-        let numbers = self.numbers();
-        let events = numbers.events.iter();
-        events
+        let verdicts = FeedbackVerdict::ALL.map(|verdict| (true, verdict.as_str()));
+        let reasons = IGNORED_REASONS.map(|reason| (false, reason));
+        let known = verdicts.into_iter().chain(reasons);
+        let mut all: BTreeMap<(bool, Cow<'static, str>), u64> = known
+            .map(|(is_recorded, word)| ((is_recorded, word.into()), 0))
+            .collect();
+        all.extend(self.numbers().events.clone());
+        all.iter()
             .map(|((is_recorded, word), count)| (*is_recorded, word.clone(), *count))
             .collect()
     }

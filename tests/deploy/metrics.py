@@ -226,8 +226,9 @@ class Metrics:
                 return f"no metric {name}"
             samples = self.samples.get(name, [])
             for label, operator, value in re.findall(r'(\w+)(=~|!=|!~|=)"([^"]*)"', selector):
-                if label in ADDED or not samples:
+                if label in ADDED:
                     continue
+                # A label of a family without samples could have any name.
                 if not any(label in labels for labels in samples):
                     return f"{name} has no label {label}"
                 if operator == "=" and not any(labels.get(label) == value for labels in samples):

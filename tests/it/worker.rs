@@ -293,7 +293,7 @@ fn a_rule_whose_job_cannot_be_done_or_starts_itself_is_refused_at_the_start() {
     insta::assert_snapshot!(refusal(|job| {
         job["manifest"] = json!({ "format": "csv", "publish": { "bucket": "{{event.bucket}}", "prefix": "incoming/{{event.key}}/" } });
     }), @"handout: the configuration's on_event[0].job_file names …/on-upload.json: what it publishes to s3://reports/incoming/incoming/example/ would trigger the rule again; publish elsewhere, or exclude it in `key`");
-    insta::assert_snapshot!(refusal(|job| job["emial"] = json!({})), @"handout: the configuration's on_event[0].job_file names …/on-upload.json: the job cannot be read: unknown field, expected one of `v`, `id`, `scheduled_at`, `time_zone`, `from`, `links`, `email`, `gallery`, `manifest`, `zip`, `on_doubt`, `vars`; did you mean email?");
+    insta::assert_snapshot!(refusal(|job| job["emial"] = json!({})), @"handout: the configuration's on_event[0].job_file names …/on-upload.json: the job cannot be read: unknown field, expected one of `v`, `id`, `scheduled_at`, `time_zone`, `from`, `links`, `email`, `gallery`, `manifest`, `zip`, `on_doubt`, `vars`, `rehearsal`; did you mean email?");
 }
 
 #[tokio::test]

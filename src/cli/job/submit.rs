@@ -105,7 +105,14 @@ pub(super) async fn submit(
     let rehearsed = rehearsed.transpose()?;
     let body = rehearsed.as_deref().unwrap_or(body);
     let (no_check, trace) = (arguments.no_check, arguments.traceparent);
-    put(body, config, environment, (no_check, trace), arguments.form).await
+    Box::pin(put(
+        body,
+        config,
+        environment,
+        (no_check, trace),
+        arguments.form,
+    ))
+    .await
 }
 
 /// Puts the rehearsal of a job on the queue, for the worker.
@@ -117,7 +124,7 @@ pub(in crate::cli) async fn submit_rehearsal(
     form: JsonArgs,
 ) -> anyhow::Result<ExitCode> {
     let body = rehearsal_body(body, rehearsal)?;
-    put(&body, config, environment, (false, None), form).await
+    Box::pin(put(&body, config, environment, (false, None), form)).await
 }
 
 async fn put(
