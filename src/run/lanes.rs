@@ -41,8 +41,6 @@ struct LaneState {
     beside: usize,
     /// The domains whose mails waited long.
     slow: BTreeSet<String>,
-    /// Whether a mail was delivered soon, so that it is the domains that are slow, and not the relay.
-    is_relay_quick: bool,
 }
 
 /// The place of a mail beside the lanes.
@@ -71,10 +69,7 @@ impl Lanes {
 
     /// Waits until a mail to this domain may ask for a connection: those to slow domains wait for each other.
     pub async fn place(&self, domain: &str) -> Option<SemaphorePermit<'_>> {
-        let is_slow = {
-            let state = self.state();
-            state.is_relay_quick && state.slow.contains(domain)
-        };
+        let is_slow = self.state().slow.contains(domain);
         match is_slow {
             true => self.few.acquire().await.ok(),
             false => None,
@@ -91,10 +86,7 @@ impl Lanes {
         let mut mail = std::pin::pin!(mail);
         let began = Instant::now();
         tokio::select! {
-            delivered = &mut mail => {
-                self.state().is_relay_quick = true;
-                return delivered;
-            }
+            delivered = &mut mail => return delivered,
             () = tokio::time::sleep(IS_SLOW) => {}
         }
         self.state().slow.insert(domain.to_owned());
