@@ -438,3 +438,7 @@ pub const MAX_USER_AGENT_BYTES: usize = 256;
 
 /// The longest reason of a revocation, in bytes.
 pub const MAX_WHY_BYTES: usize = 500;
+
+/// How long a mail that waits for its relay's reply counts towards the relay's connections, and towards the recipients of its job that are
+/// served at once.
+pub const MAIL_HOLDS_CONNECTION: Duration = Duration::from_secs(10);

@@ -46,6 +46,7 @@ use verdict::{ReplyVerdict, judge};
 use wire::Trust;
 
 use super::Letter;
+use crate::bounds::MAIL_HOLDS_CONNECTION;
 use crate::clock::Clock;
 use crate::config::SmtpConfig;
 use crate::config_error::ConfigError;
@@ -57,7 +58,7 @@ use crate::rate_limit::RateLimiter;
 
 /// How long a mail's connection may be silent before it no longer counts towards the limit of connections: the next
 /// mail may open another.
-const ANOTHER_CONNECTION: Duration = Duration::from_secs(10);
+const ANOTHER_CONNECTION: Duration = MAIL_HOLDS_CONNECTION;
 
 /// How long a mail waits for a reply before its text while another connection gets replies: its own connection may be
 /// dead. The mail's next attempt has the whole deadline, since a relay may take long over one address.

@@ -13,12 +13,14 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::bounds::MAIL_HOLDS_CONNECTION;
+
 /// From how long a mail that waits for the relay tells that its domain is slow. Relays that look into mails take seconds over each.
 const IS_SLOW: Duration = Duration::from_secs(8);
 
 /// How long a mail keeps its lane while the relay does not reply: as long as it counts towards the relay's connections. A lane that is given
 /// back sooner would only add to the mails that wait for a connection, and other jobs would wait behind them.
-const KEEPS_LANE: Duration = Duration::from_secs(10);
+const KEEPS_LANE: Duration = MAIL_HOLDS_CONNECTION;
 
 /// How many mails of a job wait beside its lanes at most. Each has a connection to the relay, and its text in memory.
 const MAX_BESIDE: usize = 64;

@@ -190,7 +190,7 @@ async fn two_daemons_do_not_work_in_one_directory() {
 #[tokio::test]
 async fn a_daemon_that_is_killed_at_any_moment_loses_nothing_and_mails_nobody_twice() {
     const JOBS: u64 = 3;
-    /// A mail whose five attempts are all in doubt waits for a person: the sixth kill of a job could meet the same mail once more.
+    /// A mail whose five attempts are all in doubt waits for a person: a fifth kill of a job could meet the same mail once more.
     const KILLS_A_JOB: u64 = 4;
     const PEOPLE: usize = 30;
     let people: Vec<String> = (0..PEOPLE)
