@@ -431,7 +431,7 @@ impl JobError {
             | Self::List(ListError::File { .. })
             | Self::Ledger(LedgerError::Store(_)) => true,
             Self::Signer(error) => signer(error) == FailureClass::Edge,
-            Self::Deliver(DeliverError::Relay(error)) => !error.is_pause(),
+            Self::Deliver(DeliverError::Relay(_)) => true,
             Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
             Self::Deferred { first, .. } => first.is_of_an_edge(),
             Self::Record(error) => error.is_full(),

@@ -41,6 +41,9 @@ const SAID_SILENT: Duration = Duration::from_secs(18);
 const DENIALS: u32 = 2;
 const DENIED_FOR: Duration = Duration::from_secs(5);
 
+/// For how long an edge counts as one that answers small requests alone, after the last large one that it did not answer.
+const SMALL_ONLY: Duration = Duration::from_secs(60);
+
 /// The time without a request after which the outage of a queue that only takes hand-overs is no longer reported. A waiting
 /// message would try the queue more often, so none is waiting.
 const UNWANTED: Duration = Duration::from_secs(120);
@@ -98,6 +101,10 @@ struct HealthState {
     trial: Option<(String, Instant)>,
     /// Whether a request failed whose name may be the cause, and no probe has been sent since.
     is_doubted: bool,
+    /// When a large request was not answered last, since the last answer.
+    large_unanswered_at: Option<Instant>,
+    /// When a large request was answered last.
+    large_answered_at: Option<Instant>,
 }
 
 impl HealthState {
@@ -112,6 +119,7 @@ impl HealthState {
             denied: self.denied.take(),
             is_probe_allowed: self.is_probe_allowed,
             is_doubted: self.is_doubted,
+            large_answered_at: self.large_answered_at,
             ..Self::default()
         };
         since.map(|(since, _)| since)
@@ -382,6 +390,11 @@ impl Edge {
         self.activity().requests.is_empty() && heard_at.is_none_or(|at| at.elapsed() >= at_least)
     }
 
+    /// Records an answer that does not show whether the edge is up.
+    pub fn heard(&self) {
+        self.state().heard_at = Some(Instant::now());
+    }
+
     /// Whether a request was answered, or failed, since an instant.
     pub fn was_heard_since(&self, instant: Instant) -> bool {
         self.state().heard_at.is_some_and(|at| at >= instant)
@@ -429,6 +442,36 @@ impl Edge {
         }
     }
 
+    /// Records that a large request that began at `began` was not answered, on any of its connections. Answers to small requests do not end
+    /// such an outage: a path that drops large packets (RFC 2923, 2.1) carries them.
+    pub fn failed_large_of(&self, began: Instant, words: &str) {
+        let is_over = {
+            let mut state = self.state();
+            let is_over = state.large_answered_at > Some(began);
+            if !is_over {
+                state.large_unanswered_at = Some(Instant::now());
+            }
+            is_over
+        };
+        match is_over {
+            true => self.failed_of(began, FailureKind::Timeout, words),
+            false => self.failed(FailureKind::Timeout, words),
+        }
+    }
+
+    /// Records an answer to a large request: the edge is up.
+    pub fn answered_large(&self) {
+        self.state().large_answered_at = Some(Instant::now());
+        self.answered();
+    }
+
+    /// Whether only an answer to a large request shows that the edge is up.
+    pub fn needs_large(&self) -> bool {
+        let state = self.state();
+        let at = state.large_unanswered_at;
+        state.failures > 0 && at.is_some_and(|at| at.elapsed() < SMALL_ONLY)
+    }
+
     /// Records that a request failed whose own key, prefix or bucket may be the cause. The failure does not count: otherwise the
     /// sender of a job could make the edge count as down for all others. A probe without a name decides, see
     /// [`take_doubt`](Self::take_doubt).
@@ -455,6 +498,32 @@ impl Edge {
     /// Like [`failed`](Self::failed), with the pause that the edge asked for. A pause of more than a moment makes it count as
     /// down at once. The edge is left alone for [`MAX_LEFT_ALONE`] at most; the receiver of results for as long as it asks.
     pub fn failed_for(&self, kind: FailureKind, words: &str, left_alone: Duration) {
+        let mut words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
+        if !left_alone.is_zero() {
+            let asked = format!(" (it asks to come back in {} s)", left_alone.as_secs());
+            words.push_str(&asked);
+        }
+        let most = match self.inner.kind == EdgeKind::Results {
+            true => left_alone,
+            false => left_alone.min(MAX_LEFT_ALONE),
+        };
+        self.count_failure(kind, words, most, left_alone > MAX_PAUSE);
+    }
+
+    /// Like [`failed`](Self::failed), where the caller leaves the edge alone for a time of its own: an outage is paused for as long. It is
+    /// an outage at once if no job waits so long in its slot.
+    pub fn failed_and_rests(&self, kind: FailureKind, words: &str, rest: Duration) {
+        let words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
+        self.count_failure(kind, words, rest, rest > MAX_LEFT_ALONE);
+    }
+
+    fn count_failure(
+        &self,
+        kind: FailureKind,
+        words: String,
+        left_alone: Duration,
+        is_down_at_once: bool,
+    ) {
         self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut state = self.state();
@@ -466,25 +535,16 @@ impl Edge {
         let (since, _) = *state
             .failing_since
             .get_or_insert_with(|| (now, crate::clock::system()));
-        let mut words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
-        if !left_alone.is_zero() {
-            let asked = format!(" (it asks to come back in {} s)", left_alone.as_secs());
-            words.push_str(&asked);
-        }
         state.last = Some((kind, words));
         let was_down = state.is_down;
         let (failures, lasts) = kind.outage(self.inner.kind);
-        state.is_down |= left_alone > MAX_PAUSE;
+        state.is_down |= is_down_at_once;
         state.is_down |= state.failures >= failures && now - since >= lasts;
         if !state.is_down {
             return;
         }
         state.trial = None;
         let pause = kind.pause(self.inner.kind, state.failures);
-        let left_alone = match self.inner.kind == EdgeKind::Results {
-            true => left_alone,
-            false => left_alone.min(MAX_LEFT_ALONE),
-        };
         let pause = pause.mul_f64(0.5 + 0.5 * random()).max(left_alone);
         // Of two answers at the same time, the longer pause counts.
         state.paused_until = state.paused_until.max(Some(now + pause));

@@ -65,6 +65,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept. Firewalls and NAT gateways drop idle connections silently.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The size from which a record of the ledger fills a packet, with the head of its request: 1,500 bytes is the MTU of Ethernet.
+const LARGE_BODY: usize = 1024;
+
+/// The header that makes a request as large, and its length. S3 takes heads of 8 KB:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
+const PADDING: (&str, usize) = ("x-handout-padding", 1460);
+
 /// How often connections are replaced at most because of answers that reject requests.
 const REPLACED_EVERY: Duration = Duration::from_secs(2);
 
@@ -124,24 +131,30 @@ pub(crate) struct RequestTerms {
     answer_within: Option<Duration>,
     is_probe: bool,
     names_a_key: bool,
+    is_padded: bool,
 }
 
 impl RequestTerms {
+    const DEFAULT: Self = Self {
+        answer_within: None,
+        is_probe: false,
+        names_a_key: false,
+        is_padded: false,
+    };
+
     /// Sets a deadline for the answer of a long poll, or of the completion of an upload in parts.
     pub(crate) const fn answer_within(patience: Duration) -> Self {
         Self {
             answer_within: Some(patience),
-            is_probe: false,
-            names_a_key: false,
+            ..Self::DEFAULT
         }
     }
 
     /// The request is a probe. A denial does not count where probes were never allowed.
     pub(crate) const fn probe() -> Self {
         Self {
-            answer_within: None,
             is_probe: true,
-            names_a_key: false,
+            ..Self::DEFAULT
         }
     }
 
@@ -149,11 +162,7 @@ impl RequestTerms {
     /// nginx refuses `..`, a firewall drops the packets, one damaged object has no quorum, S3 throttles one prefix. Such a failure
     /// is a doubt about the store, which a probe without a key decides, see [`Edge::doubted`].
     pub(crate) const fn naming_a_key() -> Self {
-        Self {
-            answer_within: None,
-            is_probe: false,
-            names_a_key: true,
-        }
+        Self::DEFAULT.and_names_a_key()
     }
 
     /// The same for a request that names a key, see [`naming_a_key`](Self::naming_a_key).
@@ -162,6 +171,19 @@ impl RequestTerms {
             names_a_key: true,
             ..self
         }
+    }
+
+    /// The request fills a packet: it shows whether large ones arrive.
+    pub(crate) const fn padded() -> Self {
+        Self {
+            is_padded: true,
+            ..Self::DEFAULT
+        }
+    }
+
+    fn is_large(self, request: &HttpRequest) -> bool {
+        let body = request.body().bytes();
+        self.is_padded || body.is_some_and(|body| body.len() > LARGE_BODY)
     }
 
     fn of(request: &HttpRequest) -> Self {
@@ -181,6 +203,11 @@ impl Intercept for RequestTerms {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         context.request_mut().add_extension(*self);
+        if self.is_padded {
+            let (name, length) = PADDING;
+            let headers = context.request_mut().headers_mut();
+            headers.try_insert(name, "x".repeat(length))?;
+        }
         Ok(())
     }
 }
@@ -314,6 +341,26 @@ impl EdgeClient {
         }
     }
 
+    /// Whether the size of a large request may be why it was not answered: its connection did not die in an outage that is over.
+    fn fails_large(&self, began: Instant, began_in_outage: bool) -> bool {
+        let edge = self.edge.as_ref();
+        edge.is_some_and(|edge| {
+            edge.needs_large() || !began_in_outage && !edge.came_back_since(began)
+        })
+    }
+
+    fn failed_large(&self, (generation, began): HttpAttempt, words: &str) {
+        self.drop_pool(generation);
+        let Some(edge) = &self.edge else { return };
+        let words = match edge.answered_since(began) || edge.needs_large() {
+            true => format!(
+                "{words} to a request of more than {LARGE_BODY} bytes; it answers smaller ones, so look for a path that drops large packets (MTU)"
+            ),
+            false => words.to_owned(),
+        };
+        edge.failed_large_of(began, &words);
+    }
+
     /// Waits until an outage is over that began before the request or while it waited, and the request has no answer although
     /// others have: its connection died with the outage, and a further attempt makes another.
     async fn left_behind(
@@ -373,7 +420,10 @@ impl EdgeClient {
             }
             () = moved.stopped_for(patience) => {
                 let words = format!("no answer within {} s", patience.as_secs());
-                self.failed((generation, began), asked.names_a_key, FailureKind::Timeout, &words);
+                match asked.is_large && self.fails_large(began, began_in_outage) {
+                    true => self.failed_large((generation, began), &words),
+                    false => self.failed((generation, began), asked.names_a_key, FailureKind::Timeout, &words),
+                }
                 let is_for_the_name = asked.names_a_key && !is_first;
                 return Err(match &self.edge {
                     // The connection of the first attempt may have died. Now only the name can be the cause, and a further attempt

@@ -49,6 +49,7 @@ pub use portal::{S3PortalRecords, prefix_beside};
 
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind, FailureKind};
+use crate::edge::http::RequestTerms;
 use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
 use crate::job::occurrence::Sequencer;
 use crate::job::{Bucket, JobId};
@@ -327,6 +328,16 @@ impl S3Ledger {
         bytes: Vec<u8>,
         condition: WriteCondition<'_>,
     ) -> Result<Put, EdgeError> {
+        self.try_put_as(None, key, bytes, condition).await
+    }
+
+    async fn try_put_as(
+        &self,
+        terms: Option<RequestTerms>,
+        key: &str,
+        bytes: Vec<u8>,
+        condition: WriteCondition<'_>,
+    ) -> Result<Put, EdgeError> {
         let payload = Payload::Bytes(bytes.into());
         let unreadable = |error: std::io::Error| {
             EdgeError::new(self.action("write", key), ErrorKind::Rejected, error)
@@ -344,7 +355,12 @@ impl S3Ledger {
                 WriteCondition::Absent => request.if_none_match("*"),
                 WriteCondition::Unchanged(tag) => request.if_match(tag),
             };
-            let error = match self.puts.of_object(request, &sums).send().await {
+            let request = self.puts.of_object(request, &sums);
+            let put = match terms {
+                Some(terms) => request.customize().interceptor(terms).send().await,
+                None => request.send().await,
+            };
+            let error = match put {
                 Ok(answer) => return Ok(Put::Done(answer.e_tag.unwrap_or_default())),
                 Err(SdkError::ServiceError(answer)) if answer.raw().status().as_u16() == 412 => {
                     return Ok(Put::Unmet);
@@ -524,7 +540,10 @@ impl Ledger for S3Ledger {
         };
         let key = format!("{}ledger", self.prefix);
         // The client reports other answers to the edge.
-        let put = self.try_put(&key, identity.clone(), condition).await;
+        let padded = RequestTerms::padded();
+        let terms = self.write_edge.needs_large().then_some(padded);
+        let put = self.try_put_as(terms, &key, identity.clone(), condition);
+        let put = put.await;
         self.note_conflict(&key, &put);
     }
 

@@ -240,6 +240,11 @@ class World:
         for number in range(3):
             self.s3.put_object(Bucket=self.bucket, Key=f"large/{number}.bin", Body=bytes(4 << 20))
 
+    def put_many_files(self):
+        """Files whose names fill more than a packet."""
+        for number in range(40):
+            self.s3.put_object(Bucket=self.bucket, Key=f"many/{number:02}-{'x' * 60}.pdf", Body=b"%PDF")
+
     def job(self, id, store, relay, gallery, zip=False, names=None, to="ann@acme.example"):
         job = {
             "v": 1,

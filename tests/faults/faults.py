@@ -111,19 +111,25 @@ def warmed_up(world, jobs=4):
         raise RuntimeError(f"the jobs of a healthy world were not mailed:\n{world.worker.tail()}")
 
 
-def outage(world, numbers, edge, mode, length, waiting=6):
+def narrow(world, numbers, edge, mode, length):
+    """The path to an edge drops large packets: small requests are answered, and the records of a job with many files are not."""
+    world.put_many_files()
+    outage(world, numbers, edge, mode, length, names={"prefix": "many/"})
+
+
+def outage(world, numbers, edge, mode, length, waiting=6, names=None):
     """An edge fails for a time while jobs wait for it; then the same again, and SIGTERM in the middle."""
     warmed_up(world)
     began, lines = time.monotonic(), world.log_lines()
     world.fault(edge, mode)
     jobs = []
     if edge != "queue":
-        jobs += world.submit(waiting - waiting // 2)
+        jobs += world.submit(waiting - waiting // 2, names=names)
         sleep_until(began + length / 2)
     else:
         # A receive that was under way at the failure takes its messages along: the servers hide them for the visibility timeout.
         sleep_until(began + max(length / 2, min(12, length - 1)))
-    jobs += world.submit(waiting // 2)
+    jobs += world.submit(waiting // 2, names=names)
     sleep_until(began + length)
     lasting = world.log_lines() - lines
     hung = world.relays["relay"].hung if mode == "at dot" else 0
@@ -151,7 +157,8 @@ def is_told(world, numbers, edge, mode, began, length):
     strange = sorted(text for text in said if not re.search(SUBJECTS[edge], text))
     numbers.need(not strange, f"/ready said something else: {strange[:2]}")
     before = world.watch.samples[-1][1]
-    up = world.metric("handout_edge_up", f'edge="{NAMES[edge]}"')
+    name = "ledger:writes" if mode == "narrow" else NAMES[edge]
+    up = world.metric("handout_edge_up", f'edge="{name}"')
     time.sleep(0.5)  # `/ready` is asked five times a second, and may change in between
     after = world.watch.samples[-1][1]
     numbers.need(up in {before != 503, after != 503}, f"handout_edge_up was {up} when /ready said {before}, then {after}")
@@ -534,6 +541,7 @@ def scenarios(wanted):
     yield Scenario("ledger silent mid-mail {length} s", "cloud", mid_mail, edge("ledger", "silent", 40))
     yield Scenario("ledger refusing mid-mail {length} s", "cloud", mid_mail, edge("ledger", "refusing", 40))
     yield Scenario("ledger 503 for {length} s", "cloud", outage, edge("ledger", "unavailable", 40))
+    yield Scenario("ledger drops large packets for {length} s", "cloud", narrow, edge("ledger", "narrow", 60))
     yield Scenario("ledger kept connections die", "cloud", kept_die, {"edge": "ledger", "silence": 0})
     yield Scenario("ledger swallows a PUT", "cloud", swallowed_put, {"edge": "ledger", "forwarded": False})
     yield Scenario("ledger takes a PUT, answer lost", "cloud", swallowed_put, {"edge": "ledger", "forwarded": True}, short={})

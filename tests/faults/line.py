@@ -6,6 +6,7 @@
     resetting    what was open is reset, and so is each new connection
     trickling    requests pass, and each answer's body comes at one byte a second
     unavailable  each HTTP request is answered with 503
+    narrow       a connection dies silently with the first bytes of a client that do not fit into one packet, as on a path that drops large ones
     halved       every second new connection is silent, as behind a balancer one of whose two servers is dead; what was open is reset
 
 Besides: `kill_kept()` lets the connections that are open now die silently, `swallow_put(forwarded)` takes one PUT whose answer never
@@ -19,7 +20,11 @@ import socket
 import struct
 import threading
 
-MODES = ("open", "silent", "refusing", "resetting", "trickling", "unavailable", "halved")
+MODES = ("open", "silent", "refusing", "resetting", "trickling", "unavailable", "narrow", "halved")
+
+#: What fits into one packet of Ethernet after the headers of IP and TCP.
+PACKET = 1448
+
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 36\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>"
 
 
@@ -193,6 +198,9 @@ class Line:
                     if not forwarded:
                         connection.dies()
                         return
+                if self.mode == "narrow" and len(piece) > PACKET:
+                    connection.dies()
+                    return
                 if self.silent_name is not None and self.silent_name in piece.partition(b"\r\n")[0]:
                     connection.dies()
                     return

@@ -444,3 +444,59 @@ async fn a_relay_that_closes_or_puts_off_every_mail_is_said_and_all_go_when_it_i
         daemon.stops(&config).await;
     }
 }
+
+/// Each complaint doubles the pause of the relay, and nothing is mailed meanwhile.
+#[tokio::test]
+async fn a_relay_that_asks_every_mail_to_slow_down_is_said_and_all_go_when_it_is_well() {
+    let members = [
+        (
+            "CONNECT",
+            Habit::SayAndClose("421 4.7.0 Too many concurrent SMTP connections".to_owned()),
+        ),
+        (
+            "DOT",
+            Habit::Say("454 Throttling failure: Maximum sending rate exceeded.".to_owned()),
+        ),
+        (
+            "DOT",
+            Habit::Say("454 Throttling failure: Daily message quota exceeded.".to_owned()),
+        ),
+    ];
+    let members =
+        members.map(async |(step, habit)| Box::pin(slowed_down(Rule { step, at: 0, habit })).await);
+    futures_util::future::join_all(members).await;
+}
+
+async fn slowed_down(rule: Rule) {
+    let words = format!("{:?}", rule.habit);
+    let is_quota = words.contains("quota");
+    let relay = BadRelay::start(vec![rule]).await;
+    let mut world = World::new().object("a.pdf", "x");
+    through(&mut world, relay.port);
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    for number in 0..4 {
+        submit(&config, &email_job(&format!("slow-{number}")));
+    }
+    let took = said(&daemon.http, "(mail.smtp) asks to slow down").await;
+    assert!(took < Duration::from_secs(30), "{words}: {took:?}");
+    let failed = lines_with(&config, "it will be retried");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(lines_with(&config, "what needs it waits"), 1);
+    assert_eq!(lines_with(&config, "it will be retried"), failed, "{words}");
+    // A spent quota is asked about after a minute, and then after two.
+    if !is_quota {
+        relay.becomes(Vec::new());
+        let began = Instant::now();
+        until("all mails", async || {
+            (relay.kept().len() == 4).then_some(())
+        })
+        .await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(40), "{words}: {took:?}");
+        is_ready(&daemon.http).await;
+        assert_eq!(lines_with(&config, "(mail.smtp) is back"), 1);
+    }
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    daemon.stops(&config).await;
+}

@@ -43,6 +43,9 @@ impl Relay {
             return error;
         }
         let kind = match (&error.trouble, &failure.cause) {
+            (_, Cause::Said(reply)) if judge(failure.step, reply).slows_down() => {
+                Some(FailureKind::Throttled)
+            }
             (Trouble::Paused { .. }, _) => None,
             (Trouble::NotNow { .. }, Cause::Said(reply)) if failure.turns_away(reply) => {
                 Some(FailureKind::Unreachable)
@@ -80,7 +83,9 @@ impl Relay {
         addressee: Addressee,
     ) {
         let is_news = self.inner.refusals.add(failure.step, addressee);
-        if is_news || self.inner.edge.outage().is_some() {
+        // A complaint about the rate is never about the recipient.
+        let is_for_all = kind == FailureKind::Throttled;
+        if is_news || is_for_all || self.inner.edge.outage().is_some() {
             self.down(kind, failure, trouble);
         }
     }
@@ -112,8 +117,11 @@ impl Relay {
             in_mail: step.is_of_a_mail(),
             at: Instant::now(),
         });
-        let words = failure.words();
-        self.inner.edge.failed(kind, &format!("{step}: {words}"));
+        let words = format!("{step}: {}", failure.words());
+        let pause = self.inner.adaptive_rate.pause();
+        let pause = pause.filter(|_| kind == FailureKind::Throttled);
+        let pause = pause.unwrap_or_default();
+        self.inner.edge.failed_and_rests(kind, &words, pause);
     }
 
     pub(super) fn trouble(&self, trouble: Trouble) -> RelayError {
@@ -233,6 +241,7 @@ impl Failure {
         let kind = match judge(self.step, reply) {
             ReplyVerdict::Refuses | ReplyVerdict::Login => FailureKind::Refused,
             ReplyVerdict::Closing | ReplyVerdict::NotNow => FailureKind::ServerError,
+            ReplyVerdict::TooFast | ReplyVerdict::QuotaSpent => FailureKind::Throttled,
             _ => return None,
         };
         self.step.is_of_a_mail().then_some(kind)

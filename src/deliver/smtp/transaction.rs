@@ -164,6 +164,7 @@ impl Relay {
                 Sent::new(not_sent(words), DeferralScope::Either)
             }
             ReplyVerdict::TooFast | ReplyVerdict::QuotaSpent => {
+                self.refused_at_the_dot(FailureKind::Throttled, reply, addressee);
                 Sent::new(not_sent(words), DeferralScope::Relay)
             }
             // Any other positive reply answers another command.

@@ -40,6 +40,21 @@ pub(super) enum ReplyVerdict {
 }
 
 impl ReplyVerdict {
+    /// Whether the relay accepts no mail now because it was given too many.
+    pub(super) const fn slows_down(self) -> bool {
+        match self {
+            Self::TooFast | Self::QuotaSpent => true,
+            Self::Never
+            | Self::Later(_)
+            | Self::NotNow
+            | Self::Closing
+            | Self::Login
+            | Self::Insecure
+            | Self::Refuses
+            | Self::OutOfStep => false,
+        }
+    }
+
     /// Counts a deferral on the connection, and returns whether it can carry the next mail after a reply that means this.
     pub(super) fn leaves_usable(self, dialogue: &mut Dialogue) -> bool {
         let may_go_on = self == Self::Never || dialogue.may_go_on_after_a_deferral();

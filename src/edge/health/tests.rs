@@ -437,3 +437,39 @@ fn the_outage_of_a_whole_dependency_is_reported_once() {
     writes.answered();
     assert_eq!(troubles(), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_large_requests_ends_with_one_and_not_with_small_ones() {
+    let edge = edge();
+    for _ in 0..2 {
+        let began = Instant::now();
+        after(5_000).await;
+        edge.answered();
+        after(5_000).await;
+        edge.failed_large_of(began, "no answer within 10 s");
+    }
+    assert_eq!(edge.outage(), None, "a small answer came between");
+    edge.failed_large_of(Instant::now(), "no answer within 10 s");
+    assert!(edge.outage().is_some() && edge.needs_large());
+    let began = Instant::now();
+    after(1_000).await;
+    edge.answered_large();
+    assert_eq!((edge.outage(), edge.needs_large()), (None, false));
+    // These waited for the same packets.
+    for _ in 0..2 {
+        edge.failed_large_of(began, "no answer within 10 s");
+    }
+    assert_eq!((edge.outage(), edge.needs_large()), (None, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_that_no_job_waits_for_is_an_outage_at_once_and_lasts() {
+    let edge = edge();
+    edge.failed_and_rests(FailureKind::Throttled, "454", Duration::from_secs(4));
+    assert_eq!(edge.outage(), None, "mails wait for it");
+    edge.failed_and_rests(FailureKind::Throttled, "454", Duration::from_secs(60));
+    after(59_000).await;
+    assert!(edge.may_be_tried("a").is_err());
+    after(1_000).await;
+    assert_eq!(edge.may_be_tried("a"), Ok(()));
+}

@@ -320,6 +320,8 @@ impl Receiving {
             (None, Some(edge)) => match says.with_code(&self.judge, asked) {
                 // An outage of writes ends with a write.
                 Says::Well if leaves_writes_open(&self.judge, asked) && edge.is_failing() => {}
+                Says::Well if asked.is_large => edge.answered_large(),
+                Says::Well if edge.needs_large() => edge.heard(),
                 Says::Well if asked.is_probe => edge.probe_answered(),
                 Says::Well => edge.answered(),
                 Says::Denied => edge.denied(asked.is_probe, &self.judge.words()),

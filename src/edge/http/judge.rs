@@ -24,6 +24,8 @@ pub(super) struct AskedRequest {
     pub(super) names_a_key: bool,
     /// Whether objects or their versions are listed.
     pub(super) is_listing: bool,
+    /// Whether it fills a packet, and its size is Handout's own.
+    pub(super) is_large: bool,
     /// Whether it reads or writes a record of the ledger, whose key is Handout's own.
     pub(super) of_ledger: Option<LedgerAccess>,
 }
@@ -46,6 +48,7 @@ impl AskedRequest {
             is_probe: terms.is_probe,
             names_a_key: terms.names_a_key,
             is_listing: request.method() == "GET" && is_listing(request.uri()),
+            is_large: keys == KeyOrigin::OfLedger && terms.is_large(request),
             of_ledger: (keys == KeyOrigin::OfLedger).then_some(match request.method() {
                 "PUT" if is_conditional(request) => LedgerAccess::ConditionalWrite,
                 "PUT" => LedgerAccess::Write,

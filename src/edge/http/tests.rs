@@ -17,6 +17,7 @@ const GET: AskedRequest = AskedRequest {
     is_probe: false,
     names_a_key: false,
     is_listing: false,
+    is_large: false,
     of_ledger: None,
 };
 
@@ -150,6 +151,22 @@ const LISTING: AskedRequest = AskedRequest {
     is_listing: true,
     ..GET
 };
+
+#[tokio::test]
+async fn while_large_requests_are_not_answered_a_small_answer_leaves_the_outage_open() {
+    let edge = edge();
+    for _ in 0..2 {
+        edge.failed_large_of(Instant::now(), "no answer within 10 s");
+    }
+    judged(200, "", &edge).await.unwrap();
+    assert!(edge.outage().is_some());
+    let large = AskedRequest {
+        is_large: true,
+        ..GET
+    };
+    judged_as(large, 200, "", &edge).await.unwrap();
+    assert_eq!(edge.outage(), None);
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_listing_is_a_failure_of_the_store_whatever_its_status() {
