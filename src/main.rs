@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::Parser;
 use handout::environment::Environment;
 use handout::telemetry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a shutdown waits for threads.
 const LAST_THREADS: Duration = Duration::from_secs(1);
@@ -49,12 +51,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// Raises the limit of open files to what it may be. The usual limit of 1,024 is for programs that use `select`; each connection of the
+/// portal is a descriptor. <https://0pointer.net/blog/file-descriptor-limits.html>
+fn more_descriptors() {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limits.maximum,
+        maximum: limits.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Runs the command to its end.
 fn work(arguments: cli::Cli, environment: &Environment) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return cli::exit::failed(&anyhow::Error::new(error)),
     };
+    more_descriptors();
+    // A write beyond the limit of a file's size (`LimitFSIZE=`, `ulimit -f`) kills the process, unless the signal has a handler: then it
+    // fails with `EFBIG`, as on a full disk (setrlimit(2)).
+    let beyond_the_limit = {
+        let _entered = runtime.enter();
+        let of_file_size = rustix::process::Signal::XFSZ.as_raw();
+        signal(SignalKind::from_raw(of_file_size))
+    };
+    if let Err(error) = beyond_the_limit {
+        return cli::exit::failed(&anyhow::Error::new(error));
+    }
     let ended = runtime.block_on(cli::run(arguments, environment));
     // A thread that still waits, such as for a DNS answer, holds no state: everything that must be complete was awaited.
     runtime.shutdown_timeout(LAST_THREADS);

@@ -81,7 +81,8 @@ impl BoundPortal {
     /// Serves until `stop`, and ends after the requests that are being answered, or somewhat later than `grace` after `stop`.
     pub(super) async fn serve(self, stop: CancellationToken, grace: Duration) {
         let listen = self.listener.local_addr().ok().map(tracing::field::display);
-        tracing::info!(listen, "the portal is open");
+        let connections = self.counts().most_connections();
+        tracing::info!(listen, connections, "the portal is open");
         let late = async {
             stop.cancelled().await;
             tokio::time::sleep(grace + LAST_ANSWERS).await;

@@ -85,6 +85,11 @@ impl PortalCounts {
         }
     }
 
+    /// How many connections there may be at once.
+    pub fn most_connections(&self) -> usize {
+        self.room.most()
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> u64 {
         self.room.open() as u64

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 
 /// The connections of one server.
@@ -33,12 +34,22 @@ pub(crate) struct RoomPlace {
 }
 
 impl ConnectionRoom {
-    /// Room for so many connections.
+    /// Room for so many connections, and for half of what the process may have open at most: the other half is for the files, queues, stores
+    /// and relays of jobs.
     pub(crate) fn new(most: usize) -> Self {
+        let open_files = getrlimit(Resource::Nofile).current;
+        let open_files = open_files.map_or(usize::MAX, |most| {
+            usize::try_from(most).unwrap_or(usize::MAX)
+        });
         Self {
-            most,
+            most: most.min(open_files / 2),
             state: Arc::default(),
         }
+    }
+
+    /// How many connections there may be.
+    pub(crate) const fn most(&self) -> usize {
+        self.most
     }
 
     fn state(&self) -> MutexGuard<'_, ServerRoomState> {

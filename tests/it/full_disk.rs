@@ -247,6 +247,33 @@ async fn a_daemon_whose_whole_state_is_on_a_full_disk_ends_with_0_when_it_is_tol
     assert!(is_whole, "{said}");
 }
 
+/// `LimitFSIZE=` of a unit, or `ulimit -f`: by default, the signal of a write beyond it kills the process.
+#[tokio::test]
+async fn a_limit_of_the_size_of_files_is_a_disk_without_room() {
+    let world = World::new().object("a.pdf", "x");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("before"));
+    mailed(&world, "before").await;
+    let limit = |bytes: &str| {
+        let limited = Command::new("prlimit")
+            .args(["--pid", &daemon.pid().to_string()])
+            .arg(format!("--fsize={bytes}:unlimited"))
+            .status();
+        assert!(limited.unwrap().success());
+    };
+    limit("1");
+    submit(&config, &email_job("beyond"));
+    // Its log is a file, too.
+    is_unready(&daemon.http, "").await;
+    limit("unlimited");
+    mailed(&world, "beyond").await;
+    is_ready(&daemon.http).await;
+    daemon.stops(&config).await;
+    let (is_whole, said) = verified(&config);
+    assert!(is_whole, "{said}");
+}
+
 #[tokio::test]
 async fn a_daemon_ends_with_0_though_another_process_keeps_the_audit_logs_lock() {
     let world = World::new().object("a.pdf", "x");

@@ -889,12 +889,15 @@ fn draft_name(end: &str) -> io::Result<String> {
     Ok(format!(".{:016x}{end}", u64::from_le_bytes(bytes)))
 }
 
-/// Whether a write failed for lack of space or resources: on the disk, in the user's quota, among the open files of the process
-/// or the machine, or in memory.
+/// Whether a write failed for lack of space or resources: on the disk, in the user's quota, by the limit of a file's size, among the open
+/// files of the process or the machine, or in memory.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::OutOfMemory
     ) || has_too_many_files(error)
 }
 
