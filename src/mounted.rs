@@ -47,6 +47,8 @@ struct PlaceAtWork {
     steps: BTreeMap<u64, Instant>,
     /// Since when the place has not responded, once a step took too long.
     hangs_since: Option<Timestamp>,
+    /// Whether that was logged.
+    is_told: bool,
 }
 
 /// Has the functions of this module find a text at a path that is no file's.
@@ -239,10 +241,33 @@ fn hangs(place: &Path, number: u64) {
     }
     at_work.hangs_since = Some(crate::clock::system());
     drop(places);
-    tracing::warn!(
-        place = %place.display(),
-        "a file system does not respond; what is written there waits"
-    );
+    let (place, later) = (place.to_owned(), tokio::runtime::Handle::try_current());
+    match later {
+        // A busy disk may take a second over one file.
+        Ok(runtime) => drop(runtime.spawn(async move {
+            while let Some(left) = tell_if_it_hangs(&place, number) {
+                tokio::time::sleep(left).await;
+            }
+        })),
+        Err(_) => drop(tell_if_it_hangs(&place, number)),
+    }
+}
+
+/// Logs that a step of work hangs, or returns how long it may still take until it does.
+fn tell_if_it_hangs(place: &Path, number: u64) -> Option<Duration> {
+    let mut places = places();
+    let at_work = places.get_mut(place)?;
+    let left = MAY_HANG.saturating_sub(at_work.steps.get(&number)?.elapsed());
+    if !left.is_zero() {
+        return Some(left);
+    }
+    if !std::mem::replace(&mut at_work.is_told, true) {
+        tracing::warn!(
+            place = %place.display(),
+            "a file system does not respond; what is written there waits"
+        );
+    }
+    None
 }
 
 /// Whether a step of work may begin.
@@ -293,7 +318,8 @@ impl Drop for WorkingAt {
             return;
         };
         at_work.steps.remove(&self.number);
-        let hung = at_work.hangs_since.take().is_some();
+        at_work.hangs_since = None;
+        let hung = std::mem::take(&mut at_work.is_told);
         if at_work.steps.is_empty() {
             places.remove(&self.place);
         }
