@@ -96,7 +96,7 @@ impl FeedbackWorker {
                     join_all(events.iter().map(|event| self.take(event))).await;
                 }
                 // The edge logs it once.
-                Err(error) => sleep(error.retry_after().unwrap_or(PAUSE).max(PAUSE)).await,
+                Err(error) => sleep(error.left_alone().max(PAUSE)).await,
             }
         }
     }
