@@ -322,6 +322,8 @@ impl Receiving {
                 Says::Well if leaves_writes_open(&self.judge, asked) && edge.is_failing() => {}
                 Says::Well if asked.is_large => edge.answered_large(),
                 Says::Well if edge.needs_large() => edge.heard(),
+                // An outage in which bodies do not arrive ends with a body.
+                Says::Well if asked.is_head && edge.is_failing() => edge.heard(),
                 Says::Well if asked.is_probe => edge.probe_answered(),
                 Says::Well => edge.answered(),
                 Says::Denied => edge.denied(asked.is_probe, &self.judge.words()),
