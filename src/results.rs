@@ -298,8 +298,10 @@ impl Results {
         match self {
             Self::Off => Ok(()),
             Self::Queue { queue, edge } => {
-                let _at = edge.enter(result.message, share)?;
-                match hand_over(edge, || queue.waiting(), queue.submit(&text())).await {
+                let at = edge.enter(result.message, share)?;
+                let text = text();
+                let sending = hand_over(edge, || queue.waiting(), queue.submit(&text));
+                match at.while_it_may(share, sending).await? {
                     // The queue rejects this result, and would reject it again.
                     Err(error) if error.fact == ErrorKind::Rejected => {
                         lost(result, &ResultsError::Queue(error));
@@ -314,10 +316,11 @@ impl Results {
             }
             Self::Webhook(webhook) => {
                 let edge = &webhook.edge;
-                let _at = edge.enter(result.message, share)?;
+                let at = edge.enter(result.message, share)?;
                 let _under_way = edge.asked(Step::only("a result"));
                 let posted = tokio::time::timeout(HAND_OVER, webhook.post(result, text()));
-                match posted.await.unwrap_or_else(|_| Err(webhook::late())) {
+                let posted = at.while_it_may(share, posted).await?;
+                match posted.unwrap_or_else(|_| Err(webhook::late())) {
                     Ok(()) => {
                         edge.answered();
                         Ok(())
@@ -339,8 +342,9 @@ impl Results {
             }
             Self::File(file) => {
                 let edge = &file.edge;
-                let _at = edge.enter(result.message, share)?;
-                match file.append(text() + "\n").await {
+                let at = edge.enter(result.message, share)?;
+                let appended = file.append(text() + "\n");
+                match at.while_it_may(share, appended).await? {
                     Ok(()) => {
                         edge.answered();
                         Ok(())

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{MAX_CHUNKS, damaged};
 use crate::assemble::Services;
+use crate::assemble::connection::Connection;
 use crate::audit::record::Pseudonyms;
 use crate::bounds::{MAX_LIST_BYTES, MAX_VARS_BYTES};
 use crate::cancellation::Cancellation;
@@ -489,14 +490,23 @@ async fn fetch(
     list: &ListName,
     (connection, bucket, key): (&ConnectionName, &Bucket, &Key),
 ) -> Result<File, JobError> {
-    let ListReader {
-        name,
-        stop,
-        services,
-    } = reader;
+    let ListReader { name, services, .. } = reader;
     let connection = services.signing.connection(connection)?;
     let edge = connection.s3.edge();
-    let _at = edge.enter(name, services.share())?;
+    let share = services.share();
+    let at = edge.enter(name, share)?;
+    let copying = copy_object(reader, list, connection, (bucket, key));
+    at.while_it_may(share, copying).await?
+}
+
+async fn copy_object(
+    reader: &ListReader<'_>,
+    list: &ListName,
+    connection: &Connection,
+    (bucket, key): (&Bucket, &Key),
+) -> Result<File, JobError> {
+    let ListReader { stop, services, .. } = reader;
+    let edge = connection.s3.edge();
     let failed = |source| {
         let list = list.clone();
         JobError::from(ListError::Store { list, source }).or_outage(edge.outage())

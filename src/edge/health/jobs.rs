@@ -34,6 +34,9 @@ const LONG_JOB: Duration = Duration::from_secs(4);
 /// How long an edge must have been down for the jobs that wait for it to give their slots back.
 pub(super) const LONG_OUTAGE: Duration = Duration::from_secs(25);
 
+/// How often a job that waits is asked whether it may keep its slot.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The waiting time of a job after which it is logged.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
@@ -197,14 +200,42 @@ impl JobAtEdge {
         })
     }
 
+    /// Waits for what a job asks of the edge, as long as the job may keep its slot, see [`gives_way`](Self::gives_way).
+    ///
+    /// # Errors
+    /// Why its slot is given back; the request is dropped.
+    pub async fn while_it_may<T>(
+        &self,
+        share: usize,
+        asking: impl Future<Output = T>,
+    ) -> Result<T, Outage> {
+        let needed = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                if let Some(outage) = self.gives_way(share) {
+                    return outage;
+                }
+            }
+        };
+        tokio::select! {
+            answer = asking => Ok(answer),
+            outage = needed => Err(outage),
+        }
+    }
+
     /// The edge's outage, if it is down.
     pub fn outage(&self) -> Option<Outage> {
         self.edge.outage()
     }
 
+    /// The denial of all requests to the edge, if there is one.
+    pub fn denial(&self) -> Option<Outage> {
+        self.edge.denial()
+    }
+
     /// The edge's outage, or its silence, if it is down or silent.
     pub fn waits(&self) -> Option<Outage> {
-        self.edge.outage().or_else(|| self.edge.silence(SILENT))
+        self.edge.waits()
     }
 }
 
