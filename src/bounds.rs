@@ -126,6 +126,12 @@ pub const MAX_INTAKE_CHECK_TIME: Duration = Duration::from_secs(5);
 /// How many bodies are read as JSON, and jobs checked, at once: a message of 1 MiB may take some 10 MB as JSON.
 pub const MAX_INTAKE_AT_ONCE: usize = 4;
 
+/// How many of these are checks at one connection.
+pub const MAX_INTAKE_CHECKS_OF_CONNECTION: usize = MAX_INTAKE_AT_ONCE - 1;
+
+/// How long the queue has at least to take a message, also where its check took long.
+pub const MIN_INTAKE_PUT_TIME: Duration = Duration::from_secs(2);
+
 /// How long a request waits for its turn within the rate; one that had to wait longer is told to come back.
 pub const MAX_INTAKE_WAIT: Duration = Duration::from_secs(1);
 

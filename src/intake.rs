@@ -30,6 +30,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::IntakeAnswer;
+use self::check::ChecksUnderWay;
 use self::counts::IntakeCount;
 pub use self::counts::IntakeCounts;
 use self::token::FollowedTokens;
@@ -76,6 +77,7 @@ struct IntakeParts {
     wrong_tokens: KeyedLimit<ClientNetwork>,
     rate: RateLimiter,
     at_once: Semaphore,
+    checks: ChecksUnderWay,
     counts: IntakeCounts,
     lines: IntakeLines,
     stop: CancellationToken,
@@ -129,6 +131,7 @@ impl IntakeServer {
             wrong_tokens: KeyedLimit::per_minute(MAX_WRONG_TOKENS_PER_MINUTE),
             rate: RateLimiter::new(settings.rate),
             at_once: Semaphore::new(MAX_INTAKE_AT_ONCE),
+            checks: ChecksUnderWay::default(),
             counts: IntakeCounts::default(),
             lines: IntakeLines::default(),
             stop: CancellationToken::new(),

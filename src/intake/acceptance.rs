@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Intake;
 use super::answer::{COME_BACK, IntakeAnswer};
+use crate::bounds::MIN_INTAKE_PUT_TIME;
 use crate::edge::health::EdgeKind;
 use crate::job::JobId;
 use crate::queue::ErrorKind;
@@ -41,6 +42,7 @@ impl Intake {
             let sentence = "the queue did not take the message in time: send it again";
             IntakeAnswer::unavailable(sentence, COME_BACK)
         };
+        let deadline = deadline.max(Instant::now() + MIN_INTAKE_PUT_TIME);
         let sent = timeout_at(deadline, self.0.queue.submit_traced(body, trace)).await;
         sent.map_err(|_| late())?.map_err(|error| match error.fact {
             // This message is not taken, and another may be.

@@ -1,15 +1,19 @@
 //! The check of a job before it is put on the queue, as `handout job submit` makes it.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::IntakeAnswer;
 use super::{Current, Intake};
-use crate::bounds::MAX_INTAKE_CHECK_TIME;
+use crate::bounds::{MAX_INTAKE_CHECK_TIME, MAX_INTAKE_CHECKS_OF_CONNECTION};
 use crate::distribute::{JobBefore, job_before};
+use crate::edge::health::{Edge, Outage};
 use crate::error::{FailureClass, JobError};
-use crate::job::Job;
+use crate::job::{ConnectionName, Job};
 use crate::mail_trial::Tried;
 use crate::preview::check_job;
 use crate::progress::Progress;
@@ -28,6 +32,26 @@ pub(super) enum JobCheck {
     NotMade,
 }
 
+/// The checks at each connection: a silent store does not take all turns.
+#[derive(Debug, Default)]
+pub(super) struct ChecksUnderWay(Mutex<HashMap<ConnectionName, Arc<Semaphore>>>);
+
+impl ChecksUnderWay {
+    fn at(&self, connection: &ConnectionName) -> Arc<Semaphore> {
+        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = checks.entry(connection.clone());
+        let at = at.or_insert_with(|| Arc::new(Semaphore::new(MAX_INTAKE_CHECKS_OF_CONNECTION)));
+        Arc::clone(at)
+    }
+}
+
+/// Why a check would wait for a dependency of the job that does not answer.
+fn waits_for(job: &Job, services: &crate::assemble::Services) -> Option<Outage> {
+    let connection = services.signing.connections.get(&job.from.connection)?;
+    let edges = [connection.s3.edge(), connection.signer.edge()];
+    edges.into_iter().find_map(Edge::waits)
+}
+
 impl Intake {
     /// How far a job has come, as the ledger has it at this moment. A ledger that does not answer counts as one without the job.
     ///
@@ -39,7 +63,7 @@ impl Intake {
         current: &Current,
     ) -> Result<JobBefore, IntakeAnswer> {
         let ledger = &*current.services.recording.ledger;
-        if ledger.edge().is_some_and(|edge| edge.outage().is_some()) {
+        if ledger.edge().is_some_and(|edge| edge.waits().is_some()) {
             return Ok(JobBefore::New);
         }
         match timeout(ASKED_WITHIN, job_before(job, ledger)).await {
@@ -69,8 +93,23 @@ impl Intake {
             ..current.services
         };
         let run = JobRun::first(job, clock());
-        let checking = check_job(&run, &services);
         let until = deadline.min(Instant::now() + MAX_INTAKE_CHECK_TIME);
+        let at = match services.signing.connections.get(&run.job.from.connection) {
+            Some(_) => Some(self.0.checks.at(&run.job.from.connection)),
+            // It is refused before a store is asked.
+            None => None,
+        };
+        let checking = async {
+            let _place = match &at {
+                Some(at) => at.acquire().await.ok(),
+                None => None,
+            };
+            if let Some(outage) = waits_for(&run.job, &services) {
+                return Err(outage.into());
+            }
+            let _turn = self.0.at_once.acquire().await.ok();
+            check_job(&run, &services).await
+        };
         let reason = match timeout_at(until, Box::pin(checking)).await {
             Ok(Ok(())) => return Ok(JobCheck::Passed),
             Ok(Err(error)) => match error.class() {

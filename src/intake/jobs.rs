@@ -36,9 +36,12 @@ impl Intake {
         let checked = match before {
             // Nothing will be sent, and what it handed out may be gone.
             JobBefore::Done => Ok(JobCheck::NotMade),
-            JobBefore::New | JobBefore::Begun => Box::pin(self.check(job, current, deadline)).await,
+            JobBefore::New | JobBefore::Begun => {
+                // A silent store must not take the turns of jobs of others.
+                drop(turn);
+                Box::pin(self.check(job, current, deadline)).await
+            }
         };
-        drop(turn);
         let checked = checked.map_err(|error| IntakeAnswer::refused(chain(&error)))?;
         let message = self.put(&body, trace, deadline).await?;
         self.record(std::slice::from_ref(&id), &message).await;
