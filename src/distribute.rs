@@ -88,7 +88,11 @@ async fn enter_and_run(
     // A failure caused by a dependency that is down comes back when the dependency does.
     let down = || at.iter().find_map(JobAtEdge::outage);
     let audit = || services.recording.audit.edge().outage();
-    ran.map_err(|error| error.or_outage(audit().or_else(down)))
+    let denied = || at.iter().find_map(JobAtEdge::denial);
+    ran.map_err(|error| match error.is_denial() {
+        true => error.or_outage(audit().or_else(down).or_else(denied)),
+        false => error.or_outage(audit().or_else(down)),
+    })
 }
 
 /// Runs a job at the dependencies that it has entered, unless it is done or comes too late. No other process runs it

@@ -468,6 +468,41 @@ impl JobError {
         }
     }
 
+    /// Whether a service accepted the request and denied it.
+    pub fn is_denial(&self) -> bool {
+        let source = match self {
+            Self::Gather(GatherError::Store(source))
+            | Self::Deliver(DeliverError::Publish(source))
+            | Self::Ledger(LedgerError::Store(source))
+            | Self::Payload { source, .. }
+            | Self::List(ListError::Store { source, .. }) => source,
+            Self::Deferred { first, .. } => return first.is_denial(),
+            Self::Gather(_)
+            | Self::Deliver(_)
+            | Self::Ledger(_)
+            | Self::List(_)
+            | Self::Parse(_)
+            | Self::Plan(_)
+            | Self::Conflict { .. }
+            | Self::UnknownConnection { .. }
+            | Self::Signer(_)
+            | Self::Sign(_)
+            | Self::Record(_)
+            | Self::Zip(_)
+            | Self::Render(_)
+            | Self::Down(_)
+            | Self::Busy { .. }
+            | Self::RenditionsBusy { .. }
+            | Self::Reopened
+            | Self::Results(_)
+            | Self::Aged(_)
+            | Self::Stopped(_)
+            | Self::Poison { .. }
+            | Self::Panicked => return false,
+        };
+        source.fact == ErrorKind::Denied
+    }
+
     /// Whether the job only waits for others that make renditions.
     pub fn is_of_renditions(&self) -> bool {
         if let Self::Deferred { first, .. } = self {

@@ -23,7 +23,7 @@ pub use self::edges::Edges;
 pub use self::jobs::{Admission, JobAtEdge, Mailing};
 use self::kinds::MAX_PAUSE;
 pub use self::kinds::{EdgeKind, FailureKind, Outage};
-use self::requests::Activity;
+use self::requests::{Activity, SILENT};
 pub use self::requests::{Request, RequestNumber, STEPS, Step};
 use super::random;
 use crate::bounds::{MAX_LEFT_ALONE, MAX_SHOWN_VALUE_BYTES};
@@ -89,6 +89,8 @@ struct HealthState {
     paused_until: Option<Instant>,
     /// The requests that were denied since the last that was allowed.
     denied: Option<Denials>,
+    /// When a request was allowed after a denial of all that was logged.
+    denial_ended_at: Option<Instant>,
     /// Whether a probe was ever allowed.
     is_probe_allowed: bool,
     /// When a request was answered last.
@@ -117,6 +119,7 @@ impl HealthState {
             heard_at: self.heard_at,
             unanswered_at: self.unanswered_at,
             denied: self.denied.take(),
+            denial_ended_at: self.denial_ended_at,
             is_probe_allowed: self.is_probe_allowed,
             is_doubted: self.is_doubted,
             large_answered_at: self.large_answered_at,
@@ -253,6 +256,11 @@ impl Edge {
         self.outage_of(&self.state())
     }
 
+    /// The current outage, or the silence, if requests wait for an answer.
+    pub fn waits(&self) -> Option<Outage> {
+        self.outage().or_else(|| self.silence(SILENT))
+    }
+
     /// Whether the last request failed.
     pub fn is_failing(&self) -> bool {
         self.state().failures > 0
@@ -322,6 +330,17 @@ impl Edge {
             since: denied.since,
             left: Duration::ZERO,
         })
+    }
+
+    /// The denial of all requests, if there is one. Jobs continue to ask.
+    pub fn denial(&self) -> Option<Outage> {
+        self.denial_of(&self.state())
+    }
+
+    /// Whether a denial of all requests has ended since an instant.
+    pub fn allows_since(&self, instant: Instant) -> bool {
+        let ended_at = self.state().denial_ended_at;
+        ended_at.is_some_and(|ended| ended > instant)
     }
 
     /// Whether the last request was denied.
@@ -411,10 +430,14 @@ impl Edge {
     pub fn answered(&self) {
         let (down, denied) = {
             let mut state = self.state();
-            state.heard_at = Some(Instant::now());
-            (state.forget_failures(), state.denied.take())
+            let now = Instant::now();
+            state.heard_at = Some(now);
+            let denied = state.denied.take().filter(|denied| denied.is_told);
+            if denied.is_some() {
+                state.denial_ended_at = Some(now);
+            }
+            (state.forget_failures(), denied)
         };
-        let denied = denied.filter(|denied| denied.is_told);
         self.tell_of_return(down.or(denied.map(|denied| denied.began)));
     }
 

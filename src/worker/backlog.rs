@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use crate::edge::health::{Admission, EdgeKind, Edges, Outage};
+use crate::edge::health::{Admission, Edge, EdgeKind, Edges, Outage};
 use crate::queue::{ErrorKind, Queue, Receipt};
 
 /// How long a message is hidden: this long for each message that waits, within these bounds.
@@ -39,12 +39,22 @@ const REQUESTS: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Backlog {
     waiting: Arc<Mutex<HashMap<String, VecDeque<WaitingMessage>>>>,
+    /// Messages whose jobs were denied a request. They come back by themselves, and are shown earlier if the edge denied all requests, and
+    /// does no longer.
+    denied: Arc<Mutex<VecDeque<DeniedMessage>>>,
 }
 
 #[derive(Debug)]
 struct WaitingMessage {
     receipt: Receipt,
     hidden_until: Instant,
+}
+
+#[derive(Debug)]
+struct DeniedMessage {
+    edge: Edge,
+    since: Instant,
+    message: WaitingMessage,
 }
 
 impl Backlog {
@@ -73,6 +83,42 @@ impl Backlog {
             });
         }
         hidden
+    }
+
+    fn denied(&self) -> MutexGuard<'_, VecDeque<DeniedMessage>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a message whose job an edge denied a request, and that is hidden for so long.
+    pub(super) fn add_denied(&self, edge: &Edge, receipt: &Receipt, hidden: Duration) {
+        let mut denied = self.denied();
+        if denied.len() < MAX_KEPT {
+            let since = Instant::now();
+            denied.push_back(DeniedMessage {
+                edge: edge.clone(),
+                since,
+                message: WaitingMessage {
+                    receipt: receipt.clone(),
+                    hidden_until: since + hidden,
+                },
+            });
+        }
+    }
+
+    /// The receipts of denied messages whose edge allows requests again.
+    fn allowed(&self) -> Vec<WaitingMessage> {
+        let mut denied = self.denied();
+        let now = Instant::now();
+        denied.retain(|denied| denied.message.hidden_until > now);
+        let (mut allowed, mut rest) = (Vec::new(), VecDeque::new());
+        for waiting in denied.drain(..) {
+            match allowed.len() < SHOWN_AT_ONCE && waiting.edge.allows_since(waiting.since) {
+                true => allowed.push(waiting.message),
+                false => rest.push_back(waiting),
+            }
+        }
+        *denied = rest;
+        allowed
     }
 
     /// Remembers a message that the queue did not take back, and that stays hidden for at most `hidden`.
@@ -126,10 +172,12 @@ impl Backlog {
     pub(super) async fn tend(&self, queue: &dyn Queue, edges: &Edges) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            let mut due = self.due(edges);
+            due.extend(self.allowed());
             for WaitingMessage {
                 receipt,
                 hidden_until,
-            } in show(queue, self.due(edges)).await
+            } in show(queue, due).await
             {
                 let hidden = hidden_until.saturating_duration_since(Instant::now());
                 self.keep(edges, &receipt, hidden);
@@ -140,7 +188,10 @@ impl Backlog {
     /// Shows all messages again, so that other workers can work them.
     pub(super) async fn show_all(&self, queue: &dyn Queue) {
         let all = std::mem::take(&mut *self.waiting());
-        show(queue, all.into_values().flatten().collect()).await;
+        let denied = std::mem::take(&mut *self.denied());
+        let denied = denied.into_iter().map(|denied| denied.message);
+        let all = all.into_values().flatten().chain(denied);
+        show(queue, all.collect()).await;
     }
 }
 
@@ -159,7 +210,7 @@ async fn show(queue: &dyn Queue, messages: Vec<WaitingMessage>) -> Vec<WaitingMe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::health::{Edge, EdgeKind, FailureKind};
+    use crate::edge::health::FailureKind;
     use crate::queue::memory::MemoryQueue;
 
     const HELD: Duration = Duration::from_secs(30);
@@ -247,5 +298,43 @@ mod tests {
             hidden = backlog.add(&outage, &Receipt::new(number.to_string()));
         }
         assert_eq!(hidden, LONGEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_denied_is_shown_when_a_denial_of_all_has_ended() {
+        let queue = MemoryQueue::default();
+        let edge = Edge::new(EdgeKind::Store, "reports", "S3");
+        let (backlog, edges) = (Backlog::default(), Edges::from_iter([edge.clone()]));
+        let tending = backlog.tend(&queue, &edges);
+        let play = async {
+            for message in received(&queue, 100).await {
+                edge.denied(false, "AccessDenied");
+                backlog.add_denied(&edge, &message.receipt, HELD);
+            }
+            // Another bucket may be open: that shows nothing about these.
+            edge.answered();
+            tokio::time::sleep(LOOK_EVERY * 2).await;
+            assert_eq!(
+                queue
+                    .receive(100, HELD, Duration::ZERO)
+                    .await
+                    .unwrap()
+                    .len(),
+                0
+            );
+            for _ in 0..3 {
+                edge.denied(false, "AccessDenied");
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+            assert!(edge.denial().is_some());
+            edge.answered();
+            tokio::time::sleep(LOOK_EVERY * 3).await;
+            let shown = queue.receive(100, HELD, Duration::ZERO).await.unwrap();
+            assert_eq!(shown.len(), 100);
+        };
+        tokio::select! {
+            () = tending => {}
+            () = play => {}
+        }
     }
 }

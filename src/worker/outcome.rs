@@ -8,15 +8,18 @@ use super::{
 };
 use crate::audit::record;
 use crate::cancellation::{Cancellation, Stopped};
-use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::health::{Edge, EdgeKind, Outage};
 use crate::edge::random;
 use crate::error::{Disposition, FailureClass, JobError, edge_at_least};
 use crate::job::JobId;
 use crate::progress::JobEnd;
-use crate::queue::{ErrorKind, Message, QueueError};
+use crate::queue::{ErrorKind, Message, QueueError, Receipt};
 use crate::results::JobResult;
 use crate::text::chain;
 use crate::worker::settle::Settled;
+
+/// How long a message is hidden whose job asked an edge that denies all requests.
+const DENIED_AGAIN: Duration = Duration::from_secs(60);
 
 impl Worker {
     pub(super) async fn settle(
@@ -73,10 +76,16 @@ impl Worker {
         );
         let disposition = match failed.error.outage() {
             Some(outage) => Disposition::Retry {
-                after: self.backlog.add(outage, &message.receipt),
+                after: self.hides(outage, &message.receipt),
             },
             None => disposition,
         };
+        if let Disposition::Retry { after } = disposition
+            && failed.error.is_denial()
+            && let Some(edge) = self.services.edges.iter().find(Edge::is_denied)
+        {
+            self.backlog.add_denied(&edge, &message.receipt, after);
+        }
         let job = failed.jobs.iter().find_map(|(job, _)| job.as_ref());
         // A message that waits to be parked, or that the redrive policy has not moved yet, was logged when it came first.
         if disposition != Disposition::Park || !self.refused.has(&message.id) {
@@ -84,6 +93,19 @@ impl Worker {
             settle::log(message, job, &failed.error, disposition, is_parked_here);
         }
         self.settle_as(message, disposition, Some(&failed)).await
+    }
+
+    /// Remembers a message that waits for an edge; returns how long to hide it.
+    fn hides(&self, outage: &Outage, receipt: &Receipt) -> Duration {
+        let edge = self.services.edges.labelled(&outage.edge);
+        match edge.filter(|edge| edge.outage().is_none() && edge.is_denied()) {
+            Some(edge) => {
+                let hidden = DENIED_AGAIN.mul_f64(1.0 + 0.1 * random());
+                self.backlog.add_denied(&edge, receipt, hidden);
+                hidden
+            }
+            None => self.backlog.add(outage, receipt),
+        }
     }
 
     pub(super) async fn settle_as(
@@ -156,13 +178,21 @@ impl Worker {
     async fn park(&self, message: &Message, failed: &Failed) -> Result<Settled, NotYet> {
         self.refuse(message, failed).await?;
         let edge = self.queue.parked_edge();
-        let at = edge.map(|edge| edge.enter(&message.id, self.services.share));
-        let _at = at.transpose().map_err(JobError::Down)?;
+        let share = self.services.share;
+        let at = edge.map(|edge| edge.enter(&message.id, share));
+        let at = at.transpose().map_err(JobError::Down)?;
         let mut reason = chain(&failed.error);
         if let Some(more) = failed.error.for_readers() {
             reason = format!("{reason}: {more}");
         }
-        let parked = settle::settle(&*self.queue, message, Disposition::Park, &reason).await;
+        let parking = settle::settle(&*self.queue, message, Disposition::Park, &reason);
+        let parked = match &at {
+            Some(at) => at
+                .while_it_may(share, parking)
+                .await
+                .map_err(JobError::Down)?,
+            None => parking.await,
+        };
         parked.map_err(|error| match edge.and_then(Edge::outage) {
             Some(outage) => JobError::Down(outage).into(),
             None => error.into(),
