@@ -22,6 +22,8 @@ use handout::distribute::distribute;
 use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{Job, JobId, Recipient, Rehearsal};
+use handout::ledger::Outcome;
+use handout::ledger::people::words_behind_name;
 use handout::progress::{Progress, Snapshot};
 use handout::report::{JobReport, PartsReport};
 use handout::run::JobRun;
@@ -363,16 +365,14 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
     if run.job.list().is_some() {
         // The job does not know the addresses of a list.
         for without in &delivered.without_mail {
-            let (what, words) = (without.outcome.for_people(), without.outcome.words());
-            say(format_args!("  {what:<11}  {}: {words}", without.rid))?;
+            tell_outcome(&without.rid, &without.outcome)?;
         }
         return Ok(());
     }
     let rid = |reader: &Recipient| names.recipient_id(&reader.canonical_address());
     let named = delivered.in_clear(&run.job, rid);
     for (address, outcome) in &named {
-        let (what, words) = (outcome.for_people(), outcome.words());
-        say(format_args!("  {what:<11}  {address}: {words}"))?;
+        tell_outcome(address, outcome)?;
     }
     let id = shell_argument(run.job.id.as_str());
     let more = failed.saturating_sub(named.len() as u64);
@@ -382,6 +382,14 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
         ))?;
     }
     Ok(())
+}
+
+fn tell_outcome(recipient: &str, outcome: &Outcome) -> std::io::Result<()> {
+    let words = words_behind_name(outcome.words());
+    say(format_args!(
+        "  {:<11}  {recipient}: {words}",
+        outcome.for_people()
+    ))
 }
 
 /// Prints what became of recipients of a job in parts without a mail, and of rows that are no recipients.
