@@ -48,7 +48,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) enum JobCommand {
     /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt, or a file is missing.
     #[command(after_help = "\
-With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its links are real, and have their audit lines. A job in parts is rehearsed with its first ten recipients, or as many as --mails says. Nothing is recorded for the job itself, which runs as if it had not been rehearsed. While a daemon works with the same state_dir, `handout job submit --rehearse` lets it make the rehearsal.
+With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its links are real, and have their audit lines. With --mails N, it is for the first N recipients; without it, for all, and of a job in parts for the first ten. Nothing is recorded for the job itself, which runs as if it had not been rehearsed. While a daemon works with the same state_dir, `handout job submit --rehearse` lets it make the rehearsal.
 
 Examples:
   handout job run job.json
@@ -222,10 +222,10 @@ fn rehearsal_body(body: &str, rehearsal: &Rehearsal) -> anyhow::Result<String> {
     must_have_mails(&job)?;
     let mut fields: Value = serde_json::from_str(body).context("the job is not JSON")?;
     fields["id"] = json!(job.id.of_rehearsal(clock::system()));
-    fields["rehearsal"] = json!({
-        "to": rehearsal.to.address.to_string(),
-        "recipients": rehearsal.recipients,
-    });
+    fields["rehearsal"] = json!({ "to": rehearsal.to.address.to_string() });
+    if let Some(recipients) = rehearsal.recipients {
+        fields["rehearsal"]["recipients"] = json!(recipients);
+    }
     Ok(fields.to_string())
 }
 
