@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::record::Pseudonyms;
 use crate::job::list::BadRow;
 use crate::job::{Job, Recipient};
 use crate::ledger::status::last_done;
@@ -147,6 +148,12 @@ fn push_bounded<T>(all: &mut Vec<T>, more: impl IntoIterator<Item = T>, most: us
 pub struct WithoutMail {
     /// The recipient's id, as in the audit log and the ledger.
     pub rid: String,
+    /// Where the job names the recipient, such as `email.to[3]`: counted from 0, without repeated addresses. None of a recipient of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// The address, where `audit.recipients` is `"clear"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// The outcome of the mail, with the relay's text.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -207,6 +214,32 @@ impl JobReport {
         told.collect()
     }
 
+    /// The same report for the author of the job, with the places at which the job names the recipients without a mail. The author has their
+    /// addresses; the report itself, which is kept and passed on, has them only where the audit log has them.
+    #[must_use]
+    pub fn with_places(&self, job: &Job, names: &Pseudonyms) -> Self {
+        let mut report = self.clone();
+        if report.without_mail.is_empty() {
+            return report;
+        }
+        let email = job.email.iter();
+        let placed = email.flat_map(|email| {
+            let to = (0..).zip(&email.to).map(|(at, person)| ("to", at, person));
+            let cc = (0..).zip(&email.cc).map(|(at, person)| ("cc", at, person));
+            to.chain(cc)
+        });
+        let by_rid: HashMap<String, (&str, u32, &Recipient)> = placed
+            .map(|place| (names.recipient_id(&place.2.canonical_address()), place))
+            .collect();
+        for without in &mut report.without_mail {
+            if let Some((field, at, person)) = by_rid.get(&without.rid) {
+                without.recipient = Some(format!("email.{field}[{at}]"));
+                without.to = names.in_clear(Some(person));
+            }
+        }
+        report
+    }
+
     /// There was nothing left to do: the report of the `done` record.
     pub(crate) fn before(records: &[Record]) -> Self {
         let done = last_done(records);
@@ -233,6 +266,8 @@ impl JobReport {
         if self.without_mail.len() < MAX_REPORTED {
             self.without_mail.push(WithoutMail {
                 rid: rid(),
+                recipient: None,
+                to: None,
                 outcome: outcome.clone(),
             });
         }

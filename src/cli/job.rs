@@ -256,7 +256,7 @@ async fn work(
     if form.json {
         say_json(&JobRunReport {
             job: &run.job.id,
-            report: &delivered,
+            report: &delivered.with_places(&run.job, &names),
         })?;
     } else {
         tell(run, &delivered, &names)?;
