@@ -27,6 +27,12 @@ test: ## everything: prepares .test/ (see tests/setup.sh), then runs the whole s
 	export RUST_TEST_THREADS="$${RUST_TEST_THREADS:-$$(( 2 * $$(nproc) ))}"
 	cargo test --workspace --locked $(ARGS)
 
+MUTILATED ?= 100000
+
+.PHONY: mutilated
+mutilated: ## mutilates MUTILATED reports (100000) of mail systems, none of which may suppress another recipient
+	MUTILATED=$(MUTILATED) cargo test --lib --locked feedback::tests::a_mutilated_report -- --nocapture
+
 KILLS ?= 5000
 PORTAL_KILLS ?= 200
 

@@ -300,7 +300,7 @@ pub async fn open(
         progress: progress.clone(),
         clock,
         rehearsed_to: None,
-        rehearsed: 0,
+        rehearsed: None,
     };
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = std::iter::once(queue_edge(config))

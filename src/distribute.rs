@@ -16,6 +16,8 @@ mod planning;
 mod portal;
 mod state;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use self::audiences::deliver_all;
@@ -57,7 +59,7 @@ pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, 
 async fn distribute_with(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
     let report = match run.job.is_in_parts() {
         true => in_parts(run, services).await?,
-        false => Box::pin(enter_and_run(run, false, services)).await?,
+        false => Box::pin(whole(run, services)).await?,
     };
     if report.failed() > 0
         && services.sending.notices.are_wanted()
@@ -66,6 +68,21 @@ async fn distribute_with(run: &JobRun, services: &Services) -> Result<JobReport,
         tracing::warn!(job.id = %run.job.id, error = chain(&error), "could not send the notice to the operator (mail.notify)");
     }
     Ok(report)
+}
+
+/// Runs a job that is not in parts. A rehearsal may be for its first recipients alone.
+async fn whole(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
+    let first = services.recording.rehearsed;
+    let Some(job) = first.and_then(|most| run.job.of_first(most)) else {
+        return Box::pin(enter_and_run(run, false, services)).await;
+    };
+    // The rules judge all recipients, as they will when the job itself runs.
+    plan_of(run, services).await?;
+    let run = JobRun {
+        job: Arc::new(job),
+        ..run.clone()
+    };
+    Box::pin(enter_and_run(&run, false, services)).await
 }
 
 /// Runs a job in parts. The futures of its parts are not in the type of this one.

@@ -269,8 +269,9 @@ pub struct Job {
 pub struct Rehearsal {
     /// Who gets all mails.
     pub to: Recipient,
-    /// How many recipients a job in parts is rehearsed with.
-    pub recipients: usize,
+    /// How many recipients it is for, the first of them. Without a number, a job in parts has its
+    /// [usual](Self::USUAL_RECIPIENTS) ones and another job all.
+    pub recipients: Option<usize>,
 }
 
 impl Rehearsal {
@@ -484,10 +485,10 @@ impl Job {
 }
 
 fn rehearsal(wire: wire::RehearsalFields) -> Result<Rehearsal, ParseJobError> {
-    let recipients = wire.recipients.unwrap_or(Rehearsal::USUAL_RECIPIENTS);
-    if !(1..=Rehearsal::MAX_RECIPIENTS).contains(&recipients) {
-        let most = Rehearsal::MAX_RECIPIENTS;
-        let reason = format!("is {recipients}: give 1 to {most}");
+    let recipients = wire.recipients;
+    let most = Rehearsal::MAX_RECIPIENTS;
+    if let Some(wrong) = recipients.filter(|number| !(1..=most).contains(number)) {
+        let reason = format!("is {wrong}: give 1 to {most}");
         return Err(ParseJobError::field("rehearsal.recipients", reason));
     }
     let to = wire::RecipientFields::Short(wire.to);

@@ -354,6 +354,10 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The records of a job that belong to one recipient; to the whole job when `rid` is empty.
     async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError>;
 
+    /// All records of those recipients of a job in parts about whose mail a mail system reported something. Each of them has a part of
+    /// the job.
+    async fn reports_of_parts(&self, job: &JobId) -> Result<Vec<Record>, LedgerError>;
+
     /// The `served` records of later events of a series: those with greater sequencers.
     async fn served_after(
         &self,
@@ -411,6 +415,23 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     fn picture_cache(&self) -> Option<&dyn PictureCache> {
         None
     }
+}
+
+/// What mail systems reported of the accepted mails of a job, or of its parts if it is in parts.
+///
+/// # Errors
+/// The ledger does not answer, or a record cannot be read.
+pub async fn reported_mails_of(
+    job: &JobId,
+    is_in_parts: bool,
+    ledger: &dyn Ledger,
+) -> Result<status::ReportedMails, LedgerError> {
+    let records = match is_in_parts {
+        true => ledger.reports_of_parts(job).await?,
+        false => ledger.records(job).await?,
+    };
+    // No recipient has two parts of a job.
+    status::reported_mails(&JobRecords::new(records))
 }
 
 /// How long [`Ledger::expiring_records`] are kept in a database. In a bucket, a lifecycle rule expires them.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::record::Pseudonyms;
 use crate::job::list::BadRow;
 use crate::job::{Job, Recipient};
 use crate::ledger::status::last_done;
@@ -98,6 +99,12 @@ pub struct PartsReport {
 pub struct RefusedPart {
     /// The recipient's id.
     pub rid: String,
+    /// Where the job names the recipient, as in [`WithoutMail`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// The address, where `audit.recipients` is `"clear"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// Why.
     pub reason: String,
 }
@@ -112,12 +119,13 @@ impl PartsReport {
     /// Counts a recipient whose part was rejected.
     pub(crate) fn refuse(&mut self, rid: &str, reason: String) {
         self.refused += 1;
-        let rid = rid.to_owned();
-        push_bounded(
-            &mut self.reasons,
-            [RefusedPart { rid, reason }],
-            MAX_NAMED_PARTS,
-        );
+        let refused = RefusedPart {
+            rid: rid.to_owned(),
+            recipient: None,
+            to: None,
+            reason,
+        };
+        push_bounded(&mut self.reasons, [refused], MAX_NAMED_PARTS);
     }
 
     fn add(&mut self, other: Self) {
@@ -147,6 +155,12 @@ fn push_bounded<T>(all: &mut Vec<T>, more: impl IntoIterator<Item = T>, most: us
 pub struct WithoutMail {
     /// The recipient's id, as in the audit log and the ledger.
     pub rid: String,
+    /// Where the job names the recipient, such as `email.to[3]`: counted from 0, without repeated addresses. None of a recipient of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// The address, where `audit.recipients` is `"clear"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// The outcome of the mail, with the relay's text.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -207,6 +221,46 @@ impl JobReport {
         told.collect()
     }
 
+    /// The same report for the author of the job, with the places at which the job names recipients without a mail. The author has their
+    /// addresses; the report, which is passed on, has them only where the audit log has them.
+    #[must_use]
+    pub fn with_places(&self, job: &Job, names: &Pseudonyms) -> Self {
+        let mut report = self.clone();
+        let refused = report
+            .parts
+            .iter_mut()
+            .flat_map(|parts| &mut parts.reasons)
+            .map(|part| (&part.rid, &mut part.recipient, &mut part.to));
+        let mailed = report.without_mail.iter_mut();
+        let mailed = mailed.map(|without| (&without.rid, &mut without.recipient, &mut without.to));
+        let mut all = mailed.chain(refused).peekable();
+        // Most jobs reach all: no id is computed for them.
+        if all.peek().is_none() {
+            drop(all);
+            return report;
+        }
+        let email = job.email.iter();
+        let placed = email.flat_map(|email| {
+            let to = (0_u32..)
+                .zip(&email.to)
+                .map(|(at, person)| ("to", at, person));
+            let cc = (0_u32..)
+                .zip(&email.cc)
+                .map(|(at, person)| ("cc", at, person));
+            to.chain(cc)
+        });
+        let by_rid: HashMap<String, (&str, u32, &Recipient)> = placed
+            .map(|place| (names.recipient_id(&place.2.canonical_address()), place))
+            .collect();
+        for (rid, recipient, to) in all {
+            if let Some((field, at, person)) = by_rid.get(rid) {
+                *recipient = Some(format!("email.{field}[{at}]"));
+                *to = names.in_clear(Some(person));
+            }
+        }
+        report
+    }
+
     /// There was nothing left to do: the report of the `done` record.
     pub(crate) fn before(records: &[Record]) -> Self {
         let done = last_done(records);
@@ -233,8 +287,50 @@ impl JobReport {
         if self.without_mail.len() < MAX_REPORTED {
             self.without_mail.push(WithoutMail {
                 rid: rid(),
+                recipient: None,
+                to: None,
                 outcome: outcome.clone(),
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyring::Keyring;
+
+    #[test]
+    fn recipients_without_a_mail_are_named_by_their_places_and_in_clear_if_the_log_has_them_so() {
+        let job = r#"{ "v": 1, "id": "daily", "from": { "connection": "c", "bucket": "b-1", "prefix": "" },
+            "email": { "to": ["ann@acme.example", "Ann@acme.example", "bo@acme.example"], "cc": ["cy@acme.example"] } }"#;
+        let job = Job::parse(job).unwrap();
+        let keyring = Keyring::new([7; 32]);
+        for clear in [false, true] {
+            let names = Pseudonyms::new(&keyring, clear);
+            let mut report = JobReport::default();
+            assert_eq!(report.with_places(&job, &names), report);
+            let outcome = Outcome::Suppressed {
+                words: String::new(),
+            };
+            for address in ["bo@acme.example", "eve@acme.example"] {
+                report.count(&outcome, || names.recipient_id(address));
+            }
+            let parts = report.parts.get_or_insert_default();
+            parts.refuse(&names.recipient_id("cy@acme.example"), "no".to_owned());
+            let told = serde_json::to_value(report.with_places(&job, &names)).unwrap();
+            let (bo, eve) = (&told["without_mail"][0], &told["without_mail"][1]);
+            let cy = &told["parts"]["reasons"][0];
+            assert_eq!(
+                (&bo["recipient"], &cy["recipient"]),
+                (&"email.to[1]".into(), &"email.cc[0]".into()),
+                "{told}"
+            );
+            assert_eq!(bo["to"] == "bo@acme.example", clear, "{told}");
+            assert_eq!(cy["to"] == "cy@acme.example", clear, "{told}");
+            assert!(clear || !told.to_string().contains('@'), "{told}");
+            let unknown = eve["recipient"].is_null() && eve["to"].is_null();
+            assert!(unknown, "a recipient of a list: {told}");
         }
     }
 }

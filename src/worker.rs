@@ -719,7 +719,8 @@ impl Worker {
                 self.services.progress.found_no_object();
             }
         }
-        let result = JobResult::done(id, &message.id, &delivered, (self.clock)()).traced(run.trace);
+        let told = delivered.with_places(&run.job, &self.services.recording.names);
+        let result = JobResult::done(id, &message.id, &told, (self.clock)()).traced(run.trace);
         let telling = self.services.results.tell(&result, self.services.share);
         run.stop.or(telling).await??;
         if delivered.done_before {

@@ -3,7 +3,7 @@
 //! Rows, the ids of their requests and the place in the file change in one transaction, so that a read that was killed goes on without
 //! a gap and without a double. Ids of requests are kept for slots of about four minutes, in which a double is looked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -157,10 +157,14 @@ pub struct AccessBook {
 }
 
 impl AccessBook {
+    /// The file in a state directory.
+    pub fn path_in(state_dir: &Path) -> PathBuf {
+        state_dir.join("access.sqlite")
+    }
+
     /// Opens `access.sqlite` in the state directory, and creates it if it does not exist.
     pub fn open(state_dir: &Path) -> Result<Self, BookError> {
-        let path = state_dir.join("access.sqlite");
-        let connection = open_connection(&path, set_up)?;
+        let connection = open_connection(&Self::path_in(state_dir), set_up)?;
         Ok(Self { connection })
     }
 

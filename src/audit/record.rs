@@ -123,7 +123,8 @@ impl Pseudonyms {
         push_hex(&self.fingerprints.derive(&[signature.as_bytes()]), text);
     }
 
-    fn in_clear(&self, recipient: Option<&Recipient>) -> Option<String> {
+    /// The address of a recipient, where recipients are named in clear, too.
+    pub(crate) fn in_clear(&self, recipient: Option<&Recipient>) -> Option<String> {
         recipient
             .filter(|_| self.clear)
             .map(Recipient::canonical_address)
@@ -430,6 +431,41 @@ pub struct MailFeedback<'a> {
 /// A `feedback` record.
 pub fn feedback(feedback: &MailFeedback<'_>) -> AuditRecord {
     AuditRecord::new("feedback", feedback)
+}
+
+/// What a person changed about a recipient's suppression.
+#[derive(Debug, Serialize)]
+pub struct SuppressionChange<'a> {
+    /// The recipient's id.
+    pub rid: &'a str,
+    /// `added` or `lifted`.
+    pub change: &'a str,
+    /// The tag of the list that the recipient had left, if that alone is lifted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<&'a str>,
+    /// The user who asked for it.
+    pub by: &'a str,
+    /// The reason.
+    pub reason: &'a str,
+}
+
+/// A `suppression` record. The reason has no address: it would name in clear whom the id names by a hash.
+pub fn suppression(change: &SuppressionChange<'_>) -> AuditRecord {
+    AuditRecord::new(
+        "suppression",
+        &SuppressionChange {
+            reason: &without_addresses(change.reason),
+            ..*change
+        },
+    )
+}
+
+/// A text that a person wrote, with `(address)` for each word that has an at sign.
+fn without_addresses(text: &str) -> String {
+    let has_at = |word: &str| word.contains(['@', '\u{ff20}', '\u{fe6b}']);
+    let shown = |word| if has_at(word) { "(address)" } else { word };
+    let words: Vec<&str> = text.split(' ').map(shown).collect();
+    words.join(" ")
 }
 
 /// A `refused` record: a rejected job, and the reason.

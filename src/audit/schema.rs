@@ -79,7 +79,10 @@ fn field(name: &str) -> Value {
             json!({ "enum": ["ses", "dsn", "arf", "portal"], "description": "Where the report came from." })
         }
         "status" => text("The enhanced status code of the report."),
-        "list" => text("The id of the list that was left."),
+        "list" => text("The tag of the list that was left."),
+        "change" => {
+            json!({ "enum": ["added", "lifted"], "description": "What a person changed about the recipient's suppression." })
+        }
         "message_id" => text("The mail's Message-ID."),
         "rehearsed_to" => hash("The recipient that got the mail instead: it was a rehearsal."),
         "reason" => text("Why it was not done."),
@@ -218,7 +221,7 @@ type Event = (
     &'static [&'static str],
 );
 
-const EVENTS: [Event; 24] = [
+const EVENTS: [Event; 25] = [
     (
         "open",
         "The first line of a stream.",
@@ -371,6 +374,12 @@ const EVENTS: [Event; 24] = [
         "What a mail system reported of an accepted mail, or a recipient who left a list.",
         &["rid", "verdict", "source"],
         &["job", "status", "list"],
+    ),
+    (
+        "suppression",
+        "A recipient whom a person suppressed, or whose suppression a person lifted.",
+        &["rid", "change", "by", "reason"],
+        &["list"],
     ),
     ("checkpoint", "All lines before it, signed.", &["note"], &[]),
     ("rotate", "The last line of a segment.", &["next"], &[]),

@@ -95,7 +95,7 @@ pub(crate) struct RehearsalArgs {
     /// Sends all mails of the job to this address instead.
     #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
     rehearse: Option<Recipient>,
-    /// With --rehearse, how many recipients a job in parts is rehearsed with: 1 to 100 [default: 10]
+    /// With --rehearse, how many recipients it is for, the first of them: 1 to 100 [default: all; of a job in parts, 10]
     #[arg(long, value_name = "N", requires = "rehearse", value_parser = rehearsed)]
     mails: Option<usize>,
 }
@@ -105,7 +105,7 @@ impl RehearsalArgs {
     pub(crate) fn rehearsal(&self) -> Option<Rehearsal> {
         Some(Rehearsal {
             to: self.rehearse.clone()?,
-            recipients: self.mails.unwrap_or(Rehearsal::USUAL_RECIPIENTS),
+            recipients: self.mails,
         })
     }
 }

@@ -17,14 +17,14 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use directory::Location;
-use handout::assemble::OpenError;
+use handout::assemble::{OpenError, OpenedLedger, PROGRAM};
 use handout::audit::note::{CheckpointKeyError, PublicKey};
 use handout::audit::remembered::Memory;
 use handout::audit::retention::RetentionReport;
 use handout::audit::source::{LogSource, holds_log};
 use handout::audit::tail::Tail;
 use handout::audit::verify::{VerifyReport, verify_remembered};
-use handout::audit::{LossError, accept_loss};
+use handout::audit::{AuditLog, AuditRecord, LossError, accept_loss};
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
@@ -42,6 +42,21 @@ use super::{ConfigArgs, exit, say, say_json};
 
 /// The polling interval of a followed log.
 const FOLLOW: Duration = Duration::from_millis(500);
+
+/// Writes the audit line of a command, in a stream of its own: the daemon goes on writing to its own. Durable when it returns.
+pub(super) async fn append_line(
+    line: AuditRecord,
+    config: &Config,
+    opened: &OpenedLedger,
+    environment: &Environment,
+) -> anyhow::Result<()> {
+    let settings = config.audit_settings(&opened.keyring, environment)?;
+    let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
+    let appended = log.append(vec![line]).await;
+    drop(log);
+    writer.close();
+    Ok(appended?)
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -411,5 +426,6 @@ pub(super) fn outputs() -> Vec<OutputSchema> {
         OutputSchema::of::<VerifiedLog<'static>>("audit-verify", "handout audit verify"),
         OutputSchema::of::<RetentionReport>("audit-retain", "handout audit retain"),
         stats::output(),
+        export::output(),
     ]
 }

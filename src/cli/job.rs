@@ -22,6 +22,8 @@ use handout::distribute::distribute;
 use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{Job, JobId, Recipient, Rehearsal};
+use handout::ledger::Outcome;
+use handout::ledger::people::words_behind_name;
 use handout::progress::{Progress, Snapshot};
 use handout::report::{JobReport, PartsReport};
 use handout::run::JobRun;
@@ -46,7 +48,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) enum JobCommand {
     /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt, or a file is missing.
     #[command(after_help = "\
-With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its links are real, and have their audit lines. A job in parts is rehearsed with its first ten recipients, or as many as --mails says. Nothing is recorded for the job itself, which runs as if it had not been rehearsed. While a daemon works with the same state_dir, `handout job submit --rehearse` lets it make the rehearsal.
+With --rehearse, the job runs under an id of its own, and each of its mails is sent to ADDRESS with the real recipient in the subject. Its links are real, and have their audit lines. With --mails N, it is for the first N recipients; without it, for all, and of a job in parts for the first ten. Nothing is recorded for the job itself, which runs as if it had not been rehearsed. While a daemon works with the same state_dir, `handout job submit --rehearse` lets it make the rehearsal.
 
 Examples:
   handout job run job.json
@@ -220,10 +222,10 @@ fn rehearsal_body(body: &str, rehearsal: &Rehearsal) -> anyhow::Result<String> {
     must_have_mails(&job)?;
     let mut fields: Value = serde_json::from_str(body).context("the job is not JSON")?;
     fields["id"] = json!(job.id.of_rehearsal(clock::system()));
-    fields["rehearsal"] = json!({
-        "to": rehearsal.to.address.to_string(),
-        "recipients": rehearsal.recipients,
-    });
+    fields["rehearsal"] = json!({ "to": rehearsal.to.address.to_string() });
+    if let Some(recipients) = rehearsal.recipients {
+        fields["rehearsal"]["recipients"] = json!(recipients);
+    }
     Ok(fields.to_string())
 }
 
@@ -254,7 +256,7 @@ async fn work(
     if form.json {
         say_json(&JobRunReport {
             job: &run.job.id,
-            report: &delivered,
+            report: &delivered.with_places(&run.job, &names),
         })?;
     } else {
         tell(run, &delivered, &names)?;
@@ -363,16 +365,14 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
     if run.job.list().is_some() {
         // The job does not know the addresses of a list.
         for without in &delivered.without_mail {
-            let (what, words) = (without.outcome.for_people(), without.outcome.words());
-            say(format_args!("  {what:<11}  {}: {words}", without.rid))?;
+            tell_outcome(&without.rid, &without.outcome)?;
         }
         return Ok(());
     }
     let rid = |reader: &Recipient| names.recipient_id(&reader.canonical_address());
     let named = delivered.in_clear(&run.job, rid);
     for (address, outcome) in &named {
-        let (what, words) = (outcome.for_people(), outcome.words());
-        say(format_args!("  {what:<11}  {address}: {words}"))?;
+        tell_outcome(address, outcome)?;
     }
     let id = shell_argument(run.job.id.as_str());
     let more = failed.saturating_sub(named.len() as u64);
@@ -382,6 +382,14 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
         ))?;
     }
     Ok(())
+}
+
+fn tell_outcome(recipient: &str, outcome: &Outcome) -> std::io::Result<()> {
+    let words = words_behind_name(outcome.words());
+    say(format_args!(
+        "  {:<11}  {recipient}: {words}",
+        outcome.for_people()
+    ))
 }
 
 /// Prints what became of recipients of a job in parts without a mail, and of rows that are no recipients.

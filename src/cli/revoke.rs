@@ -19,8 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use handout::assemble::{self, OpenedLedger, PROGRAM};
-use handout::audit::AuditLog;
+use handout::assemble::{self, OpenedLedger};
 use handout::audit::find::LinkQuery;
 use handout::audit::portal as lines;
 use handout::audit::portal::ChangedFields;
@@ -48,7 +47,7 @@ use self::scope::{MeantLinks, RevokedLinkFacts};
 use self::standing::StandingArgs;
 use self::tagged::{OF_LINK, OF_OBJECT, TagBook, TagTarget};
 use super::arguments::{JsonArgs, instant, time_limit};
-use super::audit::ArchiveArgs;
+use super::audit::{ArchiveArgs, append_line};
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
 use super::terminal::complain;
@@ -829,7 +828,7 @@ pub(super) fn by(environment: &Environment) -> String {
     handout::text::printable(user, MAX_ASKER_BYTES).into_owned()
 }
 
-/// Writes the audit line, in a stream of its own: the daemon goes on writing to its own.
+/// Writes the audit line of a change.
 async fn record(
     (change, link): (&LinkChange, &RevokedLinkFacts),
     ordinal: u64,
@@ -837,8 +836,6 @@ async fn record(
     opened: &OpenedLedger,
     environment: &Environment,
 ) -> anyhow::Result<()> {
-    let settings = config.audit_settings(&opened.keyring, environment)?;
-    let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
     let mut fields = ChangedFields {
         what: "job",
         job: None,
@@ -881,8 +878,5 @@ async fn record(
             lines::moved(&fields)
         }
     };
-    let appended = log.append(vec![line]).await;
-    drop(log);
-    writer.close();
-    Ok(appended?)
+    append_line(line, config, opened, environment).await
 }

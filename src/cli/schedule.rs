@@ -10,6 +10,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::ledger::schedules::ScheduleRecords;
 use handout::schedule::{Schedule, ScheduleName, ScheduledJob};
+use handout::text::chain;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -18,6 +19,7 @@ use super::arguments::{JsonArgs, RehearsalArgs, instant};
 use super::exit::CommandError;
 use super::job::PreviewOutput;
 use super::schemas::OutputSchema;
+use super::terminal::complain;
 use super::{ConfigArgs, say, say_json};
 
 /// How many occurrences are shown at most.
@@ -25,7 +27,7 @@ const MAX_SHOWN: u16 = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScheduleCommand {
-    /// Lists the schedules: the rule, the last occurrence that was started, and the next one.
+    /// Lists the schedules: the rule, the last occurrence whose job was started, by a worker or by `run`, and the next one.
     #[command(after_help = "Example:\n  handout schedule list")]
     List {
         #[command(flatten)]
@@ -120,7 +122,7 @@ struct ShownSchedule {
     /// The same in words.
     words: String,
     time_zone: String,
-    /// The last occurrence that was started.
+    /// The last occurrence whose job was put on the queue, by a worker or by `schedule run`.
     #[schemars(with = "Option<String>")]
     last: Option<Timestamp>,
     #[schemars(with = "Option<String>")]
@@ -141,8 +143,9 @@ struct NextReport {
 struct ShownOccurrence {
     #[schemars(with = "String")]
     occurrence: Timestamp,
-    /// The instant in the schedule's time zone.
+    /// The same instant in the schedule's time zone, with its offset (RFC 3339).
     local: String,
+    /// When its job starts: later by `spread`.
     #[schemars(with = "String")]
     starts_at: Timestamp,
     /// The id of its job.
@@ -193,10 +196,7 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
     let mut rows = Vec::new();
     for job in &jobs {
         let schedule = &job.schedule;
-        // The beginning of the records: the last of all is wanted.
-        let last = records
-            .last_started(&schedule.name, Timestamp::UNIX_EPOCH)
-            .await?;
+        let last = records.last_run(&schedule.name).await?;
         let next = schedule.next_after(schedule.looked_until(now));
         rows.push((job, last, next));
     }
@@ -222,7 +222,7 @@ async fn list(config: &Config, environment: &Environment, json: bool) -> anyhow:
             at.map_or_else(|| none.to_owned(), |at| at.to_string())
         };
         say(format_args!(
-            "{}\t{} ({})\tlast {}\tnext {}",
+            "{}\t{} ({})\tlast started {}\tnext {}",
             schedule.name,
             schedule.timing,
             schedule.zone_name,
@@ -248,7 +248,7 @@ fn next(config: &Config, name: &ScheduleName, count: u16, json: bool) -> anyhow:
     if json {
         let next = all.iter().map(|occurrence| ShownOccurrence {
             occurrence: *occurrence,
-            local: local(*occurrence, &schedule.zone),
+            local: rfc_3339(*occurrence, &schedule.zone),
             starts_at: schedule.starts_at(*occurrence),
             job: job.job_id(*occurrence),
         });
@@ -259,10 +259,14 @@ fn next(config: &Config, name: &ScheduleName, count: u16, json: bool) -> anyhow:
         return Ok(ExitCode::SUCCESS);
     }
     for occurrence in all {
+        let starts_at = schedule.starts_at(occurrence);
+        let later = match starts_at == occurrence {
+            true => String::new(),
+            false => format!("\tstarts {}", in_both(starts_at, &schedule.zone)),
+        };
         say(format_args!(
-            "{}\t{}\t{}",
-            local(occurrence, &schedule.zone),
-            schedule.starts_at(occurrence),
+            "{}\t{}{later}",
+            in_both(occurrence, &schedule.zone),
             job.job_id(occurrence)
         ))?;
     }
@@ -292,8 +296,29 @@ async fn run(
     let id = job.job_id(at);
     let name = arguments.occurrence.name.as_str();
     let message = queue.submit_in_group(&job.body(at), name, &id).await?;
+    // The job is on the queue: a list that does not show it is no failure.
+    if let Err(error) = Box::pin(note_start(config, environment, &job, at)).await {
+        complain(format_args!(
+            "`handout schedule list` will not show this run: {}",
+            chain(&*error)
+        ));
+    }
     super::job::tell_submitted(&[id], &message, &[], arguments.form.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Records that a command has put the job of an occurrence on the queue.
+async fn note_start(
+    config: &Config,
+    environment: &Environment,
+    job: &ScheduledJob,
+    at: Timestamp,
+) -> anyhow::Result<()> {
+    let opened = assemble::open_ledger(config, environment, clock::system).await?;
+    let records = ScheduleRecords::of(&*opened.ledger);
+    let noted = records.started_by_hand(job, at, clock::system()).await;
+    opened.close().await;
+    Ok(noted?)
 }
 
 impl OccurrenceArgs {
@@ -346,6 +371,17 @@ fn named(config: &Config, name: &ScheduleName) -> anyhow::Result<ScheduledJob> {
 pub(super) fn local(at: Timestamp, zone: &TimeZone) -> String {
     let local = at.to_zoned_datetime(zone.clone());
     local.strftime("%a %Y-%m-%d %H:%M%:z").to_string()
+}
+
+/// An instant in the time zone of a schedule, and in UTC.
+fn in_both(at: Timestamp, zone: &TimeZone) -> String {
+    let local = at.to_zoned_datetime(zone.clone());
+    format!("{}\t{at}", local.strftime("%a %Y-%m-%d %H:%M:%S%:z"))
+}
+
+/// An instant in a time zone with its offset, for programs.
+fn rfc_3339(at: Timestamp, zone: &TimeZone) -> String {
+    at.display_with_offset(zone.to_offset(at)).to_string()
 }
 
 /// What the commands print with `--json`.

@@ -5,18 +5,20 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use handout::assemble::{self, OpenedLedger};
+use handout::audit::record::{SuppressionChange, suppression as change_line};
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::Recipient;
 use handout::ledger::people::{
-    PeopleRecords, PersonDetail, PersonKind, PersonRecord, Suppressed, standing,
+    PeopleRecords, PersonDetail, PersonKind, PersonRecord, Suppressed, standing, words_behind_name,
 };
 use handout::person_token::PersonKeys;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::arguments::JsonArgs;
+use super::audit::append_line;
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
 use super::{ConfigArgs, exit, say, say_json};
@@ -223,7 +225,7 @@ async fn change(
     // What is known of addresses before the first job is recorded before it.
     let opening = assemble::open_or_make_ledger(&config, environment, clock::system);
     let opened = Box::pin(opening).await?;
-    let changed = record(arguments, kind, list, &opened, environment).await;
+    let changed = record(arguments, kind, list, (&config, &opened), environment).await;
     opened.close().await;
     let changed = changed?;
     match arguments.form.json {
@@ -293,7 +295,7 @@ async fn record(
     arguments: &SuppressionChangeArgs,
     kind: PersonKind,
     list: Option<&str>,
-    opened: &OpenedLedger,
+    (config, opened): (&Config, &OpenedLedger),
     environment: &Environment,
 ) -> anyhow::Result<SuppressionReport> {
     let rid = arguments.person.rid(opened)?;
@@ -311,10 +313,25 @@ async fn record(
         let reason = format!("{who} has not left the list {list}");
         return Err(CommandError::Found(reason).into());
     }
+    let by = super::revoke::by(environment);
+    let reason = handout::text::printable(&arguments.reason, 300).into_owned();
+    let line = change_line(&SuppressionChange {
+        rid: &rid,
+        change: if kind == PersonKind::Lifted {
+            "lifted"
+        } else {
+            "added"
+        },
+        list: of_list.as_deref(),
+        by: &by,
+        reason: &reason,
+    });
+    // Before the change: a suppression without a line would have no author in the log.
+    append_line(line, config, opened, environment).await?;
     let detail = PersonDetail {
         source: "operator".to_owned(),
-        words: handout::text::printable(&arguments.reason, 300).into_owned(),
-        by: Some(super::revoke::by(environment)),
+        words: reason,
+        by: Some(by),
         ..PersonDetail::default()
     };
     let record = PersonRecord::by_operator(now, kind, tag);
@@ -330,6 +347,7 @@ async fn record(
             format!("{rid} gets the mails of the list {list} again")
         }
         (PersonKind::Lifted, Some(before), None) => {
+            let before = words_behind_name(before);
             format!("{rid} is not suppressed any more ({before}){stay}")
         }
         (PersonKind::Lifted, None, None) => format!("{rid} was not suppressed{stay}"),

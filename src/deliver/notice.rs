@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::config_error::ConfigError;
 use crate::job::{JobId, Recipient, RelayName};
 use crate::ledger::Outcome;
+use crate::ledger::people::words_behind_name;
 use crate::quantity::Rate;
 use crate::text::{counted, printable, shell_argument};
 
@@ -228,10 +229,8 @@ impl Notice<'_> {
                     "rejected"
                 }
             };
-            line(format_args!(
-                "  {address}\n      {what}: {}",
-                outcome.words()
-            ));
+            let words = words_behind_name(outcome.words());
+            line(format_args!("  {address}\n      {what}: {words}"));
         }
         let shown = named.len().min(MAX_NAMED) as u64;
         if *failed > shown {

@@ -49,8 +49,8 @@ pub struct DeliveryLedger {
     pub clock: Clock,
     /// The id of the recipient that gets all mails instead, in a rehearsal.
     pub rehearsed_to: Option<String>,
-    /// How many recipients of a job in parts a rehearsal is for.
-    pub rehearsed: usize,
+    /// How many recipients a rehearsal is for, if a number is wanted.
+    pub rehearsed: Option<usize>,
 }
 
 /// Which record of an attempt's outcome is its owner's.
@@ -353,7 +353,7 @@ pub(super) mod tests {
             progress: Progress::default(),
             clock: crate::clock::system,
             rehearsed_to: None,
-            rehearsed: 0,
+            rehearsed: None,
         }
     }
 

@@ -29,7 +29,7 @@ use crate::bounds::MAX_ATTEMPTS;
 use crate::deliver::DeliverError;
 use crate::error::{FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
-use crate::job::{Job, Recipient};
+use crate::job::{Job, Recipient, Rehearsal};
 use crate::ledger::status::{is_done, record_of, reopenings};
 use crate::ledger::{Created, Kind, LedgerError, Record};
 use crate::report::{JobReport, PartsReport};
@@ -110,7 +110,8 @@ async fn work(run: &JobRun, is_new: bool, services: &Services) -> Result<JobRepo
         run.stop.check()?;
         let mut recipients = list.chunk(number, &run.job.id, &**ledger).await?;
         if is_rehearsal {
-            recipients.truncate(services.recording.rehearsed);
+            let most = services.recording.rehearsed;
+            recipients.truncate(most.unwrap_or(Rehearsal::USUAL_RECIPIENTS));
         }
         let served = serve(run, &template, recipients, are_new, services).await?;
         match served {

@@ -190,7 +190,7 @@ fn is_another_event(name: &str, bytes: &[u8]) -> bool {
         && (lacks_field("diagnosticCode") || lacks(&["5.7.1"]))
 }
 
-/// The numbers of the design are `MUTILATED=100000`.
+/// The numbers of the design are those of `make mutilated`.
 #[test]
 fn a_mutilated_report_suppresses_nobody_wrongly() {
     let (keys, corpus) = (keys(), corpus());

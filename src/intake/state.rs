@@ -11,8 +11,8 @@ use super::answer::{COME_BACK, IntakeAnswer};
 use super::counts::IntakeCount;
 use crate::bounds::MAX_INTAKE_ANSWER_TIME;
 use crate::job::JobId;
-use crate::ledger::status::{JobRecords, ReportedMails, is_done, last_done, reported_mails};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::status::{ReportedMails, is_done, last_done};
+use crate::ledger::{Ledger, LedgerError, reported_mails_of};
 use crate::queue::{MessagePlace, QueueError};
 use crate::report::JobReport;
 use crate::text::chain;
@@ -85,18 +85,13 @@ impl Intake {
     }
 }
 
-/// What mail systems reported of the mails; `None` for a job in parts, whose mails are those of its parts, and where the records of
-/// all recipients cannot be read in time.
+/// What mail systems reported of the mails; `None` where the records of all recipients cannot be read in time.
 async fn reported(job: &JobId, report: &JobReport, ledger: &dyn Ledger) -> Option<ReportedMails> {
-    if report.parts.is_some() {
-        return None;
-    }
     if report.accepted == 0 {
         return Some(ReportedMails::default());
     }
-    let records = timeout(REPORTED_WITHIN, ledger.records(job)).await;
-    let records = JobRecords::new(records.ok()?.ok()?);
-    reported_mails(&records).ok()
+    let reading = reported_mails_of(job, report.parts.is_some(), ledger);
+    timeout(REPORTED_WITHIN, reading).await.ok()?.ok()
 }
 
 fn done(job: &JobId, report: &JobReport, reported: Option<ReportedMails>) -> Value {

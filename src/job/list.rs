@@ -56,7 +56,15 @@ pub type RecipientRows = Box<dyn Iterator<Item = Result<Recipient, RowsError>> +
 
 /// Reads the rows of a file.
 pub fn rows(format: ListFormat, file: impl Read + Send + 'static) -> RecipientRows {
-    let file = io::BufReader::with_capacity(MAX_ROW_BYTES, file.take(MAX_LIST_BYTES + 1));
+    let mut file = io::BufReader::with_capacity(MAX_ROW_BYTES, file.take(MAX_LIST_BYTES + 1));
+    let wrong = match file.fill_buf() {
+        Ok(beginning) if is_utf16(beginning) => Some(RowsError::Whole(UTF_16.to_owned())),
+        Ok(_) => None,
+        Err(error) => Some(error.into()),
+    };
+    if let Some(wrong) = wrong {
+        return Box::new(std::iter::once(Err(wrong)));
+    }
     match format {
         ListFormat::Csv => Box::new(CsvRows::new(file)),
         ListFormat::Jsonl => Box::new(JsonRows {
@@ -227,6 +235,15 @@ impl<R: BufRead> Iterator for JsonRows<R> {
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 const NOT_UTF8: &str = "is not UTF-8: save the list as CSV in UTF-8, or as JSON Lines";
+
+const UTF_16: &str =
+    "is UTF-16, as spreadsheets save \"Unicode text\": save it as CSV in UTF-8, or as JSON Lines";
+
+/// Whether a file begins as UTF-16 does: with its byte order mark, or with a NUL in one of two bytes. A list in UTF-8 has no NUL.
+fn is_utf16(beginning: &[u8]) -> bool {
+    matches!(beginning, [0xff, 0xfe, ..] | [0xfe, 0xff, ..])
+        || matches!(beginning, [first, second, ..] if (*first == 0) != (*second == 0))
+}
 
 fn long_row(row: u64) -> String {
     format!(
@@ -536,6 +553,45 @@ mod tests {
         assert_eq!(told.lines().count(), wanted.len(), "{told}");
         for (line, wanted) in told.lines().zip(wanted) {
             assert!(line.starts_with(wanted), "{wanted}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_not_utf8_is_wrong_alone() {
+        let read = |format, bytes: &[u8]| {
+            let file = io::Cursor::new(bytes.to_vec());
+            let told = rows(format, file).map(|row| match row {
+                Ok(recipient) => recipient.address.to_string(),
+                Err(error) => format!("! {error}"),
+            });
+            told.collect::<Vec<_>>()
+        };
+        // Windows-1252: an é is one byte.
+        let csv = b"\xef\xbb\xbfaddress,name\nann@acme.example,Ann\nbo@acme.example,Andr\xe9\ncy@acme.example,Cy\n";
+        let jsonl = b"\"ann@acme.example\"\n{\"address\":\"bo@acme.example\",\"name\":\"Andr\xe9\"}\n\"cy@acme.example\"\n";
+        for (format, bytes, place) in [
+            (ListFormat::Csv, &csv[..], "row 3, name"),
+            (ListFormat::Jsonl, &jsonl[..], "row 2, whole row"),
+        ] {
+            let told = read(format, bytes);
+            let wrong = format!("! {place}: {NOT_UTF8}");
+            assert_eq!(told, ["ann@acme.example", &wrong, "cy@acme.example"]);
+        }
+        // UTF-16 is named as such, with and without its mark, in either order.
+        for text in [
+            "address\nann@acme.example\n",
+            "{\"address\":\"ann@acme.example\"}\n",
+        ] {
+            let little = text.encode_utf16().flat_map(u16::to_le_bytes);
+            let big = text.encode_utf16().flat_map(u16::to_be_bytes);
+            let (little, big): (Vec<u8>, Vec<u8>) = (little.collect(), big.collect());
+            let marked = [&b"\xff\xfe"[..], &little].concat();
+            let marked_big = [&b"\xfe\xff"[..], &big].concat();
+            for bytes in [little, big, marked, marked_big] {
+                for format in [ListFormat::Csv, ListFormat::Jsonl] {
+                    assert_eq!(read(format, &bytes), [format!("! {UTF_16}")]);
+                }
+            }
         }
     }
 

@@ -118,6 +118,20 @@ impl Job {
         }
     }
 
+    /// The job with its first recipients alone; `None` if it has no others.
+    pub fn of_first(&self, most: usize) -> Option<Self> {
+        let email = self.email.as_ref()?;
+        if email.recipients().count() <= most {
+            return None;
+        }
+        let mut job = self.clone();
+        if let Some(email) = &mut job.email {
+            email.to.truncate(most);
+            email.cc.truncate(most - email.to.len());
+        }
+        Some(job)
+    }
+
     /// The recipient's part of a job that has no recipients. `rid` is the recipient's id.
     #[must_use]
     pub fn part(&self, rid: &str, recipient: Recipient) -> Self {

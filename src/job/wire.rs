@@ -72,7 +72,7 @@ pub struct JobFields {
 pub struct RehearsalFields {
     /// The address. A rule must allow it as it must allow each recipient.
     pub to: String,
-    /// How many recipients a job in parts is rehearsed with, the first of them; ten when left out.
+    /// How many recipients it is for, the first of them. When left out, a job in parts is rehearsed with ten, and another job with all.
     #[schemars(range(min = 1, max = 100))]
     pub recipients: Option<usize>,
 }

@@ -102,6 +102,18 @@ impl Ledger for MemoryLedger {
             .collect())
     }
 
+    async fn reports_of_parts(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
+        let mut records = lock(&self.records).clone();
+        records.retain(|record| record.job.whole().as_ref() == Some(job));
+        let reported: Vec<JobId> = records
+            .iter()
+            .filter(|record| matches!(record.kind, Kind::Delivered | Kind::Bounced))
+            .map(|record| record.job.clone())
+            .collect();
+        records.retain(|record| !record.rid.is_empty() && reported.contains(&record.job));
+        Ok(records)
+    }
+
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let mut jobs: Vec<JobId> = Vec::new();
         for record in lock(&self.records).iter().rev() {

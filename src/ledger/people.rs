@@ -182,10 +182,18 @@ impl Suppressed {
             }
         };
         match self.until {
-            Some(until) => format!("suppressed from {since} until {until}: {what}"),
-            None => format!("suppressed since {since}: {what}"),
+            Some(until) => format!("{OF_WORDS}from {since} until {until}: {what}"),
+            None => format!("{OF_WORDS}since {since}: {what}"),
         }
     }
+}
+
+/// How the words of a suppression begin.
+const OF_WORDS: &str = "suppressed ";
+
+/// The words of an outcome as they stand behind its name: those of a suppression, as records have them, begin with that name.
+pub fn words_behind_name(words: &str) -> &str {
+    words.strip_prefix(OF_WORDS).unwrap_or(words)
 }
 
 /// What follows from the records of a recipient, for a mail of a list. The order of the records says nothing, and neither does one that is there twice.

@@ -593,6 +593,24 @@ impl Ledger for S3Ledger {
         self.read(keys).await
     }
 
+    /// Which recipients have a report is known by the names of records: of the others, none is read.
+    async fn reports_of_parts(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
+        let parts = format!("{}jobs/{}.part.", self.prefix, spell(job.as_str()));
+        let mut keys = self.list(&parts, false, None, usize::MAX).await?;
+        let folder = |key: &str| key.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let is_report = |key: &&String| {
+            let name = key.rsplit('/').next().unwrap_or_default();
+            let word = name.split('.').next().unwrap_or_default();
+            matches!(Kind::from_word(word), Some(Kind::Delivered | Kind::Bounced))
+        };
+        let reported = keys.iter().filter(is_report);
+        let reported: HashSet<String> = reported.filter_map(|key| folder(key)).collect();
+        keys.retain(|key| folder(key).is_some_and(|folder| reported.contains(&folder)));
+        let mut records = self.read(keys).await?;
+        records.retain(|record| record.job.whole().as_ref() == Some(job));
+        Ok(records)
+    }
+
     /// Sequencers have one length and one alphabet, so their keys sort as they do.
     async fn served_after(
         &self,

@@ -3,6 +3,7 @@
 //! ```text
 //! schedule/<name>/rule/<n>       the n-th rule of the schedule, and when a worker saw it first: what is earlier is not caught up
 //! schedule/<name>/at/<instant>   the job of this occurrence is on the queue
+//! schedule/<name>/hand/<instant> the same, put there by a command: no worker looks at it, so that it keeps no other occurrence from being caught up
 //! ```
 //!
 //! They are created once and never changed. The message is on the queue before the record exists: a process that dies in between lets
@@ -103,19 +104,35 @@ impl ScheduleRecords {
         }
     }
 
-    /// The last occurrence after an instant that was started, if there is one.
+    /// The last occurrence after an instant that a worker started, if there is one.
     pub async fn last_started(
         &self,
         name: &ScheduleName,
         after: Timestamp,
     ) -> Result<Option<Timestamp>, LedgerError> {
-        let below = format!("schedule/{name}/at/");
+        self.last_below(&format!("schedule/{name}/at/"), after)
+            .await
+    }
+
+    /// The last occurrence whose job was put on the queue, by a worker or by a command.
+    pub async fn last_run(&self, name: &ScheduleName) -> Result<Option<Timestamp>, LedgerError> {
+        let since = Timestamp::UNIX_EPOCH;
+        let by_workers = self.last_started(name, since).await?;
+        let by_hand = self.last_below(&by_hand(name), since).await?;
+        Ok(by_workers.max(by_hand))
+    }
+
+    async fn last_below(
+        &self,
+        below: &str,
+        after: Timestamp,
+    ) -> Result<Option<Timestamp>, LedgerError> {
         let mut after = stamp(after);
         let mut last = None;
         loop {
             let names = self
                 .records
-                .names(&below, Some(&after), NAMES_AT_ONCE)
+                .names(below, Some(&after), NAMES_AT_ONCE)
                 .await?;
             last = names
                 .iter()
@@ -146,21 +163,49 @@ impl ScheduleRecords {
         occurrence: Timestamp,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
+        let name = start_of(&job.schedule.name, occurrence);
+        self.keep_start(name, job, occurrence, now).await
+    }
+
+    /// Records that a command has put the job of an occurrence on the queue.
+    pub async fn started_by_hand(
+        &self,
+        job: &ScheduledJob,
+        occurrence: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let name = by_hand(&job.schedule.name) + &stamp(occurrence);
+        self.keep_start(name, job, occurrence, now).await
+    }
+
+    async fn keep_start(
+        &self,
+        name: String,
+        job: &ScheduledJob,
+        occurrence: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
         let start = StoredStart {
             v: 1,
             job: job.job_id(occurrence),
             at: now,
         };
         let body = serde_json::to_vec(&start).expect("a start is plain data");
-        let name = start_of(&job.schedule.name, occurrence);
         self.records.create(&name, body).await.map(drop)
     }
 
     /// Forgets old occurrences of a schedule, where the ledger is a database.
     pub async fn forget_old(&self, name: &ScheduleName, now: Timestamp) -> Result<(), LedgerError> {
-        let below = format!("schedule/{name}/at/");
-        forget_expired(&*self.records, &below, now).await
+        for below in [format!("schedule/{name}/at/"), by_hand(name)] {
+            forget_expired(&*self.records, &below, now).await?;
+        }
+        Ok(())
     }
+}
+
+/// Where the records of occurrences begin that commands started.
+fn by_hand(name: &ScheduleName) -> String {
+    format!("schedule/{name}/hand/")
 }
 
 fn start_of(name: &ScheduleName, occurrence: Timestamp) -> String {

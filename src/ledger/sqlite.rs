@@ -217,6 +217,19 @@ impl Ledger for SqliteLedger {
         .await
     }
 
+    async fn reports_of_parts(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
+        // The ids of parts lie side by side in the primary key: behind the dot comes the slash.
+        let mut records = self
+            .select(
+                "WHERE job > ?1 AND job < ?2 AND rid <> '' AND EXISTS (SELECT 1 FROM record AS report \
+                     WHERE report.job = record.job AND report.rid = record.rid AND report.kind IN ('d', 'b'))",
+                vec![format!("{job}.part."), format!("{job}.part/")],
+            )
+            .await?;
+        records.retain(|record| record.job.whole().as_ref() == Some(job));
+        Ok(records)
+    }
+
     async fn served_after(
         &self,
         series: &JobId,

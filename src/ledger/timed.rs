@@ -73,6 +73,11 @@ impl Ledger for TimedLedger {
         self.timed(TimedStep::LedgerRead, request).await
     }
 
+    async fn reports_of_parts(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
+        let request = self.inner.reports_of_parts(job);
+        self.timed(TimedStep::LedgerRead, request).await
+    }
+
     async fn served_after(
         &self,
         series: &JobId,

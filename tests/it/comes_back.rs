@@ -63,6 +63,10 @@ impl Ledger for WithOperator {
         self.0.portal_records()
     }
 
+    async fn reports_of_parts(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
+        self.0.reports_of_parts(job).await
+    }
+
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         self.0.jobs(limit).await
     }

@@ -213,8 +213,8 @@ fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
 /// A block in another language would be printed without being tried.
 #[test]
 fn every_block_is_in_a_language_that_is_tried_or_that_is_no_input() {
-    // Those of systemd are judged by tests/unit_file.sh.
-    let tried = ["sh", "toml", "json", "jsonc", "ini"];
+    // Those of systemd are judged by tests/unit_file.sh, the one of Python is run by `webhook.rs`.
+    let tried = ["sh", "toml", "json", "jsonc", "ini", "python"];
     // Rust's are doctests of their crate.
     let shown = ["text", "console", "nginx", "rust", "rust,no_run", ""];
     for page in pages() {

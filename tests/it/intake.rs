@@ -616,7 +616,12 @@ async fn the_state_of_a_job_counts_bounces_and_suppressed_recipients() {
 /// The state of a job in parts has the numbers of its recipients.
 #[tokio::test]
 async fn the_state_of_a_job_in_parts_counts_its_recipients() {
-    let (_world, config, daemon, caller) = served().await;
+    let world = intake_world().configured(|config| {
+        config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+    });
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let caller = Caller::of(&world);
     let mut job = email_job("parts");
     job["from"]["prefix"] = json!("{{recipient.vars.place}}/");
     job["from"]["when_empty"] = json!("skip");
@@ -629,8 +634,40 @@ async fn the_state_of_a_job_in_parts_counts_its_recipients() {
         json!({ "all": 2, "empty": 1, "refused": 0 }),
         "{done}"
     );
-    assert_eq!(done["mails"]["accepted"], 1, "{done}");
-    assert_eq!(done["mails"]["bounced"], Value::Null, "{done}");
+    let counts = |told: &Value| {
+        let mails = &told["mails"];
+        (
+            mails["accepted"].clone(),
+            mails["delivered"].clone(),
+            mails["bounced"].clone(),
+        )
+    };
+    assert_eq!(counts(&done), (json!(1), json!(0), json!(0)), "{done}");
+    // What is reported of a part counts for the job.
+    let rid = crate::feedback::rid(&world, "ann@acme.example");
+    let sender = crate::feedback::envelope_sender(&world, &format!("parts.part.{rid}"));
+    let bounce = crate::feedback::dsn(&world, &sender);
+    let taken = crate::feedback::handout(&world, &["feedback", "-"], &bounce);
+    assert!(taken.status.success());
+    let told = caller.state("parts").await.body;
+    assert_eq!(counts(&told), (json!(1), json!(0), json!(1)), "{told}");
+    let show = ["ledger", "show", "parts"];
+    let shown = crate::feedback::handout(&world, &show, b"");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains(
+            "1 accepted (of these, mail systems reported 0 as delivered and 1 as bounced)"
+        ),
+        "{shown}"
+    );
+    let json = crate::feedback::handout(&world, &[&show[..], &["--json"]].concat(), b"");
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let parts = &json["parts"];
+    assert_eq!(
+        (&parts["accepted"], &parts["delivered"], &parts["bounced"]),
+        (&json!(1), &json!(0), &json!(1)),
+        "{json}"
+    );
     daemon.stops(&config).await;
 }
 

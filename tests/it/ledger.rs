@@ -45,6 +45,7 @@ async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
     pages_come_back(&*ledger).await;
     what_the_portal_records_stays(&*ledger).await;
     what_is_known_of_a_recipient_is_for_all_jobs(&*ledger).await;
+    what_is_reported_of_parts_is_found_by_their_job(&*ledger).await;
     if let Some(picture_cache) = ledger.picture_cache() {
         what_is_on_the_shelf_comes_back(picture_cache).await;
     }
@@ -221,6 +222,55 @@ async fn what_the_portal_records_stays(ledger: &dyn Ledger) {
         .iter()
         .filter(|created| matches!(created, Ok(PortalCreated::Ours)));
     assert_eq!(ours.count(), 1, "of eight who race, one wins");
+}
+
+/// Of the parts of a job, those with a report are read whole, and those of no other job.
+async fn what_is_reported_of_parts_is_found_by_their_job(ledger: &dyn Ledger) {
+    let rid = |digit: &str| digit.repeat(32);
+    let whole = job("reported é/1");
+    let accepted = json!({ "outcome": "accepted", "words": "250" });
+    let report = json!({ "verdict": "hard", "at": "2026-11-23T06:00:00Z" });
+    let other = job("reported é/1.part.x");
+    for (of, digit, kind) in [
+        (&whole, "a", Some(Kind::Bounced)),
+        (&whole, "b", None),
+        (&whole, "c", Some(Kind::Delivered)),
+        (&other, "d", Some(Kind::Bounced)),
+    ] {
+        let rid = rid(digit);
+        let part = of.part(&rid);
+        for (kind, body) in [
+            (Some(Kind::Intent), json!({})),
+            (Some(Kind::Outcome), accepted.clone()),
+            (kind, report.clone()),
+        ] {
+            if let Some(kind) = kind {
+                let record = Record::new(&part, &rid, 0, kind, body);
+                ledger.create(record).await.unwrap();
+            }
+        }
+        let done = Record::new(&part, "", 0, Kind::Done, json!({}));
+        ledger.create(done).await.unwrap();
+    }
+    let mut found = ledger.reports_of_parts(&whole).await.unwrap();
+    found.sort_by_key(|record| (record.rid.clone(), record.kind.as_str()));
+    let found: Vec<_> = found
+        .iter()
+        .map(|record| (record.rid.clone(), record.kind.as_str()))
+        .collect();
+    let wanted = [
+        ("a", "b"),
+        ("a", "i"),
+        ("a", "o"),
+        ("c", "d"),
+        ("c", "i"),
+        ("c", "o"),
+    ];
+    let wanted: Vec<_> = wanted.map(|(digit, kind)| (rid(digit), kind)).to_vec();
+    assert_eq!(found, wanted);
+    let mails = handout::ledger::reported_mails_of(&whole, true, ledger).await;
+    let mails = mails.unwrap();
+    assert_eq!((mails.delivered, mails.bounced), (1, 1));
 }
 
 /// An event is one record however often it comes, and a lift after it lets mails go again.

@@ -617,3 +617,33 @@ fn a_preview_has_a_row_for_each_of_the_first_and_a_rehearsal_is_for_ten() {
     let submitted = handout(&world, &["job", "submit", &file]);
     assert!(submitted.status.success(), "{}", said(&submitted));
 }
+
+#[test]
+fn a_preview_of_which_no_recipient_would_get_a_mail_has_the_code_of_a_rejected_job() {
+    let text = "address,vars.customer\ncy@acme.example,3\ndan@acme.example,3\n";
+    let world = with_list(world(), "customers.csv", text, OnBadRow::Skip);
+    let file = world.dir.path().join("job.json");
+    let out = world.dir.path().join("out").display().to_string();
+    let preview = |when_empty: &str, to: Value| {
+        let mut job = weekly(&to);
+        job["from"]["when_empty"] = json!(when_empty);
+        fs::write(&file, job.to_string()).unwrap();
+        let file = file.display().to_string();
+        handout(&world, &["job", "preview", &file, "--out", &out])
+    };
+    let refused = preview("refuse", json!({ "list": "customers" }));
+    let told = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("refused: "), "{told}");
+    let empty = preview("skip", json!({ "list": "customers" }));
+    assert!(empty.status.success(), "no files are no rejection");
+    let cy = json!({ "address": "cy@acme.example", "vars": { "customer": "3" } });
+    let ann = json!({ "address": "ann@acme.example", "vars": { "customer": "1" } });
+    let some = preview("refuse", json!([cy, ann]));
+    assert!(some.status.success(), "{}", said(&some));
+    // The reason of a suppressed recipient does not repeat the word before it.
+    let add = ["suppression", "add", "ann@acme.example", "--reason", "x"];
+    assert!(handout(&world, &add).status.success());
+    let told = said(&preview("refuse", json!([ann, cy])));
+    assert!(told.contains("suppressed: since "), "{told}");
+}

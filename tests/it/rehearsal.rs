@@ -130,6 +130,27 @@ fn a_rehearsal_sends_each_real_mail_to_one_address_and_leaves_the_job_to_be_done
 }
 
 #[test]
+fn a_rehearsal_of_a_plain_job_may_be_for_its_first_recipients() {
+    let world = world();
+    for (number, all) in [("1", 1), ("4", 5), ("100", 9)] {
+        let words = ["--rehearse", "me@acme.example", "--mails", number];
+        stdout(&run(&world, &job(), &words));
+        assert_eq!(world.mails().len(), all, "--mails {number}");
+    }
+    assert!(
+        world.mails()[0]
+            .subject
+            .starts_with(&format!("[{}] Report", PEOPLE[0]))
+    );
+    // The recipients that it leaves out are judged all the same.
+    let mut denied = job();
+    denied["email"]["to"] = json!([PEOPLE[0], "eve@elsewhere.example"]);
+    let words = ["--rehearse", "me@acme.example", "--mails", "1"];
+    assert_eq!(run(&world, &denied, &words).status.code(), Some(1));
+    assert_eq!(world.mails().len(), 9);
+}
+
+#[test]
 fn what_the_rules_do_not_allow_is_not_rehearsed() {
     let mut job = job();
     job["email"]["to"] = json!(["eve@elsewhere.example"]);

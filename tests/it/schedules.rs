@@ -73,6 +73,12 @@ async fn an_occurrence_by_hand_is_done_once_and_is_about_its_instant() {
             "{said}"
         );
     }
+    // Shown as started, whichever way it was begun.
+    let listed = stdout(&handout(&world, &["schedule", "list"]));
+    assert!(
+        listed.contains("\tlast started 2026-11-26T23:00:00Z\tnext "),
+        "{listed}"
+    );
     let opened = world.open().await;
     run_until_settled(&opened, 2).await;
     opened.close().await;
@@ -85,6 +91,30 @@ async fn an_occurrence_by_hand_is_done_once_and_is_about_its_instant() {
     ));
     let next: Value = serde_json::from_str(&next).unwrap();
     assert_eq!(next["next"].as_array().unwrap().len(), 2);
+    let first = &next["next"][0];
+    let local = first["local"].as_str().unwrap();
+    assert!(local.ends_with("+01:00") || local.ends_with("+02:00"));
+    let is_same = |field: &str| {
+        let at: jiff::Timestamp = first[field].as_str().unwrap().parse().unwrap();
+        at == local.parse().unwrap()
+    };
+    assert!(is_same("occurrence") && is_same("starts_at"), "{first}");
+    // Each line has the instant in the zone and in UTC; with a spread, both for the start.
+    let line = ["schedule", "next", "acme-daily", "-n", "1"];
+    let shown = stdout(&handout(&world, &line));
+    assert_eq!(shown.trim_end().split('\t').count(), 3, "{shown}");
+    let world = world.configured(|config| {
+        config.schedule[0].spread = Some("5m".parse().unwrap());
+    });
+    let shown = stdout(&handout(&world, &line));
+    let columns: Vec<&str> = shown.trim_end().split('\t').collect();
+    assert_eq!(columns.len(), 5, "{shown}");
+    assert!(columns[3].starts_with("starts "), "{shown}");
+    for (local, utc) in [(0, 1), (3, 4)] {
+        let minutes = |text: &str| text.rsplit_once(':').map(|(_, end)| end.len());
+        assert_eq!(minutes(columns[local]), Some(2), "an offset: {shown}");
+        assert!(columns[utc].ends_with('Z'), "{shown}");
+    }
     let unknown = handout(&world, &["schedule", "next", "other"]);
     assert!(!unknown.status.success());
     let said = String::from_utf8_lossy(&unknown.stderr).into_owned();

@@ -1,11 +1,17 @@
 //! `results.url`: results as signed POSTs, to a receiver that verifies them by the reference library of Standard Webhooks.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, daemon_log, submit};
+use crate::support::docs::page;
 use crate::support::servers::{Parts, Server};
 use crate::support::world::{World, email_job, free_address};
 use crate::support::{get, until};
@@ -215,7 +221,7 @@ async fn a_receiver_that_cannot_be_used_is_refused_at_the_start() {
             config.results.url = Some(url.to_owned());
             config.results.secret_file = Some(file);
         });
-        let mut check = std::process::Command::new(crate::support::program());
+        let mut check = Command::new(crate::support::program());
         check.arg("check").arg("--config").arg(world.written());
         let output = check.output().unwrap();
         let said = [output.stdout, output.stderr].concat();
@@ -225,5 +231,94 @@ async fn a_receiver_that_cannot_be_used_is_refused_at_the_start() {
             "{words}: {said}"
         );
         assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+/// A chat that takes what is posted to it, as Slack and Teams do: without a look at a signature.
+fn chat() -> (String, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, posts) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                let header = line.to_ascii_lowercase();
+                if let Some(value) = header.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+            stream.get_mut().write_all(answer).unwrap();
+            if sender.send(serde_json::from_slice(&body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, posts)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_of_the_guide_posts_the_sentence_of_a_result_to_slack_and_to_teams() {
+    let Some(parts) = Parts::or_skip("the_relay_of_the_guide") else {
+        return;
+    };
+    let guide = page("docs/jobs/results.md");
+    let scripts = guide.blocks("python");
+    let [script] = scripts.as_slice() else {
+        panic!("the page has one script");
+    };
+    for (kind, place) in [
+        ("slack", "/text"),
+        ("teams", "/attachments/0/content/body/0/text"),
+    ] {
+        let (chat_url, posts) = chat();
+        let world = World::new().object("a.pdf", "x");
+        let dir = world.dir.path().to_owned();
+        fs::write(dir.join("webhook-secret"), format!("{SECRET}\n")).unwrap();
+        fs::write(dir.join("relay.py"), script).unwrap();
+        let address = free_address();
+        let mut relay = Command::new(parts.python())
+            .arg("relay.py")
+            .current_dir(&dir)
+            .env("CHAT", kind)
+            .env("CHAT_URL", chat_url)
+            .env("PORT", address.port().to_string())
+            .spawn()
+            .unwrap();
+        until("the relay", async || TcpStream::connect(address).ok()).await;
+        let world = world.configured(|config| {
+            config.results.url = Some(format!("http://{address}/"));
+            config.results.secret_file = Some(dir.join("webhook-secret"));
+        });
+        let config = world.written();
+        let daemon = Daemon::start(&config, &[]).await;
+        submit(&config, &email_job("acme-1"));
+        let posted = until("the post", async || posts.try_recv().ok()).await;
+        daemon.stops(&config).await;
+        let text = posted.pointer(place).and_then(Value::as_str);
+        assert_eq!(
+            text,
+            Some("acme-1 is done: 1 link, 1 mail accepted"),
+            "{posted}"
+        );
+        // What is not signed is not passed on.
+        let mut forger = TcpStream::connect(address).unwrap();
+        let forged = b"POST / HTTP/1.1\r\nContent-Length: 13\r\n\r\n{\"text\":\"x\"}\r\n";
+        forger.write_all(forged).unwrap();
+        let mut answer = String::new();
+        BufReader::new(forger).read_line(&mut answer).unwrap();
+        assert!(answer.contains(" 401 "), "{answer}");
+        assert!(posts.try_recv().is_err());
+        relay.kill().unwrap();
+        relay.wait().unwrap();
     }
 }

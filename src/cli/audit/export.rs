@@ -1,11 +1,13 @@
 //! `handout audit export`: every line that concerns a recipient, for a subject-access request.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use handout::access::book::AccessBook;
 use handout::audit::find::LinkQuery;
 use handout::audit::record::Pseudonyms;
 use handout::audit::verify::verify_remembered;
@@ -14,10 +16,13 @@ use handout::environment::Environment;
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::plan::Audience;
-use serde::Deserialize;
+use handout::text::shell_word;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::super::schemas::OutputSchema;
 use super::super::terminal::complain;
-use super::super::{ConfigArgs, exit};
+use super::super::{ConfigArgs, exit, say_json};
 use super::archive::{ArchiveArgs, ReadArchive};
 use super::find::{FoundLines, Logs};
 use super::{could_not_read, own_log};
@@ -25,9 +30,10 @@ use super::{could_not_read, own_log};
 pub(super) const HELP: &str = "\
 Examples:
   handout audit export --recipient ann@acme.example > ann.jsonl
+  handout audit export --recipient ann@acme.example --json > ann.json
   handout audit export --recipient ann@acme.example --csv /mnt/worker-1/audit /mnt/worker-2/audit > ann.csv
 
-The lines are those that name the recipient: links and mails of theirs, and what they opened, each as it is in the log. With them come the lines of links that all recipients of such a job share. Segments in audit.archive are read, too. Afterwards stderr says how many lines there are, and whether the logs are whole; exit 1 if there are none, or if a log is damaged.";
+The lines are those that name the recipient: links and mails of theirs, and what they opened, each as it is in the log. With them come the lines of links that all recipients of such a job share. Segments in audit.archive are read, too. Opens of links of S3 and CloudFront are in no audit log: stderr says so, and which command prints those that access logs had. Afterwards stderr says how many lines there are, and whether the logs are whole; exit 1 if there are none, or if a log is damaged.";
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditExportArgs {
@@ -38,12 +44,90 @@ pub(crate) struct AuditExportArgs {
     #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
     recipient: Recipient,
     /// Prints a table for a spreadsheet instead of JSON Lines.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     csv: bool,
+    /// Prints one JSON object with the lines, and with what stderr says of them.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     archive: ArchiveArgs,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
+}
+
+/// The lines about a recipient, as `--json` prints them.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ExportReport {
+    /// The lines, as they are in the log.
+    lines: Vec<Value>,
+    /// How many logs were read.
+    logs: usize,
+    /// Whether the logs are whole.
+    whole: bool,
+    opens: ExportedOpens,
+}
+
+/// What the export has of opens that access logs tell of.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ExportedOpens {
+    /// Always `false`: the lines are those of the audit log.
+    included: bool,
+    /// Why, and where they are.
+    reason: String,
+}
+
+impl ExportedOpens {
+    /// What the state directory has of opens. The export does without them: a machine that reads no access logs answers, too.
+    fn of(config: &Config, recipient: &Recipient) -> Self {
+        let book = AccessBook::path_in(&config.state_dir);
+        let reason = match book.exists() {
+            true => format!(
+                "the audit log does not have them: `handout opens --recipient={} --all --json` prints them",
+                shell_word(&recipient.canonical_address())
+            ),
+            false => format!(
+                "no access log was read on this machine: {} does not exist, and `handout access read` makes it",
+                book.display()
+            ),
+        };
+        Self {
+            included: false,
+            reason,
+        }
+    }
+}
+
+/// The lines of an export: printed as they are found, or kept for one object.
+enum ExportLines {
+    Printed(FoundLines),
+    Kept(Vec<Value>),
+}
+
+impl ExportLines {
+    fn begin(arguments: &AuditExportArgs) -> io::Result<Self> {
+        Ok(match arguments.json {
+            true => Self::Kept(Vec::new()),
+            false => Self::Printed(FoundLines::begin(arguments.csv)?),
+        })
+    }
+
+    fn take(&mut self, line: &str) -> io::Result<()> {
+        match self {
+            Self::Printed(lines) => lines.print(line),
+            Self::Kept(lines) => {
+                lines.push(serde_json::from_str(line)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// How many there are, and those that were kept.
+    fn end(self) -> io::Result<(usize, Option<Vec<Value>>)> {
+        Ok(match self {
+            Self::Printed(lines) => (lines.end()?, None),
+            Self::Kept(lines) => (lines.len(), Some(lines)),
+        })
+    }
 }
 
 /// The field by which shared links are found.
@@ -67,21 +151,21 @@ pub(super) async fn export(
         rid: Some(names.recipient_id(text)),
         ..LinkQuery::default()
     };
-    let mut lines = FoundLines::begin(arguments.csv)?;
+    let mut lines = ExportLines::begin(arguments)?;
     let mut jobs = HashSet::new();
     logs.search(&of(&arguments.recipient.canonical_address()), |line| {
         let of_line: JobOfLine = serde_json::from_str(line)?;
         jobs.extend(of_line.job);
-        lines.print(line)
+        lines.take(line)
     })?;
     logs.search(&of(&Audience::Everyone.canonical()), |line| {
         let of_line: JobOfLine = serde_json::from_str(line)?;
         match of_line.job.is_some_and(|job| jobs.contains(&job)) {
-            true => lines.print(line),
+            true => lines.take(line),
             false => Ok(()),
         }
     })?;
-    let count = lines.end()?;
+    let (count, kept) = lines.end()?;
     let are_whole = logs.sources.iter().try_fold(true, |are_whole, source| {
         let own = own_log(&source.place, &arguments.config, environment)?;
         let (key, memory) = own.unzip();
@@ -106,12 +190,30 @@ pub(super) async fn export(
         true => "the logs are whole",
         false => "not all logs are whole",
     };
+    let opens = ExportedOpens::of(config, &arguments.recipient);
     complain(format_args!(
-        "{count} lines of {} logs concern the recipient; {whole}",
-        logs.sources.len()
+        "opens of links of S3 and CloudFront are not among the lines: {}",
+        opens.reason
     ));
+    let logs = logs.sources.len();
+    complain(format_args!(
+        "{count} lines of {logs} logs concern the recipient; {whole}"
+    ));
+    if let Some(lines) = kept {
+        say_json(&ExportReport {
+            lines,
+            logs,
+            whole: are_whole,
+            opens,
+        })?;
+    }
     Ok(match count > 0 && are_whole {
         true => ExitCode::SUCCESS,
         false => exit::FOUND.into(),
     })
+}
+
+/// What the command prints with `--json`.
+pub(super) fn output() -> OutputSchema {
+    OutputSchema::of::<ExportReport>("audit-export", "handout audit export")
 }

@@ -47,7 +47,10 @@ const MAX_PAGES: usize = 3;
 const MAX_SLUG_BYTES: usize = 60;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Exit code 1: the job would be rejected. Of a job in parts, that is so if none of the previewed recipients would get a mail, and the part of one at least would be rejected.
+
+Examples:
   handout job preview job.json --out preview
   firefox $(handout job preview job.json --paths | grep -m 1 html)
   handout job preview job.json --json | jq '.mails[] | select(.more > 0)'")]
@@ -162,7 +165,7 @@ pub(in crate::cli) async fn show_body(
         ))
         .await;
         previewing.close().await;
-        return shown.map(|()| ExitCode::SUCCESS);
+        return shown;
     }
     let report = report(&run, &previewing.services, config, arguments).await;
     if let Err(error) = &report {

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use handout::distribute::{open_doubts, parts_so_far};
 use handout::job::JobId;
-use handout::ledger::status::{is_done, outcome_of, record_of, reported};
-use handout::ledger::status_of;
+use handout::ledger::people::words_behind_name;
+use handout::ledger::status::{ReportedMails, is_done, outcome_of, record_of, reported};
 use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record};
+use handout::ledger::{reported_mails_of, status_of};
 use handout::report::JobReport;
 use handout::text::shell_argument;
 use serde::Serialize;
@@ -36,7 +37,18 @@ struct ShownJob<'a> {
     recipients: Vec<LedgerRow<'a>>,
     /// What the recipients of a job in parts came to so far.
     #[serde(skip_serializing_if = "Option::is_none")]
-    parts: Option<JobReport>,
+    parts: Option<ShownParts>,
+}
+
+/// What the recipients of a job in parts came to so far, and what mail systems reported of the accepted mails.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct ShownParts {
+    #[serde(flatten)]
+    report: JobReport,
+    /// How many of the accepted mails were delivered, as far as mail systems reported it.
+    delivered: u64,
+    /// How many of them bounced, or their recipient complained.
+    bounced: u64,
 }
 
 /// The status of a recipient, and the outcome of the last attempt.
@@ -120,19 +132,27 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
         "unknown"
     };
     let parts = parts_so_far(job_records.of(""))?;
+    let ReportedMails { delivered, bounced } = match parts {
+        Some(_) => reported_mails_of(job, true, ledger).await?,
+        None => ReportedMails::default(),
+    };
     if json {
         say_json(&ShownJob {
             job,
             state,
             recipients: rows,
-            parts: parts.map(|(report, _)| report),
+            parts: parts.map(|(report, _)| ShownParts {
+                report,
+                delivered,
+                bounced,
+            }),
         })?;
     } else if is_known {
         say(format_args!("{job}: {state}"))?;
         if let Some((report, chunks)) = parts {
             let named = report.parts.unwrap_or_default();
             say(format_args!(
-                "in parts: {} recipients in {chunks} chunks; so far {} accepted, {} rejected, {} in doubt, {} suppressed, {} without files, {} whose part was rejected. What mail systems reported of the accepted ones stands in each part: `handout ledger show -- {}` shows one",
+                "in parts: {} recipients in {chunks} chunks; so far {} accepted (of these, mail systems reported {delivered} as delivered and {bounced} as bounced), {} rejected, {} in doubt, {} suppressed, {} without files, {} whose part was rejected. `handout ledger show -- {}` shows one part",
                 named.recipients,
                 report.accepted,
                 report.rejected,
@@ -211,6 +231,7 @@ impl<'a> LedgerRow<'a> {
         let words = self.words.as_deref().unwrap_or("-");
         // The code has a column of its own.
         let words = words.strip_prefix(&code).map_or(words, str::trim_start);
+        let words = words_behind_name(words);
         let mut line = format!("{}\t{state}\t{at}\t{code}\t{words}", self.rid);
         if let ("in_doubt", Some(message_id)) = (self.state, self.message_id) {
             line.push_str(&format!("\t{message_id}"));

@@ -122,8 +122,9 @@ fn of_s3(
     let bucket = key.bucket.as_str();
     let mut means = Vec::new();
     if !reach.is_cut && reach.prefixes.is_empty() {
+        let allowed = config.revoke.allows(RevokeMeans::Tag);
         means.push(MeansPlan {
-            allowed: config.revoke.allows(RevokeMeans::Tag),
+            allowed,
             commands: match kind {
                 // No command of a shell reaches the endpoint of this process as simply as --apply.
                 StoreKind::Embedded => Vec::new(),
@@ -133,6 +134,8 @@ fn of_s3(
                 StoreKind::Aws => Some(
                     "the bucket's policy must have the standing Deny: handout revoke standing-deny",
                 ),
+                // Where it is allowed, --apply alone is named.
+                StoreKind::Embedded if allowed => None,
                 StoreKind::Embedded => Some(
                     "--apply does it, if the configuration has [revoke] apply = [\"ledger\", \"tag\"]",
                 ),

@@ -562,8 +562,27 @@ async fn an_export_has_every_line_of_a_recipient_from_all_logs_and_the_archive()
         said.contains("38 lines of 2 logs concern the recipient; the logs are whole"),
         "{said}"
     );
+    let without_opens = "opens of links of S3 and CloudFront are not among the lines: no access log was read on this machine";
+    assert!(said.contains(without_opens), "{said}");
     let table = done(&config, &[&export[..], &["--csv"]].concat());
     assert!(table.contains("\"ts\",\"ev\","), "{table}");
+    let json = asked(&config, &[&export[..], &["--json"], &dirs].concat(), None);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["lines"].as_array().unwrap().len(), 38);
+    assert_eq!(
+        (&json["opens"]["included"], &json["whole"], &json["logs"]),
+        (&Value::from(false), &Value::from(true), &Value::from(2))
+    );
+    let reason = json["opens"]["reason"].as_str().unwrap();
+    assert!(reason.contains("access.sqlite does not exist"), "{reason}");
+    // Where access logs were read, the command that prints them is named.
+    fs::write(world.config.state_dir.join("access.sqlite"), "").unwrap();
+    let output = asked(&config, &export, None);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("`handout opens --recipient=ann@acme.example --all --json` prints them"),
+        "{said}"
+    );
     let none = asked(
         &config,
         &["export", "--recipient", "eve@acme.example"],

@@ -399,6 +399,12 @@ async fn job_run_names_who_was_rejected_and_why_and_ends_with_1() {
         (code, told["without_mail"].as_array().unwrap().len()),
         (Some(1), 2)
     );
+    // The author of the job recognizes them by their places in it; an address is no part of a result.
+    for without in told["without_mail"].as_array().unwrap() {
+        let place = without["recipient"].as_str().unwrap();
+        assert!(place.starts_with("email.to["), "{without}");
+        assert!(without["to"].is_null(), "{without}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -474,7 +474,7 @@ fn recording(
         progress: Progress::default(),
         clock: clock::system,
         rehearsed_to: None,
-        rehearsed: 0,
+        rehearsed: None,
     };
     (recording, ledger, writer)
 }

@@ -1,11 +1,14 @@
 //! The preview of a job in parts: a table of its first recipients, and their mails.
 
+use std::process::ExitCode;
+
 use handout::assemble::Services;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::Recipient;
 use handout::job::list::BadRow;
+use handout::ledger::people::words_behind_name;
 use handout::plan::{Objects, Plan};
 use handout::preview::{self, Preview};
 use handout::report::PartsReport;
@@ -15,7 +18,7 @@ use serde::Serialize;
 
 use super::{Files, PreviewMail, PreviewOutput, suppressed};
 use crate::cli::schemas::OutputSchema;
-use crate::cli::{say, say_json};
+use crate::cli::{exit, say, say_json};
 
 /// How much of a place the table shows, in characters.
 const MAX_PLACE: usize = 60;
@@ -58,7 +61,7 @@ pub(super) async fn show(
     services: &Services,
     (config, environment): (&Config, &Environment),
     arguments: &PreviewOutput,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
     let (parts, counts) = preview::runs(run, services, arguments.mails).await?;
     let counts = counts.unwrap_or_default();
     let people = parts.iter().filter_map(|part| part.job.email.as_ref());
@@ -102,8 +105,24 @@ pub(super) async fn show(
     } else {
         tell(&report, arguments)?;
     }
-    Ok(())
+    Ok(match report.is_rejected() {
+        true => exit::FOUND.into(),
+        false => ExitCode::SUCCESS,
+    })
 }
+
+impl PartsPreview {
+    /// Whether none of the previewed recipients would get a mail, and the part of one at least would be rejected.
+    fn is_rejected(&self) -> bool {
+        let has_mail = |part: &PreviewedPart| part.outcome == OF_MAIL;
+        let is_refused = |part: &PreviewedPart| part.outcome == OF_REFUSAL;
+        self.parts.iter().any(is_refused) && !self.parts.iter().any(has_mail)
+    }
+}
+
+/// The outcomes of parts that decide whether a preview finds the job rejected.
+const OF_MAIL: &str = "mail";
+const OF_REFUSAL: &str = "refused";
 
 /// Previews the part of one recipient. That it would be rejected is an answer, and no error.
 async fn preview_part(
@@ -118,7 +137,7 @@ async fn preview_part(
         rid: person.and_then(|person| files.rid(person)),
         place: None,
         links: 0,
-        outcome: "mail",
+        outcome: OF_MAIL,
         reason: None,
         mail: None,
     };
@@ -138,7 +157,7 @@ async fn preview_part(
         Ok(None) => previewed.outcome = "no files",
         Err(error) => match error.class() {
             FailureClass::Permanent | FailureClass::Policy => {
-                previewed.outcome = "refused";
+                previewed.outcome = OF_REFUSAL;
                 previewed.reason = Some(chain(&error));
             }
             FailureClass::Transient
@@ -196,7 +215,7 @@ fn tell(report: &PartsPreview, arguments: &PreviewOutput) -> std::io::Result<()>
     for (part, place) in report.parts.iter().zip(&places) {
         let what = match (&part.mail, &part.reason) {
             (Some(mail), None) => format!("a mail: {}", mail.subject),
-            (_, Some(reason)) => format!("{}: {reason}", part.outcome),
+            (_, Some(reason)) => format!("{}: {}", part.outcome, words_behind_name(reason)),
             (None, None) => format!("{}: no mail", part.outcome),
         };
         say(format_args!(
