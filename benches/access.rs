@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench access [LINES [LINKS]]`, a million of both without numbers. Recipients with 50 links each get mails; scanners fetch
 //! links within a minute, people open some later, whole, resumed, in ranges or in part, are refused for each reason that a log can have, and
-//! the log loses and doubles lines. Python with the regular expression of Athena, and `goaccess` where it is installed, read the same file
-//! without a join. Timings vary on shared machines: compare the ratios. Verdicts are judged up to two million lines; the memory of ten
+//! the log loses and doubles lines. As S3 delivers them, a file has the requests of about an hour, in no order, and one line in a hundred comes
+//! up to a day late. Python with the regular expression of Athena, and `goaccess` where it is installed, read the same files without a join. Timings vary on shared machines: compare the ratios. Verdicts are judged up to two million lines; the memory of ten
 //! million lines is that of `cargo bench --bench access 10000000`, which takes 10 GB of the directory for temporary files.
 
 #![expect(
@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use handout::access::join::{ClientPrivacy, Joiner};
 use handout::access::known::KnownLinks;
 use handout::access::opens::{OpensQuestion, answer};
 use handout::access::person::OpenedBy;
-use handout::access::reading::read_file;
+use handout::access::reading::{files_in, read_file};
 use handout::access::verdict::{OpenVerdict, RefusedBecause};
 use handout::audit::find::LinkQuery;
 use handout::audit::source::LogSource;
@@ -116,9 +116,13 @@ fn write_audit(folder: &Path, links: u64) {
     out.flush().unwrap();
 }
 
+/// How late a line comes at the most, in hours: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerLogs.html#LogDeliveryBestEffort>
+const MAX_LATE_HOURS: u64 = 24;
+
 /// A log in the making, and the truth.
 struct World {
-    out: BufWriter<File>,
+    folder: PathBuf,
+    hours: BTreeMap<i64, BufWriter<File>>,
     chance: Chance,
     lines: u64,
     lost: u64,
@@ -138,6 +142,7 @@ impl World {
             self.lost += 1;
             return;
         }
+        let second = at;
         let at = jiff::Timestamp::from_second(at)
             .unwrap()
             .strftime("%d/%b/%Y:%H:%M:%S +0000")
@@ -147,13 +152,28 @@ impl World {
         let line = format!(
             "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be acme-reports [{at}] {address} arn:aws:sts::123456789012:assumed-role/handout-signer/handout {one:016X} REST.{how}.OBJECT 2026/11/23/customer%2B{customer}/report%2B{number}.pdf \"{how} /2026/11/23/customer%20{customer}/report%20{number}.pdf?x-id=GetObject&response-content-disposition=attachment%3B%20filename%3D%22report%20{number}.pdf%22&x-handout={id}&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20261123%2Feu-west-1%2Fs3%2Faws4_request&X-Amz-Date=20261123T095900Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature={one:016x}{two:016x}{one:016x}{two:016x} HTTP/1.1\" {status} {sent} {size} 27 11 \"-\" \"{agent}\" - {two:016x}rFp76ZVxRcpX9+5cjAnEH2ROuNkd2BHfIa6UkFVdtjf5mKR3/eTPFvsiP/XV/VLi31234= SigV4 TLS_AES_128_GCM_SHA256 QueryString acme-reports.s3.eu-west-1.amazonaws.com TLSv1.3 - - eu-west-1\n"
         );
-        self.out.write_all(line.as_bytes()).unwrap();
-        self.lines += 1;
+        self.deliver(second, &line);
         if self.chance.below(1_000) < 5 {
             self.doubled += 1;
-            self.lines += 1;
-            self.out.write_all(line.as_bytes()).unwrap();
+            self.deliver(second, &line);
         }
+    }
+
+    /// Writes a line into the file of its hour, or of a later one.
+    fn deliver(&mut self, at: i64, line: &str) {
+        let late = match self.chance.percent(1) {
+            true => 1 + self.chance.below(MAX_LATE_HOURS),
+            false => 0,
+        };
+        let hour = at.div_euclid(3600) + late.cast_signed();
+        let folder = &self.folder;
+        let out = self.hours.entry(hour).or_insert_with(|| {
+            let begin = jiff::Timestamp::from_second(hour * 3600).unwrap();
+            let name = begin.strftime("%Y-%m-%d-%H-00-00-79A59DF900B949E5");
+            BufWriter::new(File::create(folder.join(name.to_string())).unwrap())
+        });
+        out.write_all(line.as_bytes()).unwrap();
+        self.lines += 1;
     }
 
     fn is_true(&mut self, number: u64, arrival: Arrival, is_person: bool) {
@@ -286,9 +306,11 @@ fn main() {
     let audit = folder.path().join("audit");
     fs::create_dir(&audit).unwrap();
     write_audit(&audit, links);
-    let log = folder.path().join("2026-11-23-access.log");
+    let log = folder.path().join("log");
+    fs::create_dir(&log).unwrap();
     let mut world = World {
-        out: BufWriter::new(File::create(&log).unwrap()),
+        folder: log.clone(),
+        hours: BTreeMap::new(),
         chance: Chance(7),
         lines: 0,
         lost: 0,
@@ -306,18 +328,23 @@ fn main() {
         }
         mail += 1;
     }
-    world.out.flush().unwrap();
     let World {
+        hours,
         lines,
         lost,
         doubled,
         truth,
         ..
     } = world;
-    let bytes = fs::metadata(&log).unwrap().len();
+    for mut hour in hours.into_values() {
+        hour.flush().unwrap();
+    }
+    let files = files_in(&log).unwrap();
+    let sizes = files.iter().map(|file| fs::metadata(file).unwrap().len());
     println!(
-        "{lines} lines of {} bytes, {doubled} of them doubled, {lost} lost; {links} links",
-        bytes / lines
+        "{lines} lines of {} bytes in {} files, {doubled} of them doubled, {lost} lost; {links} links",
+        sizes.sum::<u64>() / lines,
+        files.len()
     );
 
     let places = [LogSource::from(&audit)];
@@ -334,7 +361,10 @@ fn main() {
     };
     let before = cpu();
     let mut joiner = Joiner::new(&known, &[], privacy, &mut book);
-    read_file(&log, &mut joiner).unwrap();
+    for file in &files {
+        read_file(file, &mut joiner).unwrap();
+    }
+    joiner.write().unwrap();
     let counts = joiner.counts();
     let of_lines = cpu() - before;
     let each = |time: Duration, count: u64| time.as_secs_f64() * 1e6 / count as f64;
@@ -375,8 +405,8 @@ fn main() {
     );
     drop(known);
 
-    python(&log, lines);
-    goaccess(&log, lines);
+    python(&files, lines);
+    goaccess(&files, lines);
     if wanted <= MAX_JUDGED {
         judge(&places, &book, &truth);
     }
@@ -495,16 +525,17 @@ const PYTHON: &str = r#"
 import re, sys, time
 pattern = re.compile(r'([^ ]*) ([^ ]*) \[(.*?)\] ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ("[^"]*"|-) (-|[0-9]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ("[^"]*"|-) ([^ ]*)(?: ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*))?.*$')
 found = 0
-for line in open(sys.argv[1]):
-    found += pattern.match(line) is not None
+for name in sys.argv[1:]:
+    for line in open(name):
+        found += pattern.match(line) is not None
 print(time.process_time())
 "#;
 
 /// Python with Athena's regular expression, without a join.
-fn python(log: &Path, lines: u64) {
+fn python(log: &[PathBuf], lines: u64) {
     let ran = Command::new("python3")
         .args(["-c", PYTHON])
-        .arg(log)
+        .args(log)
         .output();
     let Some(seconds) = ran.ok().and_then(|ran| {
         String::from_utf8_lossy(&ran.stdout)
@@ -522,14 +553,13 @@ fn python(log: &Path, lines: u64) {
 }
 
 /// `GoAccess`, without a join.
-fn goaccess(log: &Path, lines: u64) {
+fn goaccess(log: &[PathBuf], lines: u64) {
     let format = "%^ %v [%d:%t %^] %h %^\"%r\" %s %^ %b %^ %L %^ \"%R\" \"%u\" %^";
     let mut command = Command::new("bash");
-    let script = "TIMEFORMAT='%U %S'; time goaccess \"$1\" --no-global-config --log-format=\"$2\" --date-format=%d/%b/%Y --time-format=%T -o /dev/null --no-progress 2>/dev/null >&2";
+    let script = "TIMEFORMAT='%U %S'; time goaccess \"${@:2}\" --no-global-config --log-format=\"$1\" --date-format=%d/%b/%Y --time-format=%T -o /dev/null --no-progress 2>/dev/null >&2";
     let ran = command
-        .args(["-c", script, "bench"])
-        .arg(log)
-        .arg(format)
+        .args(["-c", script, "bench", format])
+        .args(log)
         .output();
     let text = ran
         .map(|ran| String::from_utf8_lossy(&ran.stderr).into_owned())

@@ -1,6 +1,6 @@
 //! `access.sqlite`: what access logs say of links, and how far each file was read.
 //!
-//! Rows, the ids of their requests and the place in the file change in one transaction, so that a read that was killed goes on without
+//! Rows, the ids of their requests and the places in the files change in one transaction, so that a read that was killed goes on without
 //! a gap and without a double. Ids of requests are kept for slots of about four minutes, in which a double is looked for.
 
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ ON CONFLICT DO UPDATE SET
     late = late + excluded.late, died = died + excluded.died, mangled = mangled + excluded.mangled,
     denied = denied + excluded.denied, gone = gone + excluded.gone, failed = failed + excluded.failed,
     mangling = mangling | excluded.mangling,
-    ranges = CASE WHEN ranges IS NULL THEN excluded.ranges WHEN excluded.ranges IS NULL THEN ranges ELSE ranges || excluded.ranges END";
+    ranges = CASE WHEN ranges IS NULL THEN excluded.ranges WHEN excluded.ranges IS NULL THEN ranges ELSE CAST(ranges || excluded.ranges AS BLOB) END";
 
 /// Why the reports' database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -140,12 +140,12 @@ pub struct Batch {
     pub rows: Vec<(RowKey, AccessCounts)>,
     /// Clients that may be new: the id, the network, the name.
     pub clients: Vec<(i64, Option<String>, String)>,
-    /// All ids of requests of a slot.
+    /// New ids of requests of a slot.
     pub seen: Vec<(i64, Vec<u64>)>,
     /// Requests that CloudTrail has.
     pub trail: Vec<TrailRequest>,
-    /// How far a file was read.
-    pub mark: Option<(String, FileMark)>,
+    /// How far files were read.
+    pub marks: Vec<(String, FileMark)>,
     /// Numbers to add, by their names.
     pub totals: Vec<(&'static str, u64)>,
 }
@@ -200,7 +200,13 @@ impl AccessBook {
         Ok(())
     }
 
-    /// The ids of the requests of a slot, in their order.
+    /// Whether requests of a slot were seen.
+    pub fn has_seen(&self, slot: i64) -> Result<bool, BookError> {
+        let sql = "SELECT 1 FROM seen WHERE slot = ?1";
+        Ok(self.connection.prepare_cached(sql)?.exists([slot])?)
+    }
+
+    /// The ids of the requests of a slot.
     pub fn seen(&self, slot: i64) -> Result<Vec<u64>, BookError> {
         let sql = "SELECT ids FROM seen WHERE slot = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -252,7 +258,7 @@ impl AccessBook {
                 add.execute(params![client.0, client.1, client.2])?;
             }
             let mut add =
-                transaction.prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2)")?;
+                transaction.prepare_cached("INSERT INTO seen VALUES (?1, ?2) ON CONFLICT DO UPDATE SET ids = CAST(ids || excluded.ids AS BLOB)")?;
             for (slot, ids) in &batch.seen {
                 let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
                 add.execute(params![slot, ids])?;
@@ -263,9 +269,10 @@ impl AccessBook {
                 let (id, place) = (id.cast_signed(), place.cast_signed());
                 add.execute(params![slot_of(*at), id, at, place])?;
             }
-            if let Some((name, mark)) = &batch.mark {
-                let sql = "INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-                transaction.prepare_cached(sql)?.execute(params![
+            let sql = "INSERT OR REPLACE INTO file VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let mut add = transaction.prepare_cached(sql)?;
+            for (name, mark) in &batch.marks {
+                add.execute(params![
                     name,
                     mark.size.cast_signed(),
                     mark.modified,
@@ -454,8 +461,9 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<(RowKey, AccessCounts)> {
         mangling: Mangling(row.get(22)?),
         ranges: Vec::new(),
     };
-    if let Some(packed) = row.get::<_, Option<Vec<u8>>>(23)? {
-        counts.unpack_ranges(&packed);
+    // Version 0.1 joined two texts of bytes, which SQLite has as text.
+    if let Some(packed) = row.get_ref(23)?.as_bytes_or_null()? {
+        counts.unpack_ranges(packed);
     }
     Ok((key, counts))
 }
@@ -476,5 +484,39 @@ mod tests {
         assert_eq!(book.span().unwrap(), None);
         assert_eq!(book.read_files().unwrap(), None);
         assert!(book.totals().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_added_to_a_row_and_to_a_slot_is_read_again() {
+        let mut book = AccessBook::in_memory().unwrap();
+        let key = RowKey {
+            slot: 7,
+            link: 1,
+            open: 0,
+            client: 1,
+        };
+        for part in 0..3_u64 {
+            let counts = AccessCounts {
+                parts: 1,
+                ranges: vec![(part * 200, part * 200 + 99)],
+                ..AccessCounts::default()
+            };
+            let batch = Batch {
+                rows: vec![(key, counts)],
+                seen: vec![(7, vec![part << 60, u64::MAX - part])],
+                ..Batch::default()
+            };
+            book.write(&batch, 0).unwrap();
+        }
+        let mut found = Vec::new();
+        book.rows(None, None, |_, counts| found.push(counts))
+            .unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].ranges, [(0, 99), (200, 299), (400, 499)]);
+        let ids: Vec<u64> = (0..3)
+            .flat_map(|part| [part << 60, u64::MAX - part])
+            .collect();
+        assert_eq!(book.seen(7).unwrap(), ids);
+        assert!(book.has_seen(7).unwrap() && !book.has_seen(8).unwrap());
     }
 }

@@ -108,8 +108,8 @@ impl TargetIds {
     pub fn of_query(query: &str) -> Self {
         let mut ids = Self::default();
         let (mut signed_at, mut lives) = (None, None);
-        for parameter in query.split('&') {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        for parameter in parameters(query) {
+            let (name, value) = parts(parameter);
             let name = match name
                 .strip_prefix("amp;")
                 .or_else(|| name.strip_prefix("amp%3B"))
@@ -163,6 +163,25 @@ impl TargetIds {
     }
 }
 
+/// What is between the `&` of a query.
+fn parameters(query: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(query);
+    std::iter::from_fn(move || {
+        let query = rest?;
+        let end = memchr::memchr(b'&', query.as_bytes());
+        rest = end.map(|end| &query[end + 1..]);
+        Some(&query[..end.unwrap_or(query.len())])
+    })
+}
+
+/// The name and the value of a parameter.
+fn parts(parameter: &str) -> (&str, &str) {
+    match memchr::memchr(b'=', parameter.as_bytes()) {
+        Some(at) => (&parameter[..at], &parameter[at + 1..]),
+        None => (parameter, ""),
+    }
+}
+
 /// A key in 32 bits, to compare the key of a request with that of the link whose id it names.
 pub fn key_hash(key: &str) -> u32 {
     let bits = mix(0, key.as_bytes());
@@ -180,10 +199,11 @@ pub fn is_key(logged: &str, hash: u32) -> bool {
     }
     let once = decode(logged);
     let is_it = |key: Cow<'_, str>| key_hash(&key) == hash;
+    // S3 writes a space as `%2B`.
     key_hash(&once) == hash
+        || is_it(decode_form(&once))
         || is_it(decode(&once))
         || is_it(decode_form(logged))
-        || is_it(decode_form(&once))
 }
 
 /// Adds bytes to a hash that stays the same in all versions of the program, since files keep it.

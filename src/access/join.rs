@@ -1,8 +1,11 @@
 //! Joins requests of access logs with the links of the audit log, each request once.
 
-use std::collections::{HashMap, HashSet};
+mod seen;
+
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use self::seen::{SeenSlot, Sight};
 use super::book::{AccessBook, Batch, BookError, FileMark, RowKey, slot_of};
 use super::client::kept_address;
 use super::identity::{TargetIds, TrailRequest, mix, request_hash};
@@ -10,7 +13,8 @@ use super::known::{IssuedIds, KnownLinks};
 use super::parse::{AccessLine, LogRequest, RequestSigning};
 use super::row::AccessCounts;
 use crate::bounds::{
-    MAX_HELD_ACCESS_ROWS, MAX_HELD_CLIENTS, MAX_HELD_REQUEST_IDS, MAX_LOGGED_AGENT_BYTES,
+    MAX_HELD_ACCESS_ROWS, MAX_HELD_CLIENTS, MAX_HELD_FILE_MARKS, MAX_HELD_REQUEST_IDS,
+    MAX_LOGGED_AGENT_BYTES,
 };
 use crate::config::AddressDetail;
 use crate::text::printable;
@@ -117,13 +121,17 @@ pub struct Joiner<'a> {
     privacy: ClientPrivacy,
     book: &'a mut AccessBook,
     rows: HashMap<RowKey, AccessCounts>,
-    seen: HashMap<i64, HashSet<u64, AsTheyAre>>,
+    seen: HashMap<i64, SeenSlot>,
     held_ids: usize,
+    /// How many requests wait in slots.
+    waiting: usize,
     /// The ids of clients, by a hash of what the log says.
     clients: HashMap<u64, i64, AsTheyAre>,
     new_clients: Vec<(i64, Option<String>, String)>,
     day_keys: HashMap<i64, Option<[u8; 32]>>,
     trail: Vec<TrailRequest>,
+    /// How far the files were read from which comes what is held.
+    marks: Vec<(String, FileMark)>,
     counts: ReadCounts,
     written: ReadCounts,
 }
@@ -144,18 +152,24 @@ impl<'a> Joiner<'a> {
             rows: HashMap::new(),
             seen: HashMap::new(),
             held_ids: 0,
+            waiting: 0,
             clients: HashMap::default(),
             new_clients: Vec::new(),
             day_keys: HashMap::new(),
             trail: Vec::new(),
+            marks: Vec::new(),
             counts: ReadCounts::default(),
             written: ReadCounts::default(),
         }
     }
 
-    /// The database.
-    pub const fn book(&self) -> &AccessBook {
-        self.book
+    /// How far a file was read.
+    pub fn mark(&self, name: &str) -> Result<Option<FileMark>, BookError> {
+        let held = self.marks.iter().rfind(|(known, _)| known == name);
+        match held {
+            Some((_, mark)) => Ok(Some(*mark)),
+            None => self.book.mark(name),
+        }
     }
 
     /// What was read so far.
@@ -222,11 +236,6 @@ impl<'a> Joiner<'a> {
             return Ok(());
         }
         let slot = slot_of(request.at);
-        if !self.is_new(slot, request)? {
-            self.counts.doubles += 1;
-            return Ok(());
-        }
-        self.counts.joined += 1;
         let open = ids.open.filter(|open| {
             self.known.open(*open, &request.key, self.origin_paths) == IssuedIds::Issued
         });
@@ -237,27 +246,59 @@ impl<'a> Joiner<'a> {
             client: self.client(request)?,
         };
         let counts = AccessCounts::of(request, ids.mangling, ids.ends);
-        self.rows.entry(key).or_default().add(&counts);
-        Ok(())
+        let (id, host_id) = &request.ids;
+        match request_hash(id, host_id) {
+            Some(id) => self.see(id, key, counts),
+            // A line without ids of its request is always new.
+            None => {
+                self.add(key, &counts);
+                Ok(())
+            }
+        }
     }
 
-    /// Whether the request was not seen before. A line without ids of its request is always new.
-    fn is_new(&mut self, slot: i64, request: &LogRequest<'_>) -> Result<bool, BookError> {
-        let (id, host_id) = &request.ids;
-        let Some(id) = request_hash(id, host_id) else {
-            return Ok(true);
-        };
-        let seen = match self.seen.entry(slot) {
-            std::collections::hash_map::Entry::Occupied(seen) => seen.into_mut(),
+    fn add(&mut self, key: RowKey, counts: &AccessCounts) {
+        self.counts.joined += 1;
+        self.rows.entry(key).or_default().add(counts);
+    }
+
+    /// Adds a request that was not seen before.
+    fn see(&mut self, id: u64, key: RowKey, counts: AccessCounts) -> Result<(), BookError> {
+        let slot = match self.seen.entry(key.slot) {
+            std::collections::hash_map::Entry::Occupied(slot) => slot.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                let seen: HashSet<u64, AsTheyAre> = self.book.seen(slot)?.into_iter().collect();
-                self.held_ids += seen.len();
-                place.insert(seen)
+                place.insert(SeenSlot::new(key.slot, self.book)?)
             }
         };
-        let is_new = seen.insert(id);
-        self.held_ids += usize::from(is_new);
-        Ok(is_new)
+        let sight = slot.see(id, key, counts);
+        let has_many_waiting = slot.has_many_waiting();
+        self.held_ids += 1;
+        match sight {
+            Sight::New(key, counts) => self.add(key, &counts),
+            Sight::Double => self.counts.doubles += 1,
+            Sight::Waits => self.waiting += 1,
+        }
+        match has_many_waiting {
+            true => self.resolve(key.slot, true),
+            false => Ok(()),
+        }
+    }
+
+    /// Adds those of the requests that wait in a slot that were not seen before.
+    fn resolve(&mut self, slot: i64, keeps_ids: bool) -> Result<(), BookError> {
+        let Some(seen) = self.seen.get_mut(&slot) else {
+            return Ok(());
+        };
+        let (new, doubles, held) = seen.resolve(self.book, keeps_ids)?;
+        self.held_ids += held;
+        self.counts.doubles += doubles;
+        self.waiting = self
+            .waiting
+            .saturating_sub(new.len() + usize::try_from(doubles).unwrap_or(usize::MAX));
+        for request in new {
+            self.add(request.key, &request.counts);
+        }
+        Ok(())
     }
 
     fn client(&mut self, request: &LogRequest<'_>) -> Result<i64, BookError> {
@@ -312,30 +353,45 @@ impl<'a> Joiner<'a> {
 
     /// Whether so much is held that it must be written.
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= MAX_HELD_ACCESS_ROWS
+        self.rows.len() + self.waiting >= MAX_HELD_ACCESS_ROWS
             || self.held_ids >= MAX_HELD_REQUEST_IDS
             || self.clients.len() >= MAX_HELD_CLIENTS
             || self.trail.len() >= MAX_HELD_REQUEST_IDS
+            || self.marks.len() >= MAX_HELD_FILE_MARKS
     }
 
-    /// Writes what is held, and how far the file was read from which it comes.
-    pub fn write(&mut self, mark: Option<(String, FileMark)>) -> Result<(), BookError> {
+    /// Holds how far a file was read, and writes if much is held. What of many small files is held is written at once: each slot of
+    /// requests is read and written once, and not once for each file.
+    pub fn hold(&mut self, mark: (String, FileMark)) -> Result<(), BookError> {
+        self.marks.push(mark);
+        match self.is_full() {
+            true => self.write(),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes what is held, and how far the files were read from which it comes.
+    pub fn write(&mut self) -> Result<(), BookError> {
+        let mut slots: Vec<i64> = self.seen.keys().copied().collect();
+        slots.sort_unstable();
+        for slot in &slots {
+            self.resolve(*slot, false)?;
+        }
         let mut rows: Vec<_> = self.rows.drain().collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
-        let mut seen: Vec<_> = self.seen.drain().collect();
-        seen.sort_unstable_by_key(|(slot, _)| *slot);
+        let seen = slots.iter().filter_map(|slot| self.seen.remove(slot));
+        let seen = seen
+            .map(SeenSlot::into_new)
+            .filter(|(_, new)| !new.is_empty());
+        let seen = seen.collect();
         self.held_ids = 0;
-        let sorted = |(slot, ids): (i64, HashSet<u64, AsTheyAre>)| {
-            let mut ids: Vec<u64> = ids.into_iter().collect();
-            ids.sort_unstable();
-            (slot, ids)
-        };
+        self.waiting = 0;
         let batch = Batch {
             rows,
             clients: std::mem::take(&mut self.new_clients),
             trail: std::mem::take(&mut self.trail),
-            seen: seen.into_iter().map(sorted).collect(),
-            mark,
+            seen,
+            marks: std::mem::take(&mut self.marks),
             totals: self.counts.totals(),
         };
         self.clients.clear();

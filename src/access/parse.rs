@@ -182,7 +182,9 @@ fn of_links(found: Option<LogRequest<'_>>) -> AccessLine<'_> {
     match found {
         None => AccessLine::Malformed,
         Some(request) if request.asked == Asked::Other => AccessLine::Other,
-        Some(request) if !request.query.contains("x-handout") => AccessLine::Other,
+        Some(request) if memchr::memmem::find(request.query.as_bytes(), MARK).is_none() => {
+            AccessLine::Other
+        }
         Some(request) => AccessLine::Request(Box::new(request)),
     }
 }

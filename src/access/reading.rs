@@ -71,7 +71,7 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<
     Ok(())
 }
 
-/// Reads what is new in a file of this machine. A plain file may still be written.
+/// Reads what is new in a file of this machine. A plain file may still be written. What was read is durable after [`Joiner::write`].
 pub fn read_file(path: &Path, joiner: &mut Joiner<'_>) -> Result<FileOutcome, LogReadError> {
     let refused = |source| LogReadError::File {
         path: path.to_owned(),
@@ -81,7 +81,7 @@ pub fn read_file(path: &Path, joiner: &mut Joiner<'_>) -> Result<FileOutcome, Lo
     let name = absolute.to_string_lossy().into_owned();
     let mut file = File::open(path).map_err(refused)?;
     let about = file.metadata().map_err(refused)?;
-    let known = joiner.book().mark(&name)?;
+    let known = joiner.mark(&name)?;
     if known.is_some_and(|mark| mark.size == about.len() && mark.modified == about.mtime()) {
         return Ok(FileOutcome::Known);
     }
@@ -152,7 +152,7 @@ fn head_of(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Reads a complete file from elsewhere, which has `name`.
+/// Reads a complete file from elsewhere, which has `name`. What was read is durable after [`Joiner::write`].
 pub fn read_whole(
     source: impl Read + Send,
     name: &str,
@@ -178,7 +178,7 @@ enum LinesError {
     Book(#[from] BookError),
 }
 
-/// Takes all lines, and writes whenever enough is held. `marked` is the mark after so many bytes.
+/// Takes all lines, and writes whenever much is held. `marked` is the mark after so many bytes.
 fn read_lines(
     source: impl Read + Send,
     from: u64,
@@ -213,10 +213,10 @@ fn read_lines(
                 true => 0,
                 false => from + lines.consumed(),
             };
-            joiner.write(Some(unread(marked(consumed))))?;
+            joiner.hold(unread(marked(consumed)))?;
         }
     }
-    joiner.write(Some(marked(from + lines.consumed())))?;
+    joiner.hold(marked(from + lines.consumed()))?;
     Ok(())
 }
 
@@ -234,7 +234,7 @@ fn read_trail(
     }
     let (name, mark) = marked(0);
     let consumed = mark.size;
-    joiner.write(Some((name, FileMark { consumed, ..mark })))?;
+    joiner.hold((name, FileMark { consumed, ..mark }))?;
     Ok(())
 }
 

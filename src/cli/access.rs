@@ -313,6 +313,7 @@ impl AccessReader<'_> {
         };
         let mut joiner = Joiner::new(&known, &self.origin_paths, privacy, &mut self.book);
         let result = read(&mut joiner);
+        joiner.write()?;
         self.counts.lines.add(&joiner.counts());
         self.known = Some(known);
         Ok(result)

@@ -144,21 +144,34 @@ pub fn decode_lossy(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
+        if bytes[at] != b'%' {
+            let rest = &bytes[at..];
+            let plain = rest.iter().position(|byte| *byte == b'%');
+            let plain = plain.unwrap_or(rest.len());
+            decoded.extend_from_slice(&rest[..plain]);
+            at += plain;
+            continue;
+        }
         let escape = bytes
             .get(at + 1..at + 3)
-            .filter(|_| bytes[at] == b'%')
             .and_then(|digits| Some(nibble(digits[0])? << 4 | nibble(digits[1])?));
         decoded.push(escape.unwrap_or(bytes[at]));
         at += if escape.is_some() { 3 } else { 1 };
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    match String::from_utf8(decoded) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    }
 }
 
 /// The value of a hexadecimal digit.
 pub(crate) fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ fn judged(make: fn(&mut Dice, usize) -> Vec<u8>, known: &KnownLinks) -> usize {
         );
         joiner.take(parser.read(&line)).unwrap();
     }
-    joiner.write(None).unwrap();
+    joiner.write().unwrap();
     let counts = joiner.counts();
     assert_eq!(counts.lines, count as u64);
     assert!(

@@ -84,7 +84,7 @@ fn kept(
         for line in file {
             joiner.take(parser.read(line.as_bytes())).unwrap();
         }
-        joiner.write(None).unwrap();
+        joiner.write().unwrap();
     }
     let counts = joiner.counts();
     let mut rows = Vec::new();
@@ -131,6 +131,38 @@ fn a_request_counts_once_in_any_order_of_its_files() {
             .1,
         3
     );
+}
+
+/// A few late lines of a slot wait until its ids are read, and many have them read at once.
+#[test]
+fn doubles_of_earlier_files_are_found_however_many_they_are() {
+    let lines = |numbers: std::ops::Range<u32>| -> Vec<String> {
+        let ids = numbers.map(|number| format!("ID{number}"));
+        ids.map(|id| {
+            Said {
+                id: &id,
+                ..Said::default()
+            }
+            .line()
+        })
+        .collect()
+    };
+    for late in [1, 64, 65, 66, 200] {
+        let files = [lines(0..150), lines(140..140 + late), lines(0..late)];
+        let (counts, rows, book) = kept(&files, AddressDetail::Full);
+        let all = 150.max(140 + late).max(late);
+        assert_eq!(counts.joined, u64::from(all), "{late}");
+        let read = 150 + 2 * late;
+        assert_eq!(counts.doubles, u64::from(read - all), "{late}");
+        assert_eq!(
+            rows.iter().map(|row| row.1.requests).sum::<u64>(),
+            u64::from(all)
+        );
+        let mut ids = book.seen(rows[0].0.slot).unwrap();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all as usize, "{late}: each id is kept once");
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Scene {
         for line in self.log.lines() {
             joiner.take(parser.read(line.as_bytes())).unwrap();
         }
-        joiner.write(None).unwrap();
+        joiner.write().unwrap();
         answer(&places, &book, question).unwrap()
     }
 

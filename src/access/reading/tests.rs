@@ -33,6 +33,10 @@ fn read(path: &Path, book: &mut AccessBook) -> (FileOutcome, ReadCounts) {
     };
     let mut joiner = Joiner::new(&known, &[], privacy, book);
     let outcome = read_file(path, &mut joiner).unwrap();
+    // What is held counts, too.
+    let again = read_file(path, &mut joiner).unwrap();
+    assert_eq!(again, FileOutcome::Known);
+    joiner.write().unwrap();
     (outcome, joiner.counts())
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn show(
         for file in files_in(log)? {
             read_file(&file, &mut joiner)?;
         }
+        joiner.write()?;
         joined += joiner.counts().joined;
         if joined >= opened {
             break;
