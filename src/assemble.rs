@@ -303,6 +303,7 @@ pub async fn open(
         rehearsed: None,
     };
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
+    let handed_to = handed_to.chain(queue.deletions_edge());
     let edges = std::iter::once(queue_edge(config))
         .chain(edges(
             connections,

@@ -326,6 +326,26 @@ const TOKEN_IS_OVER: [&str; 4] = [
     "ExpiredTokenException",
 ];
 
+/// Codes of denials, which queues and STS send with the status 400.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>,
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html#API_SendMessage_Errors>
+const DENIAL_CODES: [&str; 14] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "NotAuthorized",
+    "OptInRequired",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "MissingAuthenticationToken",
+    "UnrecognizedClientException",
+    "KmsAccessDenied",
+    "KmsDisabled",
+    "KmsInvalidKeyUsage",
+    "KmsInvalidState",
+    "KmsNotFound",
+    "KmsOptInRequired",
+];
+
 /// The kind for a code, independent of the status.
 fn kind_of_code(code: &str) -> Option<ErrorKind> {
     Some(match code {
@@ -340,6 +360,7 @@ fn kind_of_code(code: &str) -> Option<ErrorKind> {
         // A KMS key that is disabled, deleted, or of the wrong kind: an operator must repair that.
         // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#KMSErrorCodeList>
         code if code.starts_with("KMS.") => ErrorKind::Denied,
+        code if DENIAL_CODES.contains(&code) => ErrorKind::Denied,
         "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
             ErrorKind::Failed
         }
@@ -398,6 +419,9 @@ mod tests {
         // An answer to HEAD.
         assert_eq!(fact(403, None, ""), ErrorKind::Denied);
         assert_eq!(fact(503, None, "<html>"), ErrorKind::Throttled);
+        for code in ["AccessDeniedException", "NotAuthorized", "KmsDisabled"] {
+            assert_eq!(fact(400, Some(code), "{}"), ErrorKind::Denied, "{code}");
+        }
         // About the key of KMS, and not about the job.
         let disabled = Some("KMS.DisabledException");
         assert_eq!(fact(400, disabled, "<Error>"), ErrorKind::Denied);

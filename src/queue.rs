@@ -188,6 +188,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What the queue says to deletions, if that can differ from what it says to polls. [`Queue::delete`] reports to it.
+    fn deletions_edge(&self) -> Option<&Edge> {
+        None
+    }
+
     /// Whether [`Queue::park`] moves messages away. Otherwise they stay until the queue's redrive policy moves them.
     fn parks(&self) -> bool {
         true

@@ -75,7 +75,8 @@ impl Opened {
             relays.set_rates(&mixed.mail)?;
         }
         let handed_to = self.services.results.edge().into_iter();
-        let handed_to = handed_to.chain(self.queue.parked_edge()).cloned();
+        let handed_to = handed_to.chain(self.queue.parked_edge());
+        let handed_to = handed_to.chain(self.queue.deletions_edge()).cloned();
         let services = &self.services;
         let others = edges(
             &services.signing.connections,

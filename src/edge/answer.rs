@@ -32,6 +32,14 @@ pub struct ServiceAnswer {
     pub retry_after: Option<Duration>,
 }
 
+impl ServiceAnswer {
+    /// Its code, or its status.
+    pub(crate) fn words(&self) -> String {
+        let code = self.code.clone();
+        code.unwrap_or_else(|| format!("status {}", self.status))
+    }
+}
+
 /// Where a bucket is, and what made the request for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketPlace {
@@ -159,7 +167,7 @@ pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// Codes for a bucket that is in a different region from the request's.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-const OF_REGION: [&str; 4] = [
+pub(super) const OF_REGION: [&str; 4] = [
     "PermanentRedirect",
     "AuthorizationHeaderMalformed",
     "IllegalLocationConstraintException",

@@ -16,7 +16,7 @@ use presign::partition::before_suffix;
 use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt, hand_over};
 use crate::bounds::MAX_MESSAGE_ID_BYTES;
 use crate::bounds::MAX_VISIBILITY;
-use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::edge::http::{RequestTerms, broke_under_the_request};
 use crate::keyring::nonce;
 use crate::progress::QueueDepth;
@@ -47,6 +47,8 @@ pub struct SqsQueue {
     client: Client,
     url: String,
     parked: Option<Aside>,
+    /// What the queue says to deletions, which polls do not show: a policy may permit one and deny the other.
+    deletions: Edge,
 }
 
 /// The queue of parked messages.
@@ -59,11 +61,13 @@ struct Aside {
 
 impl SqsQueue {
     /// A queue over a configured client.
-    pub const fn new(client: Client, url: String) -> Self {
+    pub fn new(client: Client, url: String) -> Self {
+        let subject = format!("the queue {url} (deletions of messages)");
         Self {
             client,
             url,
             parked: None,
+            deletions: Edge::new(EdgeKind::Queue, "deletions", subject),
         }
     }
 
@@ -206,11 +210,34 @@ impl Queue for SqsQueue {
             .delete_message()
             .queue_url(&self.url)
             .receipt_handle(receipt.expose());
-        request
+        let deleted = request
             .send()
             .await
             .map(drop)
-            .map_err(|error| receipt_error("delete a message of", &self.url, &error))
+            .map_err(|error| receipt_error("delete a message of", &self.url, &error));
+        match &deleted {
+            Ok(()) => self.deletions.answered(),
+            Err(EdgeError {
+                fact,
+                answer: Some(answer),
+                ..
+            }) => match fact {
+                ErrorKind::Denied => self.deletions.denied(false, &answer.words()),
+                ErrorKind::Failed => {
+                    let words = answer.words();
+                    self.deletions.failed(FailureKind::ServerError, &words);
+                }
+                // About this receipt, or told by the queue's own edge.
+                ErrorKind::NotFound
+                | ErrorKind::Throttled
+                | ErrorKind::Unreachable
+                | ErrorKind::Silent
+                | ErrorKind::Elsewhere
+                | ErrorKind::Rejected => {}
+            },
+            Err(_) => {}
+        }
+        deleted
     }
 
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
@@ -231,6 +258,10 @@ impl Queue for SqsQueue {
 
     fn parked_edge(&self) -> Option<&Edge> {
         self.parked.as_ref().map(|aside| &aside.edge)
+    }
+
+    fn deletions_edge(&self) -> Option<&Edge> {
+        Some(&self.deletions)
     }
 
     async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
-use handout::config::QueueKind;
+use handout::config::{OnBadRow, QueueKind, RecipientListConfig};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -25,6 +25,10 @@ const KEYS: [(&str, &str); 2] = [
 
 /// How long a new job may wait for a slot while others wait for what is silent: a slot is held for ten seconds at most.
 const SLOT: Duration = Duration::from_secs(18);
+
+/// How long a new job may wait while others wait for an answer that never comes: they give their slots back after about four seconds, and
+/// without that after ten.
+const GIVEN_BACK: Duration = Duration::from_secs(8);
 
 /// Waits until `/ready` says this; how long it took.
 async fn said(http: &str, words: &str) -> Duration {
@@ -139,6 +143,111 @@ async fn a_silent_results_queue_holds_no_slots_and_every_result_comes_when_it_is
         1,
         "one line, however often it comes"
     );
+}
+
+/// Polls do not show it, and each job is received, and found done, until its message is deleted.
+#[tokio::test]
+async fn a_queue_that_denies_deletions_is_said_until_it_takes_one() {
+    let Some(parts) = Parts::or_skip("a_queue_that_denies_deletions") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let url = make_queue(&client, "jobs").await;
+    let proxy = FaultyProxy::start(&moto.url(), Faults::default()).await;
+    let mut world = World::new().object("a.pdf", "x");
+    from_sqs(&mut world, &url, &proxy.url);
+    world.config.queue.visibility_timeout = "30s".parse().unwrap();
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    is_ready(&daemon.http).await;
+    proxy.refuses(
+        "AmazonSQS.DeleteMessage",
+        "{\"__type\":\"com.amazon.coral.service#AccessDeniedException\",\"message\":\"no\"}",
+    );
+    for number in 0..4 {
+        let sent = client.send_message().queue_url(&url);
+        let job = email_job(&format!("stays-{number}")).to_string();
+        sent.message_body(job).send().await.unwrap();
+    }
+    said(
+        &daemon.http,
+        "(deletions of messages) cannot be used since 20",
+    )
+    .await;
+    let text = metrics(&daemon.http).await;
+    assert!(
+        text.contains("\nhandout_edge_up{edge=\"queue:deletions\"} 0\n")
+            && text.contains("\nhandout_edge_up{edge=\"queue:queue\"} 1\n"),
+        "{text}"
+    );
+    assert_eq!(world.mails().len(), 4);
+    proxy.refuses_nothing();
+    is_ready(&daemon.http).await;
+    daemon.stops(&config).await;
+    assert_eq!(world.mails().len(), 4, "each is mailed once");
+}
+
+/// Submits jobs that wait for something silent, and has another job mailed beside them.
+async fn another_job_is_mailed_soon(world: &World, waiting: &[Value]) {
+    world.submit(waiting).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    world.submit(&[email_job("new")]).await;
+    mailed(world, "new").await;
+    assert!(began.elapsed() < GIVEN_BACK, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn results_for_a_silent_receiver_give_their_slots_back_to_other_jobs() {
+    let silent = Line::silent().await;
+    let mut world = World::new().object("a.pdf", "x");
+    let secret = world.dir.path().join("webhook-secret");
+    std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    world.config.results.url = Some(silent.url());
+    world.config.results.secret_file = Some(secret);
+    world.config.queue.max_in_flight = 4;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let waiting: Vec<Value> = (0..8).map(|n| email_job(&format!("waits-{n}"))).collect();
+    another_job_is_mailed_soon(&world, &waiting).await;
+    daemon.stops(&config).await;
+}
+
+#[tokio::test]
+async fn a_list_in_a_silent_store_gives_its_slot_back_to_other_jobs() {
+    let (mut world, line) = with_a_line().await;
+    world.config.queue.max_in_flight = 4;
+    for rule in &mut world.config.allow {
+        rule.lists = vec!["customers".to_owned()];
+    }
+    world.config.list = vec![RecipientListConfig {
+        name: "customers".to_owned(),
+        source: Some("s3://reports/customers.jsonl".into()),
+        connection: Some("far".to_owned()),
+        format: None,
+        on_bad_row: OnBadRow::Stop,
+        recipients: Vec::new(),
+    }];
+    let world = world.object(
+        "customers.jsonl",
+        "{\"address\":\"ann@acme.example\",\"vars\":{}}\n",
+    );
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    line.becomes(Mode::Silent);
+    let listed = |number| {
+        let mut job = email_job(&format!("listed-{number}"));
+        job["email"]["to"] = json!({ "list": "customers" });
+        job
+    };
+    let waiting: Vec<Value> = (0..8).map(listed).collect();
+    another_job_is_mailed_soon(&world, &waiting).await;
+    line.becomes(Mode::Open);
+    for number in 0..8 {
+        mailed(&world, &format!("listed-{number}")).await;
+    }
+    daemon.stops(&config).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
 use super::{KeyOrigin, RequestTerms};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
-use crate::edge::answer::{element, is_unknown_request};
+use crate::edge::answer::{OF_REGION, element, is_unknown_request};
 use crate::edge::health::FailureKind;
 use crate::edge::{ErrorKind, kind_of_code};
 use crate::redact::redacted;
@@ -364,6 +364,8 @@ impl Says {
             Some(ErrorKind::Failed) if !is_of_object => Self::Unwell(FailureKind::ServerError),
             _ if self.rejects_ledger(judge, asked) => Self::Unwell(FailureKind::Refused),
             Some(ErrorKind::Denied) if !is_of_object => Self::Denied,
+            // The bucket of each request is in another region: the setting is wrong, and not a job.
+            _ if OF_REGION.contains(&code) => Self::Denied,
             _ if judge.lacks_listing().is_some() => Self::Unwell(FailureKind::ServerError),
             _ => self,
         }

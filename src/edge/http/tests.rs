@@ -235,11 +235,6 @@ async fn what_is_no_listing_is_a_failure_of_the_store_whatever_its_status() {
         (GET, 200, "[{\"l\":[\"<Code>SlowDown</Code>.pdf\",5]}]"),
         (GET, 200, "<Code>InternalError</Code>"),
         (LISTING, 404, "<Error><Code>NoSuchBucket</Code></Error>"),
-        (
-            LISTING,
-            301,
-            "<Error><Code>PermanentRedirect</Code></Error>",
-        ),
         // About one object.
         (GET, 409, ABORTED),
         (
@@ -256,10 +251,16 @@ async fn what_is_no_listing_is_a_failure_of_the_store_whatever_its_status() {
         assert_eq!(edge.outage(), None, "{status} {body}");
         assert_eq!(edge.count(FailureKind::Denied), 0, "{body}");
     }
-    for code in ["ExpiredToken", "InvalidToken"] {
+    // Buckets in a region that the connection does not name are denied, too.
+    for (status, code) in [
+        (400, "ExpiredToken"),
+        (400, "InvalidToken"),
+        (301, "PermanentRedirect"),
+        (400, "IllegalLocationConstraintException"),
+    ] {
         let edge = edge();
         let body = format!("<Error><Code>{code}</Code></Error>").leak();
-        judged_as(LISTING, 400, body, &edge).await.unwrap();
+        judged_as(LISTING, status, body, &edge).await.unwrap();
         assert_eq!(edge.count(FailureKind::Denied), 1, "{code}");
     }
 }

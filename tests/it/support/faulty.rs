@@ -124,6 +124,11 @@ impl FaultyProxy {
         *self.counts.refused.lock().unwrap() = Some((operation, text));
     }
 
+    /// Rejects no operation from now on.
+    pub(crate) fn refuses_nothing(&self) {
+        *self.counts.refused.lock().unwrap() = None;
+    }
+
     /// The requests that were answered since the last call.
     pub(crate) fn take_answered(&self) -> Vec<Answered> {
         std::mem::take(&mut *self.counts.answered.lock().unwrap())
