@@ -26,6 +26,7 @@ mod zips;
 pub use brand::{Brand, Logo, LogoError, Palette};
 pub use email::{Digest, MailRequest};
 pub use gallery::{Gallery, PageLinks};
+pub use helpers::is_safe_url as pages_take;
 pub use manifest::Manifest;
 pub use templates::{TemplateError, Templates};
 pub use zips::{ZipLink, ZipLinks};

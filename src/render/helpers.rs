@@ -127,7 +127,7 @@ fn link(call: &Call<'_>) -> Result<String, String> {
         return Ok(url.to_owned());
     }
     // The URL is a secret, so the error does not contain it.
-    Err("needs an https URL".to_owned())
+    Err("needs a URL with https: an object's begins with endpoint_url, or public_endpoint_url, of its connection".to_owned())
 }
 
 /// One of several texts, by count: `{{plural count one="page" other="pages"}}`.
@@ -158,7 +158,7 @@ fn t(call: &Call<'_>) -> Result<String, String> {
 }
 
 /// Whether a page may link to a URL: never `javascript:`, never plain http over a network.
-pub(super) fn is_safe_url(url: &str) -> bool {
+pub fn is_safe_url(url: &str) -> bool {
     let (is_encrypted, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),
         (None, Some(rest)) => (false, rest),

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client_at};
 use crate::daemon::{Daemon, daemon_log};
+use crate::liveness::{add_connection, far_job};
 use crate::support::docs::page;
+use crate::support::line::Line;
 use crate::support::servers::Parts;
 use crate::support::world::{World, email_job, free_address};
 use crate::support::{get, until};
@@ -858,5 +860,35 @@ async fn the_guide_s_commands_post_a_job_and_ask_for_its_state() {
     })
     .await;
     assert!(done.contains("\"accepted\":1"), "{done}");
+    daemon.stops(&config).await;
+}
+
+/// A store that accepts requests and answers none takes the turns of its own jobs alone.
+#[tokio::test]
+async fn jobs_of_one_store_are_accepted_while_another_is_silent() {
+    let mut world = intake_world();
+    let silent = Line::silent().await;
+    add_connection(&mut world, "far", &silent.url(), "id", "secret");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let caller = Caller::of(&world);
+    let far = (0..8).map(|number| {
+        let caller = caller.clone();
+        tokio::spawn(async move {
+            let job = far_job(&format!("far-{number}"));
+            caller.post("/jobs", &job).await
+        })
+    });
+    let far: Vec<_> = far.collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let near = caller.post("/jobs", &email_job("near")).await;
+    assert_eq!(near.status, 202, "{near:?}");
+    let answered = far.iter().filter(|far| far.is_finished()).count();
+    assert!(answered < 8, "those that wait for the store came first");
+    for far in far {
+        // The queue has them; their check could not be made.
+        let far = far.await.unwrap();
+        assert_eq!(far.status, 202, "{far:?}");
+    }
     daemon.stops(&config).await;
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::conformance::{create_bucket, s3_client};
 use crate::daemon::{Daemon, daemon_log};
+use crate::liveness::add_connection;
 use crate::support::servers::{Parts, Server};
 use crate::support::world::{World, email_job};
 use crate::support::{get, hrefs, program, published_text, until};
@@ -303,6 +304,40 @@ async fn a_link_of_presign_names_the_public_endpoint_that_is_given() {
     64 
     0 http://127.0.0.1:9701/storage/v1/s3/reports/q3/a%20b.pdf
     ");
+}
+
+/// Each job with such links is parked: a mail or a page takes none.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_that_links_in_the_clear_are_taken_by_no_mail() {
+    let rows = [
+        ("http://127.0.0.1:9", None, false),
+        ("http://minio:9", None, true),
+        ("http://minio:9", Some("https://files.acme.example"), false),
+        (
+            "http://127.0.0.1:9",
+            Some("http://files.acme.example"),
+            true,
+        ),
+    ];
+    for (endpoint, public, is_said) in rows {
+        let mut world = World::new();
+        add_connection(&mut world, "far", endpoint, "id", "secret");
+        let connection = world.config.connections.get_mut("far").unwrap();
+        connection.public_endpoint_url = public.map(ToOwned::to_owned);
+        let output = handout(&world, &["check", "--json"]);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = told["findings"].as_array().unwrap();
+        let said = findings.iter().find(|it| it["what"] == "links of far");
+        assert_eq!(said.is_some(), is_said, "{endpoint} {public:?}: {told}");
+        if let Some(finding) = said {
+            let words = finding["result"].as_str().unwrap();
+            assert!(
+                words.contains("set connections.far.public_endpoint_url")
+                    && finding["warning"] == true,
+                "{finding}"
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,10 +7,11 @@ use std::io;
 use handout::assemble::connection::WayError;
 use handout::clock;
 use handout::config::Config;
-use handout::job::{Bucket, ConnectionName};
+use handout::job::{Bucket, ConnectionName, Via};
 use handout::links::connection::Connections;
 use handout::links::link_trial::Obstacle;
 use handout::plan::policy::PublishRule;
+use handout::render::pages_take;
 
 use super::report::{CheckReport, bounded};
 
@@ -26,6 +27,18 @@ pub(super) async fn check(
     for (name, connection) in &config.connections {
         if connection.link_parameters == Some(false) {
             report.warn(format!("links of {name}"), WITHOUT_PARAMETERS.to_owned())?;
+        }
+        let origin = connection.public_endpoint_url.as_ref();
+        let origin = origin.or(connection.endpoint_url.as_ref());
+        let is_linked = config
+            .allow
+            .iter()
+            .any(|rule| rule.connection == *name && rule.via.contains(&Via::S3));
+        if let Some(origin) = origin.filter(|origin| is_linked && !pages_take(origin)) {
+            let result = format!(
+                "begin with {origin}, and mails and pages take links with https alone: set connections.{name}.public_endpoint_url to an address with https, or let the rule say via = [\"portal\"]"
+            );
+            report.warn(format!("links of {name}"), result)?;
         }
     }
     for (name, bucket) in linked(config) {

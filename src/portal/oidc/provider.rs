@@ -12,7 +12,9 @@ use super::keys::KeySet;
 use super::metadata::{self, ProviderMetadata};
 use super::refusal::{OidcEndpoint, OidcRefusal, ProviderError};
 use super::token::{self, Claims, TokenFault};
-use crate::bounds::{MAX_OIDC_KEYS_BYTES, MAX_OIDC_METADATA_BYTES, MAX_OIDC_TOKEN_BYTES};
+use crate::bounds::{
+    MAX_LEFT_ALONE, MAX_OIDC_KEYS_BYTES, MAX_OIDC_METADATA_BYTES, MAX_OIDC_TOKEN_BYTES,
+};
 use crate::cancellation::Cancellation;
 use crate::config::Secret;
 use crate::edge::health::{Edge, EdgeKind, FailureKind};
@@ -109,7 +111,7 @@ impl OidcProvider {
             let waited = match refreshed {
                 Ok(()) => cancellation.or(self.until_due()).await,
                 Err(error) => {
-                    let pause = RETRY_PAUSE.max(error.retry_after());
+                    let pause = RETRY_PAUSE.max(error.retry_after().min(MAX_LEFT_ALONE));
                     cancellation.or(sleep(pause)).await
                 }
             };

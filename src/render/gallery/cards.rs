@@ -74,7 +74,7 @@ fn complaint(reason: String) -> RenderError {
 
 /// The error about a link that a page may not contain. The URL is a secret, so the error does not contain it.
 fn unsafe_link() -> RenderError {
-    complaint("{{link}} needs an https URL".to_owned())
+    complaint("{{link}} needs a URL with https: an object's begins with endpoint_url, or public_endpoint_url, of its connection".to_owned())
 }
 
 /// Rejects a link to a rendition that a page may not contain.
@@ -511,6 +511,6 @@ mod tests {
         gallery
             .push(&links, &Pictures::default(), &PageRenditions::default())
             .unwrap();
-        insta::assert_snapshot!(gallery.finish().unwrap_err(), @"the template partials/cards.html.hbs could not be rendered: {{link}} needs an https URL");
+        insta::assert_snapshot!(gallery.finish().unwrap_err(), @"the template partials/cards.html.hbs could not be rendered: {{link}} needs a URL with https: an object's begins with endpoint_url, or public_endpoint_url, of its connection");
     }
 }
