@@ -301,6 +301,7 @@ impl Results {
                 let at = edge.enter(result.message, share)?;
                 let text = text();
                 let sending = hand_over(edge, || queue.waiting(), queue.submit(&text));
+                let sending = Box::pin(sending);
                 match at.while_it_may(share, sending).await? {
                     // The queue rejects this result, and would reject it again.
                     Err(error) if error.fact == ErrorKind::Rejected => {
@@ -319,6 +320,7 @@ impl Results {
                 let at = edge.enter(result.message, share)?;
                 let _under_way = edge.asked(Step::only("a result"));
                 let posted = tokio::time::timeout(HAND_OVER, webhook.post(result, text()));
+                let posted = Box::pin(posted);
                 let posted = at.while_it_may(share, posted).await?;
                 match posted.unwrap_or_else(|_| Err(webhook::late())) {
                     Ok(()) => {

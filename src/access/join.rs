@@ -270,18 +270,19 @@ impl<'a> Joiner<'a> {
                 place.insert(SeenSlot::new(key.slot, self.book)?)
             }
         };
-        let sight = slot.see(id, key, counts);
-        let has_many_waiting = slot.has_many_waiting();
         self.held_ids += 1;
-        match sight {
-            Sight::New(key, counts) => self.add(key, &counts),
+        match slot.see(id) {
+            Sight::New => self.add(key, &counts),
             Sight::Double => self.counts.doubles += 1,
-            Sight::Waits => self.waiting += 1,
+            Sight::Unsure => {
+                slot.keep(id, key, counts);
+                self.waiting += 1;
+                if slot.has_many_waiting() {
+                    self.resolve(key.slot, true)?;
+                }
+            }
         }
-        match has_many_waiting {
-            true => self.resolve(key.slot, true),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Adds those of the requests that wait in a slot that were not seen before.

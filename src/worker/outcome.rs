@@ -186,6 +186,7 @@ impl Worker {
             reason = format!("{reason}: {more}");
         }
         let parking = settle::settle(&*self.queue, message, Disposition::Park, &reason);
+        let parking = Box::pin(parking);
         let parked = match &at {
             Some(at) => at
                 .while_it_may(share, parking)

@@ -10,6 +10,7 @@ use handout::config::OnEventConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client_at};
@@ -872,23 +873,29 @@ async fn jobs_of_one_store_are_accepted_while_another_is_silent() {
     let config = world.written();
     let daemon = Daemon::start(&config, &[]).await;
     let caller = Caller::of(&world);
-    let far = (0..8).map(|number| {
+    let mut far = JoinSet::new();
+    for number in 0..8 {
         let caller = caller.clone();
-        tokio::spawn(async move {
+        far.spawn(async move {
             let job = far_job(&format!("far-{number}"));
             caller.post("/jobs", &job).await
-        })
-    });
-    let far: Vec<_> = far.collect();
+        });
+    }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let near = caller.post("/jobs", &email_job("near")).await;
     assert_eq!(near.status, 202, "{near:?}");
-    let answered = far.iter().filter(|far| far.is_finished()).count();
-    assert!(answered < 8, "those that wait for the store came first");
-    for far in far {
+    let mut answers = Vec::new();
+    while let Some(answer) = far.try_join_next() {
+        answers.push(answer.unwrap());
+    }
+    assert!(
+        answers.len() < 8,
+        "those that wait for the store came first"
+    );
+    answers.extend(far.join_all().await);
+    for answer in answers {
         // The queue has them; their check could not be made.
-        let far = far.await.unwrap();
-        assert_eq!(far.status, 202, "{far:?}");
+        assert_eq!(answer.status, 202, "{answer:?}");
     }
     daemon.stops(&config).await;
 }

@@ -19,14 +19,14 @@ pub(super) struct WaitingRequest {
 }
 
 /// What is known of a request.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sight {
     /// It was not seen before.
-    New(RowKey, AccessCounts),
+    New,
     /// It was.
     Double,
-    /// The slot keeps it until [`SeenSlot::resolve`].
-    Waits,
+    /// The database has ids of its slot that were not read.
+    Unsure,
 }
 
 /// The ids of the requests of a slot.
@@ -53,18 +53,20 @@ impl SeenSlot {
     }
 
     /// Sees a request.
-    pub(super) fn see(&mut self, id: u64, key: RowKey, counts: AccessCounts) -> Sight {
+    pub(super) fn see(&mut self, id: u64) -> Sight {
         if !self.ids.insert(id) {
             return Sight::Double;
         }
         self.new.push(id);
         match self.is_loaded {
-            true => Sight::New(key, counts),
-            false => {
-                self.waiting.push(WaitingRequest { id, key, counts });
-                Sight::Waits
-            }
+            true => Sight::New,
+            false => Sight::Unsure,
         }
+    }
+
+    /// Keeps a request until [`resolve`](Self::resolve).
+    pub(super) fn keep(&mut self, id: u64, key: RowKey, counts: AccessCounts) {
+        self.waiting.push(WaitingRequest { id, key, counts });
     }
 
     pub(super) const fn has_many_waiting(&self) -> bool {

@@ -495,7 +495,7 @@ async fn fetch(
     let edge = connection.s3.edge();
     let share = services.share();
     let at = edge.enter(name, share)?;
-    let copying = copy_object(reader, list, connection, (bucket, key));
+    let copying = Box::pin(copy_object(reader, list, connection, (bucket, key)));
     at.while_it_may(share, copying).await?
 }
 
