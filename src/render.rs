@@ -10,6 +10,7 @@ pub mod email;
 pub mod gallery;
 pub mod helpers;
 mod includes;
+mod inlining;
 pub mod manifest;
 mod names;
 mod paragraphs;

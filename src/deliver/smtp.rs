@@ -412,6 +412,11 @@ impl Relay {
 
     /// Fails if the relay cannot be used soon.
     pub(super) fn may_be_tried(&self, by: &str) -> Result<(), RelayError> {
+        if let Some(pause) = self.inner.adaptive_rate.pause()
+            && pause > PATIENCE
+        {
+            return Err(self.paused(pause));
+        }
         if let Err(outage) = self.inner.edge.may_be_tried(by) {
             let trouble = self
                 .last_failure()
@@ -426,10 +431,7 @@ impl Relay {
                 ..self.trouble(trouble)
             });
         }
-        match self.inner.adaptive_rate.pause() {
-            Some(pause) if pause > PATIENCE => Err(self.paused(pause)),
-            Some(_) | None => Ok(()),
-        }
+        Ok(())
     }
 
     /// How many mails the relay has accepted since the program started.

@@ -20,7 +20,7 @@ use super::includes::Outlines;
 use super::names::NameWalk;
 use super::strings::{self, Strings};
 use super::syntax::{self, Medium};
-use super::{RenderError, email, gallery, helpers, includes};
+use super::{RenderError, email, gallery, helpers, includes, inlining};
 use crate::job::TemplateName;
 use crate::mounted;
 use crate::plan::Installed;
@@ -258,6 +258,9 @@ impl Templates {
         if cards == CardWriter::Program {
             templates.add(CARDS, CARDS_MARK)?;
         }
+        // Last: what is put into another template is not added again.
+        inlining::inline(&mut templates.html, sources);
+        inlining::inline(&mut templates.text, sources);
         Ok(templates)
     }
 

@@ -476,7 +476,7 @@ async fn a_stop_lets_an_answer_end_and_tells_others_to_come_back() {
     let lock = rusqlite::Connection::open(world.config.database_file()).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let slow = caller.clone();
-    let mut answering = tokio::task::JoinSet::new();
+    let mut answering = JoinSet::new();
     answering.spawn(async move { slow.post("/jobs", &email_job("second")).await });
     tokio::time::sleep(Duration::from_millis(1500)).await;
     daemon.signal("TERM");

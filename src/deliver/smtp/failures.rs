@@ -117,10 +117,13 @@ impl Relay {
             in_mail: step.is_of_a_mail(),
             at: Instant::now(),
         });
-        let words = format!("{step}: {}", failure.words());
+        let mut words = format!("{step}: {}", failure.words());
         let pause = self.inner.adaptive_rate.pause();
         let pause = pause.filter(|_| kind == FailureKind::Throttled);
         let pause = pause.unwrap_or_default();
+        if pause > PATIENCE {
+            words = format!("{words}; it gets no mail until {}", self.until(pause));
+        }
         self.inner.edge.failed_and_rests(kind, &words, pause);
     }
 
@@ -157,9 +160,14 @@ impl Relay {
     }
 
     pub(super) fn paused(&self, left: Duration) -> RelayError {
-        let until = (self.inner.clock)().saturating_add(left);
-        let until = until.unwrap_or(jiff::Timestamp::MAX);
+        let until = self.until(left);
         self.trouble(Trouble::Paused { left, until })
+    }
+
+    /// The end of a pause.
+    fn until(&self, left: Duration) -> jiff::Timestamp {
+        let until = (self.inner.clock)().saturating_add(left);
+        until.unwrap_or(jiff::Timestamp::MAX)
     }
 
     /// A connection broke, or fell silent, in the middle of a mail's text or after it.
