@@ -132,8 +132,11 @@ mod tests {
 
     use super::*;
 
+    /// A text, or the template and the line of an error.
+    type Rendered = Result<String, (Option<String>, Option<usize>)>;
+
     /// Templates with and without what is included in its place.
-    fn rendered(sources: &[(&str, &str)]) -> [Result<String, (Option<String>, Option<usize>)>; 2] {
+    fn rendered(sources: &[(&str, &str)]) -> [Rendered; 2] {
         let sources: BTreeMap<String, String> = sources
             .iter()
             .map(|(name, source)| ((*name).to_owned(), (*source).to_owned()))
