@@ -141,8 +141,8 @@ share: ## links to 10,000 objects under a prefix, beside `mc share download --re
 
 .PHONY: recipients
 recipients: ## a job of 10,000 recipients with a prefix each: the CPU that each takes, and the memory
-	cargo build --release --locked
-	python3 benches/recipients.py --program "$(target)/release/handout"
+	cargo build --profile dist --locked
+	python3 benches/recipients.py --program "$(target)/dist/handout"
 
 .PHONY: fairness
 fairness: ## when others have their mails beside slow recipients, and small jobs theirs beside a huge one; ONLY= some, WORLD=sqlite without servers
