@@ -160,6 +160,9 @@ pub const MAX_HELD_ACCESS_ROWS: usize = 100_000;
 /// The most ids of requests that are held in memory before they are written, about 18 bytes each.
 pub const MAX_HELD_REQUEST_IDS: usize = 500_000;
 
+/// How many of these are new at least when they are written: those of a slot are read again after that.
+pub const MIN_NEW_REQUEST_IDS: usize = 50_000;
+
 /// The most files of access logs that are read before what they have is written.
 pub const MAX_HELD_FILE_MARKS: usize = 1_000;
 

@@ -14,7 +14,7 @@ use super::parse::{AccessLine, LogRequest, RequestSigning};
 use super::row::AccessCounts;
 use crate::bounds::{
     MAX_HELD_ACCESS_ROWS, MAX_HELD_CLIENTS, MAX_HELD_FILE_MARKS, MAX_HELD_REQUEST_IDS,
-    MAX_LOGGED_AGENT_BYTES,
+    MAX_LOGGED_AGENT_BYTES, MIN_NEW_REQUEST_IDS,
 };
 use crate::config::AddressDetail;
 use crate::text::printable;
@@ -122,7 +122,9 @@ pub struct Joiner<'a> {
     book: &'a mut AccessBook,
     rows: HashMap<RowKey, AccessCounts>,
     seen: HashMap<i64, SeenSlot>,
+    /// How many ids are held: those of the database that were read, and new ones.
     held_ids: usize,
+    new_ids: usize,
     /// How many requests wait in slots.
     waiting: usize,
     /// The ids of clients, by a hash of what the log says.
@@ -152,6 +154,7 @@ impl<'a> Joiner<'a> {
             rows: HashMap::new(),
             seen: HashMap::new(),
             held_ids: 0,
+            new_ids: 0,
             waiting: 0,
             clients: HashMap::default(),
             new_clients: Vec::new(),
@@ -271,6 +274,7 @@ impl<'a> Joiner<'a> {
             }
         };
         self.held_ids += 1;
+        self.new_ids += 1;
         match slot.see(id) {
             Sight::New => self.add(key, &counts),
             Sight::Double => self.counts.doubles += 1,
@@ -355,7 +359,8 @@ impl<'a> Joiner<'a> {
     /// Whether so much is held that it must be written.
     pub fn is_full(&self) -> bool {
         self.rows.len() + self.waiting >= MAX_HELD_ACCESS_ROWS
-            || self.held_ids >= MAX_HELD_REQUEST_IDS
+            // The ids of one slot may be as many: scanners fetch the links of a large mailing within a minute.
+            || self.held_ids >= MAX_HELD_REQUEST_IDS && self.new_ids >= MIN_NEW_REQUEST_IDS
             || self.clients.len() >= MAX_HELD_CLIENTS
             || self.trail.len() >= MAX_HELD_REQUEST_IDS
             || self.marks.len() >= MAX_HELD_FILE_MARKS
@@ -385,7 +390,7 @@ impl<'a> Joiner<'a> {
             .map(SeenSlot::into_new)
             .filter(|(_, new)| !new.is_empty());
         let seen = seen.collect();
-        self.held_ids = 0;
+        (self.held_ids, self.new_ids) = (0, 0);
         self.waiting = 0;
         let batch = Batch {
             rows,
