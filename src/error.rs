@@ -468,15 +468,15 @@ impl JobError {
         }
     }
 
-    /// Whether a service accepted the request and denied it.
-    pub fn is_denial(&self) -> bool {
-        let source = match self {
+    /// The answer of a store or a ledger that is the cause.
+    fn store_error(&self) -> Option<&EdgeError> {
+        match self {
             Self::Gather(GatherError::Store(source))
             | Self::Deliver(DeliverError::Publish(source))
             | Self::Ledger(LedgerError::Store(source))
             | Self::Payload { source, .. }
-            | Self::List(ListError::Store { source, .. }) => source,
-            Self::Deferred { first, .. } => return first.is_denial(),
+            | Self::List(ListError::Store { source, .. }) => Some(source),
+            Self::Deferred { first, .. } => first.store_error(),
             Self::Gather(_)
             | Self::Deliver(_)
             | Self::Ledger(_)
@@ -498,9 +498,14 @@ impl JobError {
             | Self::Aged(_)
             | Self::Stopped(_)
             | Self::Poison { .. }
-            | Self::Panicked => return false,
-        };
-        source.fact == ErrorKind::Denied
+            | Self::Panicked => None,
+        }
+    }
+
+    /// Whether a service accepted the request and denied it.
+    pub fn is_denial(&self) -> bool {
+        self.store_error()
+            .is_some_and(|error| error.fact == ErrorKind::Denied)
     }
 
     /// Whether the job only waits for others that make renditions.
@@ -513,38 +518,8 @@ impl JobError {
 
     /// Whether the configuration names a wrong place of the bucket.
     pub fn is_of_configuration(&self) -> bool {
-        match self {
-            Self::Gather(GatherError::Store(error))
-            | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error))
-            | Self::Payload { source: error, .. }
-            | Self::List(ListError::Store { source: error, .. }) => {
-                error.fact == ErrorKind::Elsewhere
-            }
-            Self::Deferred { first, .. } => first.is_of_configuration(),
-            Self::Gather(_)
-            | Self::Deliver(_)
-            | Self::Ledger(_)
-            | Self::List(_)
-            | Self::Parse(_)
-            | Self::Plan(_)
-            | Self::Conflict { .. }
-            | Self::UnknownConnection { .. }
-            | Self::Signer(_)
-            | Self::Sign(_)
-            | Self::Record(_)
-            | Self::Zip(_)
-            | Self::Render(_)
-            | Self::Down(_)
-            | Self::Busy { .. }
-            | Self::RenditionsBusy { .. }
-            | Self::Reopened
-            | Self::Results(_)
-            | Self::Aged(_)
-            | Self::Stopped(_)
-            | Self::Poison { .. }
-            | Self::Panicked => false,
-        }
+        self.store_error()
+            .is_some_and(|error| error.fact == ErrorKind::Elsewhere)
     }
 
     /// Whether the run was only cancelled.

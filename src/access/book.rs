@@ -461,7 +461,7 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<(RowKey, AccessCounts)> {
         mangling: Mangling(row.get(22)?),
         ranges: Vec::new(),
     };
-    // Version 0.1 joined two texts of bytes, which SQLite has as text.
+    // What earlier versions joined has the type text in SQLite.
     if let Some(packed) = row.get_ref(23)?.as_bytes_or_null()? {
         counts.unpack_ranges(packed);
     }

@@ -76,6 +76,8 @@ impl Inlining<'_> {
                         *element = TemplateElement::HelperBlock(Box::new(block));
                     }
                 }
+                // A block that names its values (`as |file|`) shows the names to what stands in it, and not to what it includes.
+                TemplateElement::HelperBlock(block) if block.block_param.is_some() => {}
                 TemplateElement::HelperBlock(block) => {
                     let bodies = [&mut block.template, &mut block.inverse];
                     for body in bodies.into_iter().flatten() {
@@ -170,6 +172,9 @@ mod tests {
             "{{#with rows}}{{#each this}}{{> nested}}{{/each}}{{/with}}",
             "{{#> frame}}in {{> plain}}{{/frame}}",
             "{{> deep}}\n\n{{> deep}}",
+            "{{#each rows as |a|}}{{> plain}}{{/each}}",
+            "{{#each rows as |row|}}{{#each row.tags as |a|}}{{> spaced}}{{/each}}{{/each}}",
+            "{{> within a=7}}{{#with rows}}{{> within a=8}}{{/with}}",
         ] {
             let [engine, inlined] = rendered(&[
                 ("main", main),
@@ -179,6 +184,11 @@ mod tests {
                 ("deep", "{{> nested}}{{> values b=2}}\n{{> plain}}\n"),
                 ("outer", "{{../a}}{{@index}}{{this}}"),
                 ("frame", "[{{> @partial-block}}{{a}}]"),
+                ("spaced", " {{this}} "),
+                (
+                    "within",
+                    "{{a}}{{#if rows}}{{#each rows}}{{> plain}}{{/each}}{{/if}}",
+                ),
             ]);
             assert_eq!(inlined, engine, "{main}");
         }
