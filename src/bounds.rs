@@ -348,6 +348,12 @@ pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// How long the body of an answer may take on the wire at the most, however much of it moves.
 pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(120);
 
+/// How long the body of an answer of SQS or STS may take after its head.
+///
+/// Ten messages of SQS have one MiB together:
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
+pub const MAX_SMALL_ANSWER_TIME: Duration = Duration::from_secs(15);
+
 /// The longest continuation token, in bytes.
 ///
 /// Percent-encoded it must fit into a URL, for which 65,534 bytes are the

@@ -17,7 +17,7 @@ use crate::archive::{ArchiveError, ZipError};
 use crate::audit::RecordError;
 use crate::cancellation::Stopped;
 use crate::deliver::DeliverError;
-use crate::edge::health::Outage;
+use crate::edge::health::{Edge, EdgeKind, Outage};
 use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, ParseJobError};
 use crate::ledger::LedgerError;
@@ -506,6 +506,25 @@ impl JobError {
     pub fn is_denial(&self) -> bool {
         self.store_error()
             .is_some_and(|error| error.fact == ErrorKind::Denied)
+    }
+
+    /// Whether the answer that denied the request may be this edge's.
+    pub fn is_denial_by(&self, edge: &Edge) -> bool {
+        let Some(error) = self
+            .store_error()
+            .filter(|error| error.fact == ErrorKind::Denied)
+        else {
+            return false;
+        };
+        let answer = error.answer.as_deref();
+        let section = answer.and_then(|answer| answer.section.as_deref());
+        // The answer that denied may be that of the source of credentials, and then no section is known.
+        let is_of_connection =
+            section.is_none_or(|section| section.strip_prefix("connections.") == Some(edge.name()));
+        match edge.kind() == EdgeKind::Ledger {
+            true => matches!(self, Self::Ledger(_)),
+            false => is_of_connection && !matches!(self, Self::Ledger(_)),
+        }
     }
 
     /// Whether the job only waits for others that make renditions.

@@ -51,12 +51,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Raises the limit of open files to what it may be. The usual limit of 1,024 is for programs that use `select`; each connection of the
-/// portal is a descriptor. <https://0pointer.net/blog/file-descriptor-limits.html>
+/// How many files may be open at the most: twice as many as the portal and the intake have connections. Programs that Handout starts
+/// inherit the limit, and some close each number below it.
+const MAX_OPEN_FILES: u64 = 65_536;
+
+/// Raises the limit of open files. The usual limit of 1,024 is for programs that use `select`; each connection of the portal is a
+/// descriptor. <https://0pointer.net/blog/file-descriptor-limits.html>
 fn more_descriptors() {
     let limits = getrlimit(Resource::Nofile);
+    let allowed = limits
+        .maximum
+        .map_or(MAX_OPEN_FILES, |most| most.min(MAX_OPEN_FILES));
     let raised = Rlimit {
-        current: limits.maximum,
+        // `None` is without a limit.
+        current: limits.current.map(|current| current.max(allowed)),
         maximum: limits.maximum,
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {

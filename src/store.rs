@@ -277,6 +277,6 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Checks that the bucket exists and may be used.
-    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError>;
+    /// Checks that the bucket exists and that the keys below a prefix may be listed. A policy may allow only some prefixes.
+    async fn probe(&self, bucket: &Bucket, prefix: &str) -> Result<(), StoreError>;
 }

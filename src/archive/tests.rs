@@ -71,8 +71,8 @@ impl ObjectStore for Changing {
         self.store.put(bucket, key, body, content).await
     }
 
-    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
-        self.store.probe(bucket).await
+    async fn probe(&self, bucket: &Bucket, prefix: &str) -> Result<(), StoreError> {
+        self.store.probe(bucket, prefix).await
     }
 }
 

@@ -246,7 +246,7 @@ impl Publisher {
             PublishTarget::Dir { asked, allowed, .. } => {
                 publisher.enter_to_write(asked, allowed)?.draft(FILE_MODE)
             }
-            PublishTarget::Bucket(..) => spool_dir.open()?.draft(0o600),
+            PublishTarget::Bucket(..) => spool_dir.open_or_make(0o700)?.draft(0o600),
         });
         let file = file.await?;
         Ok(ListDraft {

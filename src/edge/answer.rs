@@ -30,6 +30,8 @@ pub struct ServiceAnswer {
     pub place: Option<BucketPlace>,
     /// The pause that the service asks for, from now.
     pub retry_after: Option<Duration>,
+    /// The section of the configuration that asked: `connections.reports`.
+    pub section: Option<Arc<str>>,
 }
 
 impl ServiceAnswer {
@@ -103,6 +105,9 @@ impl ServiceAnswer {
             code: code.map(ToOwned::to_owned),
             place: place(status, code.unwrap_or_default(), answer),
             retry_after: comes_back(answer),
+            section: answer
+                .extension::<Asker>()
+                .and_then(|asker| asker.section.clone()),
         }
     }
 }

@@ -89,7 +89,7 @@ struct HealthState {
     paused_until: Option<Instant>,
     /// The requests that were denied since the last that was allowed.
     denied: Option<Denials>,
-    /// When a request was allowed after a denial of all that was logged.
+    /// When a request was allowed after a denial of all.
     denial_ended_at: Option<Instant>,
     /// Whether a probe was ever allowed.
     is_probe_allowed: bool,
@@ -361,17 +361,18 @@ impl Edge {
             if is_probe {
                 state.heard_at = Some(Instant::now());
             }
-            let counts = !is_probe || state.is_probe_allowed;
-            (since, counts.then(|| self.count_denial(&mut state, words)))
+            if !is_probe || state.is_probe_allowed {
+                Self::count_denial(&mut state, words);
+            }
+            (since, self.untold_denial(&mut state))
         };
         self.tell_of_return(was_down_since);
-        if let Some(outage) = denial.flatten() {
+        if let Some(outage) = denial {
             self.warn(&outage, "");
         }
     }
 
-    /// Counts a denial, and returns what is to be logged, once.
-    fn count_denial(&self, state: &mut HealthState, words: &str) -> Option<Outage> {
+    fn count_denial(state: &mut HealthState, words: &str) {
         let denied = state.denied.get_or_insert_with(|| Denials {
             times: 0,
             began: Instant::now(),
@@ -381,6 +382,11 @@ impl Edge {
         });
         denied.times += 1;
         denied.words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
+    }
+
+    /// What is to be logged of a denial of all requests, once. A few requests may begin it at the same moment, and time alone shows that
+    /// it lasts.
+    fn untold_denial(&self, state: &mut HealthState) -> Option<Outage> {
         let outage = self.denial_of(state)?;
         let denied = state.denied.as_mut()?;
         (!std::mem::replace(&mut denied.is_told, true)).then_some(outage)
@@ -432,10 +438,10 @@ impl Edge {
             let mut state = self.state();
             let now = Instant::now();
             state.heard_at = Some(now);
-            let denied = state.denied.take().filter(|denied| denied.is_told);
-            if denied.is_some() {
+            if self.denial_of(&state).is_some() {
                 state.denial_ended_at = Some(now);
             }
+            let denied = state.denied.take().filter(|denied| denied.is_told);
             (state.forget_failures(), denied)
         };
         self.tell_of_return(down.or(denied.map(|denied| denied.began)));

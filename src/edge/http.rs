@@ -43,7 +43,7 @@ use super::answer::{Asker, retry_after};
 use super::egress::Egress;
 use super::health::{Edge, FailureKind, Request, Step};
 use super::proxy::ProxyRoute;
-use crate::bounds::{MAX_ANSWER_BYTES, MAX_CLOCK_SKEW};
+use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_CLOCK_SKEW, MAX_SMALL_ANSWER_TIME};
 
 /// How long the answer may take after the last byte was sent: at the first attempt, when a pooled connection may have died
 /// silently, and at later attempts.
@@ -302,6 +302,14 @@ impl EdgeClient {
         Ok(SharedHttpConnector::new(connector.build()))
     }
 
+    /// How long the body of an answer may take, beside its time on the wire and on the wire. What has no edge here is SQS or STS.
+    const fn time_for_the_body(&self, patience: Duration) -> (Duration, Duration) {
+        match &self.edge {
+            Some(_) => (patience, MAX_ANSWER_TIME),
+            None => (MAX_SMALL_ANSWER_TIME, Duration::ZERO),
+        }
+    }
+
     /// Drops the connections of a generation; requests under way on them continue.
     fn drop_pool(&self, generation: u64) {
         let mut pool = self.pool();
@@ -486,8 +494,10 @@ impl EdgeClient {
             );
             ConnectorError::other(foreign.into(), Some(ErrorKind::TransientError))
         })?;
+        let (patience, longest) = self.time_for_the_body(patience);
         let report = AttemptReport {
             patience,
+            longest,
             _under_way: under_way,
             client: self,
             attempt: (generation, began),

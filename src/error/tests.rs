@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::database::DatabaseError;
+use crate::edge::ServiceAnswer;
 use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::text::chain;
 use proptest::prelude::*;
@@ -185,6 +186,42 @@ fn a_job_that_is_done_is_never_parked_for_its_result() {
             "{error:?}"
         );
     }
+}
+
+#[test]
+fn a_denial_is_that_of_the_edge_whose_connection_asked() {
+    let answer = |section: Option<&str>| ServiceAnswer {
+        status: 403,
+        code: Some("AccessDenied".to_owned()),
+        place: None,
+        retry_after: None,
+        section: section.map(Into::into),
+    };
+    let denied = |section| EdgeError {
+        answer: Some(Box::new(answer(section))),
+        ..EdgeError::new("list", ErrorKind::Denied, "no")
+    };
+    let edge = |kind, name: &str| Edge::new(kind, name, "the service");
+    let (reports, photos) = (
+        edge(EdgeKind::Store, "reports"),
+        edge(EdgeKind::Store, "photos"),
+    );
+    let credentials = edge(EdgeKind::Credentials, "reports");
+    let ledger = edge(EdgeKind::Ledger, "ledger");
+    let of_reports = JobError::Gather(GatherError::Store(denied(Some("connections.reports"))));
+    let of_ledger = JobError::Ledger(LedgerError::Store(denied(Some("connections.reports"))));
+    let of_source = JobError::Gather(GatherError::Store(denied(None)));
+    for (error, expected) in [
+        (&of_reports, [true, false, true, false]),
+        (&of_ledger, [false, false, false, true]),
+        (&of_source, [true, true, true, false]),
+    ] {
+        let edges = [&reports, &photos, &credentials, &ledger];
+        let denying = edges.map(|edge| error.is_denial_by(edge));
+        assert_eq!(denying, expected, "{error:?}");
+    }
+    let other = EdgeError::new("list", ErrorKind::Failed, "no");
+    assert!(!JobError::Gather(GatherError::Store(other)).is_denial_by(&reports));
 }
 
 #[test]

@@ -299,7 +299,7 @@ mod tests {
             unreachable!("nothing is put")
         }
 
-        async fn probe(&self, _: &Bucket) -> Result<(), StoreError> {
+        async fn probe(&self, _: &Bucket, _: &str) -> Result<(), StoreError> {
             Ok(())
         }
     }

@@ -125,7 +125,7 @@ impl Sorter {
     fn write(&mut self, block: &[Entry]) -> io::Result<RunBlock> {
         let file = match &mut self.file {
             Some(file) => file,
-            None => self.file.insert(self.dir.open()?.scratch()?),
+            None => self.file.insert(self.dir.open_or_make(0o700)?.scratch()?),
         };
         let text = serde_json::to_vec(block)?;
         file.write_all_at(&text, self.end)?;

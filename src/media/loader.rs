@@ -322,7 +322,7 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn probe(&self, _: &Bucket) -> Result<(), StoreError> {
+        async fn probe(&self, _: &Bucket, _: &str) -> Result<(), StoreError> {
             std::future::pending().await
         }
     }

@@ -147,6 +147,7 @@ fn judge(answer: &WebAnswer) -> Result<(), EdgeError> {
             code: None,
             place: None,
             retry_after: answer.retry_after,
+            section: None,
         })),
         ..EdgeError::new(ACTION, fact, words)
     })

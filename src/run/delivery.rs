@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::keyring::sha256_hex;
+use crate::repeated::RepeatedLine;
 
 use notes::Notes;
 
@@ -37,6 +38,12 @@ const WAIT_FOR_ALONE: Duration = Duration::from_secs(5 * 60);
 
 /// How long a file is kept whose message never came back: as long as SQS keeps a message.
 const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// The directory of the files, below the state directory.
+const FOLDER: &str = "deliveries";
+
+/// The line about files that cannot be written, which each delivery would repeat.
+static UNRECORDED: RepeatedLine = RepeatedLine::new();
 
 /// The deliveries of one worker.
 #[derive(Debug, Clone)]
@@ -163,7 +170,7 @@ impl Deliveries {
     /// The deliveries below a state directory, which is locked. Files whose messages never came back are removed.
     /// Entries with another kind of name, and entries that are not files, are left alone.
     pub fn open(state: &Directory) -> io::Result<Self> {
-        let dir = state.private_below("deliveries")?;
+        let dir = state.private_below(FOLDER)?;
         let names = dir.names()?.into_iter();
         let mut noted = Vec::new();
         for name in names.filter_map(|name| name.into_string().ok()) {
@@ -197,7 +204,7 @@ impl Deliveries {
             }
         }
         Ok(Self {
-            notes: Notes::new(dir)?,
+            notes: Notes::new(dir, state.again()?)?,
             quarantine: Arc::new(Semaphore::new(1)),
             company: Arc::default(),
         })
@@ -250,8 +257,10 @@ impl Deliveries {
             return None;
         };
         if let Err(error) = &written {
-            tracing::warn!(%error, "could not record the start of a delivery; a crash would not be counted");
             inner.file = None;
+            if let Some(left_out) = UNRECORDED.due() {
+                tracing::warn!(%error, left_out, "could not record the start of a delivery; a crash would not be counted");
+            }
         }
         Some(Delivery {
             inner: Arc::new(inner),

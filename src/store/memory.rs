@@ -213,6 +213,7 @@ impl ObjectStore for MemoryStore {
                     code: Some("PreconditionFailed".to_owned()),
                     place: None,
                     retry_after: None,
+                    section: None,
                 })),
                 ..EdgeError::new(action, ErrorKind::Rejected, "it was changed")
             }),
@@ -253,7 +254,7 @@ impl ObjectStore for MemoryStore {
         state.clock_ahead.filter(|_| state.requests > 0)
     }
 
-    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
+    async fn probe(&self, bucket: &Bucket, _: &str) -> Result<(), StoreError> {
         self.request(format!("list s3://{bucket}"), |state| {
             state.buckets.get(bucket.as_str()).map(drop)
         })
@@ -300,9 +301,9 @@ mod tests {
         store.fail_next(ErrorKind::Throttled);
         let bucket: Bucket = "bucket".parse().unwrap();
         assert_eq!(
-            store.probe(&bucket).await.unwrap_err().fact,
+            store.probe(&bucket, "").await.unwrap_err().fact,
             ErrorKind::Throttled
         );
-        assert!(store.probe(&bucket).await.is_ok());
+        assert!(store.probe(&bucket, "").await.is_ok());
     }
 }

@@ -256,7 +256,7 @@ impl S3Store {
     /// Fails unless the store itself answers. A proxy in front of it that refuses a request with a key or a prefix may do so
     /// because of the name, and may not reach the store. After a broken connection, this request reports to the edge.
     async fn answers(&self, bucket: &Bucket) -> Result<(), StoreError> {
-        match self.probe(bucket).await {
+        match self.probe(bucket, "").await {
             Err(error) if error.fact.may_pass() => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -563,13 +563,14 @@ impl ObjectStore for S3Store {
         }
     }
 
-    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
+    async fn probe(&self, bucket: &Bucket, prefix: &str) -> Result<(), StoreError> {
         // HEAD answers have no error code, and a job needs a listing anyway.
         self.client(bucket)
             .await?
             .list_objects_v2()
             .bucket(bucket.as_str())
             .max_keys(1)
+            .set_prefix(Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty()))
             .customize()
             .interceptor(http::RequestTerms::probe())
             .send()

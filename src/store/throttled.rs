@@ -105,9 +105,9 @@ impl ObjectStore for Throttled {
         self.store.skew()
     }
 
-    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
+    async fn probe(&self, bucket: &Bucket, prefix: &str) -> Result<(), StoreError> {
         self.limiter.pass(1).await;
-        self.store.probe(bucket).await
+        self.store.probe(bucket, prefix).await
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let bucket = "bucket".parse().unwrap();
         let began = Instant::now();
         for _ in 0..30 {
-            throttled.probe(&bucket).await.unwrap();
+            throttled.probe(&bucket, "").await.unwrap();
         }
         assert_eq!(
             began.elapsed().as_secs(),

@@ -82,7 +82,11 @@ impl Worker {
         };
         if let Disposition::Retry { after } = disposition
             && failed.error.is_denial()
-            && let Some(edge) = self.services.edges.iter().find(Edge::is_denied)
+            && let Some(edge) = self
+                .services
+                .edges
+                .iter()
+                .find(|edge| edge.is_denied() && failed.error.is_denial_by(edge))
         {
             self.backlog.add_denied(&edge, &message.receipt, after);
         }

@@ -37,9 +37,9 @@ const NAME: &str = "probe";
 pub async fn probe(services: &Services) {
     let mut watches: Vec<Boxed<'_>> = Vec::new();
     for (name, connection) in services.signing.connections.iter() {
-        if let Some(bucket) = bucket_of(name, services) {
+        if let Some((bucket, prefix)) = place_of(name, services) {
             let ask = move || {
-                let asked = timeout(TRIAL, connection.s3.probe(bucket));
+                let asked = timeout(TRIAL, connection.s3.probe(bucket, prefix));
                 boxed(async { drop(asked.await) })
             };
             let edge = connection.s3.edge();
@@ -79,16 +79,19 @@ pub async fn probe(services: &Services) {
     join_all(watches).await;
 }
 
-/// The bucket in which a connection is probed: one of its rules, or of the bodies of messages.
-fn bucket_of<'a>(name: &ConnectionName, services: &'a Services) -> Option<&'a Bucket> {
+/// The bucket and the prefix in which a connection is probed: those of one of its rules, or the bucket of the bodies of messages. A policy
+/// of IAM may allow listings of that prefix alone (`s3:prefix`).
+fn place_of<'a>(name: &ConnectionName, services: &'a Services) -> Option<(&'a Bucket, &'a str)> {
     let rules = &services.signing.policy.rules;
     let rule = rules.iter().find(|rule| rule.connection == *name);
     let payloads = &services.payloads;
     let of_payloads = || {
         let reads = payloads.connection.as_ref() == Some(name);
-        payloads.buckets.first().filter(|_| reads)
+        let bucket = payloads.buckets.first().filter(|_| reads);
+        bucket.map(|bucket| (bucket, ""))
     };
-    rule.map(|rule| &rule.bucket).or_else(of_payloads)
+    rule.map(|rule| (&rule.bucket, rule.prefix.as_str()))
+        .or_else(of_payloads)
 }
 
 /// Whether an unused edge is probed.
@@ -132,12 +135,14 @@ fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {
     match edge.outage() {
         Some(outage) => outage.left.is_zero() && edge.may_be_tried(NAME).is_ok(),
         None => {
-            let quiet = if edge.is_denied() {
-                QUIET_DENIED
-            } else {
-                QUIET
+            let is_looked_at = edges.are_looked_at();
+            let quiet = match edge.is_denied() && is_looked_at {
+                true => QUIET_DENIED,
+                false => QUIET,
             };
-            used == Use::Often && edges.are_looked_at() && edge.is_quiet_for(quiet)
+            // Jobs that were denied wait for the end of a denial, also while no supervisor asks.
+            let is_of_interest = is_looked_at || edge.denial().is_some();
+            used == Use::Often && is_of_interest && edge.is_quiet_for(quiet)
         }
     }
 }
@@ -176,5 +181,23 @@ mod tests {
         assert!(!is_due(&edge, Use::Often, &edges), "its pause is not over");
         sleep(Duration::from_secs(20)).await;
         assert!(is_due(&edge, Use::Seldom, &edges));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_denial_of_everything_is_looked_for_without_a_supervisor() {
+        let edge = edge();
+        let edges = Edges::from_iter([edge.clone()]);
+        edge.denied(false, "AccessDenied");
+        sleep(QUIET).await;
+        assert!(!is_due(&edge, Use::Often, &edges), "one request alone");
+        for _ in 0..4 {
+            edge.denied(false, "AccessDenied");
+            sleep(QUIET).await;
+        }
+        assert!(is_due(&edge, Use::Often, &edges));
+        assert!(!is_due(&edge, Use::Seldom, &edges));
+        edge.answered();
+        sleep(QUIET).await;
+        assert!(!is_due(&edge, Use::Often, &edges));
     }
 }

@@ -144,8 +144,8 @@ impl ObjectStore for Watched {
         self.store.skew()
     }
 
-    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
-        self.store.probe(bucket).await
+    async fn probe(&self, bucket: &Bucket, prefix: &str) -> Result<(), StoreError> {
+        self.store.probe(bucket, prefix).await
     }
 }
 

@@ -336,10 +336,10 @@ pub(crate) async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<St
         )
     );
     assert_eq!(
-        store.probe(&missing).await.unwrap_err().fact,
+        store.probe(&missing, "").await.unwrap_err().fact,
         ErrorKind::NotFound
     );
-    store.probe(&bucket).await.unwrap();
+    store.probe(&bucket, "reports/").await.unwrap();
     only_the_beginning_is_read(store, &bucket).await;
 }
 

@@ -516,7 +516,7 @@ impl ObjectStore for Restless {
         unreachable!("nothing is put")
     }
 
-    async fn probe(&self, _: &Bucket) -> Result<(), StoreError> {
+    async fn probe(&self, _: &Bucket, _: &str) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -4,13 +4,17 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
+use handout::assemble::connection::embedded_sites;
 use handout::config::{OnBadRow, QueueKind, RecipientListConfig};
+use handout::keyring::Keyring;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client};
 use crate::daemon::{Daemon, daemon_log, submit};
-use crate::liveness::{is_ready, lines_with, mailed, ready, through, with_a_line};
+use crate::liveness::{
+    add_connection, far_job, is_ready, lines_with, mailed, ready, through, with_a_line,
+};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::line::{Line, Mode};
@@ -29,6 +33,9 @@ const SLOT: Duration = Duration::from_secs(18);
 /// How long a new job may wait while others wait for an answer that never comes: they give their slots back after about four seconds, and
 /// without that after ten.
 const GIVEN_BACK: Duration = Duration::from_secs(8);
+
+/// How soon jobs go on after a denial of everything has ended: a probe finds that out, and shows them.
+const AFTER_A_DENIAL: Duration = Duration::from_secs(30);
 
 /// Waits until `/ready` says this; how long it took.
 async fn said(http: &str, words: &str) -> Duration {
@@ -247,6 +254,39 @@ async fn a_list_in_a_silent_store_gives_its_slot_back_to_other_jobs() {
     for number in 0..8 {
         mailed(&world, &format!("listed-{number}")).await;
     }
+    daemon.stops(&config).await;
+}
+
+#[tokio::test]
+async fn jobs_of_a_store_that_denied_everything_come_back_soon_after_it_allows_again() {
+    let mut world = World::new().object("a.pdf", "x");
+    let keyring = Keyring::open(&world.config.secret_key_file()).unwrap();
+    let site = embedded_sites(&world.config, &keyring).remove(0);
+    let faults = Faults {
+        denied: Some("reports"),
+        ..Faults::default()
+    };
+    let upstream = format!("http://{}", world.config.embedded.listen);
+    let proxy = FaultyProxy::start(&upstream, faults).await;
+    let (id, secret) = (&site.access_key_id, &site.secret_access_key);
+    add_connection(&mut world, "far", &proxy.url, id, secret);
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    let jobs: Vec<Value> = (0..6).map(|n| far_job(&format!("denied-{n}"))).collect();
+    world.submit(&jobs).await;
+    said(&daemon.http, "AccessDenied").await;
+    // Jobs that were denied again wait for a minute.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(world.mails().is_empty());
+    proxy.allows_all();
+    let began = Instant::now();
+    for job in &jobs {
+        mailed(&world, job["id"].as_str().unwrap()).await;
+    }
+    let (took, log) = (began.elapsed(), daemon_log(&config));
+    assert!(took < AFTER_A_DENIAL, "{took:?}: {log}");
+    is_ready(&daemon.http).await;
     daemon.stops(&config).await;
 }
 

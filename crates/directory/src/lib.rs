@@ -96,6 +96,14 @@ impl Location {
         }
     }
 
+    /// Opens the directory, and creates it with `mode` if it does not exist: it may have been removed since the program began.
+    pub fn open_or_make(&self, mode: u32) -> io::Result<Directory> {
+        match self.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make(mode),
+            opened => opened,
+        }
+    }
+
     fn derived(&self) -> Option<(&Path, &Path)> {
         let base = self.0.base.as_deref()?;
         Some((base, self.strip_prefix(base).ok()?))
@@ -234,7 +242,7 @@ impl Directory {
     }
 
     /// Another descriptor of the same directory.
-    fn again(&self) -> io::Result<Self> {
+    pub fn again(&self) -> io::Result<Self> {
         Ok(Self {
             handle: self.handle.try_clone()?,
             path: self.path.clone(),
@@ -244,6 +252,11 @@ impl Directory {
     fn owner(&self) -> io::Result<(u32, u32)> {
         let metadata = self.handle.metadata()?;
         Ok((metadata.uid(), metadata.gid()))
+    }
+
+    /// Whether it was removed: it has no name any more, and no file can be made in it.
+    pub fn is_removed(&self) -> io::Result<bool> {
+        Ok(self.handle.metadata()?.nlink() == 0)
     }
 
     /// Its path when it was opened; for messages.

@@ -228,3 +228,15 @@ fn a_file_is_read_up_to_its_bound() {
     assert!(directory.read_bounded("x", 4).is_err());
     assert_eq!(fs::read_dir(inside.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_directory_that_was_removed_is_told_from_one_that_is_there() {
+    let state = tempfile::tempdir().unwrap();
+    let below = Directory::open(state.path())
+        .unwrap()
+        .private_below("notes")
+        .unwrap();
+    assert!(!below.is_removed().unwrap());
+    fs::remove_dir(state.path().join("notes")).unwrap();
+    assert!(below.is_removed().unwrap());
+}

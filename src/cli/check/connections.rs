@@ -88,7 +88,7 @@ async fn payloads(
     };
     for bucket in &buckets {
         let what = format!("payloads s3://{bucket}");
-        match bounded(connection.s3.probe(bucket)).await {
+        match bounded(connection.s3.probe(bucket, "")).await {
             Ok(Ok(())) => {
                 let result = format!("{name} reads the bodies of long messages there");
                 report.tell(what, Ok(result))?;

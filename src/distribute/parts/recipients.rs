@@ -455,7 +455,7 @@ fn copy(from: &std::path::Path, spool_dir: &Location) -> io::Result<Option<File>
         io::Result::Ok((about.len(), about.modified()?))
     };
     let before = about(&file)?;
-    let mut copy = spool_dir.open()?.scratch()?;
+    let mut copy = spool_dir.open_or_make(0o700)?.scratch()?;
     let bytes = io::copy(&mut Read::take(&file, MAX_LIST_BYTES + 1), &mut copy)?;
     if bytes > MAX_LIST_BYTES {
         return Ok(None);
@@ -521,7 +521,11 @@ async fn copy_object(
     if object.size_bytes > MAX_LIST_BYTES {
         return Err(too_long(list).into());
     }
-    let spool_dir = services.presenting.spool_dir.open().map_err(written)?;
+    let spool_dir = services
+        .presenting
+        .spool_dir
+        .open_or_make(0o700)
+        .map_err(written)?;
     let mut file = spool_dir.scratch().map_err(written)?;
     let mut from = 0;
     while from < object.size_bytes {

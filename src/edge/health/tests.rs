@@ -335,6 +335,24 @@ async fn a_store_that_denies_all_is_said_to_and_one_that_denies_some_is_not() {
     assert_eq!(edge.trouble(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_denial_of_requests_that_came_at_once_has_an_end_too() {
+    let edge = edge();
+    for _ in 0..5 {
+        edge.denied(false, "AccessDenied");
+    }
+    let denied_at = Instant::now();
+    after(30_000).await;
+    assert!(edge.trouble().is_some());
+    assert!(!edge.allows_since(denied_at));
+    edge.answered();
+    assert!(
+        edge.allows_since(denied_at),
+        "what was denied may be asked again"
+    );
+    assert!(!edge.allows_since(Instant::now()));
+}
+
 #[test]
 fn an_answer_that_denies_ends_an_outage() {
     for is_probe in [true, false] {

@@ -14,7 +14,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::judge::{AskedRequest, Judge, Says, leaves_writes_open};
 use super::{ANY, EdgeClient, FLOOR_RATE, HttpAttempt};
-use crate::bounds::MAX_ANSWER_TIME;
 use crate::edge::health::{Edge, FailureKind, Request};
 
 /// When the last bytes of a request were handed to the connection, and how long they may take on the wire.
@@ -234,6 +233,8 @@ impl Body for SendingBody {
 pub(super) struct AttemptReport {
     /// How long the body may take beside its time on the wire.
     pub(super) patience: Duration,
+    /// How much time on the wire it may have at the most.
+    pub(super) longest: Duration,
     pub(super) _under_way: Option<Request>,
     pub(super) client: EdgeClient,
     pub(super) attempt: HttpAttempt,
@@ -251,6 +252,7 @@ pub(super) struct Receiving {
     pub(super) judge: Judge,
     pub(super) report: Option<AttemptReport>,
     due: Instant,
+    longest: Duration,
     received: u64,
     deadline: Pin<Box<Sleep>>,
     /// Whether bytes are waited for. If it is dropped then, the answer was abandoned and says nothing about the edge.
@@ -269,6 +271,7 @@ impl Receiving {
         Self {
             body,
             judge,
+            longest: report.longest,
             report: Some(report),
             due,
             received: 0,
@@ -397,7 +400,7 @@ impl Body for Receiving {
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 // Without this limit, a store that trickles would hold a slot indefinitely.
-                let due = self.due + on_the_wire(self.received).min(MAX_ANSWER_TIME);
+                let due = self.due + on_the_wire(self.received).min(self.longest);
                 self.deadline.as_mut().reset(due);
                 let is_told = self.body.is_end_stream() || self.judge.refuses(false).is_some();
                 if is_told && let Err(error) = self.come() {

@@ -31,12 +31,17 @@ pub(super) fn client_of(edge: &Edge) -> EdgeClient {
 }
 
 fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
-    let client = client_of(edge);
+    receiving_by(client_of(edge), body, ANSWER)
+}
+
+fn receiving_by(client: EdgeClient, body: SdkBody, patience: Duration) -> Receiving {
+    let (patience, longest) = client.time_for_the_body(patience);
     Receiving::new(
         body,
         Judge::trusting(200),
         AttemptReport {
-            patience: ANSWER,
+            patience,
+            longest,
             _under_way: None,
             client,
             attempt: (0, Instant::now()),
@@ -505,6 +510,20 @@ async fn a_body_that_trickles_is_given_up_and_one_that_is_slow_but_moves_is_not(
     let slow = receiving(trickling(60, 50_000, Duration::from_secs(1)), &edge);
     assert_eq!(slow.collect().await.unwrap().to_bytes().len(), 3_000_000);
     assert_eq!(edge.count(FailureKind::Timeout), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_a_queue_has_seconds_however_much_of_it_moves() {
+    let mut client = client_of(&edge());
+    client.edge = None;
+    let long_poll = Duration::from_secs(30);
+    for (pieces, arrives) in [(10, true), (1000, false)] {
+        let began = Instant::now();
+        let body = trickling(pieces, 20_000, Duration::from_secs(1));
+        let body = receiving_by(client.clone(), body, long_poll).collect();
+        assert_eq!(body.await.is_ok(), arrives);
+        assert!(began.elapsed() <= MAX_SMALL_ANSWER_TIME);
+    }
 }
 
 #[tokio::test(start_paused = true)]

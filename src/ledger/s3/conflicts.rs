@@ -43,6 +43,7 @@ mod tests {
             code: Some(code.to_owned()),
             place: None,
             retry_after: None,
+            section: None,
         };
         Err(EdgeError {
             answer: Some(Box::new(answer)),

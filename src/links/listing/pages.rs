@@ -25,7 +25,7 @@ impl Pages {
             return Ok(());
         }
         if self.file.is_none() {
-            self.file = Some(dir.open()?.scratch()?);
+            self.file = Some(dir.open_or_make(0o700)?.scratch()?);
         }
         let bytes = serde_json::to_vec(&page)?;
         self.file

@@ -40,9 +40,11 @@ struct StepQueue {
 }
 
 impl Notes {
+    /// The files in `dir`, which is below the state directory `state` and is made there again if it is removed.
+    ///
     /// # Errors
     /// The thread cannot be started.
-    pub(super) fn new(dir: Directory) -> io::Result<Self> {
+    pub(super) fn new(dir: Directory, state: Directory) -> io::Result<Self> {
         let (steps, queued) = channel();
         let place = Arc::new(dir.path().to_owned());
         let notes = Self {
@@ -53,7 +55,7 @@ impl Notes {
         let queue = Arc::clone(&notes.queue);
         std::thread::Builder::new()
             .name("deliveries".to_owned())
-            .spawn(move || work(&dir, &place, &queued, &queue))?;
+            .spawn(move || work(dir, &state, &place, (&queued, &queue)))?;
         Ok(notes)
     }
 
@@ -130,11 +132,20 @@ fn lock(queue: &Mutex<StepQueue>) -> MutexGuard<'_, StepQueue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(dir: &Directory, place: &Path, steps: &Receiver<NoteStep>, queue: &Mutex<StepQueue>) {
+fn work(
+    mut dir: Directory,
+    state: &Directory,
+    place: &Path,
+    (steps, queue): (&Receiver<NoteStep>, &Mutex<StepQueue>),
+) {
     while let Ok(step) = steps.recv() {
         // The place has this thread alone, so that its turn comes at once.
         let turn = WorkingAt::begin(place);
-        step(dir);
+        if let Some(again) = made_again(&dir, state) {
+            tracing::warn!(dir = %place.display(), "the directory was removed while Handout runs, and was made again");
+            dir = again;
+        }
+        step(&dir);
         let mut queue = lock(queue);
         queue.waiting -= 1;
         queue.hangs &= queue.waiting > 0;
@@ -145,10 +156,22 @@ fn work(dir: &Directory, place: &Path, steps: &Receiver<NoteStep>, queue: &Mutex
     }
 }
 
+/// The directory again, if it was removed and can be made. Its step reports why it cannot.
+fn made_again(dir: &Directory, state: &Directory) -> Option<Directory> {
+    let is_removed = dir.is_removed().unwrap_or(false);
+    is_removed.then(|| state.private_below(super::FOLDER).ok())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::time::Instant;
+
+    fn notes_in(state: &Path) -> Notes {
+        let state = Directory::open(state).unwrap();
+        let dir = state.private_below(super::super::FOLDER).unwrap();
+        Notes::new(dir, state).unwrap()
+    }
 
     /// Ready when the disk responds again: `/ready` names it until then.
     async fn responds(notes: &Notes) {
@@ -160,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_hangs_delays_no_thread_for_long_and_loses_no_step() {
         let folder = tempfile::tempdir().unwrap();
-        let notes = Notes::new(Directory::open(folder.path()).unwrap()).unwrap();
+        let notes = notes_in(folder.path());
         let names = |dir: &Directory| dir.names().unwrap().len();
         assert_eq!(notes.ask(names).await, Some(0));
         let (comes, waits) = channel::<()>();
@@ -187,13 +210,28 @@ mod tests {
         responds(&notes).await;
         assert!(!is_told());
         assert_eq!(notes.ask(names).await, Some(1));
-        assert!(folder.path().join("last").exists());
+        assert!(folder.path().join("deliveries/last").exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_removed_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let notes = notes_in(folder.path());
+        for name in ["first", "second"] {
+            let written = notes.ask(move |dir| dir.lock_file(name, 0o600).is_ok());
+            assert_eq!(written.await, Some(true), "{name}");
+            std::fs::remove_dir_all(folder.path().join("deliveries")).unwrap();
+        }
+        // Without the state directory, it cannot be made.
+        std::fs::remove_dir(folder.path()).unwrap();
+        let written = notes.ask(|dir| dir.lock_file("third", 0o600).is_ok());
+        assert_eq!(written.await, Some(false));
     }
 
     #[tokio::test]
     async fn a_step_whose_answer_does_not_come_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let notes = Notes::new(Directory::open(folder.path()).unwrap()).unwrap();
+        let notes = notes_in(folder.path());
         let (comes, waits) = channel::<()>();
         let patience = Duration::from_millis(50);
         let hangs = notes.ask_within(patience, move |_| waits.recv().ok());

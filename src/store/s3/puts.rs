@@ -291,6 +291,7 @@ mod tests {
                 code: None,
                 place: None,
                 retry_after: None,
+                section: None,
             })),
             ..EdgeError::new("put s3://b/k", ErrorKind::Rejected, words)
         }

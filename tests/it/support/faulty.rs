@@ -1,6 +1,6 @@
 //! A faulty HTTP proxy in front of a working server: it rejects requests, loses answers, and delays.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -69,6 +69,8 @@ struct Counts {
     /// The operation (of AWS's JSON protocols) that is rejected with 400, and its error text.
     refused: Mutex<Option<(&'static str, &'static str)>>,
     writes: AtomicU32,
+    /// No request is denied any more.
+    allows_all: AtomicBool,
     /// The requests that were answered, in the order of their answers.
     answered: Mutex<Vec<Answered>>,
 }
@@ -122,6 +124,11 @@ impl FaultyProxy {
     /// Rejects an operation, such as `AmazonSQS.ReceiveMessage`, with this text.
     pub(crate) fn refuses(&self, operation: &'static str, text: &'static str) {
         *self.counts.refused.lock().unwrap() = Some((operation, text));
+    }
+
+    /// Denies no request from now on; [`Faults::denied`] has no effect any more.
+    pub(crate) fn allows_all(&self) {
+        self.counts.allows_all.store(true, Ordering::SeqCst);
     }
 
     /// Rejects no operation from now on.
@@ -237,7 +244,8 @@ async fn decide(
     }
     let request = Request::from_parts(head, body);
     let judged = faults.judge.and_then(|judge| judge(&request));
-    let fate = match (judged, faults.denied) {
+    let allows_all = counts.allows_all.load(Ordering::SeqCst);
+    let fate = match (judged, faults.denied.filter(|_| !allows_all)) {
         (Some((status, code)), _) => Fate::Refused(status, code),
         (None, Some(part)) if target.contains(part) => {
             Fate::Refused(StatusCode::FORBIDDEN, "AccessDenied")
