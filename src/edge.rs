@@ -8,6 +8,7 @@ mod egress;
 pub(crate) mod follow_up;
 pub mod health;
 pub(crate) mod http;
+pub(crate) mod names;
 pub(crate) mod program;
 mod proxy;
 
@@ -22,7 +23,7 @@ use http_body_util::LengthLimitError;
 
 pub use self::answer::{Asker, BucketPlace, ServiceAnswer};
 pub(crate) use self::answer::{HeedsRetryAfter, code_of, is_region, message_of};
-use self::answer::{THROTTLES, is_unknown_request, plain_words};
+use self::answer::{OF_REGION, THROTTLES, is_unknown_request, plain_words};
 pub use self::egress::Egress;
 use self::health::{Edge, FailureKind};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_LEFT_ALONE, MAX_STORE_WORDS_BYTES};
@@ -303,6 +304,10 @@ where
 fn kind_of(answer: &ServiceAnswer) -> ErrorKind {
     if answer.place.is_some() {
         return ErrorKind::Elsewhere;
+    }
+    // Signed for a region that the service does not take, and it names no other: the settings are wrong, and not the job.
+    if OF_REGION.contains(&answer.code.as_deref().unwrap_or_default()) {
+        return ErrorKind::Denied;
     }
     let by_code = answer.code.as_deref().and_then(kind_of_code);
     by_code.unwrap_or(match answer.status {

@@ -148,11 +148,11 @@ impl FeedbackRecorder {
         }
     }
 
-    /// A recorder of a command that runs beside a daemon: it sends no results.
+    /// A recorder of a command that runs beside a daemon. `results` takes the reports.
     ///
     /// Its audit lines are in a stream of their own, which begins with the first of them; [`FeedbackRecorder::close`] ends it.
     pub fn beside(
-        audit: AuditSettings,
+        (audit, results): (AuditSettings, Results),
         ledger: Arc<dyn Ledger>,
         keyring: &Keyring,
         names: record::Pseudonyms,
@@ -160,7 +160,10 @@ impl FeedbackRecorder {
         clock: Clock,
     ) -> Self {
         let lines = FeedbackLines::of_command(audit, clock);
-        Self::with(lines, ledger, keyring, names, sender, clock)
+        Self {
+            results,
+            ..Self::with(lines, ledger, keyring, names, sender, clock)
+        }
     }
 
     fn with(

@@ -12,6 +12,10 @@ use handout::telemetry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// A fifth of the CPU of a small job is allocations, and this allocator takes a third of that less than glibc's: see ADR 92.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long a shutdown waits for threads.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 

@@ -76,8 +76,10 @@ async fn take(arguments: &FeedbackArgs, environment: &Environment) -> anyhow::Re
     config.must_suppress()?;
     let opened = assemble::open_ledger(&config, environment, clock::system).await?;
     let sender = sender_of(&config, &opened.keyring)?;
+    let audit = config.audit_settings(&opened.keyring, environment)?;
+    let results = Box::pin(assemble::results(&config, environment)).await?;
     let recorder = FeedbackRecorder::beside(
-        config.audit_settings(&opened.keyring, environment)?,
+        (audit, results),
         Arc::clone(&opened.ledger),
         &opened.keyring,
         opened.names.clone(),

@@ -39,6 +39,9 @@ const SAID_SILENT: Duration = Duration::from_secs(18);
 /// How many requests in a row must be denied, and for how long, until a store is reported as denying all. A single denial is
 /// not enough: the credentials may lack access to one bucket or object only.
 const DENIALS: u32 = 2;
+
+/// How many answers in a row with the right time end an outage of the clock.
+const RIGHT_DATES: u32 = 3;
 const DENIED_FOR: Duration = Duration::from_secs(5);
 
 /// For how long an edge counts as one that answers small requests alone, after the last large one that it did not answer.
@@ -77,6 +80,8 @@ struct EdgeInner {
 struct HealthState {
     /// The number of failed requests since the last answer.
     failures: u32,
+    /// The number of answers with the right time since one with another time.
+    right_dates: u32,
     /// When the first of these requests failed.
     failing_since: Option<(Instant, Timestamp)>,
     /// The kind and the message of the last failure.
@@ -447,6 +452,18 @@ impl Edge {
         self.tell_of_return(down.or(denied.map(|denied| denied.began)));
     }
 
+    /// Counts an answer with the right time; whether it shows that the edge's clock is right. After an answer with another time, that takes
+    /// [`RIGHT_DATES`] in a row: behind a balancer, one server's clock may be wrong.
+    pub fn has_right_time(&self) -> bool {
+        let mut state = self.state();
+        if !matches!(state.last, Some((FailureKind::ClockSkew, _))) {
+            return true;
+        }
+        state.right_dates += 1;
+        state.heard_at = Some(Instant::now());
+        state.right_dates >= RIGHT_DATES
+    }
+
     fn tell_of_return(&self, was_down_since: Option<Instant>) {
         let is_watched = self.inner.is_watched.load(Ordering::Relaxed);
         let Some(since) = was_down_since.filter(|_| is_watched) else {
@@ -557,6 +574,7 @@ impl Edge {
         let now = Instant::now();
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
+        state.right_dates = 0;
         state.heard_at = Some(now);
         if matches!(kind, FailureKind::Timeout | FailureKind::Unreachable) {
             state.unanswered_at = Some(now);

@@ -42,6 +42,7 @@ pub(crate) use self::web::{PieceAnswer, PieceRequest, WebAnswer, WebClient};
 use super::answer::{Asker, retry_after};
 use super::egress::Egress;
 use super::health::{Edge, FailureKind, Request, Step};
+use super::names::TurningResolver;
 use super::proxy::ProxyRoute;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_CLOCK_SKEW, MAX_SMALL_ANSWER_TIME};
 
@@ -293,13 +294,15 @@ impl EdgeClient {
     async fn new_connector(&self, way: ProxyRoute) -> Result<SharedHttpConnector, ConnectorError> {
         let tls = self.egress.tls_context().await;
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT);
+        let turn = self.pool().generation;
         let connector = Connector::builder()
             .connector_settings(settings.build())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .proxy_config(self.egress.proxy(way))
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(tls.map_err(|error| ConnectorError::user(error.into()))?);
-        Ok(SharedHttpConnector::new(connector.build()))
+        let connector = connector.build_with_resolver(TurningResolver { turn });
+        Ok(SharedHttpConnector::new(connector))
     }
 
     /// How long the body of an answer may take, beside its time on the wire and on the wire. What has no edge here is SQS or STS.

@@ -398,14 +398,19 @@ impl CredentialSource {
     /// Whether credentials have expired by the clock of the store that they are for. Before the store's first answer its clock is
     /// unknown: then the store decides about a request, and this machine's clock about links.
     fn ended(&self, given: &KeptCredentials, need: Need) -> Option<EndedCredentials> {
+        match (self.inner.clock.skew(), need) {
+            (None, Need::Now) => None,
+            (Some(_), _) | (None, Need::Until(_)) => self.ended_at(given),
+        }
+    }
+
+    /// Whether credentials have ended by the clock of the store, or by this machine's before the store's first answer.
+    fn ended_at(&self, given: &KeptCredentials) -> Option<EndedCredentials> {
         let CredentialsEnd::At(at) = given.end else {
             return None;
         };
-        let skew = self.inner.clock.skew();
-        if skew.is_none() && matches!(need, Need::Now) {
-            return None;
-        }
-        let now = crate::clock::system().saturating_add(noticed(skew));
+        let skew = noticed(self.inner.clock.skew());
+        let now = crate::clock::system().saturating_add(skew);
         now.is_ok_and(|now| at <= now)
             .then_some(EndedCredentials { at })
     }
@@ -417,11 +422,15 @@ impl CredentialSource {
             doubt,
             ..
         } = &*self.inner;
-        edge.answered();
-        edge.gave_until(match kept.end {
-            CredentialsEnd::At(at) => Some(at),
-            CredentialsEnd::Never | CredentialsEnd::Unknown => None,
-        });
+        // By this machine's clock alone they may have ended. They are tried, since that clock may be wrong, and show nothing about the
+        // source.
+        if self.ended_at(&kept).is_none() {
+            edge.answered();
+            edge.gave_until(match kept.end {
+                CredentialsEnd::At(at) => Some(at),
+                CredentialsEnd::Never | CredentialsEnd::Unknown => None,
+            });
+        }
         let before = state.kept.replace(kept.clone());
         let status = std::mem::take(&mut state.status);
         let is_other = before.is_some_and(|before| !before.has_keys_of(&kept));

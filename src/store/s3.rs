@@ -572,6 +572,7 @@ impl ObjectStore for S3Store {
             .max_keys(1)
             .set_prefix(Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty()))
             .customize()
+            .interceptor(self.clock.clone())
             .interceptor(http::RequestTerms::probe())
             .send()
             .await

@@ -574,6 +574,7 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
         config.mail.transport = Transport::Smtp;
         config.mail.from = "Reports <reports@sender.example>".to_owned();
         config.mail.bounce_address = Some("bounces@sender.example".to_owned());
+        config.results.file = Some(config.state_dir.join("results.jsonl"));
         let smtp = &mut config.mail.smtp;
         (smtp.host, smtp.port, smtp.tls) = ("127.0.0.1".to_owned(), relay.port, Tls::None);
     });
@@ -629,6 +630,16 @@ async fn a_report_to_the_envelope_sender_of_a_real_mail_suppresses_and_a_forged_
         "{taken}"
     );
     assert!(maildir.join("cur/1.host:2,S").exists());
+    let told: Vec<Value> = results(&world)
+        .into_iter()
+        .filter(|result| result["outcome"] == "feedback")
+        .collect();
+    assert_eq!(told.len(), 2, "each report makes a result: {told:?}");
+    assert_eq!(told[0]["message"], told[1]["message"]);
+    assert_eq!(
+        (&told[0]["job"], &told[0]["feedback"]["verdict"]),
+        (&json!("first"), &json!("hard"))
+    );
     let reports = world.audit_of("feedback");
     assert_eq!(reports.len(), 2, "a line for each mail: {reports:?}");
     for line in &reports {

@@ -23,6 +23,7 @@ use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
 use crate::edge::health::{self, Edge, RequestNumber};
+use crate::edge::names;
 use crate::failpoint::{self, Failpoint};
 use crate::redact::Secrets;
 
@@ -545,15 +546,15 @@ const fn awaits_command(code: u16) -> bool {
 /// Tries the relay's addresses in order.
 async fn connect(host: &str, port: u16) -> Result<Wire, WireError> {
     let mut last = None;
-    for address in tokio::net::lookup_host((host, port)).await? {
-        match timeout(CONNECT_EACH, TcpStream::connect(address)).await {
+    for address in names::addresses(host).await? {
+        match timeout(CONNECT_EACH, TcpStream::connect((address, port))).await {
             Ok(Ok(socket)) => return Ok(Wire::new(socket)?),
             Ok(Err(error)) => last = Some(error),
             Err(_) => last = Some(std::io::ErrorKind::TimedOut.into()),
         }
     }
-    let nowhere = || std::io::Error::other("the name has no address");
-    Err(last.unwrap_or_else(nowhere).into())
+    let refused = || std::io::ErrorKind::ConnectionRefused.into();
+    Err(last.unwrap_or_else(refused).into())
 }
 
 async fn in_time<T>(

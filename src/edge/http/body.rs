@@ -318,6 +318,11 @@ impl Receiving {
             }
             return;
         }
+        if let (None, Some(edge)) = (failure, &client.edge)
+            && !edge.has_right_time()
+        {
+            return;
+        }
         match (failure, &client.edge) {
             (Some((kind, words)), _) => client.failed(attempt, asked.names_a_key, kind, words),
             (None, Some(edge)) => match says.with_code(&self.judge, asked) {

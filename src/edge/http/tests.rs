@@ -773,9 +773,37 @@ async fn a_store_whose_clock_is_far_from_ours_is_down_until_the_clocks_agree() {
                 "its clock is 600 s behind this machine's: set the clock that is wrong (NTP)";
             assert!(outage.ends_with(words), "{outage}");
         }
-        answer(None).await;
+        // One server of several may be wrong.
+        for _ in 0..3 {
+            answer(None).await;
+        }
         assert_eq!(edge.outage(), None);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_server_of_several_with_a_wrong_clock_keeps_the_store_down_until_answers_agree() {
+    let edge = edge();
+    let answer = async |skew: Option<i64>| {
+        let mut body = receiving(SdkBody::from("x"), &edge);
+        let report = body.report.as_mut().unwrap();
+        report.clock_skew = skew.map(SignedDuration::from_secs);
+        body.collect().await.unwrap();
+    };
+    answer(Some(1200)).await;
+    let since = edge.outage().unwrap().since;
+    for _ in 0..5 {
+        answer(None).await;
+        answer(None).await;
+        answer(Some(1200)).await;
+        assert_eq!(edge.outage().unwrap().since, since, "it is one outage");
+    }
+    for is_down in [true, true, false] {
+        answer(None).await;
+        assert_eq!(edge.outage().is_some(), is_down);
+    }
+    answer(None).await;
+    assert_eq!(edge.outage(), None);
 }
 
 /// The completion of an upload may take minutes, and its connection may die in an outage meanwhile.

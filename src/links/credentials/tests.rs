@@ -128,6 +128,11 @@ async fn whether_credentials_have_ended_is_told_by_the_clock_of_their_store() {
     let source = source(ending(-30));
     source.get(Need::Now).await.unwrap();
     assert_eq!(source.edge().outage(), None);
+    // What may have ended does not show that a source that failed gives good ones again.
+    drop(source.get(Need::Until(hour)).await);
+    let outage = source.edge().outage().unwrap();
+    source.get(Need::Now).await.ok();
+    assert_eq!(source.edge().outage().unwrap().since, outage.since);
 }
 
 /// A process may repeat an answer that it has cached: the earlier credentials are better.
