@@ -13,7 +13,7 @@ use serde::Serialize;
 use self::facts::{AuditFacts, OpenedLinkFacts};
 pub use self::revoked::RecordedRevocation;
 use self::revoked::StandingRevocations;
-use self::sessions::{Session, sessions_of};
+use self::sessions::{ReportedClients, Session, sessions_of};
 use super::book::{AccessBook, BookError};
 use super::identity::LinkKey;
 use super::person::OpenedBy;
@@ -203,8 +203,9 @@ pub fn answer(
     // Without a job, a recipient or an object, the access logs say which links are meant.
     let mut wanted = HashSet::new();
     if !names_links {
-        book.rows(since, until, |key, _| {
-            wanted.insert(key.link);
+        let all = |_| true;
+        book.rows(since, until, all, |row| {
+            wanted.insert(row.key.link);
         })?;
     }
     let mut facts = AuditFacts::default();
@@ -218,12 +219,15 @@ pub fn answer(
         )
         .map_err(OpensError::Audit)?;
     let mut rows: HashMap<u64, Vec<_>> = HashMap::new();
-    book.rows(since, until, |key, counts| {
-        if facts.links.contains_key(&key.link) {
-            rows.entry(key.link).or_default().push((key, counts));
-        }
+    let mut clients = ReportedClients::new();
+    let wanted = |link| facts.links.contains_key(&link);
+    book.rows(since, until, wanted, |row| {
+        let (key, counts) = (row.key, row.counts);
+        let client = clients.entry(key.client);
+        client.or_insert_with(|| (row.net.map(Into::into), row.agent.into()));
+        rows.entry(key.link).or_default().push((key, counts));
     })?;
-    let sessions = sessions_of(&facts, rows, book)?;
+    let sessions = sessions_of(&facts, rows, &clients);
     let revoked = StandingRevocations::read(places).map_err(OpensError::Audit)?;
     let mut report = OpensReport {
         rows: table(&facts, &sessions, &revoked, question.all),

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::facts::{AuditFacts, OpenFacts};
-use crate::access::book::{AccessBook, BookError, RowKey};
+use crate::access::book::RowKey;
 use crate::access::client::network_kept;
 use crate::access::person::{OpenedBy, Signs, judge};
 use crate::access::row::AccessCounts;
@@ -34,12 +34,15 @@ pub(super) struct Session {
     pub(super) evidence: Vec<String>,
 }
 
+/// The network and the name of each client, by its id.
+pub(super) type ReportedClients = HashMap<u64, (Option<Arc<str>>, Arc<str>)>;
+
 /// The uses of all links, with a verdict and a class each.
 pub(super) fn sessions_of(
     facts: &AuditFacts,
     rows: HashMap<u64, Vec<(RowKey, AccessCounts)>>,
-    book: &AccessBook,
-) -> Result<Vec<Session>, BookError> {
+    clients: &ReportedClients,
+) -> Vec<Session> {
     let mut sessions = Vec::new();
     let mut opens_seen = BTreeSet::new();
     for (link, rows) in rows {
@@ -48,9 +51,10 @@ pub(super) fn sessions_of(
             let (mut networks, mut agents) = (BTreeSet::new(), BTreeSet::new());
             for (row, some) in &group {
                 counts.add(some);
-                let (net, agent) = book.client(row.client)?;
-                networks.extend(net);
-                agents.insert(agent);
+                if let Some((net, agent)) = clients.get(&row.client) {
+                    networks.extend(net.as_deref().map(str::to_owned));
+                    agents.insert((**agent).to_owned());
+                }
             }
             if key.open != 0 {
                 opens_seen.insert(key.open);
@@ -84,7 +88,7 @@ pub(super) fn sessions_of(
     }
     sessions.sort_by_key(|session| (session.first, session.link, session.open));
     judge_all(facts, &mut sessions);
-    Ok(sessions)
+    sessions
 }
 
 fn session(
