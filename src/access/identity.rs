@@ -97,6 +97,55 @@ pub struct TargetIds {
 const SIGNATURE_LETTERS: usize = 64;
 
 impl TargetIds {
+    /// Reads the query of a request that was not refused: the ids and whether it is signed. What the URL suffered and when the link ends
+    /// count for refusals alone, and are left out, unless the spelling is unusual.
+    pub fn of_answered(query: &str) -> Self {
+        Self::of_usual(query).unwrap_or_else(|| Self::of_query(query))
+    }
+
+    /// The ids of a query with the spelling of links; `None` if any of its parameters has another.
+    fn of_usual(query: &str) -> Option<Self> {
+        let mut ids = Self::default();
+        let mut begin = 0;
+        let bytes = query.as_bytes();
+        for end in memchr::memchr_iter(b'&', bytes).chain([bytes.len()]) {
+            let parameter = &query[begin..end];
+            begin = end + 1;
+            match parameter.as_bytes() {
+                [b'x', ..] => {
+                    if let Some(link) = parameter.strip_prefix("x-handout=") {
+                        if link.starts_with("3D") {
+                            return None;
+                        }
+                        ids.link = ids.link.or_else(|| Some(link_of(link)));
+                    } else if let Some(open) = parameter.strip_prefix("x-handout-open=") {
+                        if open.starts_with("3D") {
+                            return None;
+                        }
+                        ids.open = ids.open.or_else(|| Some(open_of(open)));
+                    } else if !parameter.starts_with("x-id=") {
+                        return None;
+                    }
+                }
+                [b'X', b'-', b'A', ..] => {
+                    ids.is_signed |= parameter.starts_with("X-Amz-Signature=");
+                    if parameter == "X-Amz-Signature" {
+                        return None;
+                    }
+                }
+                [b'S', ..] => {
+                    ids.is_signed |= parameter.starts_with("Signature=");
+                    if parameter == "Signature" {
+                        return None;
+                    }
+                }
+                [b'X' | b'a', ..] => return None,
+                _ => {}
+            }
+        }
+        Some(ids)
+    }
+
     /// Reads a query.
     pub fn of_query(query: &str) -> Self {
         let mut reader = QueryReader::default();
@@ -108,6 +157,16 @@ impl TargetIds {
         reader.add(&query[begin..]);
         reader.finish()
     }
+}
+
+/// The link of a parameter's value.
+fn link_of(value: &str) -> LinkKey {
+    LinkKey::of_link(&percent::decode(value))
+}
+
+/// The open of a parameter's value.
+fn open_of(value: &str) -> LinkKey {
+    LinkKey::of_open(&percent::decode(value))
 }
 
 /// The name and the value of a parameter.
@@ -185,12 +244,12 @@ impl QueryReader {
             name if name == OPEN_ID.name() => {
                 ids.open = ids
                     .open
-                    .or_else(|| Some(LinkKey::of_open(&percent::decode(value))));
+                    .or_else(|| Some(open_of(value)));
             }
             name if name.eq_ignore_ascii_case(LINK_ID.name()) => {
                 ids.link = ids
                     .link
-                    .or_else(|| Some(LinkKey::of_link(&percent::decode(value))));
+                    .or_else(|| Some(link_of(value)));
                 if name != LINK_ID.name() {
                     ids.mangling.0 |= Mangling::CASE;
                 }
@@ -257,30 +316,40 @@ fn key_bits(key: &[u8]) -> u32 {
 
 /// Whether a key of a log, in any of its encodings, has a hash that is looked for.
 pub fn is_key(logged: &str, is_it: impl Fn(u32) -> bool) -> bool {
-    let is_it = |key: &[u8]| is_it(key_bits(key));
+    let is_it = &|key: &[u8]| is_it(key_bits(key));
     let logged = logged.as_bytes();
     if memchr::memchr2(b'%', b'+', logged).is_none() {
         return is_it(logged);
     }
     // S3 encodes a key as a form, and that once more: it writes a space as `%2B`. This is looked at first.
-    let mut key = logged.to_vec();
-    decode(&mut key, SpaceSign::Stays);
-    decode(&mut key, SpaceSign::IsSpace);
-    if is_it(&key) || is_it(logged) {
-        return true;
+    is_it_decoded(logged, &[SpaceSign::Stays, SpaceSign::IsSpace], is_it)
+        || is_it(logged)
+        || is_it_decoded(logged, &[SpaceSign::Stays], is_it)
+        || is_it_decoded(logged, &[SpaceSign::Stays, SpaceSign::Stays], is_it)
+        || is_it_decoded(logged, &[SpaceSign::IsSpace], is_it)
+}
+
+/// The longest text for which no memory is asked, in bytes.
+const SHORT_KEY: usize = 192;
+
+/// Asks for a text after it was decoded once or more.
+fn is_it_decoded(logged: &[u8], steps: &[SpaceSign], is_it: impl Fn(&[u8]) -> bool) -> bool {
+    let (mut short, mut long) = ([0; SHORT_KEY], Vec::new());
+    let text = match short.get_mut(..logged.len()) {
+        Some(short) => {
+            short.copy_from_slice(logged);
+            short
+        }
+        None => {
+            long.extend_from_slice(logged);
+            &mut long[..]
+        }
+    };
+    let mut length = text.len();
+    for plus in steps {
+        length = decode(&mut text[..length], *plus);
     }
-    [
-        &[SpaceSign::Stays][..],
-        &[SpaceSign::Stays, SpaceSign::Stays],
-        &[SpaceSign::IsSpace],
-    ]
-    .into_iter()
-    .any(|steps| {
-        key.clear();
-        key.extend_from_slice(logged);
-        steps.iter().for_each(|plus| decode(&mut key, *plus));
-        is_it(&key)
-    })
+    is_it(&text[..length])
 }
 
 /// What `+` is.
@@ -292,27 +361,27 @@ enum SpaceSign {
     IsSpace,
 }
 
-/// Replaces escapes by what they stand for. What is no escape stays as it is.
-fn decode(text: &mut Vec<u8>, plus: SpaceSign) {
+/// Replaces escapes by what they stand for, and returns the new length. What is no escape stays as it is.
+fn decode(text: &mut [u8], plus: SpaceSign) -> usize {
     let Some(first) = memchr::memchr2(b'%', b'+', text) else {
-        return;
+        return text.len();
     };
+    let nibble = |digit: u8| NIBBLES[usize::from(digit)];
     let (mut from, mut to) = (first, first);
     while let Some(byte) = text.get(from).copied() {
-        let escape = match byte {
-            b'%' => text.get(from + 1..from + 3),
-            _ => None,
+        from += 1;
+        let decoded = match (byte, text.get(from..from + 2)) {
+            (b'%', Some(&[high, low])) if nibble(high) | nibble(low) < NO_NIBBLE => {
+                from += 2;
+                nibble(high) << 4 | nibble(low)
+            }
+            (b'+', _) if plus == SpaceSign::IsSpace => b' ',
+            (byte, _) => byte,
         };
-        let nibble = |digit: &u8| NIBBLES[usize::from(*digit)];
-        let escape = escape.map(|digits| (nibble(&digits[0]), nibble(&digits[1])));
-        (text[to], from) = match escape {
-            Some((high, low)) if high | low < NO_NIBBLE => (high << 4 | low, from + 3),
-            _ if byte == b'+' && plus == SpaceSign::IsSpace => (b' ', from + 1),
-            _ => (byte, from + 1),
-        };
+        text[to] = decoded;
         to += 1;
     }
-    text.truncate(to);
+    to
 }
 
 /// Adds bytes to a hash that stays the same in all versions of the program, since files keep it.
@@ -348,6 +417,8 @@ pub(super) const fn stir(bits: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -386,6 +457,32 @@ mod tests {
             assert_eq!(ids.mangling.words(), Some(words), "{mangled}");
         }
         assert_eq!(TargetIds::of_query("x-handouts=1&y-handout=2").link, None);
+    }
+
+    proptest! {
+        /// What is left out for requests that were answered changes no id.
+        #[test]
+        fn the_usual_spelling_is_read_as_any_is(parameters in proptest::collection::vec(parameter(), 0..6)) {
+            let query = parameters.join("&");
+            let (whole, quick) = (TargetIds::of_query(&query), TargetIds::of_answered(&query));
+            let ids = |ids: TargetIds| (ids.link, ids.open, ids.is_signed);
+            prop_assert_eq!(ids(quick), ids(whole), "{}", query);
+        }
+    }
+
+    fn parameter() -> impl Strategy<Value = String> {
+        let name = prop_oneof![
+            "(amp;|amp%3B)?(x-handout|X-Handout|x-handout-open|X-HANDOUT-OPEN|x-handouts)",
+            "(amp;)?(x-id|Signature|Signatures|X-Amz-Signature|X-Amz-Date|X-Amz-Signatures|Expires|response-a)",
+            "[xXSa&-]{0,3}",
+        ];
+        let value = prop_oneof![
+            "=?(3D)?[0-9a-f]{32}",
+            "=?(3D)?[A-Za-z]{10}E",
+            "=(3D)?[0-9A-Fa-f]{64}",
+            "[=3D%0a]{0,5}",
+        ];
+        (name, value).prop_map(|(name, value)| name + &value)
     }
 
     #[test]

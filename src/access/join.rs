@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroU64;
 
-use self::held::{HeldClients, HeldRequest, packed};
+use self::held::{HeldClients, HeldRequests, RequestIds};
 use super::book::{AccessBook, Batch, BookError, FileMark};
 use super::client::kept_address;
-use super::identity::{LinkKey, TargetIds, TrailRequest, mix, request_hash};
+use super::identity::{LinkKey, TargetIds, TrailRequest, mix, request_hash, stir};
 use super::known::{IssuedIds, KnownLinks};
 use super::parse::{AccessLine, LogRequest, RequestSigning};
 use super::row::RequestFacts;
@@ -18,7 +18,7 @@ use crate::bounds::{
 };
 use crate::config::AddressDetail;
 
-/// A hasher of numbers that are hashes already.
+/// A hasher of numbers that are hashes already, or slots.
 #[derive(Debug, Default)]
 pub struct AsItIs(u64);
 
@@ -33,6 +33,11 @@ impl Hasher for AsItIs {
 
     fn write_u64(&mut self, number: u64) {
         self.0 = number;
+    }
+
+    // Slots are numbers side by side: the upper bits, by which a table tells its entries apart, must differ, too.
+    fn write_i64(&mut self, number: i64) {
+        self.0 = stir(number.cast_unsigned());
     }
 }
 
@@ -139,7 +144,7 @@ pub struct Joiner<'a> {
     asked: Vec<AskedRequest>,
     /// Their keys, one after the other.
     asked_keys: String,
-    requests: Vec<HeldRequest>,
+    requests: HeldRequests,
     clients: HeldClients,
     day_keys: HashMap<i64, Option<[u8; 32]>>,
     trail: Vec<TrailRequest>,
@@ -164,7 +169,7 @@ impl<'a> Joiner<'a> {
             book,
             asked: Vec::new(),
             asked_keys: String::new(),
-            requests: Vec::new(),
+            requests: HeldRequests::default(),
             clients: HeldClients::new(),
             day_keys: HashMap::new(),
             trail: Vec::new(),
@@ -223,7 +228,10 @@ impl<'a> Joiner<'a> {
     }
 
     fn join(&mut self, request: &LogRequest<'_>) -> Result<(), BookError> {
-        let ids = TargetIds::of_query(&request.query);
+        let ids = match request.status {
+            400..500 => TargetIds::of_query(&request.query),
+            _ => TargetIds::of_answered(&request.query),
+        };
         let Some(link) = ids.link else {
             return Ok(());
         };
@@ -259,13 +267,13 @@ impl<'a> Joiner<'a> {
                     let open = asked.open.filter(|open| {
                         self.known.open(*open, key, self.origin_paths) == IssuedIds::Issued
                     });
-                    self.requests.push(HeldRequest {
+                    let ids = RequestIds {
                         id: asked.id,
                         link: asked.link.0,
                         open: open.map_or(0, |open| open.0),
                         client: asked.client,
-                        facts: asked.facts,
-                    });
+                    };
+                    self.requests.push(ids, &asked.facts);
                 }
                 IssuedIds::OfAnotherKey => self.counts.forged += 1,
                 IssuedIds::Unknown => self.counts.unknown += 1,
@@ -343,9 +351,7 @@ impl<'a> Joiner<'a> {
         };
         // What cannot be written is read again, since its files have no marks.
         let mut counts = std::mem::take(&mut self.counts);
-        let news = packed(&self.requests, &self.clients, self.book);
-        self.requests.clear();
-        for slot in news? {
+        for slot in self.requests.packed(&self.clients, self.book)? {
             counts.joined += slot.new;
             counts.doubles += slot.doubles;
             batch.parts.push((slot.slot, slot.part));

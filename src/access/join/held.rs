@@ -6,17 +6,34 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use super::super::book::{AccessBook, BookError, slot_of};
-use super::super::identity::mix;
+use super::super::book::{AccessBook, BookError, begin_of, slot_of};
+use super::super::identity::{Mangling, mix};
 use super::super::packed::PartWriter;
-use super::super::row::{AccessCounts, RequestFacts};
+use super::super::row::{AccessCounts, RequestFacts, RequestOutcome};
 use super::AsTheyAre;
 use crate::bounds::MAX_LOGGED_AGENT_BYTES;
 use crate::text::printable;
 
-/// A request by a link of this installation.
+/// A request by a link of this installation. It is small, since a log has many.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HeldRequest {
+struct HeldRequest {
+    id: Option<NonZeroU64>,
+    link: u64,
+    open: u64,
+    bytes: u64,
+    size: u64,
+    client: u32,
+    /// The number of its range among those of its slot, from 1.
+    range: u32,
+    /// The second within its slot.
+    second: u8,
+    outcome: RequestOutcome,
+    mangling: Mangling,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestIds {
     /// The ids that the store gave it; a request without them is always new.
     pub(super) id: Option<NonZeroU64>,
     pub(super) link: u64,
@@ -24,7 +41,95 @@ pub(super) struct HeldRequest {
     pub(super) open: u64,
     /// The number of the client.
     pub(super) client: u32,
-    pub(super) facts: RequestFacts,
+}
+
+/// The requests of a slot, and their ranges.
+#[derive(Debug, Default)]
+struct HeldSlot {
+    requests: Vec<HeldRequest>,
+    ranges: Vec<(u64, u64)>,
+}
+
+impl HeldSlot {
+    fn facts(&self, slot: i64, request: &HeldRequest) -> RequestFacts {
+        let range = request.range.checked_sub(1);
+        RequestFacts {
+            at: begin_of(slot) + i64::from(request.second),
+            outcome: request.outcome,
+            mangling: request.mangling,
+            bytes: request.bytes,
+            size: request.size,
+            range: range.and_then(|range| self.ranges.get(range as usize).copied()),
+        }
+    }
+}
+
+/// Requests by links, by their slots.
+#[derive(Debug, Default)]
+pub(super) struct HeldRequests {
+    slots: HashMap<i64, HeldSlot, AsTheyAre>,
+    count: usize,
+}
+
+impl HeldRequests {
+    pub(super) const fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn push(&mut self, ids: RequestIds, facts: &RequestFacts) {
+        let slot = slot_of(facts.at);
+        let held = self.slots.entry(slot).or_default();
+        held.ranges.extend(facts.range);
+        let range = match facts.range {
+            Some(_) => u32::try_from(held.ranges.len()).unwrap_or_default(),
+            None => 0,
+        };
+        let RequestIds {
+            id,
+            link,
+            open,
+            client,
+        } = ids;
+        held.requests.push(HeldRequest {
+            id,
+            link,
+            open,
+            bytes: facts.bytes,
+            size: facts.size,
+            client,
+            range,
+            second: u8::try_from(facts.at - begin_of(slot)).unwrap_or_default(),
+            outcome: facts.outcome,
+            mangling: facts.mangling,
+        });
+        self.count += 1;
+    }
+
+    /// Packs the requests of each slot that were not seen before, and holds none any more.
+    pub(super) fn packed(
+        &mut self,
+        clients: &HeldClients,
+        book: &AccessBook,
+    ) -> Result<Vec<SlotNews>, BookError> {
+        self.count = 0;
+        let mut slots: Vec<(i64, HeldSlot)> = self.slots.drain().collect();
+        slots.sort_unstable_by_key(|(slot, _)| *slot);
+        let mut numbers = NumbersInPart::new(clients);
+        let packed = slots.into_iter().map(|(slot, held)| {
+            let (new, ids) = new_in(slot, &held.requests, book)?;
+            Ok(SlotNews {
+                slot,
+                part: match new.is_empty() {
+                    true => Vec::new(),
+                    false => numbers.part(slot, &held, &new),
+                },
+                new: new.len() as u64,
+                doubles: (held.requests.len() - new.len()) as u64,
+                ids,
+            })
+        });
+        packed.collect()
+    }
 }
 
 /// A client as it is kept.
@@ -124,38 +229,6 @@ pub(super) struct SlotNews {
     pub(super) doubles: u64,
 }
 
-/// Packs requests slot by slot.
-pub(super) fn packed(
-    held: &[HeldRequest],
-    clients: &HeldClients,
-    book: &AccessBook,
-) -> Result<Vec<SlotNews>, BookError> {
-    let in_slot = |request: &HeldRequest| slot_of(request.facts.at);
-    let mut order: Vec<(i64, u32)> = held.iter().map(in_slot).zip(0..).collect();
-    order.sort_unstable();
-    let mut numbers = NumbersInPart::new(clients);
-    let mut all = Vec::new();
-    let mut of_slot: Vec<HeldRequest> = Vec::new();
-    for places in order.chunk_by(|a, b| a.0 == b.0) {
-        let slot = places[0].0;
-        // Side by side, since each is looked at several times.
-        of_slot.clear();
-        of_slot.extend(places.iter().map(|(_, number)| held[*number as usize]));
-        let (new, ids) = new_in(slot, &of_slot, book)?;
-        all.push(SlotNews {
-            slot,
-            part: match new.is_empty() {
-                true => Vec::new(),
-                false => numbers.part(slot, new.iter().map(|number| &of_slot[*number as usize])),
-            },
-            new: new.len() as u64,
-            doubles: (of_slot.len() - new.len()) as u64,
-            ids,
-        });
-    }
-    Ok(all)
-}
-
 /// The numbers of the requests of a slot that were not seen before, in no order, and the ids of those that have one.
 fn new_in(
     slot: i64,
@@ -212,26 +285,29 @@ impl<'a> NumbersInPart<'a> {
         }
     }
 
-    /// Packs requests of a slot.
-    fn part<'b>(
-        &mut self,
-        slot: i64,
-        requests: impl ExactSizeIterator<Item = &'b HeldRequest>,
-    ) -> Vec<u8> {
+    /// Packs requests of a slot, by their numbers.
+    fn part(&mut self, slot: i64, held: &HeldSlot, requests: &[u32]) -> Vec<u8> {
         self.part += 1;
         let mut writer = PartWriter::new(slot);
-        let mut rows: Vec<_> = requests
-            .map(|request| ((request.link, request.open, request.client), request))
+        let request = |number: u32| &held.requests[number as usize];
+        let mut links: Vec<(u64, u32)> = requests
+            .iter()
+            .map(|number| (request(*number).link, *number))
             .collect();
-        rows.sort_unstable_by_key(|(row, _)| *row);
-        for of_row in rows.chunk_by(|a, b| a.0 == b.0) {
-            let mut counts = AccessCounts::default();
-            for (_, request) in of_row {
-                counts.add_request(&request.facts);
+        // Links first, which few requests share: more is compared for those alone.
+        links.sort_unstable();
+        for of_link in links.chunk_by_mut(|a, b| a.0 == b.0) {
+            let row = |(_, number): (u64, u32)| (request(number).open, request(number).client);
+            of_link.sort_by_key(|request| row(*request));
+            for of_row in of_link.chunk_by(|a, b| row(*a) == row(*b)) {
+                let mut counts = AccessCounts::default();
+                for (_, number) in of_row {
+                    counts.add_request(&held.facts(slot, request(*number)));
+                }
+                let (open, client) = row(of_row[0]);
+                let client = self.client(client, &mut writer);
+                writer.row((of_row[0].0, open), client, &counts);
             }
-            let (link, open, client) = of_row[0].0;
-            let client = self.client(client, &mut writer);
-            writer.row((link, open), client, &counts);
         }
         writer.finish()
     }
