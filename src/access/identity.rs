@@ -242,14 +242,10 @@ impl QueryReader {
             "X-Amz-Date" => self.signed_at = of_signature(value),
             "X-Amz-Expires" => self.lives = value.parse().ok(),
             name if name == OPEN_ID.name() => {
-                ids.open = ids
-                    .open
-                    .or_else(|| Some(open_of(value)));
+                ids.open = ids.open.or_else(|| Some(open_of(value)));
             }
             name if name.eq_ignore_ascii_case(LINK_ID.name()) => {
-                ids.link = ids
-                    .link
-                    .or_else(|| Some(link_of(value)));
+                ids.link = ids.link.or_else(|| Some(link_of(value)));
                 if name != LINK_ID.name() {
                     ids.mangling.0 |= Mangling::CASE;
                 }

@@ -41,7 +41,8 @@ impl Hasher for AsItIs {
     }
 }
 
-type AsTheyAre = BuildHasherDefault<AsItIs>;
+/// For tables of ids, which are hashes.
+pub type AsTheyAre = BuildHasherDefault<AsItIs>;
 
 /// How many lines were of what kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
