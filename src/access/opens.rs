@@ -4,7 +4,7 @@ mod facts;
 mod revoked;
 mod sessions;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -297,15 +297,15 @@ fn table(
         })
         .collect();
     links.sort_unstable_by(|a, b| (file_of(a), a.3).cmp(&(file_of(b), b.3)));
-    let of_link = |id: u64| {
-        let from = sessions.partition_point(|session| session.link < id);
-        let of_link = sessions[from..].iter();
-        of_link.take_while(move |session| session.link == id)
-    };
+    let of_links = sessions.chunk_by(|a, b| a.link == b.link);
+    let of_links: HashMap<u64, &[Session], AsTheyAre> =
+        of_links.map(|uses| (uses[0].link, uses)).collect();
     let mut rows = Vec::new();
     for of_file in links.chunk_by(|a, b| file_of(a) == file_of(b)) {
-        let uses = of_file.iter().flat_map(|(_, _, _, id, _)| of_link(*id));
-        let mut uses: Vec<&Session> = uses.collect();
+        let uses = of_file
+            .iter()
+            .filter_map(|(_, _, _, id, _)| of_links.get(id));
+        let mut uses: Vec<&Session> = uses.copied().flatten().collect();
         if uses.is_empty() && !all {
             continue;
         }

@@ -129,7 +129,7 @@ impl Search {
             }
         };
         let Some(rarest) = self.needles.first() else {
-            lines.split_inclusive(|byte| *byte == b'\n').for_each(add);
+            lines_in(lines).for_each(add);
             return;
         };
         let mut from = 0;
@@ -141,6 +141,17 @@ impl Search {
             from = end;
         }
     }
+}
+
+/// Lines with their ends; the last one may have none.
+fn lines_in(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let end = memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// Whether a line is of a job or of one of its parts.
@@ -199,7 +210,7 @@ fn search_in(
             }
             for (reader, answers) in results {
                 for chunk in answers {
-                    for line in chunk.split_inclusive(|byte| *byte == b'\n') {
+                    for line in lines_in(&chunk) {
                         let line = line.strip_suffix(b"\n").unwrap_or(line);
                         match str::from_utf8(line) {
                             Ok(line) => found(line)?,

@@ -45,6 +45,9 @@ pub(super) struct OpenFacts {
     pub(super) is_probe: bool,
 }
 
+/// How many texts of the line before are looked at before all others: the job, the recipient, the bucket and the key.
+const RECENT: usize = 4;
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub(super) struct AuditFacts {
@@ -54,6 +57,9 @@ pub(super) struct AuditFacts {
     pub(super) accepted: HashMap<MailNumber, i64>,
     mails: HashMap<(Arc<str>, Arc<str>), MailNumber>,
     texts: HashSet<Arc<str>>,
+    /// The texts of the line before, of which most lines have some.
+    recent: [Option<Arc<str>>; RECENT],
+    next_recent: usize,
 }
 
 /// The fields of a line that are read.
@@ -257,11 +263,20 @@ impl AuditFacts {
 
     /// A text that many links share, once in memory.
     fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
+        let recent = self.recent.iter().flatten();
+        if let Some(known) = recent.into_iter().find(|known| ***known == *text) {
             return Arc::clone(known);
         }
-        let text: Arc<str> = text.into();
-        self.texts.insert(Arc::clone(&text));
-        text
+        let shared = match self.texts.get(text) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let text: Arc<str> = text.into();
+                self.texts.insert(Arc::clone(&text));
+                text
+            }
+        };
+        self.recent[self.next_recent % RECENT] = Some(Arc::clone(&shared));
+        self.next_recent = self.next_recent.wrapping_add(1);
+        shared
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn sessions_of(
     clients: &ReportedClients,
 ) -> Vec<Session> {
     let mut sessions = grouped(rows, clients);
+    let logged = sessions.len();
     let opens_seen: HashSet<u64, AsTheyAre> = sessions.iter().map(|session| session.open).collect();
     // A link that was handed out and that no log has.
     for (open, handed_out) in &facts.opens {
@@ -67,7 +68,12 @@ pub(super) fn sessions_of(
             });
         }
     }
-    sessions.sort_by_key(|session| (session.link, session.first, session.open));
+    if sessions.len() > logged {
+        sessions.sort_by_key(|session| session.link);
+    }
+    for of_link in sessions.chunk_by_mut(|a, b| a.link == b.link) {
+        of_link.sort_by_key(|session| (session.first, session.open));
+    }
     judge_all(facts, &mut sessions);
     sessions
 }
@@ -135,23 +141,8 @@ fn grouped(rows: Vec<(RowKey, AccessCounts)>, clients: &ReportedClients) -> Vec<
 
 /// Gives each use its verdict and its class. Those of a link are side by side, in the order of their time.
 fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
-    // A page in a browser asks for many pictures at once; a file that is refused is no link that was opened.
-    let mut by_mail: Vec<(MailNumber, i64, u64)> = sessions
-        .iter()
-        .map(|session| (facts.links[&session.link].mail, session.first, session.link))
-        .collect();
-    by_mail.sort_unstable();
-    let mut near: Vec<u64> = Vec::new();
-    let mut links_at_once = |mail: MailNumber, at: i64| {
-        let from = by_mail.partition_point(|known| (known.0, known.1) < (mail, at - AT_ONCE));
-        let of_time = by_mail[from..].iter();
-        let of_time = of_time.take_while(|known| (known.0, known.1) <= (mail, at + AT_ONCE));
-        near.clear();
-        near.extend(of_time.map(|(_, _, link)| link));
-        near.sort_unstable();
-        near.dedup();
-        near.len()
-    };
+    let links_at_once = links_at_once(facts, sessions);
+    let mut links_at_once = links_at_once.into_iter();
     for of_link in sessions.chunk_by_mut(|a, b| a.link == b.link) {
         let networks_at_once: Vec<usize> = of_link
             .iter()
@@ -176,7 +167,7 @@ fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
                 user_agent: agent,
                 only_heads: only_heads || open.is_some_and(|open| open.is_probe),
                 after_mail: facts.accepted.get(&link.mail).map(|at| session.first - at),
-                links_at_once: links_at_once(link.mail, session.first),
+                links_at_once: links_at_once.next().unwrap_or_default(),
                 networks_at_once,
                 networks: session.networks.len(),
             };
@@ -187,6 +178,35 @@ fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
             };
         }
     }
+}
+
+/// For each use, how many links of its mail are opened at about the same time.
+fn links_at_once(facts: &AuditFacts, sessions: &[Session]) -> Vec<usize> {
+    // A page in a browser asks for many pictures at once; a file that is refused is no link that was opened.
+    let mut by_mail: Vec<(MailNumber, i64, u64, usize)> = sessions
+        .iter()
+        .zip(0..)
+        .map(|(session, number)| {
+            let mail = facts.links[&session.link].mail;
+            (mail, session.first, session.link, number)
+        })
+        .collect();
+    by_mail.sort_unstable();
+    let mut counts = vec![0; sessions.len()];
+    let (mut from, mut near) = (0, Vec::new());
+    for (mail, at, _, number) in &by_mail {
+        while (by_mail[from].0, by_mail[from].1) < (*mail, at - AT_ONCE) {
+            from += 1;
+        }
+        let of_time = by_mail[from..].iter();
+        let of_time = of_time.take_while(|known| (known.0, known.1) <= (*mail, at + AT_ONCE));
+        near.clear();
+        near.extend(of_time.map(|(_, _, link, _)| *link));
+        near.sort_unstable();
+        near.dedup();
+        counts[*number] = near.len();
+    }
+    counts
 }
 
 /// How many networks use a link about an instant.
