@@ -132,7 +132,10 @@ impl<'a> LineFields<'a> {
         if self.0.is_empty() {
             return None;
         }
-        match memchr(b' ', self.0.as_bytes()) {
+        // Half of the fields are short, and a search of many bytes at once takes longer to begin.
+        let bytes = self.0.as_bytes();
+        let near = bytes.iter().take(8).position(|byte| *byte == b' ');
+        match near.or_else(|| memchr(b' ', bytes)) {
             Some(end) => {
                 let field = &self.0[..end];
                 self.0 = &self.0[end + 1..];
