@@ -417,7 +417,7 @@ mod tests {
         fn what_is_packed_is_read_again(slot in any::<i32>(), rows in proptest::collection::vec(row(), 0..8)) {
             let slot = slot.into();
             let part = part_of(slot, &rows);
-            prop_assert_eq!(rows_of(slot, &part), rows.clone());
+            prop_assert_eq!(&rows_of(slot, &part), &rows);
             let mut reader = PartReader::new(slot, &part).unwrap();
             let mut some = 0;
             while reader.next(|link| link == 1).unwrap().is_some() {

@@ -178,7 +178,7 @@ pub fn find(
     question: &LinkQuery,
     found: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<usize> {
-    search_in(source.into(), &Search::new(question), found)
+    search_in(&source.into(), &Search::new(question), found)
 }
 
 /// Calls `found` with every line that has a text in the writer's spelling, as [`find`] does it.
@@ -189,17 +189,17 @@ pub(crate) fn find_text(
 ) -> io::Result<usize> {
     let mut search = Search::new(&LinkQuery::default());
     search.needles.push(Finder::new(text).into_owned());
-    search_in(source.into(), &search, found)
+    search_in(&source.into(), &search, found)
 }
 
 fn search_in(
-    source: LogSource,
+    source: &LogSource,
     search: &Search,
     mut found: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<usize> {
     let directory = &LogDirectory::open(&source.place)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let segments = SegmentPlace::all(directory, &source)?;
+    let segments = SegmentPlace::all(directory, source)?;
     for together in segments.chunks(cores) {
         std::thread::scope(|scope| {
             let mut results = Vec::new();
