@@ -62,14 +62,14 @@ CREATE TABLE IF NOT EXISTS day_key (
 
 /// What a part has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PartOf {
+enum SlotPartKind {
     /// Rows and their clients.
     Rows,
     /// The ids of requests, 8 bytes each, in their order.
     Ids,
 }
 
-impl PartOf {
+impl SlotPartKind {
     /// Its number in the table.
     const fn number(self) -> i64 {
         match self {
@@ -267,7 +267,7 @@ impl AccessBook {
     ) -> Result<(), BookError> {
         let sql = "SELECT body FROM part WHERE what = ?1 AND slot = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut parts = statement.query(params![PartOf::Ids.number(), slot])?;
+        let mut parts = statement.query(params![SlotPartKind::Ids.number(), slot])?;
         while let Some(part) = parts.next()? {
             found(
                 part.get_ref(0)?
@@ -294,10 +294,10 @@ impl AccessBook {
         let transaction = self.connection.transaction()?;
         {
             for (slot, part) in batch.parts.iter().filter(|(_, part)| !part.is_empty()) {
-                add_part(&transaction, PartOf::Rows, *slot, part)?;
+                add_part(&transaction, SlotPartKind::Rows, *slot, part)?;
             }
             for (slot, ids) in batch.seen.iter().filter(|(_, ids)| !ids.is_empty()) {
-                add_part(&transaction, PartOf::Ids, *slot, &bytes_of(ids))?;
+                add_part(&transaction, SlotPartKind::Ids, *slot, &bytes_of(ids))?;
             }
             let mut add = transaction
                 .prepare_cached("INSERT OR IGNORE INTO trail VALUES (?1, ?2, ?3, ?4)")?;
@@ -356,7 +356,7 @@ impl AccessBook {
         let slots = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let slots: (Option<i64>, Option<i64>) =
             self.connection
-                .query_row(sql, [PartOf::Rows.number()], slots)?;
+                .query_row(sql, [SlotPartKind::Rows.number()], slots)?;
         let (Some(first), Some(last)) = slots else {
             return Ok(None);
         };
@@ -404,7 +404,7 @@ impl AccessBook {
     ) -> Result<(), BookError> {
         let sql = "SELECT slot, body FROM part WHERE what = ?1 AND slot >= ?2 AND slot <= ?3 ORDER BY slot, number";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut parts = statement.query(params![PartOf::Rows.number(), first, last])?;
+        let mut parts = statement.query(params![SlotPartKind::Rows.number(), first, last])?;
         while let Some(part) = parts.next()? {
             let slot = part.get(0)?;
             let body = part.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
@@ -474,7 +474,7 @@ impl AccessBook {
     /// Removes what is older than `before`, and keys of days that have ended long ago; both in seconds since 1970.
     pub fn forget(&mut self, before: i64, now: i64) -> Result<(), BookError> {
         let transaction = self.connection.transaction()?;
-        for what in [PartOf::Rows, PartOf::Ids] {
+        for what in [SlotPartKind::Rows, SlotPartKind::Ids] {
             let sql = "DELETE FROM part WHERE what = ?1 AND slot < ?2";
             transaction.execute(sql, [what.number(), slot_of(before)])?;
         }
@@ -497,7 +497,7 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 /// large as the next one: a slot has few, and what is in it is written a few times.
 fn add_part(
     transaction: &Transaction<'_>,
-    what: PartOf,
+    what: SlotPartKind,
     slot: i64,
     part: &[u8],
 ) -> Result<(), BookError> {
@@ -536,7 +536,7 @@ fn add_part(
 
 fn put_part(
     transaction: &Transaction<'_>,
-    (what, slot, number): (PartOf, i64, i64),
+    (what, slot, number): (SlotPartKind, i64, i64),
     body: &[u8],
 ) -> Result<(), BookError> {
     let mut put = transaction.prepare_cached("INSERT INTO part VALUES (?1, ?2, ?3, ?4)")?;
@@ -583,7 +583,7 @@ mod tests {
         part.finish()
     }
 
-    fn parts(book: &AccessBook, what: PartOf) -> Vec<(i64, usize)> {
+    fn parts(book: &AccessBook, what: SlotPartKind) -> Vec<(i64, usize)> {
         let sql = "SELECT slot, length(body) FROM part WHERE what = ?1 ORDER BY slot, number";
         let mut statement = book.connection.prepare(sql).unwrap();
         let rows = statement.query_map([what.number()], |row| {
@@ -648,7 +648,7 @@ mod tests {
                 ..Batch::default()
             };
             book.write(&batch, 0).unwrap();
-            let sizes = parts(&book, PartOf::Ids);
+            let sizes = parts(&book, SlotPartKind::Ids);
             assert!(sizes.len() < 12, "{sizes:?}");
             assert_eq!(
                 sizes[0].1, MAX_GROWING_PART_BYTES,

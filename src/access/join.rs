@@ -123,7 +123,7 @@ const ASKED_TOGETHER: usize = 64;
 
 /// A request with the id of a link, which may be any.
 #[derive(Debug, Clone, Copy)]
-struct AskedRequest {
+struct WaitingRequest {
     link: LinkKey,
     open: Option<LinkKey>,
     /// The length of its key.
@@ -142,7 +142,7 @@ pub struct Joiner<'a> {
     origin_paths: &'a [String],
     privacy: ClientPrivacy,
     book: &'a mut AccessBook,
-    asked: Vec<AskedRequest>,
+    asked: Vec<WaitingRequest>,
     /// Their keys, one after the other.
     asked_keys: String,
     requests: HeldRequests,
@@ -237,7 +237,7 @@ impl<'a> Joiner<'a> {
             return Ok(());
         };
         let (id, host_id) = &request.ids;
-        let asked = AskedRequest {
+        let asked = WaitingRequest {
             link,
             open: ids.open,
             key: request.key.len(),
