@@ -49,7 +49,7 @@ pub type AsTheyAre = BuildHasherDefault<AsItIs>;
 pub struct ReadCounts {
     /// All lines.
     pub lines: u64,
-    /// Requests by links of this installation, once they are written.
+    /// Requests by links of this installation.
     pub joined: u64,
     /// Requests that another line had already.
     pub doubles: u64,
