@@ -14,6 +14,7 @@ pub mod join;
 pub mod known;
 pub mod lines;
 pub mod opens;
+mod packed;
 pub mod page;
 pub mod parse;
 pub mod person;

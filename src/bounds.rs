@@ -154,19 +154,20 @@ pub const MAX_LOG_LINE_BYTES: usize = 64 * 1024;
 /// The most links and opens of the audit log that access logs are joined with at once; 16 bytes each.
 pub const MAX_KNOWN_LINKS: usize = 20_000_000;
 
-/// The most rows that are held in memory before they are written, about 200 bytes each.
-pub const MAX_HELD_ACCESS_ROWS: usize = 100_000;
+/// The most requests by links that are held in memory before they are written, 56 bytes each. Fewer make more and smaller parts of each
+/// slot.
+pub const MAX_HELD_REQUESTS: usize = 200_000;
 
-/// The most ids of requests that are held in memory before they are written, about 18 bytes each.
-pub const MAX_HELD_REQUEST_IDS: usize = 500_000;
+/// The most requests of CloudTrail that are held in memory before they are written, 24 bytes each.
+pub const MAX_HELD_TRAIL_REQUESTS: usize = 500_000;
 
-/// How many of these are new at least when they are written: those of a slot are read again after that.
-pub const MIN_NEW_REQUEST_IDS: usize = 50_000;
+/// The largest part of a slot to which another is added, in bytes: what is written again for a late line is no more.
+pub const MAX_GROWING_PART_BYTES: usize = 1 << 20;
 
 /// The most files of access logs that are read before what they have is written.
 pub const MAX_HELD_FILE_MARKS: usize = 1_000;
 
-/// The most clients that are held in memory, about 300 bytes each.
+/// The most clients that are held in memory, about 110 bytes each.
 pub const MAX_HELD_CLIENTS: usize = 50_000;
 
 /// The longest User-Agent that an access report keeps, in bytes.

@@ -1,14 +1,21 @@
 //! `access.sqlite`: what access logs say of links, and how far each file was read.
 //!
 //! Rows, the ids of their requests and the places in the files change in one transaction, so that a read that was killed goes on without
-//! a gap and without a double. Ids of requests are kept for slots of about four minutes, in which a double is looked for.
+//! a gap and without a double. Both are kept for slots of about four minutes, in which a double is looked for.
+//!
+//! A slot has parts, which are packed rows or sorted ids. What is read is written as another part, and small parts are merged into it, so
+//! that a slot has few: adding takes no search for each row, and what is merged is always less than twice what is added, or small.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::identity::{Mangling, TrailRequest};
+use super::client::client_id;
+use super::identity::TrailRequest;
+use super::packed::{DamagedPart, PartReader, merged};
 use super::row::AccessCounts;
+use crate::bounds::MAX_GROWING_PART_BYTES;
 use crate::database::{DatabaseError, open_connection};
 
 /// The bits of a second within a slot: 256 seconds.
@@ -17,42 +24,16 @@ const SLOT_BITS: u32 = 8;
 /// How long the key of a day is kept, in days: a line that arrives later is kept without its network.
 const KEY_DAYS: i64 = 8;
 
+/// The version of the tables, in SQLite's `user_version`. Files before the first version have 0, and a table `access`.
+const SCHEMA_VERSION: i64 = 1;
+
 const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS access (
-    slot      INTEGER NOT NULL,
-    link      INTEGER NOT NULL,
-    open      INTEGER NOT NULL,
-    client    INTEGER NOT NULL,
-    first     INTEGER NOT NULL,
-    last      INTEGER NOT NULL,
-    requests  INTEGER NOT NULL,
-    whole     INTEGER NOT NULL,
-    short     INTEGER NOT NULL,
-    longest   INTEGER NOT NULL,
-    parts     INTEGER NOT NULL,
-    peeks     INTEGER NOT NULL,
-    bytes     INTEGER NOT NULL,
-    size      INTEGER NOT NULL,
-    heads     INTEGER NOT NULL,
-    unchanged INTEGER NOT NULL,
-    late      INTEGER NOT NULL,
-    died      INTEGER NOT NULL,
-    mangled   INTEGER NOT NULL,
-    denied    INTEGER NOT NULL,
-    gone      INTEGER NOT NULL,
-    failed    INTEGER NOT NULL,
-    mangling  INTEGER NOT NULL,
-    ranges    BLOB,
-    PRIMARY KEY (slot, link, open, client)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS client (
-    id  INTEGER PRIMARY KEY,
-    net TEXT,
-    ua  TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS seen (
-    slot INTEGER PRIMARY KEY,
-    ids  BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS part (
+    what   INTEGER NOT NULL,
+    slot   INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    body   BLOB    NOT NULL,
+    PRIMARY KEY (what, slot, number)
 );
 CREATE TABLE IF NOT EXISTS trail (
     slot  INTEGER NOT NULL,
@@ -79,17 +60,45 @@ CREATE TABLE IF NOT EXISTS day_key (
 );
 ";
 
-const ADD_ROW: &str = "
-INSERT INTO access VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24)
-ON CONFLICT DO UPDATE SET
-    first = min(first, excluded.first), last = max(last, excluded.last), requests = requests + excluded.requests,
-    whole = whole + excluded.whole, short = short + excluded.short, longest = max(longest, excluded.longest),
-    parts = parts + excluded.parts, peeks = peeks + excluded.peeks, bytes = bytes + excluded.bytes,
-    size = max(size, excluded.size), heads = heads + excluded.heads, unchanged = unchanged + excluded.unchanged,
-    late = late + excluded.late, died = died + excluded.died, mangled = mangled + excluded.mangled,
-    denied = denied + excluded.denied, gone = gone + excluded.gone, failed = failed + excluded.failed,
-    mangling = mangling | excluded.mangling,
-    ranges = CASE WHEN ranges IS NULL THEN excluded.ranges WHEN excluded.ranges IS NULL THEN ranges ELSE CAST(ranges || excluded.ranges AS BLOB) END";
+/// What a part has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SlotPartKind {
+    /// Rows and their clients.
+    Rows,
+    /// The ids of requests, 8 bytes each, in their order.
+    Ids,
+}
+
+impl SlotPartKind {
+    /// Its number in the table.
+    const fn number(self) -> i64 {
+        match self {
+            Self::Rows => 0,
+            Self::Ids => 1,
+        }
+    }
+
+    /// Several parts of a slot as one.
+    fn merged(self, slot: i64, parts: &[Vec<u8>]) -> Result<Vec<u8>, DamagedPart> {
+        match self {
+            Self::Rows => merged(slot, parts),
+            Self::Ids => {
+                let mut ids: Vec<u64> = parts.iter().flat_map(|part| ids_of(part)).collect();
+                // The stable sort finds the parts in it, and merges them.
+                ids.sort();
+                Ok(bytes_of(&ids))
+            }
+        }
+    }
+}
+
+fn ids_of(part: &[u8]) -> impl Iterator<Item = u64> {
+    part.as_chunks().0.iter().map(|id| u64::from_le_bytes(*id))
+}
+
+fn bytes_of(ids: &[u64]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
 
 /// Why the reports' database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +109,25 @@ pub enum BookError {
     /// A statement failed; its transaction was rolled back.
     #[error("a request to access.sqlite failed")]
     Statement(#[from] rusqlite::Error),
+    /// Its tables are those of another version of the program.
+    #[error("could not use {}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it has, and what is to be done.
+        source: io::Error,
+    },
+    /// What it has of a slot is damaged.
+    #[error(
+        "access.sqlite is damaged: restore it from a backup, or move it away and read the logs again"
+    )]
+    Damaged(#[source] io::Error),
+}
+
+impl From<DamagedPart> for BookError {
+    fn from(error: DamagedPart) -> Self {
+        Self::Damaged(io::Error::new(io::ErrorKind::InvalidData, error))
+    }
 }
 
 /// The rows of a slot are of one link, one open and one client.
@@ -112,12 +140,31 @@ pub struct RowKey {
     /// The open; 0 for a link that the portal did not hand out.
     pub open: u64,
     /// The client.
-    pub client: i64,
+    pub client: u64,
+}
+
+/// What the logs say of one link, one open and one client within a slot. What was read at another time may be a row of its own, whose
+/// counts add.
+#[derive(Debug)]
+pub struct AccessRow<'a> {
+    /// What it is about.
+    pub key: RowKey,
+    /// What became of the requests.
+    pub counts: AccessCounts,
+    /// What is kept of the client's network.
+    pub net: Option<&'a str>,
+    /// What the client calls itself.
+    pub agent: &'a str,
 }
 
 /// The slot of an instant, in seconds since 1970.
 pub const fn slot_of(at: i64) -> i64 {
     at >> SLOT_BITS
+}
+
+/// When a slot begins, in seconds since 1970.
+pub(super) const fn begin_of(slot: i64) -> i64 {
+    slot << SLOT_BITS
 }
 
 /// How far a file was read.
@@ -136,12 +183,10 @@ pub struct FileMark {
 /// What is written together.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Rows to add.
-    pub rows: Vec<(RowKey, AccessCounts)>,
-    /// Clients that may be new: the id, the network, the name.
-    pub clients: Vec<(i64, Option<String>, String)>,
-    /// New ids of requests of a slot.
-    pub seen: Vec<(i64, Vec<u64>)>,
+    /// Packed rows of slots.
+    pub(super) parts: Vec<(i64, Vec<u8>)>,
+    /// New ids of requests of slots, in their order.
+    pub(super) seen: Vec<(i64, Vec<u64>)>,
     /// Requests that CloudTrail has.
     pub trail: Vec<TrailRequest>,
     /// How far files were read.
@@ -164,8 +209,22 @@ impl AccessBook {
 
     /// Opens `access.sqlite` in the state directory, and creates it if it does not exist.
     pub fn open(state_dir: &Path) -> Result<Self, BookError> {
-        let connection = open_connection(&Self::path_in(state_dir), set_up)?;
-        Ok(Self { connection })
+        let path = Self::path_in(state_dir);
+        let mut found = None;
+        let connection = open_connection(&path, |connection| {
+            found = set_up(connection)?;
+            Ok(())
+        })?;
+        match found {
+            None => Ok(Self { connection }),
+            Some(found) => {
+                let sentence = format!(
+                    "its tables have the version {found}, and this version of Handout knows {SCHEMA_VERSION}: move the file away, and run `handout access read` again"
+                );
+                let source = io::Error::new(io::ErrorKind::InvalidData, sentence);
+                Err(BookError::Version { path, source })
+            }
+        }
     }
 
     /// A database in memory.
@@ -200,68 +259,45 @@ impl AccessBook {
         Ok(())
     }
 
-    /// Whether requests of a slot were seen.
-    pub fn has_seen(&self, slot: i64) -> Result<bool, BookError> {
-        let sql = "SELECT 1 FROM seen WHERE slot = ?1";
-        Ok(self.connection.prepare_cached(sql)?.exists([slot])?)
+    /// Calls `found` with each part of the ids of a slot's requests, in their order as bytes.
+    pub(super) fn seen_parts(
+        &self,
+        slot: i64,
+        mut found: impl FnMut(&[[u8; 8]]),
+    ) -> Result<(), BookError> {
+        let sql = "SELECT body FROM part WHERE what = ?1 AND slot = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut parts = statement.query(params![SlotPartKind::Ids.number(), slot])?;
+        while let Some(part) = parts.next()? {
+            found(
+                part.get_ref(0)?
+                    .as_blob()
+                    .map_err(rusqlite::Error::from)?
+                    .as_chunks()
+                    .0,
+            );
+        }
+        Ok(())
     }
 
     /// The ids of the requests of a slot.
     pub fn seen(&self, slot: i64) -> Result<Vec<u64>, BookError> {
-        let sql = "SELECT ids FROM seen WHERE slot = ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let ids: Option<Vec<u8>> = statement.query_row([slot], |row| row.get(0)).optional()?;
-        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
-        Ok(ids
-            .unwrap_or_default()
-            .chunks_exact(8)
-            .map(number)
-            .collect())
+        let mut ids = Vec::new();
+        self.seen_parts(slot, |part| {
+            ids.extend(part.iter().map(|id| u64::from_le_bytes(*id)));
+        })?;
+        Ok(ids)
     }
 
     /// Writes all of a batch, or nothing. `now` is in seconds since 1970.
     pub fn write(&mut self, batch: &Batch, now: i64) -> Result<(), BookError> {
         let transaction = self.connection.transaction()?;
         {
-            let mut add = transaction.prepare_cached(ADD_ROW)?;
-            for (key, counts) in &batch.rows {
-                add.execute(params![
-                    key.slot,
-                    key.link.cast_signed(),
-                    key.open.cast_signed(),
-                    key.client,
-                    counts.first,
-                    counts.last,
-                    counts.requests.cast_signed(),
-                    counts.whole.cast_signed(),
-                    counts.short.cast_signed(),
-                    counts.longest.cast_signed(),
-                    counts.parts.cast_signed(),
-                    counts.peeks.cast_signed(),
-                    counts.bytes.cast_signed(),
-                    counts.size.cast_signed(),
-                    counts.heads.cast_signed(),
-                    counts.unchanged.cast_signed(),
-                    counts.late.cast_signed(),
-                    counts.died.cast_signed(),
-                    counts.mangled.cast_signed(),
-                    counts.denied.cast_signed(),
-                    counts.gone.cast_signed(),
-                    counts.failed.cast_signed(),
-                    counts.mangling.0,
-                    counts.packed_ranges(),
-                ])?;
+            for (slot, part) in batch.parts.iter().filter(|(_, part)| !part.is_empty()) {
+                add_part(&transaction, SlotPartKind::Rows, *slot, part)?;
             }
-            let mut add =
-                transaction.prepare_cached("INSERT OR IGNORE INTO client VALUES (?1, ?2, ?3)")?;
-            for client in &batch.clients {
-                add.execute(params![client.0, client.1, client.2])?;
-            }
-            let mut add =
-                transaction.prepare_cached("INSERT INTO seen VALUES (?1, ?2) ON CONFLICT DO UPDATE SET ids = CAST(ids || excluded.ids AS BLOB)")?;
-            for (slot, ids) in &batch.seen {
-                let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-                add.execute(params![slot, ids])?;
+            for (slot, ids) in batch.seen.iter().filter(|(_, ids)| !ids.is_empty()) {
+                add_part(&transaction, SlotPartKind::Ids, *slot, &bytes_of(ids))?;
             }
             let mut add = transaction
                 .prepare_cached("INSERT OR IGNORE INTO trail VALUES (?1, ?2, ?3, ?4)")?;
@@ -316,36 +352,75 @@ impl AccessBook {
 
     /// The first and the last request of all rows, in seconds since 1970.
     pub fn span(&self) -> Result<Option<(i64, i64)>, BookError> {
-        let one = |sql: &str| -> Result<Option<i64>, BookError> {
-            Ok(self
-                .connection
-                .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
-                .optional()?
-                .flatten())
+        let sql = "SELECT min(slot), max(slot) FROM part WHERE what = ?1";
+        let slots = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let slots: (Option<i64>, Option<i64>) =
+            self.connection
+                .query_row(sql, [SlotPartKind::Rows.number()], slots)?;
+        let (Some(first), Some(last)) = slots else {
+            return Ok(None);
         };
-        // An aggregate of no rows is a row with NULL. A slot is an hour or so, and has rows of many links: neither its first row nor its last has the earliest or latest request.
-        const FIRST: &str =
-            "SELECT min(first) FROM access WHERE slot = (SELECT min(slot) FROM access)";
-        const LAST: &str =
-            "SELECT max(last) FROM access WHERE slot = (SELECT max(slot) FROM access)";
-        Ok(one(FIRST)?.zip(one(LAST)?))
+        // A slot has rows of many links: neither its first row nor its last has the earliest or latest request.
+        let (mut from, mut until) = (None::<i64>, None::<i64>);
+        self.rows_in(
+            (first, first),
+            |_| true,
+            |row| {
+                from = Some(from.map_or(row.counts.first, |from| from.min(row.counts.first)));
+            },
+        )?;
+        self.rows_in(
+            (last, last),
+            |_| true,
+            |row| {
+                until = until.max(Some(row.counts.last));
+            },
+        )?;
+        Ok(from.zip(until))
     }
 
-    /// Calls `found` with each row from `since` on and before `until`, oldest first.
+    /// Calls `found` with each row of a link that is wanted from `since` on and before `until`, oldest slot first.
     pub fn rows(
         &self,
         since: Option<i64>,
         until: Option<i64>,
-        mut found: impl FnMut(RowKey, AccessCounts),
+        wanted: impl FnMut(u64) -> bool,
+        mut found: impl FnMut(AccessRow<'_>),
     ) -> Result<(), BookError> {
-        let sql = "SELECT * FROM access WHERE slot >= ?1 AND slot <= ?2 ORDER BY slot";
-        let mut statement = self.connection.prepare(sql)?;
         let (since, until) = (since.unwrap_or(i64::MIN), until.unwrap_or(i64::MAX));
-        let mut rows = statement.query([slot_of(since), slot_of(until)])?;
-        while let Some(row) = rows.next()? {
-            let (key, counts) = row_of(row)?;
-            if counts.last >= since && counts.first < until {
-                found(key, counts);
+        self.rows_in((slot_of(since), slot_of(until)), wanted, |row| {
+            if row.counts.last >= since && row.counts.first < until {
+                found(row);
+            }
+        })
+    }
+
+    /// The same for whole slots.
+    fn rows_in(
+        &self,
+        (first, last): (i64, i64),
+        mut wanted: impl FnMut(u64) -> bool,
+        mut found: impl FnMut(AccessRow<'_>),
+    ) -> Result<(), BookError> {
+        let sql = "SELECT slot, body FROM part WHERE what = ?1 AND slot >= ?2 AND slot <= ?3 ORDER BY slot, number";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut parts = statement.query(params![SlotPartKind::Rows.number(), first, last])?;
+        while let Some(part) = parts.next()? {
+            let slot = part.get(0)?;
+            let body = part.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            let mut reader = PartReader::new(slot, body)?;
+            while let Some(row) = reader.next(&mut wanted)? {
+                found(AccessRow {
+                    key: RowKey {
+                        slot,
+                        link: row.link,
+                        open: row.open,
+                        client: client_id(row.net, row.agent),
+                    },
+                    counts: row.counts,
+                    net: row.net,
+                    agent: row.agent,
+                });
             }
         }
         Ok(())
@@ -375,15 +450,6 @@ impl AccessBook {
         Ok(())
     }
 
-    /// A client's network and name.
-    pub fn client(&self, id: i64) -> Result<(Option<String>, String), BookError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT net, ua FROM client WHERE id = ?1")?;
-        let client = statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)));
-        Ok(client.optional()?.unwrap_or_default())
-    }
-
     /// The key of a day, in days since 1970: `fresh` for a day that has none. `None` for a day whose key was removed.
     pub fn day_key(
         &self,
@@ -408,21 +474,16 @@ impl AccessBook {
     /// Removes what is older than `before`, and keys of days that have ended long ago; both in seconds since 1970.
     pub fn forget(&mut self, before: i64, now: i64) -> Result<(), BookError> {
         let transaction = self.connection.transaction()?;
-        let removed =
-            transaction.execute("DELETE FROM access WHERE slot < ?1", [slot_of(before)])?;
-        transaction.execute("DELETE FROM seen WHERE slot < ?1", [slot_of(before)])?;
+        for what in [SlotPartKind::Rows, SlotPartKind::Ids] {
+            let sql = "DELETE FROM part WHERE what = ?1 AND slot < ?2";
+            transaction.execute(sql, [what.number(), slot_of(before)])?;
+        }
         transaction.execute("DELETE FROM trail WHERE slot < ?1", [slot_of(before)])?;
         transaction.execute("DELETE FROM file WHERE read_at < ?1", [before])?;
         transaction.execute(
             "DELETE FROM day_key WHERE day < ?1",
             [now / 86_400 - KEY_DAYS],
         )?;
-        if removed > 0 {
-            transaction.execute(
-                "DELETE FROM client WHERE id NOT IN (SELECT client FROM access)",
-                [],
-            )?;
-        }
         transaction.commit()?;
         Ok(())
     }
@@ -432,50 +493,77 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
-fn row_of(row: &Row<'_>) -> rusqlite::Result<(RowKey, AccessCounts)> {
-    let key = RowKey {
-        slot: row.get(0)?,
-        link: unsigned(row, 1)?,
-        open: unsigned(row, 2)?,
-        client: row.get(3)?,
-    };
-    let mut counts = AccessCounts {
-        first: row.get(4)?,
-        last: row.get(5)?,
-        requests: unsigned(row, 6)?,
-        whole: unsigned(row, 7)?,
-        short: unsigned(row, 8)?,
-        longest: unsigned(row, 9)?,
-        parts: unsigned(row, 10)?,
-        peeks: unsigned(row, 11)?,
-        bytes: unsigned(row, 12)?,
-        size: unsigned(row, 13)?,
-        heads: unsigned(row, 14)?,
-        unchanged: unsigned(row, 15)?,
-        late: unsigned(row, 16)?,
-        died: unsigned(row, 17)?,
-        mangled: unsigned(row, 18)?,
-        denied: unsigned(row, 19)?,
-        gone: unsigned(row, 20)?,
-        failed: unsigned(row, 21)?,
-        mangling: Mangling(row.get(22)?),
-        ranges: Vec::new(),
-    };
-    // What earlier versions joined has the type text in SQLite.
-    if let Some(packed) = row.get_ref(23)?.as_bytes_or_null()? {
-        counts.unpack_ranges(packed);
+/// Adds a part to a slot. From the newest on, parts that are less than twice as large are merged with it, so that each is more than twice as
+/// large as the next one: a slot has few, and what is in it is written a few times.
+fn add_part(
+    transaction: &Transaction<'_>,
+    what: SlotPartKind,
+    slot: i64,
+    part: &[u8],
+) -> Result<(), BookError> {
+    let sql =
+        "SELECT number, length(body) FROM part WHERE what = ?1 AND slot = ?2 ORDER BY number DESC";
+    let mut sizes = transaction.prepare_cached(sql)?;
+    let mut rows = sizes.query(params![what.number(), slot])?;
+    let (mut size, mut next) = (part.len(), None);
+    let mut merged = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        next.get_or_insert(number + 1);
+        let length = usize::try_from(row.get::<_, i64>(1)?).unwrap_or(usize::MAX);
+        if length / 2 > size || size.saturating_add(length) > MAX_GROWING_PART_BYTES {
+            break;
+        }
+        size += length;
+        merged.push(number);
     }
-    Ok((key, counts))
+    drop(rows);
+    let number = merged.last().copied().or(next).unwrap_or_default();
+    if merged.is_empty() {
+        return put_part(transaction, (what, slot, number), part);
+    }
+    let sql = "SELECT body FROM part WHERE what = ?1 AND slot = ?2 AND number >= ?3";
+    let mut bodies = transaction.prepare_cached(sql)?;
+    let key = params![what.number(), slot, number];
+    let bodies = bodies.query_map(key, |row| row.get::<_, Vec<u8>>(0))?;
+    let mut parts: Vec<Vec<u8>> = bodies.collect::<Result<_, _>>()?;
+    parts.push(part.to_vec());
+    let whole = what.merged(slot, &parts)?;
+    let sql = "DELETE FROM part WHERE what = ?1 AND slot = ?2 AND number >= ?3";
+    transaction.prepare_cached(sql)?.execute(key)?;
+    put_part(transaction, (what, slot, number), &whole)
 }
 
-fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+fn put_part(
+    transaction: &Transaction<'_>,
+    (what, slot, number): (SlotPartKind, i64, i64),
+    body: &[u8],
+) -> Result<(), BookError> {
+    let mut put = transaction.prepare_cached("INSERT INTO part VALUES (?1, ?2, ?3, ?4)")?;
+    put.execute(params![what.number(), slot, number, body])?;
+    Ok(())
+}
+
+/// Makes the tables. Returns the version of those that are there, if it is another one.
+fn set_up(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'access'";
+    let is_old = found == 0 && connection.prepare(sql)?.exists([])?;
+    if is_old || found > SCHEMA_VERSION {
+        return Ok(Some(found));
+    }
     // What a failing power supply takes is read again: the files are still there.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.execute_batch(SCHEMA)
+    connection.execute_batch(SCHEMA)?;
+    if found != SCHEMA_VERSION {
+        connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::packed::PartWriter;
     use super::*;
 
     #[test]
@@ -486,37 +574,122 @@ mod tests {
         assert!(book.totals().unwrap().is_empty());
     }
 
+    /// A part with a row.
+    fn part(slot: i64, counts: &AccessCounts) -> Vec<u8> {
+        let mut part = PartWriter::new(slot);
+        let agent = part.agent("curl/8");
+        let client = part.client(Some("198.51.100.0/24"), agent);
+        part.row((1, 0), client, counts);
+        part.finish()
+    }
+
+    fn parts(book: &AccessBook, what: SlotPartKind) -> Vec<(i64, usize)> {
+        let sql = "SELECT slot, length(body) FROM part WHERE what = ?1 ORDER BY slot, number";
+        let mut statement = book.connection.prepare(sql).unwrap();
+        let rows = statement.query_map([what.number()], |row| {
+            Ok((row.get(0)?, usize::try_from(row.get::<_, i64>(1)?).unwrap()))
+        });
+        rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
     #[test]
     fn what_is_added_to_a_row_and_to_a_slot_is_read_again() {
         let mut book = AccessBook::in_memory().unwrap();
-        let key = RowKey {
-            slot: 7,
-            link: 1,
-            open: 0,
-            client: 1,
-        };
-        for part in 0..3_u64 {
+        for number in 0..3_u64 {
             let counts = AccessCounts {
                 parts: 1,
-                ranges: vec![(part * 200, part * 200 + 99)],
+                requests: 1,
+                ranges: vec![(number * 200, number * 200 + 99)],
                 ..AccessCounts::default()
             };
             let batch = Batch {
-                rows: vec![(key, counts)],
-                seen: vec![(7, vec![part << 60, u64::MAX - part])],
+                parts: vec![(7, part(7, &counts))],
+                seen: vec![(7, vec![number << 60, u64::MAX - number])],
                 ..Batch::default()
             };
             book.write(&batch, 0).unwrap();
         }
         let mut found = Vec::new();
-        book.rows(None, None, |_, counts| found.push(counts))
-            .unwrap();
+        book.rows(
+            None,
+            None,
+            |link| link == 1,
+            |row| {
+                assert_eq!((row.net, row.agent), (Some("198.51.100.0/24"), "curl/8"));
+                found.push(row.counts);
+            },
+        )
+        .unwrap();
         assert_eq!(found.len(), 1);
+        assert_eq!((found[0].parts, found[0].requests), (3, 3));
         assert_eq!(found[0].ranges, [(0, 99), (200, 299), (400, 499)]);
-        let ids: Vec<u64> = (0..3)
+        book.rows(None, None, |link| link == 2, |_| panic!("of another link"))
+            .unwrap();
+        let mut ids: Vec<u64> = (0..3)
             .flat_map(|part| [part << 60, u64::MAX - part])
             .collect();
+        ids.sort_unstable();
         assert_eq!(book.seen(7).unwrap(), ids);
-        assert!(book.has_seen(7).unwrap() && !book.has_seen(8).unwrap());
+        assert!(book.seen(8).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_slot_has_few_parts_however_often_it_is_added_to() {
+        let mut book = AccessBook::in_memory().unwrap();
+        let big: Vec<u64> = (0..MAX_GROWING_PART_BYTES as u64 / 8).collect();
+        let mut all = big.len();
+        let mut seen = vec![(7, big)];
+        for number in 0..400_u64 {
+            let ids = vec![(1 << 40) + number, (1 << 41) + number];
+            all += ids.len();
+            seen.push((7, ids));
+            let batch = Batch {
+                seen: std::mem::take(&mut seen),
+                ..Batch::default()
+            };
+            book.write(&batch, 0).unwrap();
+            let sizes = parts(&book, SlotPartKind::Ids);
+            assert!(sizes.len() < 12, "{sizes:?}");
+            assert_eq!(
+                sizes[0].1, MAX_GROWING_PART_BYTES,
+                "it is not written again"
+            );
+        }
+        let mut ids = book.seen(7).unwrap();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
+        book.seen_parts(7, |part| {
+            assert!(part.is_sorted_by_key(|id| u64::from_le_bytes(*id)));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn what_is_damaged_or_of_another_version_is_an_error_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut book = AccessBook::open(folder.path()).unwrap();
+        let batch = Batch {
+            parts: vec![(7, vec![0xff, 0xff, 1])],
+            ..Batch::default()
+        };
+        book.write(&batch, 0).unwrap();
+        let read = book.rows(None, None, |_| true, |_| {});
+        assert!(matches!(read, Err(BookError::Damaged(_))), "{read:?}");
+        for (sql, version) in [
+            ("PRAGMA user_version = 2", "version 2"),
+            (
+                "PRAGMA user_version = 0; CREATE TABLE access (slot)",
+                "version 0",
+            ),
+        ] {
+            book.connection.execute_batch(sql).unwrap();
+            let error = AccessBook::open(folder.path()).unwrap_err();
+            let said = crate::text::chain(&error);
+            assert!(
+                said.contains(version) && said.contains("move the file away"),
+                "{said}"
+            );
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use presign::hex::hex;
 use presign::midstate::MacMidstate;
 
+use super::identity::mix;
 use crate::config::AddressDetail;
 
 /// The network of an address: its first 24 bits, or 48 of IPv6.
@@ -37,6 +38,11 @@ pub fn kept_address(logged: &str, detail: AddressDetail, key: &[u8; 32]) -> Opti
             Some(format!("keyed:{}", hex(&mac.finish()[..8])))
         }
     }
+}
+
+/// A number for a client, which is the same wherever its network and its name are.
+pub fn client_id(net: Option<&str>, agent: &str) -> u64 {
+    mix(mix(1, net.unwrap_or_default().as_bytes()), agent.as_bytes())
 }
 
 /// The network of what was kept, for comparison with another.

@@ -1,25 +1,24 @@
 //! Joins requests of access logs with the links of the audit log, each request once.
 
-mod seen;
+mod held;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU64;
 
-use self::seen::{SeenSlot, Sight};
-use super::book::{AccessBook, Batch, BookError, FileMark, RowKey, slot_of};
+use self::held::{HeldClients, HeldRequests, RequestIds};
+use super::book::{AccessBook, Batch, BookError, FileMark};
 use super::client::kept_address;
-use super::identity::{TargetIds, TrailRequest, mix, request_hash};
+use super::identity::{LinkKey, TargetIds, TrailRequest, mix, request_hash, stir};
 use super::known::{IssuedIds, KnownLinks};
 use super::parse::{AccessLine, LogRequest, RequestSigning};
-use super::row::AccessCounts;
+use super::row::RequestFacts;
 use crate::bounds::{
-    MAX_HELD_ACCESS_ROWS, MAX_HELD_CLIENTS, MAX_HELD_FILE_MARKS, MAX_HELD_REQUEST_IDS,
-    MAX_LOGGED_AGENT_BYTES, MIN_NEW_REQUEST_IDS,
+    MAX_HELD_CLIENTS, MAX_HELD_FILE_MARKS, MAX_HELD_REQUESTS, MAX_HELD_TRAIL_REQUESTS,
 };
 use crate::config::AddressDetail;
-use crate::text::printable;
 
-/// A hasher of numbers that are hashes already.
+/// A hasher of numbers that are hashes already, or slots.
 #[derive(Debug, Default)]
 pub struct AsItIs(u64);
 
@@ -35,9 +34,15 @@ impl Hasher for AsItIs {
     fn write_u64(&mut self, number: u64) {
         self.0 = number;
     }
+
+    // Slots are numbers side by side: the upper bits, by which a table tells its entries apart, must differ, too.
+    fn write_i64(&mut self, number: i64) {
+        self.0 = stir(number.cast_unsigned());
+    }
 }
 
-type AsTheyAre = BuildHasherDefault<AsItIs>;
+/// For tables of ids, which are hashes.
+pub type AsTheyAre = BuildHasherDefault<AsItIs>;
 
 /// How many lines were of what kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -113,6 +118,23 @@ pub struct ClientPrivacy {
     pub since: i64,
 }
 
+/// How many requests wait until their links are looked up together.
+const ASKED_TOGETHER: usize = 64;
+
+/// A request with the id of a link, which may be any.
+#[derive(Debug, Clone, Copy)]
+struct WaitingRequest {
+    link: LinkKey,
+    open: Option<LinkKey>,
+    /// The length of its key.
+    key: usize,
+    /// Whether it has the signature of a link.
+    is_signed: bool,
+    id: Option<NonZeroU64>,
+    client: u32,
+    facts: RequestFacts,
+}
+
 /// Joins the lines of any number of files.
 #[derive(Debug)]
 pub struct Joiner<'a> {
@@ -120,16 +142,11 @@ pub struct Joiner<'a> {
     origin_paths: &'a [String],
     privacy: ClientPrivacy,
     book: &'a mut AccessBook,
-    rows: HashMap<RowKey, AccessCounts>,
-    seen: HashMap<i64, SeenSlot>,
-    /// How many ids are held: those of the database that were read, and new ones.
-    held_ids: usize,
-    new_ids: usize,
-    /// How many requests wait in slots.
-    waiting: usize,
-    /// The ids of clients, by a hash of what the log says.
-    clients: HashMap<u64, i64, AsTheyAre>,
-    new_clients: Vec<(i64, Option<String>, String)>,
+    asked: Vec<WaitingRequest>,
+    /// Their keys, one after the other.
+    asked_keys: String,
+    requests: HeldRequests,
+    clients: HeldClients,
     day_keys: HashMap<i64, Option<[u8; 32]>>,
     trail: Vec<TrailRequest>,
     /// How far the files were read from which comes what is held.
@@ -151,13 +168,10 @@ impl<'a> Joiner<'a> {
             origin_paths,
             privacy,
             book,
-            rows: HashMap::new(),
-            seen: HashMap::new(),
-            held_ids: 0,
-            new_ids: 0,
-            waiting: 0,
-            clients: HashMap::default(),
-            new_clients: Vec::new(),
+            asked: Vec::new(),
+            asked_keys: String::new(),
+            requests: HeldRequests::default(),
+            clients: HeldClients::new(),
             day_keys: HashMap::new(),
             trail: Vec::new(),
             marks: Vec::new(),
@@ -215,110 +229,72 @@ impl<'a> Joiner<'a> {
     }
 
     fn join(&mut self, request: &LogRequest<'_>) -> Result<(), BookError> {
-        let ids = TargetIds::of_query(&request.query);
+        let ids = match request.status {
+            400..500 => TargetIds::of_query(&request.query),
+            _ => TargetIds::of_answered(&request.query),
+        };
         let Some(link) = ids.link else {
             return Ok(());
         };
-        match self.known.link(link, &request.key, self.origin_paths) {
-            IssuedIds::Issued => {}
-            IssuedIds::OfAnotherKey => {
-                self.counts.forged += 1;
-                return Ok(());
-            }
-            IssuedIds::Unknown => {
-                self.counts.unknown += 1;
-                return Ok(());
-            }
-        }
-        if request.signed == RequestSigning::NoLink || !ids.is_signed {
-            self.counts.unsigned += 1;
-            return Ok(());
-        }
-        if request.at < self.privacy.since {
-            self.counts.old += 1;
-            return Ok(());
-        }
-        let slot = slot_of(request.at);
-        let open = ids.open.filter(|open| {
-            self.known.open(*open, &request.key, self.origin_paths) == IssuedIds::Issued
-        });
-        let key = RowKey {
-            slot,
-            link: link.0,
-            open: open.map_or(0, |open| open.0),
-            client: self.client(request)?,
-        };
-        let counts = AccessCounts::of(request, ids.mangling, ids.ends);
         let (id, host_id) = &request.ids;
-        match request_hash(id, host_id) {
-            Some(id) => self.see(id, key, counts),
-            // A line without ids of its request is always new.
-            None => {
-                self.add(key, &counts);
-                Ok(())
-            }
-        }
-    }
-
-    fn add(&mut self, key: RowKey, counts: &AccessCounts) {
-        self.counts.joined += 1;
-        self.rows.entry(key).or_default().add(counts);
-    }
-
-    /// Adds a request that was not seen before.
-    fn see(&mut self, id: u64, key: RowKey, counts: AccessCounts) -> Result<(), BookError> {
-        let slot = match self.seen.entry(key.slot) {
-            std::collections::hash_map::Entry::Occupied(slot) => slot.into_mut(),
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(SeenSlot::new(key.slot, self.book)?)
-            }
+        let asked = WaitingRequest {
+            link,
+            open: ids.open,
+            key: request.key.len(),
+            is_signed: request.signed != RequestSigning::NoLink && ids.is_signed,
+            id: request_hash(id, host_id).and_then(NonZeroU64::new),
+            client: self.client(request)?,
+            facts: RequestFacts::of(request, ids.mangling, ids.ends),
         };
-        self.held_ids += 1;
-        self.new_ids += 1;
-        match slot.see(id) {
-            Sight::New => self.add(key, &counts),
-            Sight::Double => self.counts.doubles += 1,
-            Sight::Unsure => {
-                slot.keep(id, key, counts);
-                self.waiting += 1;
-                if slot.has_many_waiting() {
-                    self.resolve(key.slot, true)?;
+        self.asked.push(asked);
+        self.asked_keys.push_str(&request.key);
+        if self.asked.len() >= ASKED_TOGETHER {
+            self.look_up();
+        }
+        Ok(())
+    }
+
+    /// Looks up the links of the requests that wait for it, and holds those that count.
+    fn look_up(&mut self) {
+        self.known.fetch(self.asked.iter().map(|asked| asked.link));
+        let mut keys = self.asked_keys.as_str();
+        for asked in self.asked.drain(..) {
+            let (key, rest) = keys.split_at(asked.key);
+            keys = rest;
+            match self.known.link(asked.link, key, self.origin_paths) {
+                IssuedIds::Issued if !asked.is_signed => self.counts.unsigned += 1,
+                IssuedIds::Issued if asked.facts.at < self.privacy.since => self.counts.old += 1,
+                IssuedIds::Issued => {
+                    let open = asked.open.filter(|open| {
+                        self.known.open(*open, key, self.origin_paths) == IssuedIds::Issued
+                    });
+                    let ids = RequestIds {
+                        id: asked.id,
+                        link: asked.link.0,
+                        open: open.map_or(0, |open| open.0),
+                        client: asked.client,
+                    };
+                    self.requests.push(ids, &asked.facts);
                 }
+                IssuedIds::OfAnotherKey => self.counts.forged += 1,
+                IssuedIds::Unknown => self.counts.unknown += 1,
             }
         }
-        Ok(())
+        self.asked_keys.clear();
     }
 
-    /// Adds those of the requests that wait in a slot that were not seen before.
-    fn resolve(&mut self, slot: i64, keeps_ids: bool) -> Result<(), BookError> {
-        let Some(seen) = self.seen.get_mut(&slot) else {
-            return Ok(());
-        };
-        let (new, doubles, held) = seen.resolve(self.book, keeps_ids)?;
-        self.held_ids += held;
-        self.counts.doubles += doubles;
-        self.waiting = self
-            .waiting
-            .saturating_sub(new.len() + usize::try_from(doubles).unwrap_or(usize::MAX));
-        for request in new {
-            self.add(request.key, &request.counts);
-        }
-        Ok(())
-    }
-
-    fn client(&mut self, request: &LogRequest<'_>) -> Result<i64, BookError> {
+    fn client(&mut self, request: &LogRequest<'_>) -> Result<u32, BookError> {
         let day = request.at.div_euclid(86_400);
         let seed = match self.privacy.detail {
             // The hash of an address changes every day.
             AddressDetail::Keyed => day.cast_unsigned(),
             AddressDetail::None | AddressDetail::Network | AddressDetail::Full => 0,
         };
-        let logged = mix(
-            mix(seed, request.address.as_bytes()),
-            request.user_agent.as_bytes(),
-        );
-        if let Some(id) = self.clients.get(&logged) {
-            return Ok(*id);
+        let logged = self
+            .clients
+            .logged(seed, &request.address, &request.user_agent);
+        if let Some(client) = self.clients.of(logged) {
+            return Ok(client);
         }
         let net = match self.privacy.detail {
             AddressDetail::None => None,
@@ -330,15 +306,7 @@ impl<'a> Joiner<'a> {
                 kept_address(&request.address, detail, &[0; 32])
             }
         };
-        let agent = printable(&request.user_agent, MAX_LOGGED_AGENT_BYTES).into_owned();
-        let id = mix(
-            mix(1, net.as_deref().unwrap_or_default().as_bytes()),
-            agent.as_bytes(),
-        );
-        let id = id.cast_signed();
-        self.clients.insert(logged, id);
-        self.new_clients.push((id, net, agent));
-        Ok(id)
+        Ok(self.clients.add(logged, net, &request.user_agent))
     }
 
     fn day_key(&mut self, day: i64) -> Result<Option<[u8; 32]>, BookError> {
@@ -358,11 +326,9 @@ impl<'a> Joiner<'a> {
 
     /// Whether so much is held that it must be written.
     pub fn is_full(&self) -> bool {
-        self.rows.len() + self.waiting >= MAX_HELD_ACCESS_ROWS
-            // The ids of one slot may be as many: scanners fetch the links of a large mailing within a minute.
-            || self.held_ids >= MAX_HELD_REQUEST_IDS && self.new_ids >= MIN_NEW_REQUEST_IDS
+        self.requests.len() >= MAX_HELD_REQUESTS
             || self.clients.len() >= MAX_HELD_CLIENTS
-            || self.trail.len() >= MAX_HELD_REQUEST_IDS
+            || self.trail.len() >= MAX_HELD_TRAIL_REQUESTS
             || self.marks.len() >= MAX_HELD_FILE_MARKS
     }
 
@@ -378,32 +344,26 @@ impl<'a> Joiner<'a> {
 
     /// Writes what is held, and how far the files were read from which it comes.
     pub fn write(&mut self) -> Result<(), BookError> {
-        let mut slots: Vec<i64> = self.seen.keys().copied().collect();
-        slots.sort_unstable();
-        for slot in &slots {
-            self.resolve(*slot, false)?;
-        }
-        let mut rows: Vec<_> = self.rows.drain().collect();
-        rows.sort_unstable_by_key(|(key, _)| *key);
-        let seen = slots.iter().filter_map(|slot| self.seen.remove(slot));
-        let seen = seen
-            .map(SeenSlot::into_new)
-            .filter(|(_, new)| !new.is_empty());
-        let seen = seen.collect();
-        (self.held_ids, self.new_ids) = (0, 0);
-        self.waiting = 0;
-        let batch = Batch {
-            rows,
-            clients: std::mem::take(&mut self.new_clients),
+        self.look_up();
+        let mut batch = Batch {
             trail: std::mem::take(&mut self.trail),
-            seen,
             marks: std::mem::take(&mut self.marks),
-            totals: self.counts.totals(),
+            ..Batch::default()
         };
-        self.clients.clear();
+        // What cannot be written is read again, since its files have no marks.
+        let mut counts = std::mem::take(&mut self.counts);
+        for slot in self.requests.packed(&self.clients, self.book)? {
+            counts.joined += slot.new;
+            counts.doubles += slot.doubles;
+            batch.parts.push((slot.slot, slot.part));
+            batch.seen.push((slot.slot, slot.ids));
+        }
+        batch.totals = counts.totals();
+        if self.clients.len() >= MAX_HELD_CLIENTS / 2 {
+            self.clients = HeldClients::new();
+        }
         self.book.write(&batch, self.privacy.now)?;
-        self.written.add(&self.counts);
-        self.counts = ReadCounts::default();
+        self.written.add(&counts);
         Ok(())
     }
 }

@@ -7,65 +7,102 @@ use std::io;
 
 use memchr::memmem::Finder;
 
-use super::identity::{LinkKey, is_key, key_hash};
+use super::identity::{ANY_KEY, LinkKey, NO_KEY, is_key, key_hash, stir};
 use crate::audit::find::{LinkQuery, find};
 use crate::audit::source::LogSource;
 use crate::bounds::MAX_KNOWN_LINKS;
 
-/// The hash of a key that fits each key: of links to renditions, which share an id.
-const ANY_KEY: u32 = 0;
+/// An id and the hash of its key, in 12 bytes side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KnownId {
+    /// The upper and the lower half of the id, [`stirred`](stir).
+    id: [u32; 2],
+    key: u32,
+}
 
-/// Ids in their order, and the first place of each beginning.
+impl KnownId {
+    /// A place without an id.
+    const NONE: Self = Self {
+        id: [0; 2],
+        key: NO_KEY,
+    };
+
+    fn new(id: u64, key: u32) -> Self {
+        let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or_default();
+        let id = [half(id >> 32), half(id)];
+        Self { id, key }
+    }
+
+    fn id(self) -> u64 {
+        u64::from(self.id[0]) << 32 | u64::from(self.id[1])
+    }
+}
+
+/// How many places there are for each three ids.
+const PLACES: u64 = 4;
+
+/// Ids in their order, each at the place where it belongs among all 64-bit numbers, or at the first one behind it that is not taken.
+///
+/// Each line of a log looks for one among millions, and waits for memory: the place is computed, and what is looked at is side by side.
 #[derive(Debug, Default)]
 struct IdTable {
-    ids: Vec<u64>,
-    keys: Vec<u32>,
-    /// The first place of each value of the upper `bits` bits, and the end.
-    starts: Vec<u32>,
-    bits: u32,
+    places: Vec<KnownId>,
+    count: usize,
 }
 
 impl IdTable {
     fn new(mut entries: Vec<(u64, u32)>) -> Self {
+        // The text of an id may be chosen, such as a number that counts up: stirred, ids are spread evenly.
+        for (id, _) in &mut entries {
+            *id = stir(*id);
+        }
         entries.sort_unstable();
         entries.dedup();
-        let bits = usize::BITS - entries.len().leading_zeros();
-        let bits = bits.clamp(1, 28);
-        let mut starts = vec![0_u32; (1 << bits) + 1];
-        for (id, _) in &entries {
-            starts[beginning(*id, bits) + 1] += 1;
+        let count = entries.len();
+        let width = width_of(count);
+        let mut places = Vec::with_capacity(usize::try_from(width).unwrap_or(count) + count / 16);
+        for (id, key) in entries {
+            let place = place_of(id, width);
+            if places.len() < place {
+                places.resize(place, KnownId::NONE);
+            }
+            places.push(KnownId::new(id, key));
         }
-        for index in 1..starts.len() {
-            starts[index] += starts[index - 1];
-        }
-        Self {
-            ids: entries.iter().map(|(id, _)| *id).collect(),
-            keys: entries.iter().map(|(_, key)| *key).collect(),
-            starts,
-            bits,
-        }
+        Self { places, count }
     }
 
-    /// The hashes of the keys of an id; empty for an unknown id.
-    fn keys_of(&self, id: u64) -> &[u32] {
-        if self.starts.is_empty() {
-            return &[];
-        }
-        let at = beginning(id, self.bits);
-        let (from, to) = (self.starts[at] as usize, self.starts[at + 1] as usize);
-        let ids = &self.ids[from..to];
-        let first = ids.iter().position(|known| *known == id);
-        let Some(first) = first else { return &[] };
-        let count = ids[first..]
-            .iter()
-            .take_while(|known| **known == id)
-            .count();
-        &self.keys[from + first..from + first + count]
+    /// The hashes of the keys of an id; none for an unknown id.
+    fn keys_of(&self, id: u64) -> impl Iterator<Item = u32> + Clone {
+        let id = stir(id);
+        let near = self.places[self.first_place(id)..].iter();
+        near.take_while(move |known| known.key != NO_KEY && known.id() <= id)
+            .filter(move |known| known.id() == id)
+            .map(|known| known.key)
+    }
+
+    /// The first place where a stirred id may be.
+    fn first_place(&self, id: u64) -> usize {
+        place_of(id, width_of(self.count)).min(self.places.len())
+    }
+
+    /// Has the memory of all ids fetched at once: each is waited for about as long as the rest of its line takes.
+    fn fetch(&self, ids: impl Iterator<Item = u64>) {
+        let keys = ids.map(|id| {
+            let place = self.first_place(stir(id));
+            self.places.get(place).map_or(NO_KEY, |known| known.key)
+        });
+        std::hint::black_box(keys.fold(0, |all, key| all ^ key));
     }
 }
 
-fn beginning(id: u64, bits: u32) -> usize {
-    usize::try_from(id >> (u64::BITS - bits)).unwrap_or_default()
+/// How many places there are at least for ids.
+const fn width_of(count: usize) -> u64 {
+    (count as u64).saturating_mul(PLACES) / 3
+}
+
+fn place_of(id: u64, width: u64) -> usize {
+    let place = (u128::from(id) * u128::from(width)) >> 64;
+    usize::try_from(place).unwrap_or_default()
 }
 
 /// The links and opens of an audit log.
@@ -100,12 +137,17 @@ impl KnownLinks {
 
     /// How many links and opens there are.
     pub const fn len(&self) -> usize {
-        self.links.ids.len() + self.opens.ids.len()
+        self.links.count + self.opens.count
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Has the memory of links fetched that are asked for after that.
+    pub fn fetch(&self, links: impl Iterator<Item = LinkKey>) {
+        self.links.fetch(links.map(|link| link.0));
     }
 
     /// Whether a link was issued for the key of a request, as its log spells the key. `origin_paths` are what distributions put in
@@ -120,14 +162,23 @@ impl KnownLinks {
     }
 }
 
-fn known_in(hashes: &[u32], key: &str, origin_paths: &[String]) -> IssuedIds {
-    if hashes.is_empty() {
+fn known_in(
+    mut keys: impl Iterator<Item = u32> + Clone,
+    key: &str,
+    origin_paths: &[String],
+) -> IssuedIds {
+    let all = keys.clone();
+    let Some(first) = keys.next() else {
         return IssuedIds::Unknown;
+    };
+    if first == ANY_KEY {
+        return IssuedIds::Issued;
     }
+    // Mostly there is one.
     let is_it = |key: &str| {
-        hashes
-            .iter()
-            .any(|hash| *hash == ANY_KEY || is_key(key, *hash))
+        is_key(key, |hash| {
+            hash == first || all.clone().any(|known| known == hash)
+        })
     };
     // CloudFront logs a path, which begins with a slash.
     let fits = is_it(key)
@@ -289,16 +340,19 @@ mod tests {
 
     #[test]
     fn many_ids_are_found_and_no_others() {
-        let entries: Vec<(u64, u32)> = (0..10_000_u64)
-            .map(|number| (super::super::identity::mix(7, &number.to_le_bytes()), 1))
-            .collect();
-        let table = IdTable::new(entries.clone());
-        assert!(entries.iter().all(|(id, _)| table.keys_of(*id) == [1]));
-        assert!(
-            entries
-                .iter()
-                .all(|(id, _)| table.keys_of(id + 1).is_empty())
-        );
-        assert!(IdTable::default().keys_of(1).is_empty());
+        let numbers = 0..10_000_u64;
+        let ids: [Vec<u64>; 3] = [
+            numbers.clone().map(|number| stir(number) & !1).collect(),
+            numbers.map(|number| number * 2).collect(),
+            vec![u64::MAX - 1, 0],
+        ];
+        for ids in ids {
+            let entries = ids.iter().flat_map(|id| [(*id, 2), (*id, 1), (*id, 2)]);
+            let table = IdTable::new(entries.collect());
+            assert_eq!(table.count, ids.len() * 2);
+            assert!(ids.iter().all(|id| table.keys_of(*id).eq([1, 2])));
+            assert!(ids.iter().all(|id| table.keys_of(id + 1).count() == 0));
+        }
+        assert_eq!(IdTable::default().keys_of(1).count(), 0);
     }
 }

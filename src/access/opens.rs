@@ -6,6 +6,7 @@ mod sessions;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,9 +14,10 @@ use serde::Serialize;
 use self::facts::{AuditFacts, OpenedLinkFacts};
 pub use self::revoked::RecordedRevocation;
 use self::revoked::StandingRevocations;
-use self::sessions::{Session, sessions_of};
+use self::sessions::{ReportedClients, Session, sessions_of};
 use super::book::{AccessBook, BookError};
 use super::identity::LinkKey;
+use super::join::AsTheyAre;
 use super::person::OpenedBy;
 use super::row::AccessCounts;
 use super::trail;
@@ -201,10 +203,11 @@ pub fn answer(
     let (since, until) = (second(question.since), second(question.until));
     let names_links = question.query != LinkQuery::default();
     // Without a job, a recipient or an object, the access logs say which links are meant.
-    let mut wanted = HashSet::new();
+    let mut wanted = HashSet::default();
     if !names_links {
-        book.rows(since, until, |key, _| {
-            wanted.insert(key.link);
+        let all = |_| true;
+        book.rows(since, until, all, |row| {
+            wanted.insert(row.key.link);
         })?;
     }
     let mut facts = AuditFacts::default();
@@ -217,13 +220,16 @@ pub fn answer(
             (question.since, question.until),
         )
         .map_err(OpensError::Audit)?;
-    let mut rows: HashMap<u64, Vec<_>> = HashMap::new();
-    book.rows(since, until, |key, counts| {
-        if facts.links.contains_key(&key.link) {
-            rows.entry(key.link).or_default().push((key, counts));
-        }
+    let mut rows = Vec::new();
+    let mut clients = ReportedClients::default();
+    let wanted = |link| facts.links.contains_key(&link);
+    book.rows(since, until, wanted, |row| {
+        let (key, counts) = (row.key, row.counts);
+        let client = clients.entry(key.client);
+        client.or_insert_with(|| (row.net.map(Into::into), row.agent.into()));
+        rows.push((key, counts));
     })?;
-    let sessions = sessions_of(&facts, rows, book)?;
+    let sessions = sessions_of(&facts, rows, &clients);
     let revoked = StandingRevocations::read(places).map_err(OpensError::Audit)?;
     let mut report = OpensReport {
         rows: table(&facts, &sessions, &revoked, question.all),
@@ -246,12 +252,12 @@ pub fn answer(
 
 fn coverage(facts: &AuditFacts, sessions: &[Session]) -> Coverage {
     let is_opened = |session: &&Session| session.counts.was_answered();
-    let opened: HashSet<u64> = sessions
+    let opened: HashSet<u64, AsTheyAre> = sessions
         .iter()
         .filter(is_opened)
         .map(|session| session.link)
         .collect();
-    let seen: HashSet<u64> = sessions
+    let seen: HashSet<u64, AsTheyAre> = sessions
         .iter()
         .filter(|session| session.counts.requests > 0)
         .map(|session| session.open)
@@ -269,42 +275,59 @@ fn coverage(facts: &AuditFacts, sessions: &[Session]) -> Coverage {
     }
 }
 
-/// The job, the recipient, the bucket and the key.
-type FileOf<'a> = (&'a str, &'a str, &'a str, &'a str);
-
-/// A row for each recipient and file.
+/// A row for each recipient and file, in the order of jobs, recipients and files.
 fn table(
     facts: &AuditFacts,
     sessions: &[Session],
     revoked: &StandingRevocations,
     all: bool,
 ) -> Vec<OpensRow> {
-    let mut by_file: BTreeMap<FileOf<'_>, OfFile<'_>> = BTreeMap::new();
-    for (id, link) in &facts.links {
-        let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
-        let of_file = by_file.entry(file).or_insert_with(|| OfFile {
-            sessions: Vec::new(),
-            link,
-            links: 0,
-            revoked_at: None,
-        });
-        of_file.links += 1;
-        let revoked_at = revoked.of(*id, link);
-        let known = of_file.revoked_at.into_iter();
-        of_file.revoked_at = known.chain(revoked_at).min();
-    }
-    for session in sessions {
-        let link = &facts.links[&session.link];
-        let file = (&*link.job, &*link.rid, &*link.bucket, &*link.key);
-        if let Some(of_file) = by_file.get_mut(&file) {
-            of_file.sessions.push(session);
+    let mails = facts.mails_in_order();
+    let mut links: Vec<LinkInOrder<'_>> = facts
+        .links
+        .iter()
+        .map(|(id, link)| {
+            (
+                mails[link.mail.0 as usize],
+                &*link.bucket,
+                &*link.key,
+                *id,
+                link,
+            )
+        })
+        .collect();
+    links.sort_unstable_by(|a, b| (file_of(a), a.3).cmp(&(file_of(b), b.3)));
+    let of_links = sessions.chunk_by(|a, b| a.link == b.link);
+    let of_links: HashMap<u64, &[Session], AsTheyAre> =
+        of_links.map(|uses| (uses[0].link, uses)).collect();
+    let mut rows = Vec::new();
+    for of_file in links.chunk_by(|a, b| file_of(a) == file_of(b)) {
+        let uses = of_file
+            .iter()
+            .filter_map(|(_, _, _, id, _)| of_links.get(id));
+        let mut uses: Vec<&Session> = uses.copied().flatten().collect();
+        if uses.is_empty() && !all {
+            continue;
         }
+        uses.sort_by_key(|session| (session.first, session.link, session.open));
+        let revoked_at = of_file
+            .iter()
+            .filter_map(|(_, _, _, id, link)| revoked.of(*id, link));
+        rows.push(row(&OfFile {
+            sessions: uses,
+            link: of_file[0].4,
+            links: of_file.len() as u64,
+            revoked_at: revoked_at.min(),
+        }));
     }
-    by_file
-        .into_values()
-        .filter(|of_file| all || !of_file.sessions.is_empty())
-        .map(|of_file| row(&of_file))
-        .collect()
+    rows
+}
+
+/// A link after the place of its mail, its bucket and its key.
+type LinkInOrder<'a> = (u32, &'a str, &'a str, u64, &'a OpenedLinkFacts);
+
+const fn file_of<'a>(link: &LinkInOrder<'a>) -> (u32, &'a str, &'a str) {
+    (link.0, link.1, link.2)
 }
 
 /// What is known of a file and a recipient.
@@ -356,11 +379,12 @@ fn row(of_file: &OfFile<'_>) -> OpensRow {
     } else {
         link.size
     };
-    let distinct = |texts: &mut dyn Iterator<Item = String>| {
-        let mut texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
-        texts.sort();
+    let distinct = |texts: &mut dyn Iterator<Item = &Arc<str>>| {
+        let mut texts: Vec<&str> = texts.map(|text| &**text).collect();
+        texts.sort_unstable();
         texts.dedup();
-        texts
+        let texts = texts.into_iter().filter(|text| !text.is_empty());
+        texts.map(str::to_owned).collect()
     };
     OpensRow {
         job: link.job.to_string(),
@@ -376,7 +400,9 @@ fn row(of_file: &OfFile<'_>) -> OpensRow {
         by: best.map(|best| best.by),
         evidence,
         refused,
-        refusals: all.late + all.died + all.mangled + all.denied + all.gone,
+        refusals: [all.late, all.died, all.mangled, all.denied, all.gone]
+            .into_iter()
+            .fold(0, u64::saturating_add),
         downloads: people()
             .filter(|session| session.verdict < OpenVerdict::LookedAt)
             .count() as u64,
@@ -393,8 +419,8 @@ fn row(of_file: &OfFile<'_>) -> OpensRow {
             .map(|session| session.last)
             .max()
             .and_then(|at| Timestamp::from_second(at).ok()),
-        networks: distinct(&mut seen().flat_map(|session| session.networks.clone())),
-        clients: distinct(&mut seen().flat_map(|session| session.agents.clone())),
+        networks: distinct(&mut seen().flat_map(|session| &session.networks)),
+        clients: distinct(&mut seen().flat_map(|session| &session.agents)),
         links: *links,
     }
 }

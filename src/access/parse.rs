@@ -14,6 +14,8 @@ mod time;
 
 use std::borrow::Cow;
 
+use memchr::memmem::Finder;
+
 pub use self::cloudfront::Columns;
 pub(in crate::access) use self::time::{of_iso, of_signature};
 
@@ -78,9 +80,13 @@ pub enum RequestSigning {
 
 /// What a line is.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most lines are requests by links, and a box for each costs more than the room"
+)]
 pub enum AccessLine<'a> {
     /// A request that names an id of a link.
-    Request(Box<LogRequest<'a>>),
+    Request(LogRequest<'a>),
     /// A request without an id, a comment, or an empty line.
     Other,
     /// It does not fit the format of the file.
@@ -108,7 +114,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone)]
 pub struct LogParser {
     format: LogFormat,
-    finder: memchr::memmem::Finder<'static>,
+    finder: Finder<'static>,
 }
 
 impl Default for LogParser {
@@ -122,7 +128,7 @@ impl LogParser {
     pub fn new() -> Self {
         Self {
             format: LogFormat::Unknown,
-            finder: memchr::memmem::Finder::new(MARK),
+            finder: Finder::new(MARK),
         }
     }
 
@@ -160,7 +166,7 @@ impl LogParser {
         match std::str::from_utf8(line) {
             Ok(text) => self.read_text(text),
             Err(_) => match self.read_text(&String::from_utf8_lossy(line)) {
-                AccessLine::Request(request) => AccessLine::Request(Box::new(request.into_owned())),
+                AccessLine::Request(request) => AccessLine::Request(request.into_owned()),
                 AccessLine::Other => AccessLine::Other,
                 AccessLine::Malformed => AccessLine::Malformed,
             },
@@ -171,21 +177,19 @@ impl LogParser {
         let found = match &self.format {
             LogFormat::S3 => s3::request(line),
             LogFormat::CloudFront(columns) => columns.request(line),
-            LogFormat::Json | LogFormat::Unknown => return json::read(line),
+            LogFormat::Json | LogFormat::Unknown => return json::read(line, &self.finder),
         };
-        of_links(found)
+        of_links(found, &self.finder)
     }
 }
 
 /// A request whose target has an id, and no other.
-fn of_links(found: Option<LogRequest<'_>>) -> AccessLine<'_> {
+fn of_links<'a>(found: Option<LogRequest<'a>>, mark: &Finder<'_>) -> AccessLine<'a> {
     match found {
         None => AccessLine::Malformed,
         Some(request) if request.asked == Asked::Other => AccessLine::Other,
-        Some(request) if memchr::memmem::find(request.query.as_bytes(), MARK).is_none() => {
-            AccessLine::Other
-        }
-        Some(request) => AccessLine::Request(Box::new(request)),
+        Some(request) if mark.find(request.query.as_bytes()).is_none() => AccessLine::Other,
+        Some(request) => AccessLine::Request(request),
     }
 }
 

@@ -52,78 +52,180 @@ pub struct AccessCounts {
     pub ranges: Vec<(u64, u64)>,
 }
 
+/// What became of a request: each is counted once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// The whole object was sent.
+    Whole,
+    /// An answer 200 with fewer bytes, or of an object whose size the log does not have.
+    Short,
+    /// An answer 200 that the client left, with heads among the bytes that are counted, or one that it did not wait for.
+    BrokenOff,
+    /// A range was sent.
+    Part,
+    /// Headers alone were asked for.
+    Head,
+    /// The client has the file already.
+    Unchanged,
+    /// Refused since the link had ended.
+    Late,
+    /// Refused since the credentials that signed had ended.
+    Died,
+    /// Refused since the signature does not fit.
+    Mangled,
+    /// Refused for another reason.
+    Denied,
+    /// The object does not exist any more.
+    Gone,
+    /// Another failure.
+    Failed,
+}
+
+/// What one request adds to the counts of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// What became of it.
+    pub outcome: RequestOutcome,
+    /// What its URL suffered, if it was refused for that.
+    pub mangling: Mangling,
+    /// The bytes of the object that were sent.
+    pub bytes: u64,
+    /// The size of the object; 0 if the log does not have it.
+    pub size: u64,
+    /// The range that was sent, where the log names it.
+    pub range: Option<(u64, u64)>,
+}
+
+impl RequestFacts {
+    /// The facts of a request, by a link that ends at an instant.
+    pub fn of(request: &LogRequest<'_>, mangling: Mangling, ends: Option<i64>) -> Self {
+        let outcome = outcome_of(request, mangling, ends);
+        let has_bytes = match request.status {
+            0 => false,
+            _ => matches!(
+                outcome,
+                RequestOutcome::Whole
+                    | RequestOutcome::Short
+                    | RequestOutcome::BrokenOff
+                    | RequestOutcome::Part
+            ),
+        };
+        Self {
+            at: request.at,
+            outcome,
+            mangling: match outcome == RequestOutcome::Mangled {
+                true => mangling,
+                false => Mangling::default(),
+            },
+            bytes: if has_bytes { request.bytes } else { 0 },
+            size: request.size.unwrap_or_default(),
+            range: request.range.filter(|_| outcome == RequestOutcome::Part),
+        }
+    }
+}
+
+fn outcome_of(request: &LogRequest<'_>, mangling: Mangling, ends: Option<i64>) -> RequestOutcome {
+    match (request.status, request.asked) {
+        (304, _) => RequestOutcome::Unchanged,
+        (200..300, Asked::Head) => RequestOutcome::Head,
+        // What is counted has heads in it, and is less than the object.
+        (200, _) if request.broke_off => RequestOutcome::BrokenOff,
+        (200, _) => match request.size.is_some_and(|size| request.bytes >= size) {
+            true => RequestOutcome::Whole,
+            false => RequestOutcome::Short,
+        },
+        (206, _) => RequestOutcome::Part,
+        // The client left before an answer began.
+        (0, _) => RequestOutcome::BrokenOff,
+        // A link is signed for GET. The signature never fits a HEAD request, which so shows that a program looked.
+        (403, Asked::Head)
+            if request.error == "SignatureDoesNotMatch" && mangling.words().is_none() =>
+        {
+            RequestOutcome::Head
+        }
+        (400..500, _) => refusal_of(request, mangling, ends),
+        _ => RequestOutcome::Failed,
+    }
+}
+
+fn refusal_of(request: &LogRequest<'_>, mangling: Mangling, ends: Option<i64>) -> RequestOutcome {
+    let is_late = ends.is_some_and(|ends| request.at >= ends);
+    match (request.status, &*request.error) {
+        (_, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken") => RequestOutcome::Died,
+        (_, "SignatureDoesNotMatch" | "AuthorizationQueryParametersError") => {
+            RequestOutcome::Mangled
+        }
+        (404 | 410, _) => RequestOutcome::Gone,
+        // S3 says AccessDenied for a link that has ended, too.
+        (403, "AccessDenied" | "") if is_late => RequestOutcome::Late,
+        (400 | 403, _) if mangling.words().is_some() => RequestOutcome::Mangled,
+        (403, _) => RequestOutcome::Denied,
+        _ => RequestOutcome::Failed,
+    }
+}
+
 impl AccessCounts {
     /// The counts of one request.
     pub fn of(request: &LogRequest<'_>, mangling: Mangling, ends: Option<i64>) -> Self {
-        let mut counts = Self {
-            first: request.at,
-            last: request.at,
-            requests: 1,
-            size: request.size.unwrap_or_default(),
-            ..Self::default()
-        };
-        match (request.status, request.asked) {
-            (304, _) => counts.unchanged = 1,
-            (200..300, Asked::Head) => counts.heads = 1,
-            (200, _) => {
-                counts.bytes = request.bytes;
-                counts.longest = request.bytes;
-                let is_whole = request.size.is_some_and(|size| request.bytes >= size);
-                match is_whole && !request.broke_off {
-                    true => counts.whole = 1,
-                    false => counts.short = 1,
-                }
-                if request.broke_off {
-                    // What is counted has heads in it, and is less than the object.
-                    counts.longest = 0;
-                }
-            }
-            (206, _) => {
-                counts.parts = 1;
-                counts.bytes = request.bytes;
-                counts.peeks = u64::from(request.bytes <= PEEK_BYTES);
-                counts.ranges.extend(request.range);
-            }
-            // The client left before an answer began.
-            (0, _) => counts.short = 1,
-            // A link is signed for GET. The signature never fits a HEAD request, which so shows that a program looked.
-            (403, Asked::Head)
-                if request.error == "SignatureDoesNotMatch" && mangling.words().is_none() =>
-            {
-                counts.heads = 1;
-            }
-            (400..500, _) => counts.refuse(request, mangling, ends),
-            _ => counts.failed = 1,
-        }
+        let mut counts = Self::default();
+        counts.add_request(&RequestFacts::of(request, mangling, ends));
         counts
     }
 
-    fn refuse(&mut self, request: &LogRequest<'_>, mangling: Mangling, ends: Option<i64>) {
-        let is_late = ends.is_some_and(|ends| request.at >= ends);
-        match (request.status, &*request.error) {
-            (_, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken") => self.died = 1,
-            (_, "SignatureDoesNotMatch" | "AuthorizationQueryParametersError") => self.mangled = 1,
-            (404 | 410, _) => self.gone = 1,
-            // S3 says AccessDenied for a link that has ended, too.
-            (403, "AccessDenied" | "") if is_late => self.late = 1,
-            (400 | 403, _) if mangling.words().is_some() => self.mangled = 1,
-            (403, _) => self.denied = 1,
-            _ => self.failed = 1,
-        }
-        if self.mangled > 0 {
-            self.mangling = mangling;
+    /// Adds a request.
+    pub fn add_request(&mut self, request: &RequestFacts) {
+        self.add_times(request.at, request.at);
+        self.size = self.size.max(request.size);
+        self.bytes = self.bytes.saturating_add(request.bytes);
+        self.mangling.0 |= request.mangling.0;
+        let count = match request.outcome {
+            RequestOutcome::Whole => {
+                self.longest = self.longest.max(request.bytes);
+                &mut self.whole
+            }
+            RequestOutcome::Short => {
+                self.longest = self.longest.max(request.bytes);
+                &mut self.short
+            }
+            RequestOutcome::BrokenOff => &mut self.short,
+            RequestOutcome::Part => {
+                if request.bytes <= PEEK_BYTES {
+                    self.peeks = self.peeks.saturating_add(1);
+                }
+                if let Some(range) = request.range {
+                    self.add_range(range);
+                }
+                &mut self.parts
+            }
+            RequestOutcome::Head => &mut self.heads,
+            RequestOutcome::Unchanged => &mut self.unchanged,
+            RequestOutcome::Late => &mut self.late,
+            RequestOutcome::Died => &mut self.died,
+            RequestOutcome::Mangled => &mut self.mangled,
+            RequestOutcome::Denied => &mut self.denied,
+            RequestOutcome::Gone => &mut self.gone,
+            RequestOutcome::Failed => &mut self.failed,
+        };
+        *count = count.saturating_add(1);
+        self.requests = self.requests.saturating_add(1);
+    }
+
+    /// Adds the instants of requests, before their number.
+    fn add_times(&mut self, first: i64, last: i64) {
+        match self.requests {
+            0 => (self.first, self.last) = (first, last),
+            _ => {
+                self.first = self.first.min(first);
+                self.last = self.last.max(last);
+            }
         }
     }
 
     /// Adds the counts of other requests.
     pub fn add(&mut self, other: &Self) {
-        match self.requests {
-            0 => (self.first, self.last) = (other.first, other.last),
-            _ => {
-                self.first = self.first.min(other.first);
-                self.last = self.last.max(other.last);
-            }
-        }
+        self.add_times(other.first, other.last);
         for (count, more) in [
             (&mut self.requests, other.requests),
             (&mut self.whole, other.whole),
@@ -151,7 +253,7 @@ impl AccessCounts {
     }
 
     /// Adds a range and joins those that touch. Beyond the bound it is left out: what is known then is less than what was sent.
-    fn add_range(&mut self, (first, last): (u64, u64)) {
+    pub(super) fn add_range(&mut self, (first, last): (u64, u64)) {
         let ranges = &mut self.ranges;
         let from = ranges.partition_point(|(_, end)| end.saturating_add(1) < first);
         let to = ranges.partition_point(|(start, _)| *start <= last.saturating_add(1));
@@ -173,27 +275,12 @@ impl AccessCounts {
 
     /// Whether any byte, or the word that nothing changed, was sent.
     pub const fn was_answered(&self) -> bool {
-        self.whole + self.short + self.parts + self.heads + self.unchanged > 0
+        self.whole > 0 || self.short > 0 || self.parts > 0 || self.heads > 0 || self.unchanged > 0
     }
 
     /// Whether it was refused.
     pub const fn was_refused(&self) -> bool {
-        self.late + self.died + self.mangled + self.denied + self.gone > 0
-    }
-
-    /// The ranges as bytes for a database.
-    pub(super) fn packed_ranges(&self) -> Option<Vec<u8>> {
-        let pack = |(first, last): &(u64, u64)| [first.to_le_bytes(), last.to_le_bytes()].concat();
-        (!self.ranges.is_empty()).then(|| self.ranges.iter().flat_map(pack).collect())
-    }
-
-    /// Ranges from such bytes.
-    pub(super) fn unpack_ranges(&mut self, packed: &[u8]) {
-        for pair in packed.chunks_exact(16) {
-            let number =
-                |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
-            self.add_range((number(&pair[..8]), number(&pair[8..])));
-        }
+        self.late > 0 || self.died > 0 || self.mangled > 0 || self.denied > 0 || self.gone > 0
     }
 }
 
@@ -217,9 +304,6 @@ mod tests {
             let expected = sent.iter().filter(|sent| **sent).count();
             prop_assert_eq!(counts.covered(), expected as u64);
             prop_assert!(counts.ranges.is_sorted());
-            let mut unpacked = AccessCounts::default();
-            unpacked.unpack_ranges(&counts.packed_ranges().unwrap_or_default());
-            prop_assert_eq!(unpacked.ranges, counts.ranges);
         }
     }
 

@@ -129,7 +129,7 @@ impl Search {
             }
         };
         let Some(rarest) = self.needles.first() else {
-            lines.split_inclusive(|byte| *byte == b'\n').for_each(add);
+            lines_in(lines).for_each(add);
             return;
         };
         let mut from = 0;
@@ -141,6 +141,17 @@ impl Search {
             from = end;
         }
     }
+}
+
+/// Lines with their ends; the last one may have none.
+fn lines_in(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let end = memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// Whether a line is of a job or of one of its parts.
@@ -165,26 +176,46 @@ fn is_of_job(line: &[u8], job: &Finder<'_>) -> bool {
 pub fn find(
     source: impl Into<LogSource>,
     question: &LinkQuery,
+    found: impl FnMut(&str) -> io::Result<()>,
+) -> io::Result<usize> {
+    search_in(&source.into(), &Search::new(question), found)
+}
+
+/// Calls `found` with every line that has a text in the writer's spelling, as [`find`] does it.
+pub(crate) fn find_text(
+    source: impl Into<LogSource>,
+    text: &str,
+    found: impl FnMut(&str) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut search = Search::new(&LinkQuery::default());
+    search.needles.push(Finder::new(text).into_owned());
+    search_in(&source.into(), &search, found)
+}
+
+fn search_in(
+    source: &LogSource,
+    search: &Search,
     mut found: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<usize> {
-    let search = Search::new(question);
-    let source = source.into();
     let directory = &LogDirectory::open(&source.place)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let segments = SegmentPlace::all(directory, &source)?;
+    let segments = SegmentPlace::all(directory, source)?;
     for together in segments.chunks(cores) {
         std::thread::scope(|scope| {
             let mut results = Vec::new();
             for segment in together {
                 let (sender, receiver) = sync_channel(AHEAD);
-                let search = &search;
                 let reader = scope.spawn(move || read(directory, segment, search, &sender));
                 results.push((reader, receiver));
             }
             for (reader, answers) in results {
                 for chunk in answers {
-                    for line in chunk.split_inclusive(|byte| *byte == b'\n') {
-                        found(String::from_utf8_lossy(line).trim_end_matches('\n'))?;
+                    for line in lines_in(&chunk) {
+                        let line = line.strip_suffix(b"\n").unwrap_or(line);
+                        match str::from_utf8(line) {
+                            Ok(line) => found(line)?,
+                            Err(_) => found(&String::from_utf8_lossy(line))?,
+                        }
                     }
                 }
                 reader

@@ -9,13 +9,19 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::access::identity::LinkKey;
-use crate::audit::find::{LinkQuery, find};
+use crate::access::join::AsTheyAre;
+use crate::audit::find::{LinkQuery, find, find_text};
 use crate::audit::source::LogSource;
 use crate::bounds::MAX_REPORTED_LINKS;
+
+/// The number of a mail: of a job and a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct MailNumber(pub(super) u32);
 
 /// A link.
 #[derive(Debug, Clone)]
 pub(super) struct OpenedLinkFacts {
+    pub(super) mail: MailNumber,
     pub(super) job: Arc<str>,
     pub(super) rid: Arc<str>,
     pub(super) to: Option<String>,
@@ -39,14 +45,21 @@ pub(super) struct OpenFacts {
     pub(super) is_probe: bool,
 }
 
+/// How many texts of the line before are looked at before all others: the job, the recipient, the bucket and the key.
+const RECENT: usize = 4;
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub(super) struct AuditFacts {
-    pub(super) links: HashMap<u64, OpenedLinkFacts>,
-    pub(super) opens: HashMap<u64, OpenFacts>,
-    /// When the mail of a job to a recipient was accepted, in seconds since 1970.
-    pub(super) accepted: HashMap<(Arc<str>, Arc<str>), i64>,
+    pub(super) links: HashMap<u64, OpenedLinkFacts, AsTheyAre>,
+    pub(super) opens: HashMap<u64, OpenFacts, AsTheyAre>,
+    /// When mails were accepted, in seconds since 1970.
+    pub(super) accepted: HashMap<MailNumber, i64>,
+    mails: HashMap<(Arc<str>, Arc<str>), MailNumber>,
     texts: HashSet<Arc<str>>,
+    /// The texts of the line before, of which most lines have some.
+    recent: [Option<Arc<str>>; RECENT],
+    next_recent: usize,
 }
 
 /// The fields of a line that are read.
@@ -55,7 +68,8 @@ pub(super) struct AuditFacts {
 struct FactLine<'a> {
     #[serde(borrow)]
     ev: Cow<'a, str>,
-    ts: Option<Timestamp>,
+    #[serde(borrow)]
+    ts: Cow<'a, str>,
     #[serde(borrow)]
     job: Cow<'a, str>,
     #[serde(borrow)]
@@ -82,13 +96,23 @@ struct FactLine<'a> {
     open: Option<String>,
 }
 
+/// The event of a line about a mail's outcome.
+const OUTCOME: &str = "\"ev\":\"outcome\"";
+
+impl FactLine<'_> {
+    /// When it was written.
+    fn at(&self) -> Option<Timestamp> {
+        self.ts.parse().ok()
+    }
+}
+
 impl AuditFacts {
     /// Reads what the logs say of the links of a query, or of the `wanted` ones. Opens count within `times`.
     pub(super) fn read(
         &mut self,
         places: &[LogSource],
         query: &LinkQuery,
-        wanted: Option<&HashSet<u64>>,
+        wanted: Option<&HashSet<u64, AsTheyAre>>,
         times: (Option<Timestamp>, Option<Timestamp>),
     ) -> io::Result<()> {
         for place in places {
@@ -97,15 +121,8 @@ impl AuditFacts {
         // The lines of outcomes have no key, and opens of the query's time may be of links that no access log has.
         let is_whole = query.object.is_none() && wanted.is_none();
         if !is_whole && !self.links.is_empty() {
-            let jobs: HashSet<(Arc<str>, Arc<str>)> = self
-                .links
-                .values()
-                .map(|link| (Arc::clone(&link.job), Arc::clone(&link.rid)))
-                .collect();
             for place in places {
-                find(place.clone(), &LinkQuery::default(), |line| {
-                    self.add_outcome(line, &jobs)
-                })?;
+                find_text(place.clone(), OUTCOME, |line| self.add_outcome(line))?;
             }
         }
         Ok(())
@@ -122,7 +139,7 @@ impl AuditFacts {
     fn add(
         &mut self,
         line: &str,
-        wanted: Option<&HashSet<u64>>,
+        wanted: Option<&HashSet<u64, AsTheyAre>>,
         (since, until): (Option<Timestamp>, Option<Timestamp>),
     ) -> io::Result<()> {
         let Ok(line) = serde_json::from_str::<FactLine<'_>>(line) else {
@@ -131,53 +148,71 @@ impl AuditFacts {
         match &*line.ev {
             "issue" | "gallery" | "manifest" | "zip" | "renditions" | "opened" | "probe" => {
                 let link = LinkKey::of_link(&line.link_id).0;
-                let at = line.ts.unwrap_or(Timestamp::UNIX_EPOCH);
-                let is_in_time =
-                    since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
-                let is_open = line.open.is_some();
-                if wanted.is_some_and(|wanted| !wanted.contains(&link)) && !(is_open && is_in_time)
-                {
+                // Most lines are of links, whose instant does not count.
+                let open = line.open.as_deref().and_then(|open| {
+                    let at = line.at().unwrap_or(Timestamp::UNIX_EPOCH);
+                    let is_in_time = since.is_none_or(|since| at >= since)
+                        && until.is_none_or(|until| at < until);
+                    is_in_time.then_some((open, at))
+                });
+                if wanted.is_some_and(|wanted| !wanted.contains(&link)) && open.is_none() {
                     return Ok(());
                 }
-                if let Some(open) = line.open.as_deref().filter(|_| is_in_time) {
+                if let Some((open, at)) = open {
                     self.add_open(LinkKey::of_open(open).0, link, at, &line);
                 }
                 self.add_link(link, &line)
             }
             "outcome" => {
-                let key = (self.shared(&line.job), self.shared(&line.rid));
-                self.accept(key, &line);
+                let mail = self.mail(&line);
+                self.accept(mail, &line);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn add_outcome(&mut self, line: &str, jobs: &HashSet<(Arc<str>, Arc<str>)>) -> io::Result<()> {
-        if !line.contains("\"ev\":\"outcome\"") {
-            return Ok(());
-        }
+    /// Adds the outcome of a mail that has a link.
+    fn add_outcome(&mut self, line: &str) -> io::Result<()> {
         let Ok(line) = serde_json::from_str::<FactLine<'_>>(line) else {
             return Ok(());
         };
-        let key = (self.shared(&line.job), self.shared(&line.rid));
-        if jobs.contains(&key) {
-            self.accept(key, &line);
+        let mail = (Arc::from(&*line.job), Arc::from(&*line.rid));
+        if let Some(mail) = self.mails.get(&mail) {
+            self.accept(*mail, &line);
         }
         Ok(())
     }
 
-    fn accept(&mut self, key: (Arc<str>, Arc<str>), line: &FactLine<'_>) {
+    fn accept(&mut self, mail: MailNumber, line: &FactLine<'_>) {
         if line.outcome.as_deref() == Some("accepted")
-            && let Some(at) = line.ts
+            && let Some(at) = line.at()
         {
             // A resend has another instant; the first mail had the links.
             let at = at.as_second();
             self.accepted
-                .entry(key)
+                .entry(mail)
                 .and_modify(|known| *known = (*known).min(at))
                 .or_insert(at);
         }
+    }
+
+    /// The number of a line's mail.
+    fn mail(&mut self, line: &FactLine<'_>) -> MailNumber {
+        let key = (self.shared(&line.job), self.shared(&line.rid));
+        let next = MailNumber(u32::try_from(self.mails.len()).unwrap_or(u32::MAX));
+        *self.mails.entry(key).or_insert(next)
+    }
+
+    /// The place of each mail, by its number, among all in the order of jobs and recipients.
+    pub(super) fn mails_in_order(&self) -> Vec<u32> {
+        let mut mails: Vec<_> = self.mails.iter().collect();
+        mails.sort_unstable();
+        let mut places = vec![0; mails.len()];
+        for ((_, mail), place) in mails.into_iter().zip(0..) {
+            places[mail.0 as usize] = place;
+        }
+        places
     }
 
     fn add_open(&mut self, open: u64, link: u64, at: Timestamp, line: &FactLine<'_>) {
@@ -213,6 +248,7 @@ impl AuditFacts {
             false => self.shared(&line.key),
         };
         let facts = OpenedLinkFacts {
+            mail: self.mail(line),
             job: self.shared(&line.job),
             rid: self.shared(&line.rid),
             to: line.to.clone(),
@@ -227,11 +263,20 @@ impl AuditFacts {
 
     /// A text that many links share, once in memory.
     fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
+        let recent = self.recent.iter().flatten();
+        if let Some(known) = recent.into_iter().find(|known| ***known == *text) {
             return Arc::clone(known);
         }
-        let text: Arc<str> = text.into();
-        self.texts.insert(Arc::clone(&text));
-        text
+        let shared = match self.texts.get(text) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let text: Arc<str> = text.into();
+                self.texts.insert(Arc::clone(&text));
+                text
+            }
+        };
+        self.recent[self.next_recent % RECENT] = Some(Arc::clone(&shared));
+        self.next_recent = self.next_recent.wrapping_add(1);
+        shared
     }
 }

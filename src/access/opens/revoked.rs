@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::io;
 
 use jiff::Timestamp;
-use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
 use super::facts::OpenedLinkFacts;
 use crate::access::identity::LinkKey;
-use crate::audit::find::{LinkQuery, find};
+use crate::audit::find::find_text;
 use crate::audit::source::LogSource;
 use crate::job::JobId;
 
@@ -64,12 +63,9 @@ impl StandingRevocations {
     /// Reads all lines of revocations, which are few.
     pub(super) fn read(places: &[LogSource]) -> io::Result<Self> {
         let mut lines: Vec<RevokedLine> = Vec::new();
-        let field = Finder::new(",\"by\":");
         for place in places {
-            find(place, &LinkQuery::default(), |line| {
-                if field.find(line.as_bytes()).is_some() {
-                    lines.extend(serde_json::from_str(line));
-                }
+            find_text(place, ",\"by\":", |line| {
+                lines.extend(serde_json::from_str(line));
                 Ok(())
             })?;
         }
@@ -166,6 +162,7 @@ fn is_of_job(job: &str, found: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::MailNumber;
     use super::*;
 
     fn parsed(line: &str) -> RevokedLine {
@@ -193,6 +190,7 @@ mod tests {
     fn a_link_is_revoked_with_its_job_its_recipient_its_object_or_alone_until_that_is_taken_back() {
         let id = |digit: char| digit.to_string().repeat(32);
         let link = OpenedLinkFacts {
+            mail: MailNumber(0),
             job: "daily".into(),
             rid: "r1".into(),
             to: None,
@@ -259,6 +257,7 @@ mod tests {
     fn a_line_with_what_the_link_is_for_is_of_the_same_revocation_as_one_without() {
         let id = "1".repeat(32);
         let link = OpenedLinkFacts {
+            mail: MailNumber(0),
             job: "daily".into(),
             rid: "r1".into(),
             to: None,

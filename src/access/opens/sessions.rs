@@ -1,11 +1,12 @@
 //! Uses of a link: all requests of one open, or of one client without a pause of half an hour.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::facts::{AuditFacts, OpenFacts};
-use crate::access::book::{AccessBook, BookError, RowKey};
+use super::facts::{AuditFacts, MailNumber, OpenFacts};
+use crate::access::book::RowKey;
 use crate::access::client::network_kept;
+use crate::access::join::AsTheyAre;
 use crate::access::person::{OpenedBy, Signs, judge};
 use crate::access::row::AccessCounts;
 use crate::access::verdict::OpenVerdict;
@@ -27,183 +28,200 @@ pub(super) struct Session {
     pub(super) counts: AccessCounts,
     pub(super) first: i64,
     pub(super) last: i64,
-    pub(super) networks: Vec<String>,
-    pub(super) agents: Vec<String>,
+    pub(super) networks: Vec<Arc<str>>,
+    pub(super) agents: Vec<Arc<str>>,
     pub(super) verdict: OpenVerdict,
     pub(super) by: OpenedBy,
     pub(super) evidence: Vec<String>,
 }
 
-/// The uses of all links, with a verdict and a class each.
+/// The network and the name of each client, by its id.
+pub(super) type ReportedClients = HashMap<u64, (Option<Arc<str>>, Arc<str>), AsTheyAre>;
+
+/// The uses of all links, with a verdict and a class each: those of a link side by side, in the order of their time.
 pub(super) fn sessions_of(
     facts: &AuditFacts,
-    rows: HashMap<u64, Vec<(RowKey, AccessCounts)>>,
-    book: &AccessBook,
-) -> Result<Vec<Session>, BookError> {
-    let mut sessions = Vec::new();
-    let mut opens_seen = BTreeSet::new();
-    for (link, rows) in rows {
-        for (key, group) in grouped(rows) {
-            let mut counts = AccessCounts::default();
-            let (mut networks, mut agents) = (BTreeSet::new(), BTreeSet::new());
-            for (row, some) in &group {
-                counts.add(some);
-                let (net, agent) = book.client(row.client)?;
-                networks.extend(net);
-                agents.insert(agent);
-            }
-            if key.open != 0 {
-                opens_seen.insert(key.open);
-            }
-            let (first, last) = (counts.first, counts.last);
-            sessions.push(session(
-                link,
-                key.open,
-                counts,
-                (first, last),
-                networks,
-                agents,
-            ));
-        }
-    }
+    rows: Vec<(RowKey, AccessCounts)>,
+    clients: &ReportedClients,
+) -> Vec<Session> {
+    let mut sessions = grouped(rows, clients);
+    let logged = sessions.len();
+    let opens_seen: HashSet<u64, AsTheyAre> = sessions.iter().map(|session| session.open).collect();
     // A link that was handed out and that no log has.
     for (open, handed_out) in &facts.opens {
         if !opens_seen.contains(open) && !handed_out.is_probe {
-            let networks = handed_out.net.iter().cloned().collect();
-            let agents = BTreeSet::from([handed_out.ua.clone()]);
-            let at = (handed_out.at, handed_out.at);
-            sessions.push(session(
-                handed_out.link,
-                *open,
-                AccessCounts::default(),
-                at,
-                networks,
-                agents,
-            ));
+            sessions.push(Session {
+                link: handed_out.link,
+                open: *open,
+                counts: AccessCounts::default(),
+                first: handed_out.at,
+                last: handed_out.at,
+                networks: handed_out
+                    .net
+                    .iter()
+                    .map(|net| net.as_str().into())
+                    .collect(),
+                agents: vec![handed_out.ua.as_str().into()],
+                verdict: OpenVerdict::NotOpened,
+                by: OpenedBy::Unknown,
+                evidence: Vec::new(),
+            });
         }
     }
-    sessions.sort_by_key(|session| (session.first, session.link, session.open));
+    if sessions.len() > logged {
+        sessions.sort_by_key(|session| session.link);
+    }
+    for of_link in sessions.chunk_by_mut(|a, b| a.link == b.link) {
+        of_link.sort_by_key(|session| (session.first, session.open));
+    }
     judge_all(facts, &mut sessions);
-    Ok(sessions)
+    sessions
 }
 
-fn session(
-    link: u64,
-    open: u64,
-    counts: AccessCounts,
-    (first, last): (i64, i64),
-    networks: BTreeSet<String>,
-    agents: BTreeSet<String>,
-) -> Session {
-    Session {
-        link,
-        open,
-        counts,
-        first,
-        last,
-        networks: networks.into_iter().collect(),
-        agents: agents.into_iter().collect(),
-        verdict: OpenVerdict::NotOpened,
-        by: OpenedBy::Unknown,
-        evidence: Vec::new(),
-    }
-}
-
-type Rows = Vec<(RowKey, AccessCounts)>;
-
-/// The rows of each use.
-fn grouped(mut rows: Rows) -> Vec<(RowKey, Rows)> {
-    rows.sort_by_key(|(key, counts)| {
-        (
-            key.open,
-            if key.open == 0 { key.client } else { 0 },
-            counts.first,
-        )
-    });
-    let mut groups: Vec<(RowKey, Rows)> = Vec::new();
-    let mut end = i64::MIN;
-    for (key, counts) in rows {
-        let goes_on = groups.last().is_some_and(|(first, _)| {
-            first.open == key.open
-                && (key.open != 0
-                    || first.client == key.client && counts.first.saturating_sub(end) < PAUSE)
-        });
-        end = match goes_on {
-            true => end.max(counts.last),
-            false => counts.last,
+/// The uses that rows are of.
+fn grouped(rows: Vec<(RowKey, AccessCounts)>, clients: &ReportedClients) -> Vec<Session> {
+    // Rows are large: numbers are sorted for them.
+    let use_of = |row: &(RowKey, AccessCounts)| {
+        let RowKey {
+            link, open, client, ..
+        } = row.0;
+        (link, open, if open == 0 { client } else { 0 })
+    };
+    let mut order: Vec<_> = rows
+        .iter()
+        .zip(0_usize..)
+        .map(|(row, number)| (use_of(row), row.1.first, number))
+        .collect();
+    order.sort_unstable();
+    let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
+    let mut sessions: Vec<Session> = Vec::new();
+    let mut before = None;
+    for (which, _, number) in order {
+        let Some((key, counts)) = rows[number].take() else {
+            continue;
         };
-        match groups.last_mut().filter(|_| goes_on) {
-            Some((_, group)) => group.push((key, counts)),
-            None => groups.push((key, vec![(key, counts)])),
+        let goes_on = |session: &&mut Session| {
+            before == Some(which)
+                && (key.open != 0 || counts.first.saturating_sub(session.last) < PAUSE)
+        };
+        let (net, agent) = match clients.get(&key.client) {
+            Some((net, agent)) => (net.clone(), Some(Arc::clone(agent))),
+            None => (None, None),
+        };
+        match sessions.last_mut().filter(goes_on) {
+            Some(session) => {
+                session.counts.add(&counts);
+                session.last = session.last.max(counts.last);
+                session.networks.extend(net);
+                session.agents.extend(agent);
+            }
+            None => sessions.push(Session {
+                link: key.link,
+                open: key.open,
+                first: counts.first,
+                last: counts.last,
+                counts,
+                networks: net.into_iter().collect(),
+                agents: agent.into_iter().collect(),
+                verdict: OpenVerdict::NotOpened,
+                by: OpenedBy::Unknown,
+                evidence: Vec::new(),
+            }),
+        }
+        before = Some(which);
+    }
+    for session in &mut sessions {
+        for texts in [&mut session.networks, &mut session.agents] {
+            texts.sort_unstable();
+            texts.dedup();
         }
     }
-    groups
+    sessions
 }
 
-/// The job and the recipient of a mail.
-type Mail = (Arc<str>, Arc<str>);
-
-/// Gives each use its verdict and its class. The uses are in the order of their time.
+/// Gives each use its verdict and its class. Those of a link are side by side, in the order of their time.
 fn judge_all(facts: &AuditFacts, sessions: &mut [Session]) {
-    let mut by_mail: HashMap<Mail, Vec<(i64, u64)>> = HashMap::new();
-    let mut by_link: HashMap<u64, Vec<(i64, String)>> = HashMap::new();
-    for session in sessions.iter() {
-        let link = &facts.links[&session.link];
-        // A page in a browser asks for many pictures at once; a file that is refused is no link that was opened.
-        let mail = (Arc::clone(&link.job), Arc::clone(&link.rid));
-        by_mail
-            .entry(mail)
-            .or_default()
-            .push((session.first, session.link));
-        let networks = session
-            .networks
+    let links_at_once = links_at_once(facts, sessions);
+    let mut links_at_once = links_at_once.into_iter();
+    for of_link in sessions.chunk_by_mut(|a, b| a.link == b.link) {
+        let networks_at_once: Vec<usize> = of_link
             .iter()
-            .map(|net| (session.first, network_kept(net)));
-        by_link.entry(session.link).or_default().extend(networks);
-    }
-    for session in sessions {
-        let link = &facts.links[&session.link];
-        let mail = (Arc::clone(&link.job), Arc::clone(&link.rid));
-        let near = |times: &[(i64, u64)], within: i64| {
-            let from = times.partition_point(|(at, _)| *at < session.first - within);
-            let links: BTreeSet<u64> = times[from..]
-                .iter()
-                .take_while(|(at, _)| *at <= session.first + within)
-                .map(|(_, link)| *link)
-                .collect();
-            links.len()
-        };
-        let networks = &by_link[&session.link];
-        let from = networks.partition_point(|(at, _)| *at < session.first - TOGETHER);
-        let together: BTreeSet<&String> = networks[from..]
-            .iter()
-            .take_while(|(at, _)| *at <= session.first + TOGETHER)
-            .map(|(_, net)| net)
+            .map(|session| networks_near(of_link, session.first))
             .collect();
-        let open: Option<&OpenFacts> = facts.opens.get(&session.open).filter(|_| session.open != 0);
-        let agent = match open {
-            Some(open) => &*open.ua,
-            None => session.agents.first().map_or("", String::as_str),
-        };
-        let only_heads =
-            session.counts.heads > 0 && session.counts.heads == session.counts.requests;
-        let signs = Signs {
-            signed_in: open.and_then(|open| open.signed_in.as_deref()),
-            after_page_ms: open.and_then(|open| open.after_page_ms),
-            sec_fetch: open.and_then(|open| open.sec_fetch.as_deref()),
-            is_of_portal: open.is_some(),
-            purpose: open.and_then(|open| open.purpose.as_deref()),
-            user_agent: agent,
-            only_heads: only_heads || open.is_some_and(|open| open.is_probe),
-            after_mail: facts.accepted.get(&mail).map(|at| session.first - at),
-            links_at_once: near(&by_mail[&mail], AT_ONCE),
-            networks_at_once: together.len(),
-            networks: session.networks.len(),
-        };
-        (session.by, session.evidence) = judge(&signs);
-        session.verdict = match session.counts.requests {
-            0 => OpenVerdict::HandedOut,
-            _ => OpenVerdict::of(&session.counts, link.size),
-        };
+        for (session, networks_at_once) in of_link.iter_mut().zip(networks_at_once) {
+            let link = &facts.links[&session.link];
+            let open: Option<&OpenFacts> =
+                facts.opens.get(&session.open).filter(|_| session.open != 0);
+            let agent = match open {
+                Some(open) => &*open.ua,
+                None => session.agents.first().map_or("", |agent| &**agent),
+            };
+            let only_heads =
+                session.counts.heads > 0 && session.counts.heads == session.counts.requests;
+            let signs = Signs {
+                signed_in: open.and_then(|open| open.signed_in.as_deref()),
+                after_page_ms: open.and_then(|open| open.after_page_ms),
+                sec_fetch: open.and_then(|open| open.sec_fetch.as_deref()),
+                is_of_portal: open.is_some(),
+                purpose: open.and_then(|open| open.purpose.as_deref()),
+                user_agent: agent,
+                only_heads: only_heads || open.is_some_and(|open| open.is_probe),
+                after_mail: facts.accepted.get(&link.mail).map(|at| session.first - at),
+                links_at_once: links_at_once.next().unwrap_or_default(),
+                networks_at_once,
+                networks: session.networks.len(),
+            };
+            (session.by, session.evidence) = judge(&signs);
+            session.verdict = match session.counts.requests {
+                0 => OpenVerdict::HandedOut,
+                _ => OpenVerdict::of(&session.counts, link.size),
+            };
+        }
+    }
+}
+
+/// For each use, how many links of its mail are opened at about the same time.
+fn links_at_once(facts: &AuditFacts, sessions: &[Session]) -> Vec<usize> {
+    // A page in a browser asks for many pictures at once; a file that is refused is no link that was opened.
+    let mut by_mail: Vec<(MailNumber, i64, u64, usize)> = sessions
+        .iter()
+        .zip(0..)
+        .map(|(session, number)| {
+            let mail = facts.links[&session.link].mail;
+            (mail, session.first, session.link, number)
+        })
+        .collect();
+    by_mail.sort_unstable();
+    let mut counts = vec![0; sessions.len()];
+    let (mut from, mut near) = (0, Vec::new());
+    for (mail, at, _, number) in &by_mail {
+        while (by_mail[from].0, by_mail[from].1) < (*mail, at - AT_ONCE) {
+            from += 1;
+        }
+        let of_time = by_mail[from..].iter();
+        let of_time = of_time.take_while(|known| (known.0, known.1) <= (*mail, at + AT_ONCE));
+        near.clear();
+        near.extend(of_time.map(|(_, _, link, _)| *link));
+        near.sort_unstable();
+        near.dedup();
+        counts[*number] = near.len();
+    }
+    counts
+}
+
+/// How many networks use a link about an instant.
+fn networks_near(of_link: &[Session], at: i64) -> usize {
+    let from = of_link.partition_point(|session| session.first < at - TOGETHER);
+    let of_time = of_link[from..]
+        .iter()
+        .take_while(|session| session.first <= at + TOGETHER);
+    let networks: BTreeSet<&Arc<str>> = of_time.flat_map(|session| &session.networks).collect();
+    match networks.len() {
+        few @ 0..=1 => few,
+        // Two addresses may be of one network.
+        _ => {
+            let networks = networks.into_iter().map(|net| network_kept(net));
+            networks.collect::<BTreeSet<String>>().len()
+        }
     }
 }

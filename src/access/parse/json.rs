@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
 use super::{AccessLine, LogRequest, RequestSigning, cloudfront, of_links, s3, time};
 
 /// The request of a line.
-pub(super) fn read(line: &str) -> AccessLine<'_> {
+pub(super) fn read<'a>(line: &'a str, mark: &Finder<'_>) -> AccessLine<'a> {
     let Ok(Value::Object(fields)) = serde_json::from_str(line) else {
         return AccessLine::Malformed;
     };
@@ -16,16 +17,14 @@ pub(super) fn read(line: &str) -> AccessLine<'_> {
         match fields.get(name) {
             Some(Value::String(text)) if text.starts_with('{') => {
                 return match serde_json::from_str(text) {
-                    Ok(Value::Object(inner)) => of_fields(&inner),
+                    Ok(Value::Object(inner)) => of_fields(&inner, mark),
                     _ => AccessLine::Malformed,
                 };
             }
-            Some(Value::Object(inner)) => return of_fields(inner),
+            Some(Value::Object(inner)) => return of_fields(inner, mark),
             Some(Value::String(text)) => {
-                return match of_links(s3::request(text)) {
-                    AccessLine::Request(request) => {
-                        AccessLine::Request(Box::new(request.into_owned()))
-                    }
+                return match of_links(s3::request(text), mark) {
+                    AccessLine::Request(request) => AccessLine::Request(request.into_owned()),
                     AccessLine::Other => AccessLine::Other,
                     AccessLine::Malformed => AccessLine::Malformed,
                 };
@@ -33,20 +32,21 @@ pub(super) fn read(line: &str) -> AccessLine<'_> {
             _ => {}
         }
     }
-    of_fields(&fields)
+    of_fields(&fields, mark)
 }
 
-fn of_fields(fields: &Map<String, Value>) -> AccessLine<'static> {
+fn of_fields(fields: &Map<String, Value>, mark: &Finder<'_>) -> AccessLine<'static> {
     if fields.contains_key("eventVersion") || fields.contains_key("Records") {
         // An event of CloudTrail is no line of an access log; whole files of them are read elsewhere.
         return AccessLine::Other;
     }
     let is_cloudfront =
         fields.contains_key("x-edge-request-id") || fields.contains_key("cs-method");
-    of_links(match is_cloudfront {
+    let request = match is_cloudfront {
         true => cloudfront::of_fields(|name| text_of(fields, &[name]).map(Cow::Owned)),
         false => of_s3(fields),
-    })
+    };
+    of_links(request, mark)
 }
 
 /// A value as text, by the first of its names that is there.
