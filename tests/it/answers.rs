@@ -135,7 +135,7 @@ async fn a_bucket_in_another_region_names_both_regions_and_ends_with_78() {
     78: handout: could not list s3://reports/: the bucket is in garage, connection r says eu-west-1: correct connections.r.region, and connections.r.endpoint_url if that names a region: AuthorizationHeaderMalformed: The region 'eu-west-1' is wrong; expecting 'garage'
     78: handout: could not list s3://reports/: the bucket is in eu-central-1, connection r says eu-west-1: correct connections.r.region, and connections.r.endpoint_url if that names a region: IllegalLocationConstraintException: no
     78: handout: could not list s3://reports/: the bucket is at another address, connection r says eu-west-1: correct connections.r.region, and connections.r.endpoint_url if that names a region: PermanentRedirect: Use s3.eu-central-1.store.example.
-    1: handout: could not list s3://reports/: the service refused the request (status 400): AuthorizationHeaderMalformed: a non-empty Access Key must be provided
+    69: handout: could not list s3://reports/: the credentials do not allow it: AuthorizationHeaderMalformed: a non-empty Access Key must be provided
     69: handout: could not list s3://reports/: the credentials do not allow it: AccessDenied: no
     ");
     // An answer to HEAD is its headers alone.

@@ -179,8 +179,9 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
             "crates/localstore/src/service.rs",
         ],
     ),
-    ("lookup_host", &["deliver/smtp/dialogue.rs"]),
-    ("ToSocketAddrs", &[]),
+    // The resolver blocks its thread: one place bounds the lookups.
+    ("lookup_host", &[]),
+    ("ToSocketAddrs", &["edge/names.rs"]),
     ("UdpSocket", &[]),
     ("TcpSocket", &[]),
     ("UnixStream", &[]),
