@@ -117,13 +117,21 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 	cat .test/deploy.log
 	exit $$status
 
+PROFILE ?= dist
+# Of arm64 and amd64, the one that this machine is not, is cross-built: ARCH=arm64 on amd64.
+ARCH ?= $(shell dpkg --print-architecture)
+cross = $(filter-out $(shell dpkg --print-architecture),$(ARCH))
+across = $(if $(cross),deploy/package/$(cross).sh)
+packages = $(target)/package$(cross:%=-%)
+packed = $(target)/$(if $(cross),aarch64-unknown-linux-gnu/)$(PROFILE:dev=debug)/handout
+
 .PHONY: package
-package: ## a Debian package, a tarball, an OCI image and bills of materials in target/package, from the profile dist; judged by tests/package.sh; MAINTAINER="Name <address>"
-	@tests/setup.sh package
-	cargo build --profile dist --locked
-	rm -rf "$(target)/package"
-	.test/package/bin/python deploy/package/build.py "$(target)/dist/handout" "$(target)/package"
-	tests/package.sh "$(target)/package"
+package: ## a Debian package, a tarball, an OCI image and bills of materials in target/package, from the profile dist; judged by tests/package.sh; MAINTAINER="Name <address>"; ARCH=arm64 cross-builds them into target/package-arm64
+	@$(if $(filter-out arm64,$(cross)),$(error package: ARCH=$(cross) cannot be built on this machine))tests/setup.sh package $(cross)
+	$(across) cargo build --profile $(PROFILE) --locked
+	rm -rf "$(packages)"
+	$(across) .test/package/bin/python deploy/package/build.py "$(packed)" "$(packages)"
+	PROGRAM="$(packed)" $(across) tests/package.sh "$(packages)"
 
 .PHONY: bench
 bench: ## the numbers of the design; compare ratios within one run

@@ -2,6 +2,7 @@
 # Judges what `make package` made.
 #
 #   tests/package.sh target/package
+#   tests/package.sh target/package-arm64    its programs run by an emulator; PROGRAM= from which all of it was made
 #
 # lintian has no error and no warning, neither has the manual page, and three shells load the completions. The package is installed, upgraded, removed and purged in a clean root
 # (tests/package/root.sh). The bills of materials and licence texts are complete (tests/package/materials.py), and the image runs confined (tests/package/image.py). All of it is made
@@ -67,6 +68,7 @@ made_again() {
     echo "package: made again, all files have the same bytes"
 }
 
+if only libraries; then tests/package/libraries.sh "$unpacked/handout" "$(dpkg-deb -f "$package" Depends)"; fi
 if only package; then of_package; fi
 if only materials; then of_materials; fi
 if only image; then "$python" tests/package/image.py "$image"; fi

@@ -2,7 +2,7 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools, deploy; package, which only make package needs; otlp, which only make otlp needs; and portal-peers, which only make bench needs
+#   tests/setup.sh venv      only the named parts: venv, chromium, firefox, node, postfix, nginx, fetchers, zips, tools, deploy; package, which only make package needs, and arm64, which it needs for ARCH=arm64; otlp, which only make otlp needs; and portal-peers, which only make bench needs
 #
 # As root on Debian it installs the system packages that are missing (python3-venv, chromium, firefox-esr, nodejs, postfix, nginx, wget, aria2, unzip, zip, p7zip-full,
 # libarchive-tools, default-jdk-headless, prometheus for its promtool, sqlite3, lintian, man-db, mandoc, binutils); elsewhere it says which.
@@ -15,6 +15,7 @@
 #   .test/deploy   helm (built by Go 1.26 or later), kubernetes-validate, cfn-lint                 (tests/deploy/requirements.txt)
 #   .test/otlp     opentelemetry-proto                                              (tests/otlp/requirements.txt)
 #   .test/package  nfpm, cyclonedx-python-lib, crane (built), and a root of Debian                 (tests/package/requirements.txt)
+#   .test/arm64    Rust's standard library for arm64, and a root of Debian for it
 #   .test/bench-node, .test/bench-venv  Express and FastAPI, beside which the portal is measured                 (benches/peers/portal)
 #   .test/peers    servers that people run, made by tests/peers/servers.sh and not here
 set -euo pipefail
@@ -328,6 +329,55 @@ prepare_package() {
     stamp package "$wanted"
 }
 
+# --- arm64 ----------------------------------------------------------------------------------------------------------------------------
+
+# What `make package ARCH=arm64` needs besides, on amd64: a compiler for C, an emulator, Rust's standard library and a root of Debian.
+# Where rustup has added the target to the toolchain, its library is used. Otherwise it is that of one release, held to its hash (the .sha256
+# beside it says the same), since it works with the compiler of that release alone.
+rust_std=https://static.rust-lang.org/dist/rust-std-1.95.0-aarch64-unknown-linux-gnu.tar.xz
+rust_std_release=1.95.0
+rust_std_sha256=3a21b271b1ff973b94d69b25e7a39992f9fbcae1ab6d9475844a23e6ad3908ac
+
+fetch_rust_std() {
+    curl -sSf --retry 3 -o .test/arm64/rust-std.tar.xz "$rust_std"
+    echo "$rust_std_sha256  .test/arm64/rust-std.tar.xz" | sha256sum --check --quiet
+    mkdir .test/arm64/sysroot
+    tar -xJf .test/arm64/rust-std.tar.xz -C .test/arm64/sysroot --strip-components=2 --wildcards '*/rust-std-aarch64-unknown-linux-gnu/lib'
+    rm .test/arm64/rust-std.tar.xz
+}
+
+prepare_arm64() {
+    local program libraries wanted release missing=
+    for program in aarch64-linux-gnu-gcc qemu-aarch64-static update-binfmts arch-test curl xz; do
+        command -v "$program" >/dev/null || missing+=" $program"
+    done
+    if [[ -n $missing ]]; then debian "$missing" gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static binfmt-support arch-test curl xz-utils; fi
+    # The kernel starts programs for arm64 by the emulator, which it holds open, and so in any root. It has to be told after each boot.
+    if [[ ! -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]]; then
+        [[ $(id -u) -eq 0 ]] || fail "programs for arm64 do not run; please run as root: update-binfmts --enable qemu-aarch64"
+        quietly "update-binfmts --enable qemu-aarch64" update-binfmts --enable qemu-aarch64
+        arch-test arm64 >/dev/null || fail "programs for arm64 do not run: this kernel has no binfmt_misc"
+    fi
+    mkdir -p .test/arm64
+    libraries=$(rustc --print target-libdir --target aarch64-unknown-linux-gnu)
+    wanted=$({ rustc -V && echo "$rust_std_sha256"; } | sha256sum | cut -d' ' -f1)
+    if [[ -d $libraries ]]; then
+        rm -rf .test/arm64/sysroot .test/stamps/rust-std
+    elif ! is_ready rust-std "$wanted" || [[ ! -d .test/arm64/sysroot ]]; then
+        [[ $(rustc -V) == "rustc $rust_std_release "* ]] ||
+            fail "$(rustc -V) has no standard library for arm64; please run: rustup target add aarch64-unknown-linux-gnu"
+        rm -rf .test/arm64/sysroot .test/stamps/rust-std
+        quietly "fetching Rust's standard library for arm64" fetch_rust_std
+        stamp rust-std "$wanted"
+    fi
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    wanted="$release $(date -u +%G-%V)"
+    if ! is_ready arm64-root "$wanted" || [[ ! -s .test/arm64/root.tar ]]; then
+        quietly "making a root of Debian $release for arm64" mmdebstrap --architectures=arm64 --variant=apt "$release" .test/arm64/root.tar
+        stamp arm64-root "$wanted"
+    fi
+}
+
 # --- portal-peers ---------------------------------------------------------------------------------------------------------------------
 
 # The web applications of `cargo bench --bench portal`. better-sqlite3 is compiled, which takes two minutes.
@@ -357,10 +407,10 @@ if [[ $# -eq 0 ]]; then
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | firefox | node | postfix | nginx | fetchers | zips | tools | deploy | package | otlp) "prepare_$part" ;;
+    venv | chromium | firefox | node | postfix | nginx | fetchers | zips | tools | deploy | package | arm64 | otlp) "prepare_$part" ;;
     portal-peers) prepare_portal_peers ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [firefox] [node] [postfix] [nginx] [fetchers] [zips] [tools] [deploy] [package] [portal-peers]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [firefox] [node] [postfix] [nginx] [fetchers] [zips] [tools] [deploy] [package] [arm64] [portal-peers]" >&2
         exit 64
         ;;
     esac

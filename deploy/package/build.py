@@ -11,6 +11,7 @@ import gzip
 import io
 import os
 import pathlib
+import platform
 import re
 import shutil
 import string
@@ -134,7 +135,9 @@ def machine_of(program):
 def stage(program, folder, version, when, target):
     """What goes into all of them."""
     shutil.copy(program, folder / "handout")
-    subprocess.run(["strip", "-s", folder / "handout"], check=True)
+    _, processor = machine_of(program)
+    strip = "strip" if processor == platform.machine() else f"{processor}-linux-gnu-strip"
+    subprocess.run([strip, "-s", folder / "handout"], check=True)
     (folder / "handout").chmod(0o755)
     shutil.copy(ROOT / "config.toml", folder)
     unit = (ROOT / "systemd/handout.service").read_text()

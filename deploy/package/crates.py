@@ -21,6 +21,7 @@ UNLINKED = {"tests", "test", "benches", "examples", "wasm", "resources", "fuzz"}
 # Libraries in C that crates bring along in their source, which scanners know by another name than the crate's: where each says its version, and its licence.
 BUNDLED = {
     "aws-lc-sys": ("aws-lc", "aws-lc/include/openssl/base.h", r'AWSLC_VERSION_NUMBER_STRING "([0-9.]+)"', "pkg:github/aws/aws-lc@v{}", "ISC AND (Apache-2.0 OR ISC)"),
+    "libmimalloc-sys": ("mimalloc", "c_src/mimalloc/v3/include/mimalloc.h", r"define MI_MALLOC_VERSION +(\d+)", "pkg:github/microsoft/mimalloc@v{}", "MIT"),
     "libsqlite3-sys": ("sqlite", "sqlite3/sqlite3.h", r'define SQLITE_VERSION +"([0-9.]+)"', "pkg:generic/sqlite@{}", "blessing"),
     "zstd-sys": ("zstd", "zstd/lib/zstd.h", None, "pkg:github/facebook/zstd@v{}", "BSD-3-Clause OR GPL-2.0-only"),
 }
@@ -135,6 +136,9 @@ def bundled(crate):
     text = (crate.folder / file).read_text()
     if pattern:
         version = re.search(pattern, text).group(1)
+        if version.isdigit():
+            # A number with two digits for the minor version and two for the patch.
+            version = f"{int(version[:-4])}.{int(version[-4:-2])}.{int(version[-2:])}"
     else:
         version = ".".join(re.search(rf"define ZSTD_VERSION_{part} +(\d+)", text).group(1) for part in ("MAJOR", "MINOR", "RELEASE"))
     return {"type": "library", "bom-ref": purl.format(version), "name": name, "version": version, "licenses": [{"expression": licence}], "purl": purl.format(version)}

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 USER = 65532
 STATE = "var/lib/handout"
 # What the image runs on, with the licence of each. Debian's base-files and gcc-12-base contribute licence texts, and the name of the release.
@@ -60,10 +61,17 @@ class Tree:
 
 def download(folder, machine):
     """The packages of this Debian, by apt, which verifies them."""
-    command = ["apt-get", "download", "-o", "APT::Sandbox::User=root", *(f"{name}:{machine}" for name in [*PACKAGES, *TEXTS])]
+    apt = ["apt-get", "-o", "APT::Sandbox::User=root"]
+    if machine != subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout.strip():
+        # The lists of another processor stand apart: this system is not told that it has two.
+        lists = ROOT / f".test/{machine}/apt"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        for option in (f"APT::Architecture={machine}", f"APT::Architectures={machine}", f"Dir::State::Lists={lists}", "Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache="):
+            apt += ["-o", option]
+    command = [*apt, "download", *(f"{name}:{machine}" for name in [*PACKAGES, *TEXTS])]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode != 0:
-        subprocess.run(["apt-get", "update"], capture_output=True)
+        subprocess.run([*apt, "update"], capture_output=True)
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"package: apt-get download failed: {done.stderr.strip()}")

@@ -22,8 +22,10 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CRANE = ROOT / ".test/package/bin/crane"
-LIMIT = 20_000_000
+LIMIT = 25_000_000
 PACKAGES = ["ca-certificates", "libc6", "libgcc-s1", "netbase", "tzdata"]
+# An emulator, for the image of another processor, takes many times as long.
+SECONDS = {"native": 300, "emulated": 1800}
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 # What is mounted before the program is the only process in the root.
@@ -60,6 +62,8 @@ class Image:
         self.manifest = self.blob(self.entry)
         self.config = self.blob(self.manifest["config"])
         self.root = scratch / "bundle/rootfs"
+        native = run("dpkg", "--print-architecture").strip()
+        self.seconds = SECONDS["native" if self.config["architecture"] == native else "emulated"]
         run("umoci", "unpack", "--image", f"{self.layout}:{self.tag}", scratch / "bundle")
 
     def blob(self, of):
@@ -76,7 +80,7 @@ class Image:
         # Variables of a command stand behind its name: `handout A=1 -- run`.
         handout = f'handout() {{ v=; while [ "${{1:-}}" != -- ]; do v="$v $1"; shift; done; shift; env -i {shlex.join(environment)} $v {words} "$@"; }}\n'
         command = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "sh", "-c", PLACE + handout + script]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"BUNDLE": str(self.root), "VOLUME": str(volume)})
+        return subprocess.run(command, capture_output=True, text=True, timeout=self.seconds, env=os.environ | {"BUNDLE": str(self.root), "VOLUME": str(volume)})
 
 
 def described(image, archive):
@@ -164,10 +168,10 @@ def serves(image, scratch):
 v='{variables}'
 if handout $v -- {check} 2>/dev/null; then echo 'the health check passes without a daemon' >&2; exit 9; fi
 handout $v -- {shlex.join(image.config["config"]["Cmd"])} & daemon=$!
-for i in $(seq 600); do handout $v -- {ready} >/dev/null 2>&1 && break; sleep 0.2; done
+for i in $(seq {image.seconds * 2}); do handout $v -- {ready} >/dev/null 2>&1 && break; sleep 0.2; done
 handout $v -- {ready} && handout $v -- {check}
 handout $v -- job submit job.json
-for i in $(seq 600); do ls "$VOLUME"/outbox/*.eml >/dev/null 2>&1 && break; sleep 0.2; done
+for i in $(seq {image.seconds * 2}); do ls "$VOLUME"/outbox/*.eml >/dev/null 2>&1 && break; sleep 0.2; done
 grep -rq 'ann@acme.example' "$VOLUME"/outbox
 pkill -TERM -x handout
 wait $daemon || {{ echo "the daemon ended with $?" >&2; exit 8; }}

@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 POLICY = tomllib.loads((ROOT / "deny.toml").read_text())["licenses"]
 SPDX = get_spdx_licensing()
 # The C libraries inside crates, which deny.toml does not see: SQLite is in the public domain, and of zstd's two licences the permissive one is taken.
-INSIDE = {"aws-lc": {"ISC", "Apache-2.0"}, "sqlite": {"blessing"}, "zstd": {"BSD-3-Clause"}}
+INSIDE = {"aws-lc": {"ISC", "Apache-2.0"}, "mimalloc": {"MIT"}, "sqlite": {"blessing"}, "zstd": {"BSD-3-Clause"}}
 
 
 def satisfied(parsed, allowed):

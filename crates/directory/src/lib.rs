@@ -661,12 +661,19 @@ impl Directory {
         }
     }
 
-    fn expect(&self, shown: &Path, is_file: bool, links: u64, owner: u32) -> io::Result<()> {
+    /// The number of links is a `u32` on arm64.
+    fn expect(
+        &self,
+        shown: &Path,
+        is_file: bool,
+        links: impl Into<u64>,
+        owner: u32,
+    ) -> io::Result<()> {
         if !is_file {
             return Err(self.refusal(shown, NOT_REGULAR));
         }
         // None if it was just removed, as SQLite removes its log at the last close.
-        if links > 1 {
+        if links.into() > 1 {
             return Err(self.refusal(shown, "has another name, a hard link"));
         }
         let ours = rustix::process::geteuid().as_raw();
