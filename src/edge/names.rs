@@ -25,13 +25,13 @@ const MOST_OF_A_NAME: usize = 3;
 const MOST: usize = 32;
 
 /// What a lookup found; its error without the name.
-type Found = Result<Vec<IpAddr>, Arc<io::Error>>;
+type FoundAddresses = Result<Vec<IpAddr>, Arc<io::Error>>;
 
 /// A lookup whose answer is not known yet.
 #[derive(Debug, Clone)]
 struct Lookup {
     began: Instant,
-    answer: watch::Receiver<Option<Found>>,
+    answer: watch::Receiver<Option<FoundAddresses>>,
 }
 
 /// The lookups that run, by name.
@@ -89,7 +89,7 @@ async fn addresses_by(
 fn joined(
     name: &str,
     look_up: impl FnOnce(&str) -> io::Result<Vec<IpAddr>> + Send + 'static,
-) -> io::Result<watch::Receiver<Option<Found>>> {
+) -> io::Result<watch::Receiver<Option<FoundAddresses>>> {
     let mut running = running();
     let count: usize = running.values().map(Vec::len).sum();
     let of_name = running.entry(name.to_owned()).or_default();
@@ -130,7 +130,7 @@ fn joined(
 /// Forgets a lookup when it is dropped: it has ended in any way.
 struct EndingLookup {
     name: String,
-    answer: watch::Receiver<Option<Found>>,
+    answer: watch::Receiver<Option<FoundAddresses>>,
 }
 
 impl Drop for EndingLookup {
