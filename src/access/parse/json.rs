@@ -67,7 +67,12 @@ fn of_s3(fields: &Map<String, Value>) -> Option<LogRequest<'static>> {
     let at = at.trim_matches(['[', ']']);
     let at = time::of_iso(at).or_else(|| time::of_s3(at))?;
     let uri = text(&["request_uri", "requesturi"])?;
-    let status = number(&["http_status", "httpstatus", "status"])?;
+    // Without an answer the status is unknown.
+    let of_status = ["http_status", "httpstatus", "status"];
+    let status = match text_of(fields, &of_status).as_deref() {
+        Some("-") => 0,
+        _ => number(&of_status)?,
+    };
     let operation = text(&["operation"])?;
     let signed = match text(&["authentication_type", "auth_type", "authtype"]).as_deref() {
         Some("QueryString") => RequestSigning::Query,

@@ -22,7 +22,11 @@ pub(super) fn request(line: &str) -> Option<LogRequest<'_>> {
     let operation = left.next()?;
     let key = left.next()?;
     let target = left.target()?;
-    let status = left.next()?.parse().ok()?;
+    // Any field may be unknown. The client may have left before an answer began; 0 stands for that.
+    let status = match left.next()? {
+        "-" => 0,
+        status => status.parse().ok()?,
+    };
     let error = known(left.next()?).unwrap_or_default();
     let bytes = number(left.next()?)?;
     let size = number(left.next()?)?;
@@ -173,9 +177,13 @@ impl<'a> LineFields<'a> {
     }
 }
 
-/// Whether bytes begin with a status between spaces.
+/// Whether bytes begin with a status, or `-`, between spaces.
 fn is_status(bytes: &[u8]) -> bool {
-    matches!(bytes, [b' ', a, b, c, b' ', ..] if [a, b, c].iter().all(|digit| digit.is_ascii_digit()))
+    match bytes {
+        [b' ', b'-', b' ', ..] => true,
+        [b' ', a, b, c, b' ', ..] => [a, b, c].iter().all(|digit| digit.is_ascii_digit()),
+        _ => false,
+    }
 }
 
 /// Whether a request line ends in ` HTTP/1.1` or another version.
