@@ -510,6 +510,9 @@ impl JobError {
 
     /// Whether the answer that denied the request may be this edge's.
     pub fn is_denial_by(&self, edge: &Edge) -> bool {
+        if let Self::Deferred { first, .. } = self {
+            return first.is_denial_by(edge);
+        }
         let Some(error) = self
             .store_error()
             .filter(|error| error.fact == ErrorKind::Denied)
@@ -521,9 +524,18 @@ impl JobError {
         // The answer that denied may be that of the source of credentials, and then no section is known.
         let is_of_connection =
             section.is_none_or(|section| section.strip_prefix("connections.") == Some(edge.name()));
-        match edge.kind() == EdgeKind::Ledger {
-            true => matches!(self, Self::Ledger(_)),
-            false => is_of_connection && !matches!(self, Self::Ledger(_)),
+        let is_of_ledger = matches!(self, Self::Ledger(_));
+        match edge.kind() {
+            EdgeKind::Ledger => is_of_ledger,
+            EdgeKind::Store | EdgeKind::Credentials => is_of_connection && !is_of_ledger,
+            EdgeKind::Queue
+            | EdgeKind::Relay
+            | EdgeKind::Results
+            | EdgeKind::Parked
+            | EdgeKind::Audit
+            | EdgeKind::Archive
+            | EdgeKind::Oidc
+            | EdgeKind::Feedback => false,
         }
     }
 

@@ -13,11 +13,6 @@ const EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct RepeatedLine(Mutex<Option<(Instant, u64)>>);
 
 impl RepeatedLine {
-    /// A line that was not written yet.
-    pub(crate) const fn new() -> Self {
-        Self(Mutex::new(None))
-    }
-
     /// How many lines were left out since the last one, if another is due; `None` if this one is left out.
     pub(crate) fn due(&self) -> Option<u64> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -305,7 +305,8 @@ impl EdgeClient {
         Ok(SharedHttpConnector::new(connector))
     }
 
-    /// How long the body of an answer may take, beside its time on the wire and on the wire. What has no edge here is SQS or STS.
+    /// How long the body of an answer may take: beside its time on the wire, and on the wire. A client without an edge asks SQS or STS,
+    /// whose answers are small.
     const fn time_for_the_body(&self, patience: Duration) -> (Duration, Duration) {
         match &self.edge {
             Some(_) => (patience, MAX_ANSWER_TIME),

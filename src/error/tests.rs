@@ -208,15 +208,16 @@ fn a_denial_is_that_of_the_edge_whose_connection_asked() {
     );
     let credentials = edge(EdgeKind::Credentials, "reports");
     let ledger = edge(EdgeKind::Ledger, "ledger");
+    let queue = edge(EdgeKind::Queue, "deletions");
     let of_reports = JobError::Gather(GatherError::Store(denied(Some("connections.reports"))));
     let of_ledger = JobError::Ledger(LedgerError::Store(denied(Some("connections.reports"))));
     let of_source = JobError::Gather(GatherError::Store(denied(None)));
     for (error, expected) in [
-        (&of_reports, [true, false, true, false]),
-        (&of_ledger, [false, false, false, true]),
-        (&of_source, [true, true, true, false]),
+        (&of_reports, [true, false, true, false, false]),
+        (&of_ledger, [false, false, false, true, false]),
+        (&of_source, [true, true, true, false, false]),
     ] {
-        let edges = [&reports, &photos, &credentials, &ledger];
+        let edges = [&reports, &photos, &credentials, &ledger, &queue];
         let denying = edges.map(|edge| error.is_denial_by(edge));
         assert_eq!(denying, expected, "{error:?}");
     }

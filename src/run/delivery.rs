@@ -42,9 +42,6 @@ const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// The directory of the files, below the state directory.
 const FOLDER: &str = "deliveries";
 
-/// The line about files that cannot be written, which each delivery would repeat.
-static UNRECORDED: RepeatedLine = RepeatedLine::new();
-
 /// The deliveries of one worker.
 #[derive(Debug, Clone)]
 pub struct Deliveries {
@@ -52,6 +49,8 @@ pub struct Deliveries {
     /// The one place for a suspected message.
     quarantine: Arc<Semaphore>,
     company: Arc<Mutex<Company>>,
+    /// The line about files that cannot be written, which each delivery would repeat.
+    unrecorded: Arc<RepeatedLine>,
 }
 
 /// The deliveries that run at the same time.
@@ -207,6 +206,7 @@ impl Deliveries {
             notes: Notes::new(dir, state.again()?)?,
             quarantine: Arc::new(Semaphore::new(1)),
             company: Arc::default(),
+            unrecorded: Arc::default(),
         })
     }
 
@@ -258,7 +258,7 @@ impl Deliveries {
         };
         if let Err(error) = &written {
             inner.file = None;
-            if let Some(left_out) = UNRECORDED.due() {
+            if let Some(left_out) = self.unrecorded.due() {
                 tracing::warn!(%error, left_out, "could not record the start of a delivery; a crash would not be counted");
             }
         }

@@ -143,7 +143,7 @@ struct HeldClient {
 /// Clients, by numbers in their order.
 #[derive(Debug)]
 pub(super) struct HeldClients {
-    /// Clients choose their names: no one can choose two with the same hash, who does not know this.
+    /// The seed of the hashes of clients. Clients choose their own names, and without the seed a client cannot find two that have the same hash.
     seed: u64,
     /// By a hash of what the log says.
     by_logged: HashMap<u64, u32, AsTheyAre>,

@@ -318,14 +318,10 @@ impl Receiving {
             }
             return;
         }
-        if let (None, Some(edge)) = (failure, &client.edge)
-            && !edge.has_right_time()
-        {
-            return;
-        }
         match (failure, &client.edge) {
             (Some((kind, words)), _) => client.failed(attempt, asked.names_a_key, kind, words),
             (None, Some(edge)) => match says.with_code(&self.judge, asked) {
+                Says::Well | Says::Denied if !edge.has_right_time() => {}
                 // An outage of writes ends with a write.
                 Says::Well if leaves_writes_open(&self.judge, asked) && edge.is_failing() => {}
                 Says::Well if asked.is_large => edge.answered_large(),

@@ -798,6 +798,11 @@ async fn one_server_of_several_with_a_wrong_clock_keeps_the_store_down_until_ans
         answer(Some(1200)).await;
         assert_eq!(edge.outage().unwrap().since, since, "it is one outage");
     }
+    let mut failing = receiving(SdkBody::from("x"), &edge);
+    failing.report.as_mut().unwrap().says = Says::Unwell(FailureKind::ServerError);
+    failing.collect().await.unwrap();
+    assert_eq!(edge.count(FailureKind::ServerError), 1, "it counts, too");
+    answer(Some(1200)).await;
     for is_down in [true, true, false] {
         answer(None).await;
         assert_eq!(edge.outage().is_some(), is_down);
