@@ -14,7 +14,7 @@
 #   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)
 #   .test/deploy   helm (built by Go 1.26 or later), kubernetes-validate, cfn-lint                 (tests/deploy/requirements.txt)
 #   .test/otlp     opentelemetry-proto                                              (tests/otlp/requirements.txt)
-#   .test/package  nfpm, cyclonedx-python-lib, crane (built), and a root of Debian                 (tests/package/requirements.txt)
+#   .test/package  nfpm, cyclonedx-python-lib, zstandard, crane (built), and a root of Debian                 (tests/package/requirements.txt)
 #   .test/arm64    Rust's standard library for arm64, and a root of Debian for it
 #   .test/bench-node, .test/bench-venv  Express and FastAPI, beside which the portal is measured                 (benches/peers/portal)
 #   .test/peers    servers that people run, made by tests/peers/servers.sh and not here
@@ -302,10 +302,10 @@ crane=github.com/google/go-containerregistry/cmd/crane@v0.22.1
 
 prepare_package() {
     local program missing= python wanted release
-    for program in lintian man mandoc strip umoci mmdebstrap zsh fish; do
+    for program in lintian man mandoc strip umoci skopeo mmdebstrap zsh fish; do
         command -v "$program" >/dev/null || missing+=" $program"
     done
-    if [[ -n $missing ]]; then debian "$missing" lintian man-db mandoc binutils umoci mmdebstrap zsh fish; fi
+    if [[ -n $missing ]]; then debian "$missing" lintian man-db mandoc binutils umoci skopeo mmdebstrap zsh fish; fi
     # A root as one has it after an installation of Debian, in which the package is installed. It is made anew each week, for its packages.
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
     wanted="$release $(date -u +%G-%V)"

@@ -3,7 +3,7 @@
 
     .test/package/bin/python tests/package/image.py target/package/handout-0.1.0-amd64.oci.tar
 
-umoci, which shares no code with what made the image, unpacks it. The program then runs as the image says, in namespaces without a network: its user and environment, a root that is
+skopeo reads it, also as older versions of Docker do, and umoci unpacks it: neither shares code with what made it. The program then runs as the image says, in namespaces without a network: its user and environment, a root that is
 read-only, no capability, no new privileges, and the volume as the only place to write. Wants root. Exit 0 good, 1 bad.
 """
 
@@ -22,7 +22,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CRANE = ROOT / ".test/package/bin/crane"
-LIMIT = 25_000_000
+LIMIT = 20_000_000
 PACKAGES = ["ca-certificates", "libc6", "libgcc-s1", "netbase", "tzdata"]
 # An emulator, for the image of another processor, takes many times as long.
 SECONDS = {"native": 300, "emulated": 1800}
@@ -64,7 +64,13 @@ class Image:
         self.root = scratch / "bundle/rootfs"
         native = run("dpkg", "--print-architecture").strip()
         self.seconds = SECONDS["native" if self.config["architecture"] == native else "emulated"]
-        run("umoci", "unpack", "--image", f"{self.layout}:{self.tag}", scratch / "bundle")
+        # umoci reads no zstd. Both forms that the archive has are read: OCI's, and that of `docker save`.
+        for form, name in [("docker-archive", "by-docker"), ("oci-archive", "by-oci")]:
+            run("skopeo", "copy", "--dest-compress-format", "gzip", f"{form}:{archive}", f"oci:{scratch / name}:{self.tag}")
+            read = run("skopeo", "inspect", "--config", "--raw", f"oci:{scratch / name}:{self.tag}")
+            if json.loads(read)["rootfs"] != self.config["rootfs"]:
+                fail(f"as {form} it has other layers")
+        run("umoci", "unpack", "--image", f"{scratch / 'by-oci'}:{self.tag}", scratch / "bundle")
 
     def blob(self, of):
         return json.loads((self.layout / "blobs" / of["digest"].replace(":", "/")).read_text())
@@ -83,8 +89,8 @@ class Image:
         return subprocess.run(command, capture_output=True, text=True, timeout=self.seconds, env=os.environ | {"BUNDLE": str(self.root), "VOLUME": str(volume)})
 
 
-def described(image, archive):
-    """The labels, the sizes, and that two readers agree."""
+def described(image):
+    """The labels and the sizes."""
     labels = image.config["config"]["Labels"]
     wanted = {"org.opencontainers.image." + name for name in ("title", "description", "version", "revision", "created", "licenses")}
     if set(labels) != wanted or labels["org.opencontainers.image.version"] != image.tag:
@@ -94,7 +100,6 @@ def described(image, archive):
     size = sum(layer["size"] for layer in image.manifest["layers"])
     if size > LIMIT:
         fail(f"the layers have {size} bytes, and may have {LIMIT}")
-    run(CRANE, "validate", "--tarball", archive)
     return size
 
 
@@ -194,7 +199,11 @@ def pushed(image, scratch):
             time.sleep(0.1)
         name = f"127.0.0.1:{found.group(1)}/handout:{image.tag}"
         run(CRANE, "push", "--index", image.layout, name)
-        run(CRANE, "validate", "--remote", name)
+        # `crane validate` reads no zstd.
+        run("skopeo", "copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{scratch / 'pulled'}:{image.tag}")
+        missing = {path.name for path in (image.layout / "blobs/sha256").iterdir()} - {path.name for path in (scratch / "pulled/blobs/sha256").iterdir()}
+        if missing:
+            fail(f"pulled, {len(missing)} of its blobs are missing: {missing}")
         with urllib.request.urlopen(f"http://127.0.0.1:{found.group(1)}/v2/handout/manifests/{image.tag}") as answer:
             index = json.load(answer)
         digest = run(CRANE, "digest", "--platform", f"linux/{image.config['architecture']}", name).strip()
@@ -211,7 +220,7 @@ def main():
         scratch = pathlib.Path(scratch)
         scratch.chmod(0o755)
         image = Image(archive, scratch)
-        size = described(image, archive)
+        size = described(image)
         filled(image)
         pushed(image, scratch)
         demonstrates(image, scratch)
