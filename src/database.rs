@@ -9,6 +9,7 @@ mod files;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use directory::Directory;
@@ -19,12 +20,16 @@ use tokio::time::Instant;
 
 pub use self::files::DatabaseWatch;
 use self::files::{OpenFiles, file_id};
+use crate::edge::health::{Edge, Step};
 
 /// How many pieces of work the queue to the thread holds before callers wait.
 const QUEUE: usize = 1024;
 
 /// The most pieces of work in a transaction.
 const MAX_GROUP: usize = 500;
+
+/// The step of a transaction, for the edge of the database's disk.
+const COMMITTING: Step = Step::only("a transaction");
 
 /// How long SQLite waits for another process, such as `handout job submit`, to end its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,6 +110,18 @@ pub enum DatabaseError {
         /// What the file system said.
         source: io::Error,
     },
+    /// Another process did not let go of its lock in [`BUSY_TIMEOUT`].
+    #[error(
+        "the database {} has been locked by another process for {} seconds: try again when that process has finished, and let it go on if it was stopped",
+        path.display(),
+        BUSY_TIMEOUT.as_secs()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// The bundled SQLite is too old to be trusted with a write-ahead log.
     #[error("this build has SQLite {0}: build with SQLite 3.51.3 or later")]
     TooOld(String),
@@ -139,7 +156,9 @@ pub enum DatabaseError {
 impl DatabaseError {
     fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error_code(),
+            Self::Open { source, .. } | Self::Locked { source, .. } | Self::Statement(source) => {
+                source.sqlite_error_code()
+            }
             Self::File { .. }
             | Self::TooOld(_)
             | Self::Newer { .. }
@@ -153,6 +172,7 @@ impl DatabaseError {
         let found = match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error(),
             Self::File { .. }
+            | Self::Locked { .. }
             | Self::TooOld(_)
             | Self::Newer { .. }
             | Self::Replaced { .. }
@@ -200,6 +220,8 @@ type DatabaseWork = Box<dyn FnOnce(rusqlite::Result<&Connection>) -> DatabaseAns
 pub struct Database {
     sender: mpsc::Sender<DatabaseWork>,
     watch: DatabaseWatch,
+    /// The edge whose requests are those of this database. Clones share it.
+    edge: Arc<OnceLock<Edge>>,
 }
 
 impl fmt::Debug for Database {
@@ -269,7 +291,16 @@ impl Database {
             .name("database".to_owned())
             .spawn(move || work(&connection, &files, receiver))
             .map_err(|_| DatabaseError::Closed)?;
-        Ok(Self { sender, watch })
+        Ok(Self {
+            sender,
+            watch,
+            edge: Arc::default(),
+        })
+    }
+
+    /// Has the edge of what the database keeps know which requests wait: a disk that hangs returns no error. The first edge stays.
+    pub fn report_to(&self, edge: Edge) {
+        drop(self.edge.set(edge));
     }
 
     /// Runs `statements` in the thread and returns when their changes are on the disk.
@@ -285,11 +316,14 @@ impl Database {
                 drop(done.send(committed.and(result)));
             })
         });
+        let edge = self.edge.get();
+        let _under_way = edge.map(|edge| edge.asked(COMMITTING));
         self.sender
             .send(work)
             .await
             .map_err(|_| DatabaseError::Closed)?;
         let done = answered.await.map_err(|_| DatabaseError::Closed)?;
+        edge.into_iter().for_each(|edge| edge.replied(COMMITTING));
         done.map_err(|error| self.watch.judge(error))
     }
 }
@@ -356,9 +390,10 @@ pub(crate) fn open_connection(
                 pause();
             }
             opened => {
-                return opened.map_err(|source| DatabaseError::Open {
-                    path: path.to_owned(),
-                    source,
+                let path = path.to_owned();
+                return opened.map_err(|source| match is_locked(&source) {
+                    true => DatabaseError::Locked { path, source },
+                    false => DatabaseError::Open { path, source },
                 });
             }
         }

@@ -253,6 +253,7 @@ pub(super) fn audit_code(error: &RecordError) -> u8 {
 pub(super) fn database_code(error: &DatabaseError) -> u8 {
     match error {
         DatabaseError::Replaced { .. } => DATA,
+        DatabaseError::Locked { .. } => CANNOT_CREATE,
         DatabaseError::Open { .. }
         | DatabaseError::File { .. }
         | DatabaseError::TooOld(_)

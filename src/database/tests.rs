@@ -1,6 +1,7 @@
 //! Tests of `database.rs`.
 
 use super::*;
+use crate::edge::health::EdgeKind;
 
 /// The settings that keep an intent from being lost are read back from SQLite.
 #[tokio::test]
@@ -293,4 +294,43 @@ async fn an_idle_database_notices_that_it_was_removed() {
     });
     let error = noticed.await.unwrap();
     assert!(error.contains("was removed or replaced"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_is_said_by_the_edge() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
+    let edge = Edge::new(EdgeKind::Queue, "queue", "the queue in /q.sqlite");
+    database.report_to(edge.clone());
+    let (returns, hangs) = std::sync::mpsc::channel::<()>();
+    let write = database.call(move |_| {
+        assert!(hangs.recv().is_err(), "the disk returns");
+        Ok(())
+    });
+    let says = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let said = edge.trouble().map(|trouble| trouble.to_string());
+        drop(returns);
+        said.unwrap()
+    };
+    let (written, said) = tokio::join!(write, says);
+    written.unwrap();
+    assert!(said.ends_with("waiting at a transaction"), "{said}");
+    assert_eq!(edge.trouble(), None);
+}
+
+/// As after SIGSTOP of the daemon in a transaction.
+#[test]
+fn a_lock_that_another_process_keeps_is_said_and_not_taken_for_a_fault_of_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("handout.sqlite");
+    drop(Database::open(&path).unwrap());
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = Database::open(&path).unwrap_err();
+    assert!(matches!(error, DatabaseError::Locked { .. }), "{error:?}");
+    assert!(error.is_busy() && !error.is_disk() && !error.is_full());
+    assert!(error.to_string().contains("another process"), "{error}");
+    other.execute_batch("ROLLBACK").unwrap();
+    Database::open(&path).unwrap();
 }

@@ -8,9 +8,11 @@ whole, the links that were mailed still open and can be told apart, a job that w
 """
 
 import json
+import os
 import pathlib
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -91,6 +93,21 @@ recipients = ["*@acme.example"]
     def is_ready(self):
         return subprocess.run([str(self.program), "health", "--config", str(self.config)], capture_output=True).returncode == 0
 
+    def stops(self, worker):
+        """Stops the daemon, or lets it go on if it has the lock of its database: a command would wait for it in vain."""
+        worker.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, worker.pid, os.WSTOPPED | os.WNOWAIT)
+        database = sqlite3.connect(self.state / "handout.sqlite", timeout=0, isolation_level=None)
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+            return True
+        except sqlite3.OperationalError:
+            worker.send_signal(signal.SIGCONT)
+            return False
+        finally:
+            database.close()
+
     def submit(self, job):
         file = self.folder / "job.json"
         recipients = ["ann@acme.example", "bo@acme.example"]
@@ -150,7 +167,7 @@ def main():
                 old.types("\n".join(backup), taken)
             until(lambda: len(mailed(outbox)) == 26, "the jobs beside the backup were not mailed")
             # A job that waits while the copy is taken: the daemon holds its files open, and works nothing.
-            worker.send_signal(signal.SIGSTOP)
+            until(lambda: old.stops(worker), "the daemon was in a transaction each time that it was stopped")
             old.submit("waits")
             last = scratch / "copy-last"
             old.types("\n".join(backup), last)
