@@ -13,6 +13,7 @@ use handlebars::{
     RenderContext, RenderError, RenderErrorReason, Renderable as _, ScopedJson, Template,
 };
 use serde_json::Value;
+use tokio::runtime::RuntimeFlavor;
 
 /// The maximum number of steps of one text: a page of ten thousand files whose cards the engine fills in
 /// takes about three million, and the program's own cards take none.
@@ -24,9 +25,16 @@ const MAX_TEXT_BYTES: usize = 64 << 20;
 /// How much of a text is one step of a comparison or a copy, in bytes.
 const BYTES_OF_STEP: usize = 64;
 
+/// After how many steps of a text its loops run aside of the runtime's tasks: about a tenth of a second.
+const STEPS_BESIDE_TASKS: u64 = 50_000;
+
 thread_local! {
     /// The steps that are left to the text that this thread renders. A text is rendered by one thread without a pause.
     static LEFT: Cell<u64> = const { Cell::new(0) };
+    /// The steps that the text may take in all.
+    static ALL: Cell<u64> = const { Cell::new(0) };
+    /// Whether a loop of the text runs aside.
+    static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Renders a text within the limits. `render` writes it.
@@ -41,6 +49,8 @@ fn within(
     render: impl FnOnce(&mut BoundedText) -> Result<(), RenderError>,
 ) -> Result<String, RenderError> {
     LEFT.set(steps);
+    ALL.set(steps);
+    IS_ASIDE.set(false);
     let mut text = BoundedText(Vec::with_capacity(8 * 1024));
     render(&mut text)?;
     Ok(String::from_utf8(text.0)?)
@@ -107,24 +117,46 @@ impl HelperDef for CountedEach {
             None => spend(weight(list.value()))?,
         }
         render.push_block(block);
-        for (at, (key, item)) in items_of(list.value()).enumerate() {
-            if let Some(block) = render.block_mut() {
-                block.set_local_var("first", (at == 0).into());
-                block.set_local_var("last", (at + 1 == rounds).into());
-                block.set_local_var("index", at.into());
-                let name = key.map_or_else(|| at.to_string(), Clone::clone);
-                let key = key.map_or_else(|| at.into(), |key| Value::from(key.as_str()));
-                if list.value().is_object() {
-                    block.set_local_var("key", key.clone());
+        aside(|| {
+            for (at, (key, item)) in items_of(list.value()).enumerate() {
+                if let Some(block) = render.block_mut() {
+                    block.set_local_var("first", (at == 0).into());
+                    block.set_local_var("last", (at + 1 == rounds).into());
+                    block.set_local_var("index", at.into());
+                    let name = key.map_or_else(|| at.to_string(), Clone::clone);
+                    let key = key.map_or_else(|| at.into(), |key| Value::from(key.as_str()));
+                    if list.value().is_object() {
+                        block.set_local_var("key", key.clone());
+                    }
+                    enter_round(block, list.context_path(), name, item);
+                    name_item(block, helper, list.context_path().is_some(), key, item)?;
                 }
-                enter_round(block, list.context_path(), name, item);
-                name_item(block, helper, list.context_path().is_some(), key, item)?;
+                body.render(engine, context, render, out)?;
             }
-            body.render(engine, context, render, out)?;
-        }
+            Ok::<_, RenderError>(())
+        })?;
         render.pop_block();
         Ok(())
     }
+}
+
+/// Runs the rounds of a loop. Those of a text that takes long already hold up no other task of the runtime: its worker hands them over to
+/// another thread. That costs some ten microseconds, so that a short text does without.
+fn aside<T>(rounds: impl FnOnce() -> T) -> T {
+    let is_long = ALL.get().saturating_sub(LEFT.get()) >= STEPS_BESIDE_TASKS;
+    if !is_long || IS_ASIDE.get() || !has_workers() {
+        return rounds();
+    }
+    IS_ASIDE.set(true);
+    let done = tokio::task::block_in_place(rounds);
+    IS_ASIDE.set(false);
+    done
+}
+
+/// Whether the thread is one of a runtime that can hand its tasks over.
+fn has_workers() -> bool {
+    let runtime = tokio::runtime::Handle::try_current();
+    runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// The items of a list, or of a map with their keys.
@@ -356,6 +388,30 @@ mod tests {
         let long = format!("{EACH}{}{END}", "x".repeat(100_000));
         let error = rendered(&long, 1000).unwrap_err();
         assert!(error.contains("longer than 64 MiB"), "{error}");
+    }
+
+    /// With one worker, a task runs beside a text only if the worker hands it over.
+    #[test]
+    fn a_text_that_takes_long_holds_up_no_other_task() {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).build().unwrap();
+        let (begun, is_begun) = std::sync::mpsc::channel();
+        let (ran, has_run) = std::sync::mpsc::channel();
+        let text = runtime.spawn(async move {
+            begun.send(()).unwrap();
+            let each = "{{#each @root.files}}";
+            let source = format!("{}{{{{name}}}}{}", each.repeat(3), "{{/each}}".repeat(3));
+            let error = rendered(&source, 300).unwrap_err();
+            assert!(error.contains(" steps: "), "{error}");
+            // The other task has ended before this one.
+            has_run.try_recv().unwrap();
+        });
+        is_begun.recv().unwrap();
+        let other = runtime.spawn(async move { ran.send(()).unwrap() });
+        runtime.block_on(async {
+            other.await.unwrap();
+            text.await.unwrap();
+        });
     }
 
     #[test]
