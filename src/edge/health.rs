@@ -10,6 +10,7 @@ mod hanging;
 mod jobs;
 mod kinds;
 mod requests;
+mod silent_names;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -98,6 +99,8 @@ struct HealthState {
     denial_ended_at: Option<Instant>,
     /// Whether a probe was ever allowed.
     is_probe_allowed: bool,
+    /// When the last outage ended.
+    back_at: Option<Instant>,
     /// When a request was answered last.
     answered_at: Option<Instant>,
     /// When a request was answered, or failed, last.
@@ -119,8 +122,10 @@ impl HealthState {
     fn forget_failures(&mut self) -> Option<Instant> {
         let is_reported = self.is_down && !self.is_of_whole;
         let since = self.failing_since.take().filter(|_| is_reported);
+        let now = Instant::now();
         *self = Self {
-            answered_at: Some(Instant::now()),
+            back_at: self.is_down.then_some(now).or(self.back_at),
+            answered_at: Some(now),
             heard_at: self.heard_at,
             unanswered_at: self.unanswered_at,
             denied: self.denied.take(),
@@ -293,6 +298,11 @@ impl Edge {
     pub fn answered_since(&self, instant: Instant) -> bool {
         let answered_at = self.state().answered_at;
         answered_at.is_some_and(|answered| answered > instant)
+    }
+
+    /// Whether an outage has ended since an instant.
+    pub fn is_back_since(&self, instant: Instant) -> bool {
+        self.state().back_at.is_some_and(|back| back > instant)
     }
 
     /// Whether a request was not answered since an instant, and one after it was.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -145,8 +146,8 @@ impl Drop for EndingLookup {
     }
 }
 
-/// The resolver of an HTTP client. The addresses of each family are rotated by `turn`: a client that has failed begins with another
-/// address. Connections have one deadline for all addresses, and the first may be that of a server that is gone.
+/// The resolver of an HTTP client. The addresses are rotated by `turn`: a client that has failed begins with another address.
+/// Connections have one deadline for all addresses, and the first may be that of a server that is gone, or one that accepts and is silent.
 #[derive(Debug, Clone)]
 pub(super) struct TurningResolver {
     pub(super) turn: u64,
@@ -161,25 +162,51 @@ impl ResolveDns for TurningResolver {
     }
 }
 
-/// Rotates the addresses of each family; the family of the first address stays the first.
-fn turned(found: Vec<IpAddr>, turn: u64) -> Vec<IpAddr> {
+/// Rotates the addresses, of which those of both families alternate; at turn 0 the order in each family is that of the system.
+pub(crate) fn turned(found: Vec<IpAddr>, turn: u64) -> Vec<IpAddr> {
     let is_of_six = found.first().is_some_and(IpAddr::is_ipv6);
-    let (mut first, mut second): (Vec<IpAddr>, Vec<IpAddr>) = found
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) = found
         .into_iter()
         .partition(|address| address.is_ipv6() == is_of_six);
-    for family in [&mut first, &mut second] {
-        if let Some(by) = turn.checked_rem(family.len() as u64) {
-            family.rotate_left(usize::try_from(by).unwrap_or_default());
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut turned = Vec::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            break;
         }
+        turned.extend(pair.into_iter().flatten());
     }
-    first.append(&mut second);
-    first
+    if let Some(by) = turn.checked_rem(turned.len() as u64) {
+        turned.rotate_left(usize::try_from(by).unwrap_or_default());
+    }
+    turned
+}
+
+/// The address of a name with which the next connection begins. A server that accepts connections and is silent, or closes them, is
+/// passed over by the next one.
+#[derive(Debug, Default)]
+pub(crate) struct AddressTurn(AtomicU64);
+
+impl AddressTurn {
+    /// The turn of a connection that begins now.
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A connection that began at a turn passes over so many addresses. Of several that fail at the same address, the first counts.
+    pub(crate) fn pass_over(&self, turn: u64, addresses: u64) {
+        let next = turn.wrapping_add(addresses);
+        let (Ok(_) | Err(_)) =
+            self.0
+                .compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::channel;
 
     fn address(last: u8) -> IpAddr {
@@ -267,15 +294,28 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_failed_begins_with_another_address_of_the_same_family() {
+    fn a_client_that_failed_begins_with_another_address_and_soon_with_one_of_the_other_family() {
         let six = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
         let found = vec![six(1), six(2), address(1), address(2), address(3)];
-        assert_eq!(turned(found.clone(), 0), found);
-        let next = vec![six(2), six(1), address(2), address(3), address(1)];
-        assert_eq!(turned(found.clone(), 1), next);
-        let sixth = vec![six(1), six(2), address(1), address(2), address(3)];
-        assert_eq!(turned(found, 6), sixth);
+        let first = |turn| turned(found.clone(), turn)[0];
+        let firsts: Vec<IpAddr> = (0..6).map(first).collect();
+        let all = [six(1), address(1), six(2), address(2), address(3)];
+        assert_eq!(firsts[..5], all);
+        assert_eq!(firsts[5], six(1));
+        assert_eq!(turned(found, 1), [all[1], all[2], all[3], all[4], all[0]]);
         assert_eq!(turned(vec![address(1)], 7), [address(1)]);
         assert_eq!(turned(Vec::new(), 7), Vec::<IpAddr>::new());
+    }
+
+    #[test]
+    fn of_several_connections_that_fail_at_one_address_the_first_passes_it_over() {
+        let turn = AddressTurn::default();
+        let begun = turn.now();
+        for _ in 0..4 {
+            turn.pass_over(begun, 1);
+        }
+        assert_eq!(turn.now(), 1);
+        turn.pass_over(1, 2);
+        assert_eq!(turn.now(), 3);
     }
 }

@@ -50,6 +50,23 @@ impl HangingRequests {
     pub(super) fn has(&self, number: RequestNumber) -> bool {
         self.requests.values().any(|hangs| *hangs == Some(number))
     }
+
+    fn has_hung_at(&self, name: u64) -> bool {
+        let at = self.names.get(&name);
+        at.is_some_and(|at| at.elapsed() < NAME_HANGS)
+    }
+
+    /// A request about a name has waited in vain: if requests hung there before, it hangs still.
+    pub(super) fn waited_in_vain(&mut self, name: u64) {
+        if self.has_hung_at(name) {
+            self.names.insert(name, Instant::now());
+        }
+    }
+
+    /// How many requests may hang while there is other work.
+    pub(super) const fn share(&self) -> Option<usize> {
+        self.share
+    }
 }
 
 /// The longest times to an answer, of the current span of time and of the one before.
@@ -126,13 +143,15 @@ impl Edge {
 
     /// Waits until a request must not wait any longer: so many requests hang, all of them for longer than this one, that they have their
     /// share of the slots. `name` is the hash of what it asks for, and `waited` for how long it has waited while others were
-    /// answered, if they were. A name at which a request hung lately is not waited for while others hang.
+    /// answered, if they were. A name at which a request hung lately is not waited for while others hang, or wait at such names.
     pub async fn until_it_hangs(
         &self,
         (name, number): (u64, Option<RequestNumber>),
         waited: impl Fn() -> Option<Duration>,
     ) {
-        if self.has_hung_at(name) && self.has_its_share_hanging(None) {
+        if self.has_hung_at(name)
+            && (self.has_its_share_hanging(None) || self.has_its_share_waiting(number))
+        {
             return;
         }
         let mut hangs: Option<Hanging> = None;
@@ -172,6 +191,25 @@ impl Edge {
         hanging.share.is_some_and(|share| older >= share)
     }
 
+    /// Whether older requests about names at which requests hung have their share.
+    fn has_its_share_waiting(&self, number: Option<RequestNumber>) -> bool {
+        let activity = self.activity();
+        let (Some(number), Some(share)) = (number, activity.hanging.share) else {
+            return false;
+        };
+        let older = activity.requests.range(..number);
+        let names = older.filter_map(|(_, request)| request.name);
+        names
+            .filter(|name| activity.hanging.has_hung_at(*name))
+            .count()
+            >= share
+    }
+
+    /// Records that the edge answered about a name, by its hash.
+    pub fn answered_about(&self, name: u64) {
+        self.activity().hanging.names.remove(&name);
+    }
+
     /// Records that a request hung at a name, by the hash of the name.
     pub fn hung_at(&self, name: u64) {
         let names = &mut self.activity().hanging.names;
@@ -182,9 +220,7 @@ impl Edge {
     }
 
     fn has_hung_at(&self, name: u64) -> bool {
-        let activity = self.activity();
-        let at = activity.hanging.names.get(&name);
-        at.is_some_and(|at| at.elapsed() < NAME_HANGS)
+        self.activity().hanging.has_hung_at(name)
     }
 }
 
@@ -227,6 +263,31 @@ mod tests {
             () = replies => {}
         }
         assert_eq!(began.elapsed().as_secs(), 3);
+        drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_a_name_where_requests_hung_the_share_alone_waits_until_it_answers() {
+        let edge = edge();
+        edge.hung_at(1);
+        let [first, second, other] = [1, 1, 2].map(|name| edge.asked_about(name, STEP));
+        let waits_at = async |name: u64, number| {
+            let hangs = edge.until_it_hangs((name, Some(number)), || None);
+            let soon = tokio::time::timeout(Duration::from_millis(10), hangs).await;
+            soon.is_err()
+        };
+        assert!(waits_at(1, first.number()).await);
+        assert!(!waits_at(1, second.number()).await);
+        assert!(waits_at(2, other.number()).await);
+        // What waited in vain prolongs it, and an answer ends it.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        drop(other);
+        let fourth = edge.asked_about(1, STEP);
+        drop(first);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(!waits_at(1, fourth.number()).await);
+        edge.answered_about(1);
+        assert!(waits_at(1, fourth.number()).await);
         drop(second);
     }
 

@@ -116,11 +116,10 @@ impl Drop for JobAtEdge {
     fn drop(&mut self) {
         let mut activity = self.edge.activity();
         activity.jobs.remove(&self.number);
-        if activity
-            .scout
-            .is_some_and(|(scout, _)| scout == self.number)
-        {
-            activity.scout = None;
+        for scout in &mut activity.scouts {
+            if scout.is_some_and(|(scout, _)| scout == self.number) {
+                *scout = None;
+            }
         }
         drop(activity);
         // If the job ended before it asked the edge, its trial is free for another job.
@@ -243,9 +242,32 @@ impl Activity {
     /// Whether a scout is trying the edge. A scout without a result in time waits like other jobs: its connection may have died
     /// while the edge is up.
     fn has_scout(&self, kind: EdgeKind) -> bool {
-        let scout = self.scout;
+        self.has_scout_as(Scout::Any, kind)
+    }
+
+    fn has_scout_as(&self, role: Scout, kind: EdgeKind) -> bool {
+        let scout = self.scouts[role as usize];
         scout.is_some_and(|(_, since)| since.elapsed() < scouting_time(kind))
     }
+
+    /// The role that a job beyond the share may have, if it may have one.
+    fn scout_role(&self, names: &[u64], kind: EdgeKind) -> Option<Scout> {
+        if !self.has_scout(kind) {
+            return Some(Scout::Any);
+        }
+        let is_free = !self.has_scout_as(Scout::OtherName, kind);
+        (is_free && self.may_answer_about(names)).then_some(Scout::OtherName)
+    }
+}
+
+/// The jobs beyond the share that try a silent edge, at most one of each.
+#[derive(Debug, Clone, Copy)]
+enum Scout {
+    /// Any job.
+    Any,
+    /// A job that asks about another name than those that wait: an edge that is silent about one name may answer others, and many jobs
+    /// of that name may wait before the first of another.
+    OtherName,
 }
 
 impl Edge {
@@ -253,6 +275,12 @@ impl Edge {
     /// [`Edge::may_be_tried`]). Fails also if the edge is silent and `share` jobs wait for it already, except for one scout, since
     /// connections can die while the edge is up.
     pub fn enter(&self, by: &str, share: usize) -> Result<JobAtEdge, Outage> {
+        self.enter_about(&[], by, share)
+    }
+
+    /// Like [`enter`](Self::enter), for a job that asks about these names, by their hashes. A second scout asks about another name than the
+    /// jobs that wait.
+    pub fn enter_about(&self, names: &[u64], by: &str, share: usize) -> Result<JobAtEdge, Outage> {
         let (jobs, number) = {
             let mut activity = self.activity();
             let (jobs, number) = (activity.jobs.len(), activity.next_job);
@@ -277,11 +305,11 @@ impl Edge {
         }
         if let Some(crowded) = self.crowded(jobs, share) {
             let mut activity = self.activity();
-            if activity.has_scout(self.kind()) {
+            let Some(role) = activity.scout_role(names, self.kind()) else {
                 drop(activity);
                 return Err(crowded);
-            }
-            activity.scout = Some((number, Instant::now()));
+            };
+            activity.scouts[role as usize] = Some((number, Instant::now()));
             at.is_scout = true;
         }
         self.may_be_tried(by)?;
@@ -319,6 +347,9 @@ impl Edge {
     /// The outage for a job that waits for a silent edge, if `jobs` other jobs already hold the edge's share of the slots.
     fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
         let silence = self.silence(SILENT)?;
+        // Of a relay, some connections stay free for scouts.
+        let hanging = self.activity().hanging.share();
+        let share = hanging.map_or(share, |hanging| hanging.min(share));
         (jobs >= share).then_some(silence)
     }
 

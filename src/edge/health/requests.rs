@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::hanging::HangingRequests;
 use super::jobs::Stay;
+use super::silent_names::SilentNames;
 use super::{Edge, FailureKind, Outage};
 
 /// The time without a byte after which an edge counts as silent, where other jobs need the slots of those that wait for it.
@@ -52,11 +53,13 @@ pub struct RequestNumber(pub(super) u64);
 /// The requests and jobs at an edge.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    /// The requests that are under way, each with the step at which it waits and since when.
-    pub(super) requests: BTreeMap<RequestNumber, (Step, Instant)>,
+    /// The requests that are under way.
+    pub(super) requests: BTreeMap<RequestNumber, RequestAtStep>,
     pub(super) next_request: u64,
     /// When the last reply came at each step.
     pub(super) replies: [Option<Instant>; STEPS],
+    /// When the last silence ended.
+    pub(super) spoke_at: Option<Instant>,
     /// The jobs that need the edge, in the order in which they began.
     pub(super) jobs: BTreeMap<u64, Stay>,
     pub(super) next_job: u64,
@@ -64,8 +67,21 @@ pub(super) struct Activity {
     pub(super) long_jobs: Option<usize>,
     /// The requests that hang at their names, and what tells them from slow ones.
     pub(super) hanging: HangingRequests,
-    /// The scout: the job beyond the share that tries the edge, and since when.
-    pub(super) scout: Option<(u64, Instant)>,
+    /// The scouts: the jobs beyond the share that try the edge, by their roles, and since when.
+    pub(super) scouts: [Option<(u64, Instant)>; 2],
+    /// The names that the edge was silent about.
+    pub(super) silent_names: SilentNames,
+}
+
+/// What a request that is under way waits for.
+#[derive(Debug)]
+pub(super) struct RequestAtStep {
+    /// The step at which it waits.
+    pub(super) step: Step,
+    /// Since when it waits at this step.
+    pub(super) since: Instant,
+    /// The hash of the name that it asks about, if that may be the cause of a silence.
+    pub(super) name: Option<u64>,
 }
 
 /// A request that is under way, until it is dropped.
@@ -77,7 +93,10 @@ pub struct Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.edge.activity().requests.remove(&self.number);
+        let mut activity = self.edge.activity();
+        if let Some(request) = activity.requests.remove(&self.number) {
+            activity.keep_silent_name(&request);
+        }
     }
 }
 
@@ -94,11 +113,18 @@ impl Activity {
     pub(super) fn silence(&self) -> Option<(Step, Instant)> {
         let waiting = self.requests.iter();
         let waiting = waiting.filter(|(number, _)| !self.hanging.has(**number));
-        let waits = waiting.map(|(_, (step, since))| {
+        let waits = waiting.map(|(_, RequestAtStep { step, since, .. })| {
             let replied = self.replies[step.rank.min(STEPS - 1)..].iter().flatten();
             (*step, replied.copied().max().unwrap_or(*since).max(*since))
         });
         waits.min_by_key(|(_, since)| *since)
+    }
+
+    /// Whether the edge has replied to others since a request waits, at its step or at a later one.
+    pub(super) fn has_replied_since(&self, request: &RequestAtStep) -> bool {
+        let rank = request.step.rank.min(STEPS - 1);
+        let mut replies = self.replies[rank..].iter().flatten();
+        replies.any(|at| *at > request.since)
     }
 }
 
@@ -112,10 +138,21 @@ impl Edge {
 
     /// Begins a request, which is under way until the returned guard is dropped.
     pub fn asked(&self, step: Step) -> Request {
+        self.asked_for(step, None)
+    }
+
+    /// Begins a request about a name, by its hash: the edge may be silent about this name alone.
+    pub fn asked_about(&self, name: u64, step: Step) -> Request {
+        self.asked_for(step, Some(name))
+    }
+
+    fn asked_for(&self, step: Step, name: Option<u64>) -> Request {
         let mut activity = self.activity();
         let number = RequestNumber(activity.next_request);
         activity.next_request += 1;
-        activity.requests.insert(number, (step, Instant::now()));
+        let since = Instant::now();
+        let request = RequestAtStep { step, since, name };
+        activity.requests.insert(number, request);
         drop(activity);
         Request {
             edge: self.clone(),
@@ -126,29 +163,45 @@ impl Edge {
     /// Moves a request to a step of its dialogue, at which it waits from now on.
     pub fn waits_at(&self, number: RequestNumber, step: Step) {
         if let Some(waiting) = self.activity().requests.get_mut(&number) {
-            *waiting = (step, Instant::now());
+            (waiting.step, waiting.since) = (step, Instant::now());
         }
     }
 
     /// Since when a request waits at its step.
     pub fn waiting_since(&self, number: RequestNumber) -> Option<Instant> {
         let activity = self.activity();
-        activity.requests.get(&number).map(|(_, since)| *since)
+        activity.requests.get(&number).map(|request| request.since)
     }
 
     /// For how long a request has waited at its step while others got replies there, or at a later one.
     pub fn overtaken_for(&self, number: RequestNumber) -> Option<Duration> {
         let activity = self.activity();
-        let (step, since) = activity.requests.get(&number)?;
-        let mut replies = activity.replies[step.rank.min(STEPS - 1)..]
-            .iter()
-            .flatten();
-        replies.any(|at| at > since).then(|| since.elapsed())
+        let request = activity.requests.get(&number)?;
+        let is_overtaken = activity.has_replied_since(request);
+        is_overtaken.then(|| request.since.elapsed())
     }
 
     /// Records a reply, or a part of a reply, at a step.
     pub fn replied(&self, step: Step) {
-        self.activity().replies[step.rank.min(STEPS - 1)] = Some(Instant::now());
+        let mut activity = self.activity();
+        let now = Instant::now();
+        if let Some((at, since)) = activity.silence()
+            && at.rank <= step.rank
+            && now - since >= SILENT
+        {
+            activity.spoke_at = Some(now);
+            activity.silent_names.silence_ended();
+        }
+        activity.replies[step.rank.min(STEPS - 1)] = Some(now);
+    }
+
+    /// For how long a request has waited at its step beyond the end of a silence in which it began to wait: its connection may have died in
+    /// that silence.
+    pub fn left_behind_for(&self, number: RequestNumber) -> Option<Duration> {
+        let activity = self.activity();
+        let since = activity.requests.get(&number)?.since;
+        let spoke_at = activity.spoke_at.filter(|spoke_at| *spoke_at > since)?;
+        Some(spoke_at.elapsed())
     }
 
     /// Whether a reply came at a step, or at a later one, since an instant.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use base64ct::{Base64, Encoding};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
@@ -27,6 +27,10 @@ pub(crate) struct WebAnswer {
     /// The whole body.
     pub(crate) body: Bytes,
 }
+
+/// How much of a body that is not needed is read, in bytes, and for how long.
+const MAX_UNREAD_BYTES: usize = 64 * 1024;
+const UNREAD_FOR: Duration = Duration::from_secs(1);
 
 /// What is asked for when a file is streamed.
 const PIECE: &str = "get a part of a file";
@@ -134,17 +138,17 @@ impl WebClient {
         self.send(action, url, request, max_bytes).await
     }
 
-    /// Posts JSON, with headers besides.
+    /// Posts JSON, with headers besides. The head alone is the answer, and its body is empty: a receiver that has said what it does may send
+    /// any page after it, or none to its end.
     ///
     /// # Errors
-    /// As for [`get`](Self::get).
+    /// There is no answer. The error begins with `action` and has no URL.
     pub(crate) async fn post_json(
         &self,
         action: &str,
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-        max_bytes: usize,
     ) -> Result<WebAnswer, EdgeError> {
         let mut request = HttpRequest::new(SdkBody::from(body));
         let set = request.headers_mut();
@@ -154,7 +158,17 @@ impl WebClient {
             inserted.map_err(|_| unsendable(action))?;
         }
         request.set_method("POST").map_err(|_| unsendable(action))?;
-        self.send(action, url, request, max_bytes).await
+        let mut answer = self.send_request(action, url, request).await?;
+        let (status, retry_after) = said_of(&answer);
+        // So that the connection can be used again.
+        let rest = std::mem::replace(answer.body_mut(), SdkBody::taken());
+        let rest = Limited::new(rest, MAX_UNREAD_BYTES).collect();
+        drop(tokio::time::timeout(UNREAD_FOR, rest).await);
+        Ok(WebAnswer {
+            status,
+            retry_after,
+            body: Bytes::new(),
+        })
     }
 
     /// Posts protobuf, with headers besides.
@@ -222,13 +236,12 @@ impl WebClient {
         })
     }
 
-    async fn send(
+    async fn send_request(
         &self,
         action: &str,
         url: &str,
         mut request: HttpRequest,
-        max_bytes: usize,
-    ) -> Result<WebAnswer, EdgeError> {
+    ) -> Result<HttpResponse, EdgeError> {
         request.set_uri(url).map_err(|_| unsendable(action))?;
         let headers = request.headers_mut();
         // An answer to protobuf is protobuf.
@@ -245,9 +258,18 @@ impl WebClient {
         {
             sent = self.0.clone().attempt(again).await;
         }
-        let mut answer = sent.map_err(|error| unanswered(action, &error))?;
-        let status = answer.status().as_u16();
-        let wait = retry_after(status, answer.headers());
+        sent.map_err(|error| unanswered(action, &error))
+    }
+
+    async fn send(
+        &self,
+        action: &str,
+        url: &str,
+        request: HttpRequest,
+        max_bytes: usize,
+    ) -> Result<WebAnswer, EdgeError> {
+        let mut answer = self.send_request(action, url, request).await?;
+        let (status, wait) = said_of(&answer);
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
         let body = Limited::new(body, max_bytes).collect().await;
         let body = body.map_err(|error| {
@@ -269,6 +291,12 @@ impl WebClient {
             body: body.to_bytes(),
         })
     }
+}
+
+/// The status of an answer, and for how long it asks to be left alone.
+fn said_of(answer: &HttpResponse) -> (u16, Option<Duration>) {
+    let status = answer.status().as_u16();
+    (status, retry_after(status, answer.headers()))
 }
 
 fn unsendable(action: &str) -> EdgeError {
