@@ -25,7 +25,7 @@ pub use self::ledgers::{
     OpenedLedger, open_ledger, open_ledger_or_empty, open_or_make_ledger, open_sqlite_ledger,
     s3_ledger,
 };
-use self::ledgers::{names, open_database};
+use self::ledgers::{ledger_edge, names, open_database};
 pub use self::mail::{brand, locale, mail_settings};
 use self::mail::{mailer, pictures, renditions};
 pub use self::queues::{feedback_queue, open_queue, open_sqlite_queue, results, sqs_queue};
@@ -39,7 +39,7 @@ use crate::config::{Config, LedgerKind, QueueKind};
 use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{DeliveryLedger, Mailer, Sender};
+use crate::deliver::{DeliveryLedger, KnownOutcomes, Mailer, Sender};
 use crate::edge::health::Edge;
 use crate::environment::Environment;
 use crate::job::RelayName;
@@ -273,7 +273,14 @@ pub async fn open(
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
-        LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database.clone(), clock)),
+        LedgerKind::Sqlite => {
+            let ledger = SqliteLedger::new(database.clone(), clock);
+            Arc::new(match config.queue.kind {
+                // The edge of the queue tells of the database.
+                QueueKind::Sqlite => ledger,
+                QueueKind::Sqs => ledger.told_by(ledger_edge(config)),
+            })
+        }
         LedgerKind::S3 => {
             let ledger = Box::pin(s3_ledger(config, connections, &keyring, clock));
             Arc::new(ledger.await?)
@@ -296,6 +303,7 @@ pub async fn open(
         issued: Issued::default(),
         names: names(config, &keyring),
         resolver: resolver.map(|program| Resolver::new(program.clone())),
+        known: KnownOutcomes::default(),
         owner: Owner::new(),
         progress: progress.clone(),
         clock,
@@ -304,7 +312,11 @@ pub async fn open(
     };
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let handed_to = handed_to.chain(queue.deletions_edge());
-    let edges = std::iter::once(queue_edge(config))
+    let queue_edge = queue_edge(config);
+    if config.queue.kind == QueueKind::Sqlite {
+        database.report_to(queue_edge.clone());
+    }
+    let edges = std::iter::once(queue_edge)
         .chain(edges(
             connections,
             &*recording.ledger,

@@ -4,6 +4,7 @@
 //! intent is recorded. Only then the text and the end of DATA are sent, and the outcome is recorded. A failure before
 //! the intent leaves no record and is retried. A failure after the intent is recorded as unknown, never guessed.
 
+mod known;
 mod later;
 pub mod message;
 pub mod notice;
@@ -17,20 +18,24 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::later::RecipientWait;
 use lettre::Address;
 use lettre::address::Envelope;
 
+pub use known::KnownOutcomes;
 pub use message::Sender;
 pub use outbox::Outbox;
 pub use publish::Publisher;
 use recorder::Concluded;
 pub use recorder::{AttemptRecord, DeliveryLedger};
 pub use relays::Relays;
+pub(crate) use smtp::domains_hash;
 pub use smtp::{Relay, RelayError};
 
 use crate::audit::RecordError;
 use crate::cancellation::Commitment;
 use crate::edge::EdgeError;
+use crate::edge::health::Outage;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient, RelayName};
 use crate::ledger::{LedgerError, Outcome};
@@ -70,12 +75,14 @@ pub enum DeliverError {
         words: String,
     },
     /// A rate delays the mail: its job gives its slot back until then.
-    #[error("the mail to {masked} is deferred by mail.domain_rate or mail.job_rate for {} s", after.as_secs())]
+    #[error("the mail to {masked} is deferred by {} for {} s", by.key(), after.as_secs())]
     Paced {
         /// The recipient, masked.
         masked: String,
         /// How long to wait at least before the next try.
         after: Duration,
+        /// Which rate.
+        by: PacedBy,
     },
     /// The notice to the operator was not sent.
     #[error("the notice to {masked} was not accepted: {reason}")]
@@ -103,6 +110,15 @@ pub enum DeliverError {
         /// How many attempts were made.
         attempts: usize,
     },
+}
+
+/// Why a recipient is not served now.
+#[derive(Debug)]
+pub enum PutOff {
+    /// For a reason of their own mail.
+    Recipient(DeliverError),
+    /// The relay is down, and this recipient is not the one to try it with.
+    Relay(Outage),
 }
 
 /// How mails leave this machine.
@@ -182,7 +198,12 @@ enum SendOutcome {
     /// It was certainly not sent.
     NotSent(Deferral),
     /// The mail may or may not have been sent.
-    Unknown { words: String, error: RelayError },
+    Unknown {
+        words: String,
+        error: RelayError,
+        /// How many mails the relay had accepted.
+        accepted: u64,
+    },
 }
 
 /// A letter that was not accepted, and may be accepted later.
@@ -204,7 +225,58 @@ enum DeferralReason {
     Failed(DeliverError),
 }
 
+/// The rate that delays a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacedBy {
+    /// That of the recipient's domain.
+    DomainRate,
+    /// That of the job, whose other mails wait too.
+    JobRate,
+}
+
+impl PacedBy {
+    /// Its key in the configuration.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::DomainRate => "mail.domain_rate",
+            Self::JobRate => "mail.job_rate",
+        }
+    }
+}
+
+impl DeliverError {
+    /// Whether it is about one recipient, and says nothing about the mails to others.
+    pub const fn is_of_recipient(&self) -> bool {
+        match self {
+            Self::Later { .. }
+            | Self::Taken { .. }
+            | Self::Exhausted { .. }
+            | Self::Paced {
+                by: PacedBy::DomainRate,
+                ..
+            } => true,
+            Self::Relay(error) => error.is_of_mail(),
+            Self::Publish(_)
+            | Self::File { .. }
+            | Self::NoRelay { .. }
+            | Self::Paced {
+                by: PacedBy::JobRate,
+                ..
+            }
+            | Self::Notice { .. } => false,
+        }
+    }
+}
+
 impl Mailer {
+    /// Fails if the rate of the recipient's domain delays a mail for longer than its job may hold a slot.
+    pub fn domain_paced(&self, recipient: &Recipient) -> Result<(), DeliverError> {
+        match self {
+            Self::Outbox(_) => Ok(()),
+            Self::Smtp(relays) => relays.domain_paced(recipient),
+        }
+    }
+
     /// Waits until one more mail of a job may be sent to a recipient: for the rates, for a connection, for the end of
     /// the relay's pause. The future may be dropped at any time.
     pub async fn turn(
@@ -245,19 +317,33 @@ impl Mailer {
     }
 
     /// Why a recipient of a job cannot be served yet, if so: the relay deferred the mail, or a rate applies.
-    pub fn put_off(&self, job: &JobId, rid: &str, recipient: &Recipient) -> Option<DeliverError> {
+    pub fn put_off(
+        &self,
+        name: &RelayName,
+        job: &JobId,
+        rid: &str,
+        recipient: &Recipient,
+    ) -> Option<PutOff> {
         let relays = match self {
             Self::Outbox(_) => return None,
             Self::Smtp(relays) => relays,
         };
-        let Some(after) = relays.later.left(job, rid) else {
-            return relays.paced(job, recipient).err();
+        let relay = relays.get(name)?;
+        let Some(wait) = relays.later.left(job, rid, relay) else {
+            return relays.paced(job, recipient).err().map(PutOff::Recipient);
         };
-        Some(DeliverError::Later {
+        let (after, words) = match wait {
+            RecipientWait::Mail(after) => (after, "the relay deferred an earlier attempt"),
+            RecipientWait::Relay(after) => match relay.edge().outage() {
+                Some(outage) => return Some(PutOff::Relay(outage)),
+                None => (after, "the relay failed at an earlier attempt"),
+            },
+        };
+        Some(PutOff::Recipient(DeliverError::Later {
             masked: recipient.masked(),
             after,
-            words: "the relay deferred an earlier attempt".to_owned(),
-        })
+            words: words.to_owned(),
+        }))
     }
 }
 
@@ -343,7 +429,11 @@ impl PreparedSend<'_> {
             }
             Outcome::Unknown { words } | Outcome::Suppressed { words } => {
                 let error = relay.no_reply();
-                SendOutcome::Unknown { words, error }
+                SendOutcome::Unknown {
+                    words,
+                    error,
+                    accepted: relay.accepted(),
+                }
             }
         }
     }
@@ -462,11 +552,11 @@ where
     };
     failpoint::pass(Failpoint::GoAhead);
     let _commitment = may_go_on()?;
-    if !recording.intend(&attempt).await? {
+    let Some(intent) = recording.intend(&attempt).await? else {
         // Another worker has the attempt. The next delivery of the job reads the recipient's status.
         let masked = recipient.masked();
         return Err(DeliverError::Taken { masked, n }.into());
-    }
+    };
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
         Handshake::Ready(opened) => match opened.send_and_tell(letter).await {
@@ -480,7 +570,7 @@ where
     };
     failpoint::pass(Failpoint::Replied);
     let outcome = sent.outcome();
-    let concluded = recording.conclude::<E>(&attempt, &outcome).await?;
+    let concluded = recording.conclude::<E>(&attempt, &intent, &outcome).await?;
     settle(delivery, &rid, sent, mailer, recording)?;
     if let Some(later) = mailer.later() {
         later.forget(job, &rid);
@@ -508,7 +598,14 @@ fn settle(
             Ok(())
         }
         // The next delivery resolves it first; see `DeliveryLedger::look`.
-        SendOutcome::Unknown { error, .. } => Err(error.into()),
+        SendOutcome::Unknown {
+            error, accepted, ..
+        } => {
+            if let Some(later) = mailer.later() {
+                later.doubted(delivery.job, rid, accepted);
+            }
+            Err(error.into())
+        }
     }
 }
 

@@ -319,7 +319,7 @@ impl LedgerError {
 /// Stores records. Every method returns after its effect is durable.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
-    /// The health of the service that keeps it; `None` if it is a file.
+    /// The health of what keeps it; `None` if it is in a file whose health another edge tells.
     fn edge(&self) -> Option<&Edge> {
         None
     }

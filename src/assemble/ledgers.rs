@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LedgerKind, RecipientNames};
 use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
+use crate::edge::health::{Edge, EdgeKind};
 use crate::environment::Environment;
 use crate::keyring::{Keyring, Purpose};
 use crate::ledger::portal::PortalLedger;
@@ -23,6 +24,12 @@ use crate::links::connection::Connections;
 pub(super) async fn open_database(path: PathBuf) -> Result<Database, DatabaseError> {
     let opened = tokio::task::spawn_blocking(move || Database::open(&path)).await;
     opened.unwrap_or(Err(DatabaseError::Closed))
+}
+
+/// The edge of a ledger in the database of this machine.
+pub(super) fn ledger_edge(config: &Config) -> Edge {
+    let subject = format!("the ledger in {}", config.database_file().display());
+    Edge::new(EdgeKind::Ledger, "ledger", subject)
 }
 
 /// The ledger in its bucket, after a check that the store supports what the ledger requires.

@@ -83,17 +83,17 @@ impl Opened {
             &*services.recording.ledger,
             &services.sending.mailer,
         );
-        // The portal replaces those of its providers itself; the archive and the feedback queue stay as they were at the start.
+        // The portal replaces those of its providers itself; the others stay as they were at the start.
         let edges = &self.services.edges;
         let stays = |kind| {
             matches!(
                 kind,
-                EdgeKind::Oidc | EdgeKind::Archive | EdgeKind::Feedback
+                EdgeKind::Audit | EdgeKind::Oidc | EdgeKind::Archive | EdgeKind::Feedback
             )
         };
-        let providers: Vec<_> = edges.iter().filter(|edge| stays(edge.kind())).collect();
+        let staying: Vec<_> = edges.iter().filter(|edge| stays(edge.kind())).collect();
         let all = queue.into_iter().chain(others).chain(handed_to);
-        let all = all.chain(providers);
+        let all = all.chain(staying);
         self.services.edges.exchange(all.collect());
         *self.config = mixed;
         self.reading = reading;

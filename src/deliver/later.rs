@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::smtp::DeferralKind;
+use super::smtp::{DeferralKind, Relay};
 use crate::edge::random;
 use crate::job::JobId;
 
@@ -22,6 +22,15 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// The longest wait of a recipient whose mail was rejected for a reason about us: operators repair that.
 const MAX_AFTER_REFUSAL: Duration = Duration::from_secs(15 * 60);
+
+/// How long a recipient waits after a first mail in doubt, after a second, and so on, unless the relay accepts another mail meanwhile: each
+/// further one may reach them once more.
+const AFTER_DOUBTS: [Duration; 4] = [
+    Duration::from_secs(20),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(8 * 60),
+    Duration::from_secs(32 * 60),
+];
 
 /// After how many failed mails to a recipient the next failure may be final: a single one may be our relay's trouble.
 const OFTEN: u32 = 2;
@@ -42,8 +51,31 @@ pub(super) struct Later {
 struct Wait {
     times: u32,
     until: Instant,
+    ends_by: WaitEnd,
+    /// How many of the recipient's mails are in doubt.
+    doubts: usize,
     /// How many mails the relay had accepted at the recipient's last ambiguous deferral.
     accepted: Option<u64>,
+}
+
+/// What ends a wait before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitEnd {
+    /// Nothing: the mail itself was deferred.
+    Time,
+    /// The end of an outage of the relay since.
+    Return(Instant),
+    /// A mail that the relay accepted, beyond this number.
+    Acceptance(u64),
+}
+
+/// The wait of a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecipientWait {
+    /// Because of the mail.
+    Mail(Duration),
+    /// Because of the relay.
+    Relay(Duration),
 }
 
 impl Later {
@@ -51,11 +83,29 @@ impl Later {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long until a recipient may be tried again.
-    pub(super) fn left(&self, job: &JobId, rid: &str) -> Option<Duration> {
+    /// How long until a recipient may be tried again at a relay.
+    pub(super) fn left(&self, job: &JobId, rid: &str, relay: &Relay) -> Option<RecipientWait> {
+        let is_back_since = |instant| relay.edge().is_back_since(instant);
+        self.left_at(job, rid, is_back_since, relay.accepted())
+    }
+
+    fn left_at(
+        &self,
+        job: &JobId,
+        rid: &str,
+        is_back_since: impl Fn(Instant) -> bool,
+        accepted: u64,
+    ) -> Option<RecipientWait> {
         let waits = self.waits();
-        let until = waits.get(&(job.clone(), rid.to_owned()))?.until;
-        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        let wait = waits.get(&(job.clone(), rid.to_owned()))?;
+        let left = wait.until.saturating_duration_since(Instant::now());
+        let (is_over, left) = match wait.ends_by {
+            WaitEnd::Time => (false, RecipientWait::Mail(left)),
+            WaitEnd::Return(since) => (is_back_since(since), RecipientWait::Relay(left)),
+            WaitEnd::Acceptance(then) => (accepted > then, RecipientWait::Relay(left)),
+        };
+        let (RecipientWait::Mail(time) | RecipientWait::Relay(time)) = left;
+        (!is_over && !time.is_zero()).then_some(left)
     }
 
     /// A recipient was deferred; returns the wait, with up to a quarter more so that retries spread out.
@@ -65,7 +115,18 @@ impl Later {
         let after = wait_after(kind, wait.times).mul_f64(1.0 + 0.25 * random());
         wait.times += 1;
         wait.until = Instant::now() + after;
+        wait.ends_by = WaitEnd::Time;
         after
+    }
+
+    /// A recipient's mail is in doubt; `accepted` is the relay's count of accepted mails.
+    pub(super) fn doubted(&self, job: &JobId, rid: &str, accepted: u64) {
+        let mut waits = self.waits();
+        let wait = wait_of(&mut waits, job, rid);
+        let after = AFTER_DOUBTS[wait.doubts.min(AFTER_DOUBTS.len() - 1)];
+        wait.doubts += 1;
+        wait.until = Instant::now() + after;
+        wait.ends_by = WaitEnd::Acceptance(accepted);
     }
 
     /// A recipient's mail was rejected for a reason about us, which was noted: other recipients of the job are served
@@ -74,7 +135,9 @@ impl Later {
         let mut waits = self.waits();
         let wait = wait_of(&mut waits, job, rid);
         let after = wait_after(DeferralKind::Other, wait.times.saturating_sub(1));
-        wait.until = Instant::now() + after.min(MAX_AFTER_REFUSAL);
+        let now = Instant::now();
+        wait.until = now + after.min(MAX_AFTER_REFUSAL);
+        wait.ends_by = WaitEnd::Return(now);
     }
 
     /// A recipient's mail was not accepted, and the reply does not show whether the recipient is the reason. `accepted`
@@ -125,6 +188,8 @@ fn wait_of<'a>(waits: &'a mut HashMap<Who, Wait>, job: &JobId, rid: &str) -> &'a
     waits.entry(who).or_insert(Wait {
         times: 0,
         until: now,
+        ends_by: WaitEnd::Time,
+        doubts: 0,
         accepted: None,
     })
 }
@@ -141,6 +206,11 @@ fn wait_after(kind: DeferralKind, times: u32) -> Duration {
 mod tests {
     use super::*;
 
+    /// How long a recipient waits at a relay that was never down and accepted no mail.
+    fn left(later: &Later, job: &JobId, rid: &str) -> Option<RecipientWait> {
+        later.left_at(job, rid, |_| false, 0)
+    }
+
     #[test]
     fn greylisting_waits_five_minutes_first_and_every_wait_is_longer() {
         let minutes =
@@ -154,13 +224,13 @@ mod tests {
         let (later, job) = (Later::default(), "job".parse().unwrap());
         let first = later.put_off(&job, "ann", DeferralKind::Greylisted);
         assert!((300.0..=375.0).contains(&first.as_secs_f64()), "{first:?}");
-        assert_eq!(later.left(&job, "ann"), Some(first));
-        assert_eq!(later.left(&job, "bo"), None);
+        assert_eq!(left(&later, &job, "ann"), Some(RecipientWait::Mail(first)));
+        assert_eq!(left(&later, &job, "bo"), None);
         tokio::time::sleep(first).await;
-        assert_eq!(later.left(&job, "ann"), None);
+        assert_eq!(left(&later, &job, "ann"), None);
         assert!(later.put_off(&job, "ann", DeferralKind::Greylisted) > first);
         later.forget(&job, "ann");
-        assert_eq!(later.left(&job, "ann"), None);
+        assert_eq!(left(&later, &job, "ann"), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -183,7 +253,7 @@ mod tests {
             later.note(&job, "ann", 7);
         }
         assert_eq!(
-            later.left(&job, "ann"),
+            left(&later, &job, "ann"),
             None,
             "nor does anybody wait for it"
         );
@@ -199,5 +269,31 @@ mod tests {
             later.put_off(&job, &n.to_string(), DeferralKind::Other);
         }
         assert!(later.waits().len() <= MAX_KEPT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_because_of_the_relay_end_when_it_is_well() {
+        let (later, job): (_, JobId) = (Later::default(), "job".parse().unwrap());
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            later.doubted(&job, "ann", 7);
+            let Some(RecipientWait::Relay(wait)) = left(&later, &job, "ann") else {
+                panic!("a recipient in doubt waits");
+            };
+            waits.push(wait.as_secs());
+        }
+        assert_eq!(waits, [20, 120, 480, 1920, 1920]);
+        assert_eq!(
+            later.left_at(&job, "ann", |_| true, 7).map(drop),
+            Some(()),
+            "a probe is no mail"
+        );
+        assert_eq!(later.left_at(&job, "ann", |_| false, 8), None);
+        later.note(&job, "bo", 7);
+        later.refused(&job, "bo");
+        let minute = Some(RecipientWait::Relay(AFTER_OTHER));
+        assert_eq!(later.left_at(&job, "bo", |_| false, 8), minute);
+        let before = Instant::now();
+        assert_eq!(later.left_at(&job, "bo", |since| since <= before, 7), None);
     }
 }

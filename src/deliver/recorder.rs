@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::known::KnownOutcomes;
 use crate::audit::{AuditLog, AuditRecord, Issued, RecordError, record};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
@@ -41,6 +42,8 @@ pub struct DeliveryLedger {
     pub names: record::Pseudonyms,
     /// The program that resolves doubts before `on_doubt` applies.
     pub resolver: Option<Resolver>,
+    /// The outcomes of this process's attempts that the ledger did not take.
+    pub known: KnownOutcomes,
     /// This process.
     pub owner: Owner,
     /// Counts doubts.
@@ -85,17 +88,32 @@ impl DeliveryLedger {
 
     /// A recipient's status, by the job's records. A doubt that a dead process left is recorded and resolved here.
     ///
-    /// No other place resolves it, so a crash between a doubt and its verdict leaves no mail unsent.
-    pub async fn look(
+    /// No other place resolves it, so a crash between a doubt and its verdict leaves no mail unsent. An attempt of this process whose outcome
+    /// the ledger did not take is no doubt: its outcome is recorded now.
+    ///
+    /// # Errors
+    /// The ledger or the audit log could not be written.
+    pub async fn look<E>(
         &self,
         job: &JobId,
         job_records: &JobRecords,
         recipient: &Recipient,
         on_doubt: OnDoubt,
-    ) -> Result<RecipientStatus, LedgerError> {
+    ) -> Result<RecipientStatus, E>
+    where
+        E: From<LedgerError> + From<RecordError>,
+    {
         let rid = self.rid(recipient);
         let mut records = job_records.of(&rid).to_vec();
         let mut found = status_of(&records)?;
+        if let RecipientStatus::InFlight { n } | RecipientStatus::InDoubt { n, .. } = found
+            && self
+                .conclude_known::<E>(job, recipient, n, &records)
+                .await?
+        {
+            records = self.ledger.records_of(job, &rid).await?;
+            found = status_of(&records)?;
+        }
         if let RecipientStatus::InFlight { n } = found {
             records.push(self.doubt(job, &rid, n).await?);
             found = status_of(&records)?;
@@ -196,8 +214,40 @@ impl DeliveryLedger {
         })
     }
 
-    /// Requests the right to an attempt; whether it is ours.
-    pub(super) async fn intend(&self, attempt: &AttemptRecord<'_>) -> Result<bool, LedgerError> {
+    /// Records the outcome of an attempt of this process, if it is known and has no record. Whether it was.
+    async fn conclude_known<E>(
+        &self,
+        job: &JobId,
+        recipient: &Recipient,
+        n: u32,
+        records: &[Record],
+    ) -> Result<bool, E>
+    where
+        E: From<LedgerError> + From<RecordError>,
+    {
+        let Some(intent) = record_of(records, n, Kind::Intent) else {
+            return Ok(false);
+        };
+        let Some(outcome) = self.known.of(&intent.nonce) else {
+            return Ok(false);
+        };
+        let attempt = AttemptRecord {
+            job,
+            rid: &intent.rid,
+            to: &recipient.canonical_address(),
+            n,
+            message_id: intent.body["message_id"].as_str().unwrap_or_default(),
+        };
+        Box::pin(self.conclude::<E>(&attempt, &intent.nonce, &outcome)).await?;
+        Ok(true)
+    }
+
+    /// Requests the right to an attempt; the nonce of the intent, if it is ours. If the ledger does not answer, the intent may exist, and the
+    /// mail was not sent: that is remembered.
+    pub(super) async fn intend(
+        &self,
+        attempt: &AttemptRecord<'_>,
+    ) -> Result<Option<String>, LedgerError> {
         let mut body = json!({
             "message_id": attempt.message_id,
             "by": self.owner.as_str(),
@@ -207,11 +257,40 @@ impl DeliveryLedger {
             body["to"] = json!(attempt.to);
         }
         let intent = Record::new(attempt.job, attempt.rid, attempt.n, Kind::Intent, body);
-        Ok(self.ledger.create(intent).await? == Created::Ours)
+        let nonce = intent.nonce.clone();
+        match self.ledger.create(intent).await {
+            Ok(created) => Ok((created == Created::Ours).then_some(nonce)),
+            Err(error) => {
+                let words =
+                    "the ledger did not confirm the attempt, so nothing was sent".to_owned();
+                self.known
+                    .keep(&nonce, Outcome::NotSent { code: None, words });
+                Err(error)
+            }
+        }
     }
 
-    /// Records the outcome of our attempt; as late, if another worker has recorded it as unknown.
+    /// Records the outcome of our attempt; as late, if another worker has recorded it as unknown. If the ledger does not answer for long, the
+    /// outcome is remembered by the nonce of the intent.
     pub(super) async fn conclude<E>(
+        &self,
+        attempt: &AttemptRecord<'_>,
+        nonce: &str,
+        outcome: &Outcome,
+    ) -> Result<Concluded, E>
+    where
+        E: From<LedgerError> + From<RecordError>,
+    {
+        // An unknown outcome is no knowledge: the doubt without it is the same.
+        if !matches!(outcome, Outcome::Unknown { .. }) {
+            self.known.keep(nonce, outcome.clone());
+        }
+        let concluded = self.record_outcome::<E>(attempt, outcome).await?;
+        self.known.forget(nonce);
+        Ok(concluded)
+    }
+
+    async fn record_outcome<E>(
         &self,
         attempt: &AttemptRecord<'_>,
         outcome: &Outcome,
@@ -349,6 +428,7 @@ pub(super) mod tests {
             issued: Issued::default(),
             names: record::Pseudonyms::new(&Keyring::new([1; 32]), false),
             resolver,
+            known: KnownOutcomes::default(),
             owner: Owner::new(),
             progress: Progress::default(),
             clock: crate::clock::system,
@@ -375,10 +455,9 @@ pub(super) mod tests {
 
     async fn look(recording: &DeliveryLedger, on_doubt: OnDoubt) -> RecipientStatus {
         let job_records = JobRecords::new(recording.ledger.records(&job()).await.unwrap());
-        recording
-            .look(&job(), &job_records, &ann(), on_doubt)
-            .await
-            .unwrap()
+        let (job, ann) = (job(), ann());
+        let looked = recording.look::<JobError>(&job, &job_records, &ann, on_doubt);
+        looked.await.unwrap()
     }
 
     fn unknown() -> serde_json::Value {
@@ -416,6 +495,48 @@ pub(super) mod tests {
         assert_eq!(recording.progress.snapshot().doubts_resent, 1);
     }
 
+    /// The ledger took the intent, and its answer, or the outcome, was lost.
+    #[tokio::test]
+    async fn an_outcome_that_this_process_knows_is_no_doubt() {
+        let accepted = Outcome::Accepted {
+            words: "250".to_owned(),
+        };
+        let not_sent = Outcome::NotSent {
+            code: None,
+            words: String::new(),
+        };
+        let ended = RecipientStatus::Final {
+            n: 0,
+            outcome: accepted.clone(),
+        };
+        let again = RecipientStatus::Ready { n: 1 };
+        for (outcome, is_held, wanted) in [
+            (accepted.clone(), false, &ended),
+            (accepted, true, &ended),
+            (not_sent.clone(), false, &again),
+            (not_sent, true, &again),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let recording = recording(dir.path(), None);
+            let intent = Record::new(&job(), &recording.rid(&ann()), 0, Kind::Intent, json!({}));
+            let nonce = intent.nonce.clone();
+            recording.ledger.create(intent).await.unwrap();
+            if is_held {
+                // Another worker took this one for dead.
+                let held = RecipientStatus::InDoubt { n: 0, doubts: 1 };
+                assert_eq!(look(&recording, OnDoubt::Hold).await, held);
+            }
+            recording.known.keep(&nonce, outcome);
+            assert_eq!(look(&recording, OnDoubt::Hold).await, *wanted);
+            assert_eq!(recording.known.of(&nonce), None);
+            assert_eq!(
+                look(&recording, OnDoubt::Hold).await,
+                *wanted,
+                "and stays so"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn after_five_doubts_a_person_must_decide() {
         let dir = tempfile::tempdir().unwrap();
@@ -451,8 +572,8 @@ pub(super) mod tests {
         let recording = recording(dir.path(), None);
         let (job, rid) = (job(), recording.rid(&ann()));
         let attempt = to_ann(&job, &rid);
-        assert!(recording.intend(&attempt).await.unwrap());
-        assert!(!recording.intend(&attempt).await.unwrap(), "once");
+        let nonce = recording.intend(&attempt).await.unwrap().unwrap();
+        assert_eq!(recording.intend(&attempt).await.unwrap(), None, "once");
         assert_eq!(
             look(&recording, OnDoubt::Hold).await,
             RecipientStatus::InDoubt { n: 0, doubts: 1 }
@@ -460,7 +581,9 @@ pub(super) mod tests {
         let accepted = Outcome::Accepted {
             words: "250".to_owned(),
         };
-        let concluded = recording.conclude::<JobError>(&attempt, &accepted).await;
+        let concluded = recording
+            .conclude::<JobError>(&attempt, &nonce, &accepted)
+            .await;
         assert_eq!(concluded.unwrap(), Concluded::Late);
         assert_eq!(
             look(&recording, OnDoubt::Resend).await,
@@ -477,7 +600,7 @@ pub(super) mod tests {
         let recording = recording(dir.path(), None);
         let (job, rid) = (job(), recording.rid(&ann()));
         let attempt = to_ann(&job, &rid);
-        assert!(recording.intend(&attempt).await.unwrap());
+        let nonce = recording.intend(&attempt).await.unwrap().unwrap();
         look(&recording, OnDoubt::Hold).await;
         let done = Record::new(&job, "", 0, Kind::Done, json!({}));
         recording.ledger.create(done).await.unwrap();
@@ -486,7 +609,9 @@ pub(super) mod tests {
             code: Some(451),
             words: String::new(),
         };
-        let concluded = recording.conclude::<JobError>(&attempt, &not_sent).await;
+        let concluded = recording
+            .conclude::<JobError>(&attempt, &nonce, &not_sent)
+            .await;
         assert_eq!(concluded.unwrap(), Concluded::Late);
         assert!(!recording.ledger.is_done(&job).await.unwrap());
         assert_eq!(

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DeliverError;
 use super::later::Later;
 use super::smtp::{Relay, RelayPermit};
+use super::{DeliverError, PacedBy};
 use crate::clock::Clock;
 use crate::config::MailConfig;
 use crate::config_error::ConfigError;
@@ -153,15 +153,24 @@ impl Relays {
 
     /// Fails if the rates delay a mail for longer than its job may hold a slot.
     pub(super) fn paced(&self, job: &JobId, recipient: &Recipient) -> Result<(), DeliverError> {
-        let after = self.limits.wait(job, recipient);
-        if after <= PATIENCE {
-            return Ok(());
-        }
-        Err(DeliverError::Paced {
-            masked: recipient.masked(),
-            after,
-        })
+        self.domain_paced(recipient)?;
+        let after = self.limits.wait_of_job(job);
+        paced(recipient, after, PacedBy::JobRate)
     }
+
+    /// The same for the rate of the recipient's domain alone, which other recipients of the job need not wait for.
+    pub(super) fn domain_paced(&self, recipient: &Recipient) -> Result<(), DeliverError> {
+        let after = self.limits.wait_of_domain(recipient);
+        paced(recipient, after, PacedBy::DomainRate)
+    }
+}
+
+fn paced(recipient: &Recipient, after: Duration, by: PacedBy) -> Result<(), DeliverError> {
+    if after <= PATIENCE {
+        return Ok(());
+    }
+    let masked = recipient.masked();
+    Err(DeliverError::Paced { masked, after, by })
 }
 
 impl Limits {
@@ -169,14 +178,18 @@ impl Limits {
         self.domain_rates.get(domain).copied().or(self.domain_rate)
     }
 
-    /// How long a mail would wait now.
-    fn wait(&self, job: &JobId, recipient: &Recipient) -> Duration {
+    /// How long a mail to the recipient's domain would wait now.
+    fn wait_of_domain(&self, recipient: &Recipient) -> Duration {
         let domain = recipient.address.domain().to_ascii_lowercase();
-        let of_domain = self
-            .domain_rate(&domain)
-            .map(|rate| self.domains.wait(&domain, rate));
-        let of_job = self.job_rate.map(|rate| self.jobs.wait(job.as_str(), rate));
-        of_domain.max(of_job).unwrap_or_default()
+        let rate = self.domain_rate(&domain);
+        let wait = rate.map(|rate| self.domains.wait(&domain, rate));
+        wait.unwrap_or_default()
+    }
+
+    /// How long a mail of the job would wait now.
+    fn wait_of_job(&self, job: &JobId) -> Duration {
+        let wait = |rate| self.jobs.wait(whole(job).as_str(), rate);
+        self.job_rate.map(wait).unwrap_or_default()
     }
 
     async fn pass(&self, job: &JobId, recipient: &Recipient) {
@@ -185,9 +198,14 @@ impl Limits {
             self.domains.pass(&domain, rate).await;
         }
         if let Some(rate) = self.job_rate {
-            self.jobs.pass(job.as_str(), rate).await;
+            self.jobs.pass(whole(job).as_str(), rate).await;
         }
     }
+}
+
+/// The job of a part, or the job itself: all parts share its rate.
+fn whole(job: &JobId) -> JobId {
+    job.whole().unwrap_or_else(|| job.clone())
 }
 
 #[cfg(test)]
@@ -247,5 +265,12 @@ mod tests {
         ];
         assert_eq!(time(&all, &mails).await, 21_000);
         assert_eq!(time(&limits(None, None), &mails).await, 0);
+        let job: JobId = "a".parse().unwrap();
+        let parts = ["0", "1"].map(|digit| job.part(&digit.repeat(32)).to_string());
+        let mails = parts
+            .each_ref()
+            .map(|part| (part.as_str(), "ann@x.example"));
+        let all = limits(None, Some("1/s"));
+        assert_eq!(time(&all, &mails).await, 21_000, "parts are one job");
     }
 }

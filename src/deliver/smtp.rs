@@ -51,6 +51,7 @@ use crate::clock::Clock;
 use crate::config::SmtpConfig;
 use crate::config_error::ConfigError;
 use crate::edge::health::{Edge, EdgeKind, RequestNumber};
+use crate::edge::names::AddressTurn;
 use crate::environment::Environment;
 use crate::progress::Progress;
 use crate::quantity::Rate;
@@ -63,6 +64,9 @@ const ANOTHER_CONNECTION: Duration = MAIL_HOLDS_CONNECTION;
 /// How long a mail waits for a reply before its text while another connection gets replies: its own connection may be
 /// dead. The mail's next attempt has the whole deadline, since a relay may take long over one address.
 const OVERTAKEN: Duration = Duration::from_secs(18);
+
+/// The same for a mail that began to wait in a silence of the relay that is over, from its end.
+const LEFT_BEHIND: Duration = Duration::from_secs(3);
 
 /// How often a mail that waits for a reply is checked for that.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -100,7 +104,7 @@ pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
 }
 
 /// A hash of the domains of a mail's recipients.
-fn domains_hash<'a>(domains: impl Iterator<Item = &'a str>) -> u64 {
+pub(crate) fn domains_hash<'a>(domains: impl Iterator<Item = &'a str>) -> u64 {
     let mut hasher = DefaultHasher::new();
     domains.for_each(|domain| domain.to_ascii_lowercase().hash(&mut hasher));
     hasher.finish()
@@ -129,6 +133,8 @@ struct RelayInner {
     refusals: Refusals,
     /// The mails that gave up their connection once while another connection got replies.
     overtaken: Mutex<OvertakenMails>,
+    /// The address with which the next connection begins.
+    addresses: AddressTurn,
     /// How many mails the relay has accepted.
     accepted: AtomicU64,
     pool: RelayPool,
@@ -212,6 +218,7 @@ impl Relay {
                 last_failure: Mutex::default(),
                 refusals: Refusals::default(),
                 overtaken: Mutex::default(),
+                addresses: AddressTurn::default(),
                 accepted: AtomicU64::new(0),
                 pool: RelayPool::new(config.connections),
                 section: section.to_owned(),
@@ -470,9 +477,10 @@ impl Relay {
             trust,
             hello,
             edge,
+            addresses,
             ..
         } = &*self.inner;
-        let begun = Dialogue::begin(config, trust, login, hello, (edge, request));
+        let begun = Dialogue::begin((config, addresses), trust, login, hello, (edge, request));
         let mut dialogue = begun.await?;
         dialogue.counts(self.inner.pool.count());
         Ok(dialogue)
@@ -494,12 +502,15 @@ impl<'a> RelayPermit<'a> {
             mut slot,
             job,
         } = self;
-        let under_way = relay.inner.edge.asked(DialogueStep::Connect.at_edge());
+        let domains = letter.envelope.to().iter().map(Address::domain);
+        let name = domains_hash(domains);
+        let edge = &relay.inner.edge;
+        let under_way = edge.asked_about(name, DialogueStep::Connect.at_edge());
         let request = under_way.number();
         let addressee = Addressee::of(&letter.envelope);
         let opening = relay.open(letter, addressee, request);
         let mut opening = std::pin::pin!(opening);
-        let mut hangs = std::pin::pin!(relay.hangs(&letter.envelope, request));
+        let mut hangs = std::pin::pin!(relay.hangs(name, request));
         let opened = tokio::select! {
             opened = &mut opening => opened,
             () = &mut hangs => return Err(RelayOpenError::Relay(relay.hung())),
@@ -512,6 +523,9 @@ impl<'a> RelayPermit<'a> {
                 }
             }
         };
+        if !matches!(opened, Err(RelayOpenError::Relay(_))) {
+            edge.answered_about(name);
+        }
         Ok(Transaction {
             relay,
             dialogue: opened?,
@@ -531,8 +545,13 @@ impl Relay {
         }
         let edge = &self.inner.edge;
         let is_overtaken = || {
-            let since = edge.waiting_since(request);
-            since.is_some_and(|since| since.elapsed() >= OVERTAKEN && edge.answered_since(since))
+            let Some(since) = edge.waiting_since(request) else {
+                return false;
+            };
+            let waited = since.elapsed();
+            let behind = edge.left_behind_for(request);
+            (waited >= OVERTAKEN && edge.answered_since(since))
+                || (behind.is_some_and(|behind| behind >= LEFT_BEHIND) && edge.is_unusual(waited))
         };
         while !is_overtaken() {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -542,11 +561,11 @@ impl Relay {
 
     /// Waits until a mail must not wait any longer before its text: the relay replied to others meanwhile, and as many mails hang as may,
     /// see [`Edge::until_it_hangs`]. A relay may ask the servers of one domain for each recipient.
-    async fn hangs(&self, envelope: &Envelope, request: RequestNumber) {
-        let domains = envelope.to().iter().map(Address::domain);
-        let name = domains_hash(domains);
+    async fn hangs(&self, name: u64, request: RequestNumber) {
         let edge = &self.inner.edge;
-        let waited = || edge.overtaken_for(request);
+        // What waits since a silence of the relay tells nothing about its domain, unless that happens again.
+        let is_of_a_silence = || edge.is_first_left_behind(request);
+        let waited = || edge.overtaken_for(request).filter(|_| !is_of_a_silence());
         edge.until_it_hangs((name, Some(request)), waited).await;
     }
 
@@ -562,9 +581,8 @@ impl Relay {
     fn hung(&self) -> RelayError {
         RelayError {
             left: HUNG_PAUSE,
-            ..self.trouble(Trouble::NotNow {
-                step: "waiting for a reply",
-                words: "other mails get theirs, and others wait like this one".to_owned(),
+            ..self.trouble(Trouble::Overtaken {
+                words: "as many mails as may wait like this one do",
             })
         }
     }
@@ -578,9 +596,8 @@ impl Relay {
     fn dead_connection(&self) -> RelayError {
         RelayError {
             left: BUSY_PAUSE,
-            ..self.trouble(Trouble::NotNow {
-                step: "waiting for a reply",
-                words: "other connections get theirs, so this one was closed".to_owned(),
+            ..self.trouble(Trouble::Overtaken {
+                words: "its connection was closed, and it is tried on another",
             })
         }
     }

@@ -32,7 +32,7 @@ async fn serve_ann(
     );
     let job_records = JobRecords::new(recording.ledger.records(&job).await?);
     let RecipientStatus::Ready { n } = recording
-        .look(&job, &job_records, &ann, OnDoubt::Hold)
+        .look::<JobError>(&job, &job_records, &ann, OnDoubt::Hold)
         .await?
     else {
         panic!("Ann has an end")

@@ -14,6 +14,7 @@ use super::portal::{PortalCreated, PortalRecords};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
+use crate::edge::health::Edge;
 use crate::job::JobId;
 use crate::job::occurrence::Sequencer;
 
@@ -22,6 +23,7 @@ use crate::job::occurrence::Sequencer;
 pub struct SqliteLedger {
     database: Database,
     clock: Clock,
+    edge: Option<Edge>,
 }
 
 /// A row as it is stored, before it is parsed.
@@ -37,7 +39,21 @@ struct StoredRow {
 impl SqliteLedger {
     /// A ledger in a database.
     pub const fn new(database: Database, clock: Clock) -> Self {
-        Self { database, clock }
+        Self {
+            database,
+            clock,
+            edge: None,
+        }
+    }
+
+    /// The same, with an edge of its own for the disk of its database.
+    #[must_use]
+    pub fn told_by(self, edge: Edge) -> Self {
+        self.database.report_to(edge.clone());
+        Self {
+            edge: Some(edge),
+            ..self
+        }
     }
 }
 
@@ -166,6 +182,10 @@ const SELECT: &str = "SELECT job, rid, n, kind, nonce, body FROM record";
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn edge(&self) -> Option<&Edge> {
+        self.edge.as_ref()
+    }
+
     fn is_private(&self) -> bool {
         true
     }

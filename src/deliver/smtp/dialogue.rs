@@ -23,7 +23,7 @@ use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
 use crate::edge::health::{self, Edge, RequestNumber};
-use crate::edge::names;
+use crate::edge::names::{self, AddressTurn};
 use crate::failpoint::{self, Failpoint};
 use crate::redact::Secrets;
 
@@ -134,6 +134,17 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Whether another address of the relay may do better: it failed before the login.
+    const fn is_of_address(&self) -> bool {
+        matches!(
+            self.step,
+            DialogueStep::Connect
+                | DialogueStep::Greeting
+                | DialogueStep::Ehlo
+                | DialogueStep::Starttls
+        )
+    }
+
     pub(super) fn now(step: DialogueStep, cause: Cause) -> Self {
         Self {
             step,
@@ -230,16 +241,33 @@ impl fmt::Debug for Dialogue {
 }
 
 impl Dialogue {
-    /// Connects, greets, secures the connection and logs in.
+    /// Connects, greets, secures the connection and logs in. After a failure before the login, the next connection begins with another
+    /// address of the relay's name.
     pub(super) async fn begin(
-        config: &SmtpConfig,
+        (config, addresses): (&SmtpConfig, &AddressTurn),
+        trust: &Trust,
+        login: Option<&Login>,
+        hello: &Hello,
+        at: (&Edge, RequestNumber),
+    ) -> RelayReply<Self> {
+        let mut turn = addresses.now();
+        let begun = Self::begin_at((config, addresses, &mut turn), trust, login, hello, at);
+        begun.await.inspect_err(|failure| {
+            if failure.is_of_address() {
+                addresses.pass_over(turn, 1);
+            }
+        })
+    }
+
+    async fn begin_at(
+        (config, addresses, turn): (&SmtpConfig, &AddressTurn, &mut u64),
         trust: &Trust,
         login: Option<&Login>,
         hello: &Hello,
         (edge, request): (&Edge, RequestNumber),
     ) -> RelayReply<Self> {
         let deadlines = config.deadlines;
-        let connecting = connect(&config.host, config.port);
+        let connecting = connect(config, addresses, turn);
         let mut wire = in_time(
             DialogueStep::Connect,
             deadlines.connect.as_duration(),
@@ -543,12 +571,21 @@ const fn awaits_command(code: u16) -> bool {
     !matches!(code, 221 | 300..400 | 421)
 }
 
-/// Tries the relay's addresses in order.
-async fn connect(host: &str, port: u16) -> Result<Wire, WireError> {
+/// Tries the relay's addresses, beginning with the one whose turn it is. The next connection begins with the one that is found.
+async fn connect(
+    config: &SmtpConfig,
+    addresses: &AddressTurn,
+    turn: &mut u64,
+) -> Result<Wire, WireError> {
     let mut last = None;
-    for address in names::addresses(host).await? {
-        match timeout(CONNECT_EACH, TcpStream::connect((address, port))).await {
-            Ok(Ok(socket)) => return Ok(Wire::new(socket)?),
+    let found = names::addresses(&config.host).await?;
+    for (address, dead) in names::turned(found, *turn).into_iter().zip(0..) {
+        match timeout(CONNECT_EACH, TcpStream::connect((address, config.port))).await {
+            Ok(Ok(socket)) => {
+                addresses.pass_over(*turn, dead);
+                *turn = turn.wrapping_add(dead);
+                return Ok(Wire::new(socket)?);
+            }
             Ok(Err(error)) => last = Some(error),
             Err(_) => last = Some(std::io::ErrorKind::TimedOut.into()),
         }

@@ -82,7 +82,8 @@ impl Relay {
         trouble: Trouble,
         addressee: Addressee,
     ) {
-        let is_news = self.inner.refusals.add(failure.step, addressee);
+        let closes = failure.is_about_the_connection();
+        let is_news = self.inner.refusals.add(failure.step, addressee, closes);
         // A complaint about the rate is never about the recipient.
         let is_for_all = kind == FailureKind::Throttled;
         if is_news || is_for_all || self.inner.edge.outage().is_some() {
@@ -107,6 +108,17 @@ impl Relay {
     }
 
     pub(super) fn down(&self, kind: FailureKind, failure: &Failure, trouble: Trouble) {
+        self.down_and_rests(kind, failure, trouble, Duration::ZERO);
+    }
+
+    /// The same, where the relay is left alone for at least `rest` while it is down.
+    fn down_and_rests(
+        &self,
+        kind: FailureKind,
+        failure: &Failure,
+        trouble: Trouble,
+        rest: Duration,
+    ) {
         let Failure { step, began, .. } = failure;
         // Its connection died in an outage that is over.
         if self.inner.edge.answered_since(*began) {
@@ -124,7 +136,8 @@ impl Relay {
         if pause > PATIENCE {
             words = format!("{words}; it gets no mail until {}", self.until(pause));
         }
-        self.inner.edge.failed_and_rests(kind, &words, pause);
+        let rest = rest.max(pause);
+        self.inner.edge.failed_and_rests(kind, &words, rest);
     }
 
     pub(super) fn trouble(&self, trouble: Trouble) -> RelayError {
@@ -170,8 +183,13 @@ impl Relay {
         until.unwrap_or(jiff::Timestamp::MAX)
     }
 
-    /// A connection broke, or fell silent, in the middle of a mail's text or after it.
+    /// A connection broke, or fell silent, in the middle of a mail's text or after it; or its last reply means nothing there.
     pub(super) fn broke(&self, failure: &Failure) {
+        // Its connection died in an outage that is over.
+        if self.inner.edge.answered_since(failure.began) {
+            return;
+        }
+        let rest = self.inner.refusals.broke(failure.step);
         let kind = match failure.cause {
             Cause::Late => FailureKind::Timeout,
             _ => FailureKind::Unreachable,
@@ -180,7 +198,7 @@ impl Relay {
             step: failure.step.as_str(),
             words: failure.words(),
         };
-        self.down(kind, failure, trouble);
+        self.down_and_rests(kind, failure, trouble, rest);
     }
 
     /// The relay received the mail's text and gave a reply that is not final: the job comes back.

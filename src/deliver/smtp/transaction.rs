@@ -170,6 +170,7 @@ impl Relay {
             // Any other positive reply answers another command.
             ReplyVerdict::OutOfStep => {
                 let words = format!("the text was answered with {words}");
+                self.broke(&Failure::now(DialogueStep::Dot, Cause::Said(reply)));
                 Sent::new(Outcome::Unknown { words }, DeferralScope::Relay)
             }
         }
@@ -190,6 +191,7 @@ impl Relay {
         }
         let words = reply.words();
         let words = format!("before the end of the mail's text it said {words}");
+        self.broke(&Failure::now(DialogueStep::Text, Cause::Said(reply)));
         Sent::new(
             Outcome::NotSent { code: None, words },
             DeferralScope::Either,

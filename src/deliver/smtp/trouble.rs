@@ -62,6 +62,11 @@ pub enum Trouble {
         /// The relay's text.
         words: String,
     },
+    /// The relay did not reply about a mail, while other mails got replies.
+    Overtaken {
+        /// What follows from that.
+        words: &'static str,
+    },
     /// The relay is paused, since it was given too much.
     Paused {
         /// How long it stays paused.
@@ -104,6 +109,10 @@ impl fmt::Display for RelayError {
             Trouble::NotNow { step, words } => {
                 write!(f, "{relay} accepts no mail now ({step}: {words})")
             }
+            Trouble::Overtaken { words } => write!(
+                f,
+                "{relay} did not reply about a mail while others got replies: {words}"
+            ),
             Trouble::Paused { until, .. } => write!(
                 f,
                 "{relay} reached its limit and gets no mail until {until}"
@@ -124,6 +133,11 @@ impl RelayError {
         )
     }
 
+    /// Whether it is about one mail, and the relay replies to others.
+    pub const fn is_of_mail(&self) -> bool {
+        matches!(self.trouble, Trouble::Overtaken { .. })
+    }
+
     /// Whether the relay is paused until a known instant.
     pub const fn is_pause(&self) -> bool {
         matches!(self.trouble, Trouble::Paused { .. })
@@ -138,7 +152,8 @@ impl RelayError {
             | Trouble::NoLogin { .. }
             | Trouble::Login { .. }
             | Trouble::Refuses { .. }
-            | Trouble::NotNow { .. } => self.left,
+            | Trouble::NotNow { .. }
+            | Trouble::Overtaken { .. } => self.left,
         }
     }
 }

@@ -67,7 +67,16 @@ async fn replies_before_the_step_at_which_a_relay_is_silent_are_no_sign_that_it_
         let begin = async || {
             let request = edge.asked(DialogueStep::Connect.at_edge());
             let at = (&edge, request.number());
-            drop(Dialogue::begin(&config, &trust, Some(&login), &hello, at).await);
+            drop(
+                Dialogue::begin(
+                    (&config, &AddressTurn::default()),
+                    &trust,
+                    Some(&login),
+                    &hello,
+                    at,
+                )
+                .await,
+            );
         };
         let second = async {
             tokio::time::sleep(2 * SOON).await;
