@@ -417,6 +417,16 @@ impl JobError {
         }
     }
 
+    /// Whether the relay replied to others, and not about a mail of this job.
+    pub fn is_overtaken(&self) -> bool {
+        let error = if let Self::Deferred { first, .. } = self {
+            first
+        } else {
+            self
+        };
+        matches!(error, Self::Deliver(DeliverError::Relay(error)) if error.is_of_mail())
+    }
+
     /// Whether a request to the outside, or a write to a disk, failed for a reason that has nothing to do with the job.
     fn is_of_an_edge(&self) -> bool {
         match self {

@@ -15,6 +15,7 @@ pub mod probe;
 mod rest;
 pub mod settle;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -40,6 +41,7 @@ use crate::job::envelope::{self, EventRule, OpenedMessage};
 use crate::job::{Job, JobId, ParseJobError};
 use crate::progress::times::TimedStep;
 use crate::queue::{self, Message, Queue};
+use crate::repeated::RepeatedLine;
 use crate::report::JobReport;
 use crate::results::JobResult;
 use crate::run::JobRun;
@@ -162,6 +164,8 @@ pub struct Worker {
     /// The messages whose rejection has an audit line, and those whose rejection has a result.
     refused: RefusedMessages,
     told: RefusedMessages,
+    /// The line of a job whose mail the relay did not reply about.
+    overtaken: Arc<RepeatedLine>,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
     /// The latest configuration, where a new one was read.
@@ -232,6 +236,7 @@ impl Worker {
             clock,
             in_flight: JobsInFlight::default(),
             refused: RefusedMessages::default(),
+            overtaken: Arc::default(),
             told: RefusedMessages::default(),
             failures: Failures::default(),
             disk_failed: Arc::default(),
@@ -450,6 +455,7 @@ impl Worker {
             .queue
             .receive(free.len(), self.options.visibility_timeout, wait);
         let mut receiving = std::pin::pin!(receiving);
+        let is_silent = AtomicBool::new(false);
         let (result, told_to_stop) = tokio::select! {
             biased;
             result = &mut receiving => (result, false),
@@ -457,7 +463,13 @@ impl Worker {
                 Ok(result) => (result, true),
                 Err(_) => return Received::ToldToStop(Vec::new()),
             },
+            never = self.shows_life(edge.as_ref(), &is_silent) => match never {},
         };
+        if is_silent.into_inner()
+            && let Some(edge) = &edge
+        {
+            tracing::info!("{} is back", edge.subject());
+        }
         match &result {
             Ok(_) => {
                 self.services.progress.polled();
@@ -482,6 +494,22 @@ impl Worker {
                 }
                 let left_alone = error.left_alone();
                 Received::Failed { left_alone }
+            }
+        }
+    }
+
+    /// Counts as progress while a queue does not answer at all: the disk of a database may hang, and a restart would not repair it. A queue
+    /// in SQS fails before its silence is logged here.
+    async fn shows_life(&self, queue: Option<&Edge>, is_silent: &AtomicBool) -> Infallible {
+        let began = Instant::now();
+        loop {
+            tokio::time::sleep(TURN).await;
+            let Some(silence) = queue.and_then(Edge::waits) else {
+                continue;
+            };
+            self.services.progress.waited();
+            if began.elapsed() >= TURN * 2 && !is_silent.swap(true, Ordering::Relaxed) {
+                tracing::warn!("{silence}; what needs it waits");
             }
         }
     }

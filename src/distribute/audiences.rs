@@ -10,7 +10,7 @@ use super::batches::{BATCHES_AHEAD, BatchSender, PictureParts, batches, gather, 
 use super::mails::{To, mail, patience};
 use super::state::JobState;
 use crate::assemble::Services;
-use crate::deliver::{DeliverError, DeliveryResult};
+use crate::deliver::{DeliverError, DeliveryResult, PutOff};
 use crate::edge::health::{JobAtEdge, Mailing};
 use crate::error::{FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
@@ -252,7 +252,7 @@ async fn pending_recipients(
         let masked = reader.masked();
         let found = services
             .recording
-            .look(&plan.job.id, job_records, reader, plan.on_doubt)
+            .look::<JobError>(&plan.job.id, job_records, reader, plan.on_doubt)
             .await?;
         let turn = match found {
             RecipientStatus::Ready { n } => {
@@ -268,8 +268,10 @@ async fn pending_recipients(
                     turns.push((Arc::clone(reader), Ok(DeliveryResult::Ended(outcome))));
                     continue;
                 }
-                match services.sending.mailer.put_off(&plan.job.id, &rid, reader) {
-                    Some(error) => Err(error.into()),
+                let mailer = &services.sending.mailer;
+                match mailer.put_off(&plan.relay, &plan.job.id, &rid, reader) {
+                    Some(PutOff::Recipient(error)) => Err(error.into()),
+                    Some(PutOff::Relay(outage)) => Err(JobError::Down(outage)),
                     None => {
                         waiting.push((Arc::clone(reader), n));
                         continue;

@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 
 use crate::assemble::Services;
 use crate::cancellation::Stopped;
-use crate::deliver::{DeliverError, Mailer, Relay};
-use crate::edge::health::{Edge, JobAtEdge, Outage};
+use crate::deliver::{DeliverError, Mailer, Relay, domains_hash};
+use crate::edge::health::{Edge, EdgeKind, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{EmailOrder, Job};
@@ -18,6 +18,9 @@ use crate::ledger::lease::{self, LeaseHold, Leases, Taken};
 use crate::report::JobReport;
 use crate::run::JobRun;
 use crate::run::delivery::Delivery;
+
+/// How many recipients' domains tell what a job asks its relay about.
+const MAX_DOMAINS: usize = 64;
 
 /// How often a job checks whether it has to give its slot back.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -120,6 +123,17 @@ pub(super) async fn under_lease(
     worked
 }
 
+/// The hashes of the domains that a job names. Those of a list are not known yet.
+fn domains_of(job: &Job) -> Vec<u64> {
+    let recipients = job.email.iter().flat_map(EmailOrder::recipients);
+    let domains: BTreeSet<&str> = recipients
+        .map(|recipient| recipient.address.domain())
+        .take(MAX_DOMAINS)
+        .collect();
+    let hash = |domain| domains_hash(std::iter::once(domain));
+    domains.into_iter().map(hash).collect()
+}
+
 impl Services {
     /// Enters the job at each of its edges. Fails if one of them is down and another job tries it.
     pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
@@ -159,10 +173,13 @@ impl Services {
             .collect();
         // Edges in a lasting pause first: a trial of another edge would be in vain.
         edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
-        let by = job.id.as_str();
+        let (by, domains) = (job.id.as_str(), domains_of(job));
         edges
             .into_iter()
-            .map(|(edge, share)| edge.enter(by, share))
+            .map(|(edge, share)| match edge.kind() == EdgeKind::Relay {
+                true => edge.enter_about(&domains, by, share),
+                false => edge.enter(by, share),
+            })
             .collect()
     }
 

@@ -4,16 +4,14 @@
 //! follows from the recipient, and the part's own records keep it from being done twice. The parts run chunk by chunk. The record of
 //! a chunk says what its parts came to: a later delivery of the job does not look at them again.
 
+mod chunks;
 mod recipients;
 mod resend;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use tracing::Instrument as _;
 
+use self::chunks::Chunks;
 pub(crate) use self::recipients::first_parts;
 use self::recipients::{FrozenList, freeze};
 pub use self::recipients::{MAX_CHECKED_ROWS, all_bad_rows, count_recipients};
@@ -24,18 +22,13 @@ use super::enter_and_run;
 use super::finish::{Ending, comes_too_late, finish, supersede};
 use super::state::check_body;
 use crate::assemble::Services;
-use crate::audit::record;
-use crate::bounds::MAX_ATTEMPTS;
-use crate::deliver::DeliverError;
 use crate::error::{FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
-use crate::job::{Job, Recipient, Rehearsal};
+
 use crate::ledger::status::{is_done, record_of, reopenings};
 use crate::ledger::{Created, Kind, LedgerError, Record};
-use crate::report::{JobReport, PartsReport};
+use crate::report::JobReport;
 use crate::run::JobRun;
-use crate::run::lanes::Lanes;
-use crate::text::chain;
 
 /// The most chunks of a job: the number of a chunk's record tells chunk and reopening.
 const MAX_CHUNKS: u32 = 2048;
@@ -92,44 +85,11 @@ async fn work(run: &JobRun, is_new: bool, services: &Services) -> Result<JobRepo
         parts: Some(list.report()),
         ..JobReport::default()
     };
-    let is_rehearsal = services.recording.rehearsed_to.is_some();
     let template = run.job.without_recipients();
-    let mut waiting: Option<JobError> = None;
-    for number in 0..list.chunks {
-        let before = last_of_chunk(&records, number);
-        if let Some(served) = before {
-            let chunk = read_chunk(served)?;
-            // A job that was reopened goes to the recipients whom it did not reach.
-            if served.n / MAX_CHUNKS == round || chunk.failed() == 0 {
-                report.add(chunk);
-                continue;
-            }
-        }
-        let n = round.saturating_mul(MAX_CHUNKS).saturating_add(number);
-        let n = n.min(MAX_ATTEMPTS - 1);
-        run.stop.check()?;
-        let mut recipients = list.chunk(number, &run.job.id, &**ledger).await?;
-        if is_rehearsal {
-            let most = services.recording.rehearsed;
-            recipients.truncate(most.unwrap_or(Rehearsal::USUAL_RECIPIENTS));
-        }
-        let served = serve(run, &template, recipients, are_new, services).await?;
-        match served {
-            ChunkEnd::Served(chunk) => {
-                failpoint::pass(Failpoint::ChunkServed);
-                report.add(record_chunk(run, n, *chunk, services).await?);
-            }
-            ChunkEnd::Waiting { failed, is_over } => {
-                waiting = Some(JobError::together(waiting, failed));
-                if is_over {
-                    break;
-                }
-            }
-        }
-        if is_rehearsal {
-            break;
-        }
-    }
+    let chunks = Chunks::new(run, &list, &records, round, services);
+    chunks.serve(&template, are_new).await;
+    let (served, waiting) = chunks.end()?;
+    report.add(served);
     if let Some(error) = waiting {
         return Err(match error {
             JobError::Deferred { first, .. } if ends_all(&first) => *first,
@@ -142,16 +102,6 @@ async fn work(run: &JobRun, is_new: bool, services: &Services) -> Result<JobRepo
     };
     finish(run, &report, ending, services).await?;
     Ok(report)
-}
-
-/// What a chunk came to last.
-fn last_of_chunk(records: &[Record], number: u32) -> Option<&Record> {
-    let is_of_chunk =
-        |record: &&Record| record.kind == Kind::Chunk && record.n % MAX_CHUNKS == number;
-    records
-        .iter()
-        .filter(is_of_chunk)
-        .max_by_key(|record| record.n)
 }
 
 /// The recipients of a job whose plan exists now.
@@ -192,95 +142,6 @@ async fn start(run: &JobRun, services: &Services) -> Result<Started, JobError> {
     }
 }
 
-/// The end of a run over a chunk.
-enum ChunkEnd {
-    /// Every recipient has a final status.
-    Served(Box<JobReport>),
-    /// Some of its recipients wait for a later delivery of the job.
-    Waiting {
-        /// Why.
-        failed: JobError,
-        /// Whether the other chunks would wait for the same.
-        is_over: bool,
-    },
-}
-
-/// Runs the parts of a chunk, several at once. `are_new` says that none was begun before. A part that is rejected, or has to wait, does not keep the others from their mail.
-///
-/// A delivery is never cut off for another's failure: a mail cut off in its last step would be in doubt.
-async fn serve(
-    run: &JobRun,
-    template: &Job,
-    recipients: Vec<(String, Recipient)>,
-    are_new: bool,
-    services: &Services,
-) -> Result<ChunkEnd, JobError> {
-    let is_over = &AtomicBool::new(false);
-    let lanes = &Arc::new(Lanes::new(services.at_once));
-    let work = |(rid, recipient): (String, Recipient)| async move {
-        if is_over.load(Ordering::Relaxed) {
-            return None;
-        }
-        let part = JobRun {
-            job: Arc::new(template.part(&rid, recipient)),
-            // The links of the last part are as young as those of the first.
-            now: (services.clock)(),
-            stop: run.stop.child(),
-            lanes: Some(Arc::clone(lanes)),
-            ..run.clone()
-        };
-        let span = tracing::info_span!("part", job.id = %part.job.id, recipient.rid = rid.as_str());
-        let ran = run_part(&part, are_new, services).instrument(span).await;
-        if ran.as_ref().is_err_and(ends_all) {
-            is_over.store(true, Ordering::Relaxed);
-        }
-        Some((rid, part, ran))
-    };
-    let mut report = JobReport::default();
-    let mut counts = PartsReport::default();
-    let (mut failed, mut lines) = (Vec::new(), Vec::new());
-    let end = |end: Option<(String, JobRun, Result<JobReport, JobError>)>| {
-        let Some((rid, part, ran)) = end else {
-            return;
-        };
-        match ran {
-            Ok(of_part) => {
-                let ended = of_part.accepted + of_part.rejected + of_part.unknown;
-                if ended + of_part.suppressed == 0 {
-                    counts.count_empty(&rid);
-                }
-                report.add(of_part);
-            }
-            Err(error) if is_rejection(&error) => {
-                let reason = chain(&error);
-                let (id, message) = (part.job.id.as_str(), run.message_id.as_deref());
-                lines.push(record::refused(Some(id), message, &reason));
-                counts.refuse(&rid, reason);
-            }
-            // A part has one recipient, and the error is about them.
-            Err(JobError::Deferred { first, .. }) => failed.push(*first),
-            Err(error) => failed.push(error),
-        }
-    };
-    lanes.run(recipients, domain_of, work, end).await;
-    if let Some(failed) = JobError::deferred(failed) {
-        return Ok(ChunkEnd::Waiting {
-            failed,
-            is_over: is_over.load(Ordering::Relaxed),
-        });
-    }
-    // A rejection without a line would be a silent drop.
-    if !lines.is_empty() {
-        services.recording.audit.append(lines).await?;
-    }
-    report.parts = Some(counts);
-    Ok(ChunkEnd::Served(Box::new(report)))
-}
-
-fn domain_of((_, recipient): &(String, Recipient)) -> Option<&str> {
-    Some(recipient.address.domain())
-}
-
 /// Runs a part as a job of its own. The type of the future is not a part of the type of the job's: the compiler's recursion ends.
 fn run_part<'a>(
     part: &'a JobRun,
@@ -308,39 +169,14 @@ fn ends_all(error: &JobError) -> bool {
         JobError::Deferred { first, .. } => first,
         error => error,
     };
-    let is_of_recipient = matches!(
-        first,
-        JobError::Deliver(DeliverError::Later { .. } | DeliverError::Taken { .. })
-    );
-    !is_of_recipient
+    let is_of_recipient =
+        |error: &JobError| matches!(error, JobError::Deliver(error) if error.is_of_recipient());
+    !is_of_recipient(first)
         && match first.class() {
             FailureClass::Deferred | FailureClass::Edge | FailureClass::Disk => true,
             FailureClass::Transient => first.is_stopped(),
             FailureClass::Busy | FailureClass::Permanent | FailureClass::Policy => false,
         }
-}
-
-/// Records what the parts of a chunk came to. The record of another process that ran them stands.
-async fn record_chunk(
-    run: &JobRun,
-    n: u32,
-    chunk: JobReport,
-    services: &Services,
-) -> Result<JobReport, JobError> {
-    let body = serde_json::to_value(&chunk).expect("what was delivered is plain data");
-    let record = Record::new(&run.job.id, "", n, Kind::Chunk, body);
-    let (accepted, failed) = (chunk.accepted, chunk.failed());
-    match services.recording.ledger.create(record).await? {
-        Created::Ours => {
-            tracing::info!(job.id = %run.job.id, chunk = n, accepted, failed, "a chunk of recipients is done");
-            Ok(chunk)
-        }
-        Created::Theirs(record) => Ok(read_chunk(&record)?),
-    }
-}
-
-fn read_chunk(record: &Record) -> Result<JobReport, LedgerError> {
-    serde_json::from_value(record.body.clone()).map_err(|_| damaged(record))
 }
 
 /// A record of the job that cannot be read.

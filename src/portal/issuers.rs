@@ -107,11 +107,21 @@ async fn answer_callback(visitor: &Visitor, query: &str) -> Result<Response<Body
 /// The page from which the visitor can sign in again.
 async fn failed(visitor: &Visitor, failure: &OidcFailure) -> Response<Body> {
     let notice = failure.refusal.notice();
-    tracing::info!(
-        issuer = failure.issuer,
-        error = chain(&failure.refusal),
-        "a reader was not signed in at an OpenID provider"
-    );
+    let kind = match notice {
+        OidcNotice::BeginAgain => 0,
+        OidcNotice::Declined => 1,
+        OidcNotice::OtherAccount => 2,
+        OidcNotice::TryLater { .. } => 3,
+        OidcNotice::AskOperator => 4,
+    };
+    if let Some(not_logged) = visitor.portal.lines.sign_ins[kind].due() {
+        tracing::info!(
+            issuer = failure.issuer,
+            error = chain(&failure.refusal),
+            not_logged,
+            "a reader was not signed in at an OpenID provider"
+        );
+    }
     let words = match notice {
         OidcNotice::OtherAccount => "portal_issuer_other",
         OidcNotice::TryLater { .. } => "portal_busy_text",

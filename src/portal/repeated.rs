@@ -15,4 +15,6 @@ pub(super) struct PortalLines {
     pub(super) refusals: RepeatedLine,
     /// A recipient could not leave a list.
     pub(super) leaves: RepeatedLine,
+    /// A reader was not signed in at an OpenID provider; each kind of cause has a line of its own.
+    pub(super) sign_ins: [RepeatedLine; 5],
 }

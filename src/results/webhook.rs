@@ -19,9 +19,6 @@ use crate::queue::HAND_OVER;
 /// What is attempted, in errors.
 const ACTION: &str = "post the job's result to results.url";
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
 /// The beginning of a secret as Standard Webhooks writes it.
 const PREFIX: &str = "whsec_";
 
@@ -107,9 +104,7 @@ impl Webhook {
             let signatures: Vec<String> = signatures.collect();
             headers.push(("webhook-signature", signatures.join(" ")));
         }
-        let posting = self
-            .client
-            .post_json(ACTION, &self.url, &headers, body, MAX_ANSWER_BYTES);
+        let posting = self.client.post_json(ACTION, &self.url, &headers, body);
         judge(&posting.await?)
     }
 }

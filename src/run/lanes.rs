@@ -4,7 +4,8 @@
 //! their lanes to others. The other recipients of their domains come last, and few of them at once: each takes a connection to the relay
 //! for some seconds, which other jobs need too.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const IS_SLOW: Duration = Duration::from_secs(8);
 /// How long a mail keeps its lane while the relay does not reply: as long as it counts towards the relay's connections. A lane that is given
 /// back sooner would only add to the mails that wait for a connection, and other jobs would wait behind them.
 const KEEPS_LANE: Duration = MAIL_HOLDS_CONNECTION;
+
+/// For how long a domain counts as slow after its last slow mail: a relay that was slow for a moment is not slow for the whole of a long job.
+const SLOW_FOR: Duration = Duration::from_secs(2 * 60);
 
 /// How many mails of a job wait beside its lanes at most. Each has a connection to the relay, and its text in memory.
 const MAX_BESIDE: usize = 64;
@@ -41,8 +45,24 @@ pub struct Lanes {
 struct LaneState {
     /// How many mails wait beside the lanes.
     beside: usize,
-    /// The domains whose mails waited long.
-    slow: BTreeSet<String>,
+    /// The domains whose mails waited long, and when.
+    slow: BTreeMap<String, Instant>,
+}
+
+impl LaneState {
+    fn is_slow(&self, domain: &str) -> bool {
+        let at = self.slow.get(domain);
+        at.is_some_and(|at| at.elapsed() < SLOW_FOR)
+    }
+}
+
+/// Items that are served together.
+#[derive(Debug)]
+pub struct LaneGroup<T> {
+    /// They.
+    pub items: Vec<T>,
+    /// Whether the items of slow domains are set aside as soon as no other of the group is left, so that the next group begins.
+    pub are_set_aside: bool,
 }
 
 /// The place of a mail beside the lanes.
@@ -69,9 +89,15 @@ impl Lanes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Records that mails to a domain take long.
+    pub fn counts_as_slow(&self, domain: &str) {
+        let now = Instant::now();
+        self.state().slow.insert(domain.to_owned(), now);
+    }
+
     /// Waits until a mail to this domain may ask for a connection: those to slow domains wait for each other.
     pub async fn place(&self, domain: &str) -> Option<SemaphorePermit<'_>> {
-        let is_slow = self.state().slow.contains(domain);
+        let is_slow = self.state().is_slow(domain);
         match is_slow {
             true => self.few.acquire().await.ok(),
             false => None,
@@ -91,7 +117,7 @@ impl Lanes {
             delivered = &mut mail => return delivered,
             () = tokio::time::sleep(IS_SLOW) => {}
         }
-        self.state().slow.insert(domain.to_owned());
+        self.counts_as_slow(domain);
         tokio::select! {
             delivered = &mut mail => return delivered,
             () = tokio::time::sleep_until(began + KEEPS_LANE) => {}
@@ -118,34 +144,81 @@ impl Lanes {
         under_way < self.at_once + self.state().beside
     }
 
-    /// The next one: the first whose domain is not slow, or else the first.
-    fn next<T>(&self, waiting: &mut VecDeque<T>, domain: impl Fn(&T) -> Option<&str>) -> Option<T> {
+    /// The next one: the first whose domain is not slow, or else the first; none, if those of slow domains are set aside.
+    fn next<T>(
+        &self,
+        waiting: &mut VecDeque<T>,
+        domain: impl Fn(&T) -> Option<&str>,
+        are_set_aside: bool,
+    ) -> Option<T> {
         let state = self.state();
-        if state.slow.is_empty() {
-            return waiting.pop_front();
+        let is_quick = |item: &T| domain(item).is_none_or(|domain| !state.is_slow(domain));
+        let first = match state.slow.is_empty() {
+            true => Some(0),
+            false => waiting.iter().position(is_quick),
+        };
+        match first {
+            None if are_set_aside => None,
+            first => waiting.remove(first.unwrap_or_default()),
         }
-        let is_quick = |item: &T| domain(item).is_none_or(|domain| !state.slow.contains(domain));
-        let first = waiting.iter().position(is_quick).unwrap_or_default();
-        waiting.remove(first)
     }
 
     /// Does the work of each item, several at once, and hands on what comes of it. `domain` is where the mail of an item goes.
-    pub async fn run<T, F>(
+    pub fn run<T, F>(
         &self,
         items: impl IntoIterator<Item = T>,
         domain: impl Fn(&T) -> Option<&str>,
         work: impl Fn(T) -> F,
+        end: impl FnMut(F::Output),
+    ) -> impl Future<Output = ()>
+    where
+        F: Future,
+    {
+        let mut group = Some(LaneGroup {
+            items: items.into_iter().collect(),
+            are_set_aside: false,
+        });
+        let next = move || std::future::ready(group.take());
+        let set_aside = |_: T| unreachable!("the only group is served to its end");
+        self.run_groups(next, domain, set_aside, work, end)
+    }
+
+    /// Like [`run`](Self::run), for groups: the next begins as soon as no item of the last one can, and waits for none of its ends. What is set
+    /// aside of a group is handed to `set_aside` before the next one is asked for, and may be a part of a later group.
+    pub async fn run_groups<T, F, N>(
+        &self,
+        mut next_group: impl FnMut() -> N,
+        domain: impl Fn(&T) -> Option<&str>,
+        set_aside: impl Fn(T),
+        work: impl Fn(T) -> F,
         mut end: impl FnMut(F::Output),
     ) where
         F: Future,
+        N: Future<Output = Option<LaneGroup<T>>>,
     {
-        let mut waiting: VecDeque<T> = items.into_iter().collect();
         let mut under_way = FuturesUnordered::new();
+        let (mut waiting, mut are_set_aside, mut has_more) = (VecDeque::new(), false, true);
         loop {
             while self.have_room(under_way.len())
-                && let Some(item) = self.next(&mut waiting, &domain)
+                && let Some(item) = self.next(&mut waiting, &domain, are_set_aside)
             {
                 under_way.push(work(item));
+            }
+            if has_more && self.have_room(under_way.len()) {
+                waiting.drain(..).for_each(&set_aside);
+                let mut asked = pin!(next_group());
+                let group = loop {
+                    tokio::select! {
+                        group = &mut asked => break group,
+                        Some(done) = under_way.next(), if !under_way.is_empty() => end(done),
+                    }
+                };
+                has_more = group.is_some();
+                if let Some(group) = group {
+                    waiting = group.items.into();
+                    are_set_aside = group.are_set_aside;
+                }
+                continue;
             }
             tokio::select! {
                 done = under_way.next() => match done {
@@ -239,6 +312,80 @@ mod tests {
         assert_eq!(at, [1, 1, 2, 2, 3]);
         let order: Vec<&str> = ends.iter().map(|(address, _)| *address).collect();
         assert_eq!(order, recipients);
+    }
+
+    /// When each is served, in seconds, of groups that come one after the other; those of slow.example take so long.
+    async fn served_in_groups(groups: &[&[&'static str]], slow: u64) -> Vec<(&'static str, u64)> {
+        let lanes = Lanes::new(2);
+        let began = Instant::now();
+        let (ends, aside) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+        let mut groups = groups.iter();
+        let mut is_last = false;
+        let next = || {
+            let group = groups.next().map(|items| LaneGroup {
+                items: items.to_vec(),
+                are_set_aside: true,
+            });
+            let group = group.or_else(|| {
+                let items = std::mem::take(&mut *aside.lock().unwrap());
+                (!std::mem::replace(&mut is_last, true)).then_some(LaneGroup {
+                    items,
+                    are_set_aside: false,
+                })
+            });
+            async {
+                sleep(Duration::from_millis(100)).await;
+                group
+            }
+        };
+        let work = |address: &'static str| {
+            let lanes = &lanes;
+            async move {
+                let domain = domain(&address).unwrap();
+                let secs = if domain == "slow.example" { slow } else { 1 };
+                let place = lanes.place(domain).await;
+                lanes
+                    .deliver(domain, place, sleep(Duration::from_secs(secs)))
+                    .await;
+                (address, began.elapsed().as_secs())
+            }
+        };
+        let set_aside = |address| aside.lock().unwrap().push(address);
+        let end = |end| ends.lock().unwrap().push(end);
+        lanes.run_groups(next, domain, set_aside, work, end).await;
+        assert_eq!(lanes.state().beside, 0);
+        ends.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_with_slow_recipients_holds_no_later_one_and_they_come_last() {
+        let groups: [&[&str]; 3] = [
+            &["a@slow.example", "b@slow.example", "c@slow.example"],
+            &["d@slow.example", "e@quick.example"],
+            &["f@quick.example", "g@slow.example", "h@other.example"],
+        ];
+        let ends = served_in_groups(&groups, 60).await;
+        let order: String = ends.iter().map(|(address, _)| &address[..1]).collect();
+        assert_eq!(order, "efhabcdg", "{ends:?}");
+        let quick: Vec<u64> = ends.iter().take(3).map(|(_, at)| *at).collect();
+        assert!(quick.iter().all(|at| *at <= 14), "{ends:?}");
+        // The last begin when the quick ones are done, and not with the next slow group's end.
+        assert!(ends.iter().all(|(_, at)| *at < 95), "{ends:?}");
+        // Without slow ones, each is served in its order, beyond the ends of groups.
+        let ends = served_in_groups(&groups, 1).await;
+        let order: String = ends.iter().map(|(address, _)| &address[..1]).collect();
+        assert_eq!(order, "abcdefgh", "{ends:?}");
+        assert!(ends.iter().all(|(_, at)| *at <= 5), "{ends:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_is_slow_for_a_time_and_not_for_the_whole_job() {
+        let lanes = Lanes::new(2);
+        let slow = lanes.deliver("x.example", None, sleep(IS_SLOW * 2));
+        slow.await;
+        assert!(lanes.place("x.example").await.is_some());
+        sleep(SLOW_FOR).await;
+        assert!(lanes.place("x.example").await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

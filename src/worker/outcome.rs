@@ -92,11 +92,33 @@ impl Worker {
         }
         let job = failed.jobs.iter().find_map(|(job, _)| job.as_ref());
         // A message that waits to be parked, or that the redrive policy has not moved yet, was logged when it came first.
-        if disposition != Disposition::Park || !self.refused.has(&message.id) {
+        let is_told = match disposition {
+            Disposition::Park => !self.refused.has(&message.id),
+            // Many jobs may wait for a domain that the relay never answers about.
+            Disposition::Retry { .. } if failed.error.is_overtaken() => {
+                self.tells_of_overtaken_mail(&failed.error)
+            }
+            Disposition::Retry { .. } | Disposition::Delete => true,
+        };
+        if is_told {
             let is_parked_here = self.queue.parks();
             settle::log(message, job, &failed.error, disposition, is_parked_here);
         }
         self.settle_as(message, disposition, Some(&failed)).await
+    }
+
+    /// Whether a job whose mail got no reply is logged, as one is each minute. The others are counted.
+    fn tells_of_overtaken_mail(&self, error: &JobError) -> bool {
+        let due = self.overtaken.due();
+        if let Some(not_logged) = due.filter(|not_logged| *not_logged > 0) {
+            let error = chain(error);
+            tracing::warn!(
+                not_logged,
+                error,
+                "jobs were retried whose mails got no reply"
+            );
+        }
+        due.is_some()
     }
 
     /// Remembers a message that waits for an edge; returns how long to hide it.

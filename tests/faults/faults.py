@@ -539,7 +539,7 @@ def scenarios(wanted):
     yield Scenario("ledger silent {length} s", "cloud", outage, edge("ledger", "silent", 40))
     yield Scenario("ledger silent mid-mail {length} s", "cloud", mid_mail, edge("ledger", "silent", 10), short={"length": 6})
     yield Scenario("ledger silent mid-mail {length} s", "cloud", mid_mail, edge("ledger", "silent", 40))
-    yield Scenario("ledger refusing mid-mail {length} s", "cloud", mid_mail, edge("ledger", "refusing", 40))
+    yield Scenario("ledger refusing mid-mail {length} s", "cloud", mid_mail, edge("ledger", "refusing", 40), short={"length": 6})
     yield Scenario("ledger 503 for {length} s", "cloud", outage, edge("ledger", "unavailable", 40))
     yield Scenario("ledger drops large packets for {length} s", "cloud", narrow, edge("ledger", "narrow", 60))
     yield Scenario("ledger kept connections die", "cloud", kept_die, {"edge": "ledger", "silence": 0})

@@ -140,11 +140,13 @@ async fn a_key_that_is_rotated_in_its_profile_signs_the_next_links_and_requests(
         "AKIANEW"
     );
     assert_eq!(shop.asked_with(), ["AKIAOLD", "AKIANEW"]);
-    let log = daemon_log(&config);
-    assert!(
-        log.contains("the credentials changed") && log.contains("connections.shop"),
-        "{log}"
-    );
+    // Lines are written by a thread of their own.
+    let log = until("the line about the change", async || {
+        let log = daemon_log(&config);
+        let is_said = log.contains("the credentials changed") && log.contains("connections.shop");
+        is_said.then_some(log)
+    })
+    .await;
     assert!(!log.contains("secret-of"), "{log}");
 }
 

@@ -443,7 +443,11 @@ async fn a_database_that_another_process_holds_is_said_and_waited_for() {
     let config = world.written();
     let daemon = Daemon::launch(&config, &[]);
     is_live(&daemon).await;
-    is_unready(&daemon.http, "starting: could not open the database").await;
+    is_unready(
+        &daemon.http,
+        "has been locked by another process for 10 seconds",
+    )
+    .await;
     database.execute_batch("ROLLBACK").unwrap();
     is_ready(&daemon.http).await;
     mailed(&world, "held").await;

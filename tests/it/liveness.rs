@@ -219,6 +219,104 @@ async fn other_jobs_start_while_a_slow_domain_a_huge_job_and_a_silent_store_have
     );
 }
 
+/// A job in parts of 260 recipients, of whom four of the first hundred are of a slow domain; its id, and how many others there are.
+fn job_in_parts() -> (Value, usize) {
+    let to = |n: usize| {
+        let domain = if n % 25 == 7 && n < 100 {
+            "slow.acme.example"
+        } else {
+            "acme.example"
+        };
+        json!({ "address": format!("p{n}@{domain}"), "vars": { "file": "1" } })
+    };
+    let mut job = email_job("parts");
+    job["from"] = json!({ "connection": "local", "bucket": "reports", "keys": ["{{recipient.vars.file}}.pdf"] });
+    job["email"]["to"] = (0..260).map(to).collect();
+    (job, 256)
+}
+
+/// How many mails to slow domains, and to others, the relay has accepted.
+fn kept(relay: &BadRelay) -> (usize, usize) {
+    let kept = relay.kept();
+    let slow = kept.iter().filter(|to| to.contains("@slow.")).count();
+    (slow, kept.len() - slow)
+}
+
+async fn deferred(http: &str) -> bool {
+    let (_, text) = get(&format!("http://{http}/metrics")).await;
+    let text = String::from_utf8(text).unwrap();
+    let line = "handout_mails_total{result=\"deferred\"} ";
+    let count = text.lines().find_map(|text| text.strip_prefix(line));
+    count.expect("the metric") != "0"
+}
+
+#[tokio::test]
+async fn a_domain_that_the_relay_is_silent_about_holds_no_other_recipient_of_a_job_in_parts() {
+    let stalls = Rule {
+        step: "RCPT SLOW",
+        at: 0,
+        habit: Habit::SayAndStall(String::new()),
+    };
+    let relay = BadRelay::start(vec![stalls]).await;
+    let mut world = World::new().object("1.pdf", "x");
+    through(&mut world, relay.port);
+    world.config.mail.at_once = 8;
+    world.config.mail.smtp.connections = 8;
+    world.config.mail.smtp.rate = "1000/s".parse().unwrap();
+    world.config.allow[0]
+        .recipients
+        .push("*@slow.acme.example".to_owned());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let (job, others) = job_in_parts();
+    world.submit(&[job]).await;
+    until("the other recipients", async || {
+        (kept(&relay) == (0, others)).then_some(())
+    })
+    .await;
+    // None of the mails to the slow domain has come to an end so far, nor the first chunk.
+    assert!(!deferred(&daemon.http).await, "{}", daemon_log(&config));
+    relay.becomes(Vec::new());
+    until("the slow domain", async || {
+        (kept(&relay) == (4, others)).then_some(())
+    })
+    .await;
+    until("the end of the job", async || {
+        (lines_with(&config, "a chunk of recipients is done") == 3).then_some(())
+    })
+    .await;
+    daemon.stops(&config).await;
+    assert_eq!(world.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn a_domain_with_a_rate_of_its_own_holds_no_other_recipient_of_a_job_in_parts() {
+    let relay = BadRelay::start(Vec::new()).await;
+    let mut world = World::new().object("1.pdf", "x");
+    through(&mut world, relay.port);
+    let rate = "2/m".parse().unwrap();
+    world.config.mail.domain_rates = [("slow.acme.example".to_owned(), rate)].into();
+    world.config.allow[0]
+        .recipients
+        .push("*@slow.acme.example".to_owned());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let (job, others) = job_in_parts();
+    world.submit(&[job]).await;
+    let (slow, _) = until("the other recipients", async || {
+        let kept = kept(&relay);
+        (kept.1 == others).then_some(kept)
+    })
+    .await;
+    assert!(slow < 3, "{slow}");
+    until("the next of the slow domain", async || {
+        (kept(&relay).0 > slow).then_some(())
+    })
+    .await;
+    daemon.stops(&config).await;
+    assert_eq!(kept(&relay).1, others, "each once");
+}
+
 /// A page of the listing takes 15 s.
 #[tokio::test]
 async fn other_jobs_start_while_a_store_that_is_slow_and_never_silent_has_its_share() {

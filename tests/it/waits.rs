@@ -594,6 +594,51 @@ async fn a_relay_that_closes_or_puts_off_every_mail_is_said_and_all_go_when_it_i
     }
 }
 
+/// Each mail that such a relay reads is in doubt, and may have arrived.
+#[tokio::test]
+async fn a_relay_that_confirms_no_mail_gets_few_of_them_and_all_go_when_it_is_well() {
+    let habits = [Habit::Close, Habit::Say("354 more".to_owned())];
+    let plays = habits.map(async |habit| Box::pin(confirms_no_mail(habit)).await);
+    futures_util::future::join_all(plays).await;
+}
+
+async fn confirms_no_mail(habit: Habit) {
+    let words = format!("{habit:?}");
+    let rule = Rule {
+        step: "DOT",
+        at: 0,
+        habit,
+    };
+    let relay = BadRelay::start(vec![rule]).await;
+    let mut world = World::new().object("a.pdf", "x");
+    through(&mut world, relay.port);
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    for number in 0..8 {
+        let mut job = email_job(&format!("doubt-{number}"));
+        job["email"]["to"] = json!([format!("p{number}@acme.example")]);
+        submit(&config, &job);
+    }
+    let took = said(&daemon.http, "(mail.smtp) cannot be reached").await;
+    assert!(took < Duration::from_secs(15), "{words}: {took:?}");
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    let doubts = lines_with(&config, "delivery in doubt");
+    assert!((2..=18).contains(&doubts), "{words}: {doubts} doubts");
+    assert_eq!(lines_with(&config, "what needs it waits"), 1, "{words}");
+    assert_eq!(lines_with(&config, "is back"), 0, "{words}");
+    relay.becomes(Vec::new());
+    let began = Instant::now();
+    until("all mails", async || {
+        (relay.kept().len() == 8).then_some(())
+    })
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{words}: {took:?}");
+    is_ready(&daemon.http).await;
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    daemon.stops(&config).await;
+}
+
 /// Each complaint doubles the pause of the relay, and nothing is mailed meanwhile.
 #[tokio::test]
 async fn a_relay_that_asks_every_mail_to_slow_down_is_said_and_all_go_when_it_is_well() {

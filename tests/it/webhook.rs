@@ -122,9 +122,18 @@ async fn a_result_is_posted_again_under_its_id_until_it_is_taken_and_the_job_is_
         all.iter().all(|post| post["path"] != "/elsewhere"),
         "no redirect is followed"
     );
+    // Taken with a page that is longer than any that is read.
+    plan(&receiver, &json!([200])).await;
+    submit(&config, &email_job("acme-2"));
+    until("the second result", async || {
+        (posts(&receiver).await.len() == all.len() + 1).then_some(())
+    })
+    .await;
     daemon.stops(&config).await;
-    assert_eq!(world.mails().len(), 1);
+    assert_eq!(posts(&receiver).await.len(), all.len() + 1, "once");
+    assert_eq!((world.mails().len(), world.waiting().await), (2, 0));
     let log = daemon_log(&config);
+    assert!(!log.contains("a job's result is lost"), "{log}");
     assert!(
         log.contains("the receiver of results at 127.0.0.1"),
         "{log}"

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """An exhaustive check of jobs in parts (src/distribute/parts.rs): recipients that are frozen by the plan, parts that are mailed once by
-their ids, and chunks with a record, against kills, two workers at once and a list that changes. That a part with one id is mailed once is
+their ids, and chunks with a record, against kills, two workers at once, a list that changes, and recipients of slow domains who are set
+aside until all chunks were gone through. That a part with one id is mailed once is
 what ledger_model.py checks. Explicit states, breadth first, no dependencies.
 
     tests/model/parts_model.py            the protocol; exit 1 if an invariant breaks
@@ -20,10 +21,13 @@ MISTAKES = {
     "own-list": "a worker that loses the race for the plan goes on with the list that it read",
     "row-ids": "a part's id is the number of its row, and each delivery reads the list again",
     "chunk-first": "the record of a chunk is written before its parts are done",
+    "record-aside": "a chunk is recorded although a recipient of it was set aside",
+    "forget-aside": "the job is done although recipients were set aside",
     "no-create-only": "the plan is written over that of another worker",
 }
 
 IDLE = ("idle",)
+NONE = frozenset()
 
 
 def start():
@@ -50,6 +54,13 @@ def steps(state, mistake):
             new.update(changes)
             return (*new.values(), workers[:i] + (at,) + workers[i + 1 :])
 
+        def serve(people, row, onward):
+            """The part of a row: it is mailed, unless it was before."""
+            part = row if mistake == "row-ids" else people[row]
+            if part in ids:
+                return f"part-done {i}", to(onward)
+            return f"mail {i}", to(onward, ids=ids | {part}, mails=tuple(sorted((*mails, people[row]))))
+
         step = worker[0]
         if step != "idle" and crashes < CRASHES:
             yield f"kill {i}", to(IDLE, crashes=crashes + 1)
@@ -58,40 +69,57 @@ def steps(state, mistake):
                 if plan is None or mistake in ("read-again", "row-ids"):
                     yield f"recv {i}", to(("read",), receipts=receipts + 1)
                 else:
-                    yield f"recv {i}", to(("chunk", plan, 0), receipts=receipts + 1)
+                    yield f"recv {i}", to(("chunk", plan, 0, NONE), receipts=receipts + 1)
         elif step == "read":
             yield f"read {i}", to(("plan", LISTS[listed]))
         elif step == "plan":
             people = worker[1]
             if plan is None or mistake == "no-create-only":
-                yield f"plan {i}", to(("chunk", people, 0), plan=people)
+                yield f"plan {i}", to(("chunk", people, 0, NONE), plan=people)
             elif mistake in ("own-list", "read-again", "row-ids"):
-                yield f"plan-412 {i}", to(("chunk", people, 0))
+                yield f"plan-412 {i}", to(("chunk", people, 0, NONE))
             else:
-                yield f"plan-412 {i}", to(("chunk", plan, 0))
+                yield f"plan-412 {i}", to(("chunk", plan, 0, NONE))
         elif step == "chunk":
-            people, number = worker[1:]
+            people, number, aside = worker[1:]
             if number not in chunks(people):
-                yield f"done {i}", to(IDLE, done=True)
+                if aside and mistake != "forget-aside":
+                    yield f"turn {i}", to(("aside", people, aside))
+                else:
+                    yield f"done {i}", to(IDLE, done=True)
             elif number in recorded:
-                yield f"skip {i}", to(("chunk", people, number + 1))
+                yield f"skip {i}", to(("chunk", people, number + 1, aside))
             elif mistake == "chunk-first":
-                yield f"record {i}", to(("part", people, number, 0), recorded=recorded | {number})
+                yield f"record {i}", to(("part", people, number, 0, aside), recorded=recorded | {number})
             else:
-                yield f"begin {i}", to(("part", people, number, 0))
+                yield f"begin {i}", to(("part", people, number, 0, aside))
         elif step == "part":
-            people, number, at = worker[1:]
+            people, number, at, aside = worker[1:]
             row = number * CHUNK + at
             if at == CHUNK or row >= len(people):
-                yield f"record {i}", to(("chunk", people, number + 1), recorded=recorded | {number})
-            else:
-                part = row if mistake == "row-ids" else people[row]
-                onward = ("part", people, number, at + 1)
-                if part in ids:
-                    yield f"part-done {i}", to(onward)
+                onward = ("chunk", people, number + 1, aside)
+                if mistake != "record-aside" and any(row // CHUNK == number for row in aside):
+                    yield f"leave {i}", to(onward)
                 else:
-                    mailed = tuple(sorted((*mails, people[row])))
-                    yield f"mail {i}", to(onward, ids=ids | {part}, mails=mailed)
+                    yield f"record {i}", to(onward, recorded=recorded | {number})
+            else:
+                yield f"set-aside {i}", to(("part", people, number, at + 1, aside | {row}))
+                yield serve(people, row, ("part", people, number, at + 1, aside))
+        elif step == "aside":
+            people, aside = worker[1:]
+            if not aside:
+                yield f"done {i}", to(IDLE, done=True)
+                continue
+            row, number = min(aside), min(aside) // CHUNK
+            rest = aside - {row}
+            name, served = serve(people, row, ("aside", people, rest))
+            if not any(other // CHUNK == number for other in rest):
+                # The record follows in a step of its own.
+                served = serve(people, row, ("record", people, number, rest))[1]
+            yield name, served
+        elif step == "record":
+            people, number, rest = worker[1:]
+            yield f"record {i}", to(("aside", people, rest), recorded=recorded | {number})
 
 
 def broken(state):

@@ -5,7 +5,7 @@
 
 Prints `ready <port>` when it listens, and ends when its standard input is closed.
 
-    POST /any            204, or the next of the planned answers; with a wrong signature always 401
+    POST /any            204, or the next of the planned answers with a page of 100 KB; with a wrong signature always 401
     GET  /plan?JSON      plans answers: [503, 429, "hang"]
     GET  /posts          what was posted and answered: [{id, body, is_valid, answer, path}]
 """
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from standardwebhooks import Webhook, WebhookVerificationError
 
 HANG = 60
+PAGE_BYTES = 100_000
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -59,7 +60,8 @@ class Receiver(BaseHTTPRequestHandler):
         if status == "hang":
             time.sleep(HANG)
             return
-        self.answer(status)
+        # A page of a balancer, or of a framework, may be long.
+        self.answer(status, b"" if status == 204 else b"x" * PAGE_BYTES)
 
     def log_message(self, *_):
         pass

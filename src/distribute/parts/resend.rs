@@ -3,8 +3,8 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
+use super::chunks::{last_of_chunk, read_chunk};
 use super::recipients::FrozenList;
-use super::{last_of_chunk, read_chunk};
 use crate::job::JobId;
 use crate::ledger::resolve::{Resent, reopen, resend};
 use crate::ledger::status::{is_done, record_of};

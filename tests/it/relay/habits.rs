@@ -11,8 +11,8 @@ use handout::clock;
 use handout::config::{MailConfig, SmtpConfig, Tls};
 use handout::deliver::smtp::Trouble;
 use handout::deliver::{
-    DeliverError, DeliveryAttempt, DeliveryLedger, DeliveryResult, Letter, Mailer, Relays,
-    RetryWindow, deliver,
+    DeliverError, DeliveryAttempt, DeliveryLedger, DeliveryResult, KnownOutcomes, Letter, Mailer,
+    Relays, RetryWindow, deliver,
 };
 use handout::environment::Environment;
 use handout::error::JobError;
@@ -411,6 +411,7 @@ fn word(turn: &Result<DeliveryResult, JobError>) -> &'static str {
             Trouble::Login { .. } => "login",
             Trouble::Refuses { .. } => "refuses",
             Trouble::NotNow { .. } => "not-now",
+            Trouble::Overtaken { .. } => "overtaken",
             Trouble::Paused { .. } => "paused",
         },
         Err(_) => "failed",
@@ -470,6 +471,7 @@ fn recording(
         issued: Issued::default(),
         names: Pseudonyms::new(&Keyring::new([1; 32]), false),
         resolver: None,
+        known: KnownOutcomes::default(),
         owner: Owner::new(),
         progress: Progress::default(),
         clock: clock::system,

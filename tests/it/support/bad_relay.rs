@@ -35,7 +35,7 @@ pub(crate) enum Habit {
 /// A habit, and the step at which it applies.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
-    /// `CONNECT`, a verb, `TEXT` (the first line of a text was read), `DOT`.
+    /// `CONNECT`, a verb, `RCPT SLOW` (to a domain that begins with `slow.`), `TEXT` (the first line of a text was read), `DOT`.
     pub(crate) step: &'static str,
     /// The number of the server's step of this name, from 1; 0 for every step.
     pub(crate) at: usize,
@@ -177,7 +177,11 @@ impl Session {
                 "MAIL" => self.step("MAIL", "250 ok", "").await?,
                 "RCPT" => {
                     to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-                    self.step("RCPT", "250 ok", "").await?
+                    let step = match to.contains("@slow.") {
+                        true => "RCPT SLOW",
+                        false => "RCPT",
+                    };
+                    self.step(step, "250 ok", "").await?
                 }
                 "DATA" => {
                     let said = self.step("DATA", "354 go on", "").await?;
