@@ -359,18 +359,21 @@ impl Making<'_> {
         let pieces = pieces.clone();
         let (entries, measure) = (&self.volume.entries, self.volume.measure);
         let length = layout::part_bytes(&self.parts[at], entries, measure);
-        // A piece is freed once it is copied into the part.
+        // The pieces that follow are on their way while a piece is copied.
         let largest = pieces.iter().map(Piece::read_bytes).max();
         let _room = self.work.room(length + largest.unwrap_or(0)).await?;
-        let read = stream::iter(pieces.clone())
+        let mut read = stream::iter(pieces.clone())
             .map(|piece: Piece| self.read(piece))
             .buffered(READS_AT_ONCE);
-        let read: Vec<Bytes> = read.try_collect().await?;
-        let (volume, known) = (Arc::clone(self.volume), Arc::clone(known));
+        let mut filling = FillingPart::new(self.volume, length);
+        for piece in pieces {
+            let bytes = read.try_next().await?.unwrap_or_default();
+            filling.push(piece, &bytes, known)?;
+        }
+        drop(read);
         let all = all.map(ToOwned::to_owned);
-        let filled = tokio::task::spawn_blocking(move || {
-            fill(&volume, &pieces, read, &known, all.as_deref())
-        });
+        let known = Arc::clone(known);
+        let filled = tokio::task::spawn_blocking(move || filling.end(&known, all));
         let filled = filled.await.map_err(|_| ZipError::Contradiction)??;
         if filled.bytes.len() as u64 != length {
             return Err(ZipError::Contradiction.into());
@@ -427,48 +430,86 @@ struct FilledPart {
     sums: Vec<(usize, u32)>,
 }
 
-/// Puts a part together; `read` has the bytes of each piece, and `all` the checksums of the files before the last part. Each
-/// piece is freed once it is copied, so that a part is in memory once.
-fn fill(
-    volume: &ZipVolume,
-    pieces: &[Piece],
-    mut read: Vec<Bytes>,
-    known: &[Option<KnownSum>],
-    all: Option<&[u32]>,
-) -> Result<FilledPart, ZipError> {
-    let mut sums = Vec::new();
-    let mut out = Vec::with_capacity(read.iter().map(|bytes| bytes.len() + 128).sum());
-    for (at, piece) in pieces.iter().enumerate() {
-        match *piece {
-            Piece::Header(entry) => {
-                // The first bytes of a file follow its header in the same part.
-                let first = match pieces.get(at + 1) {
-                    Some(Piece::Bytes { .. }) => layout::crc32(&read[at + 1]),
-                    Some(_) | None => 0,
-                };
-                let sum = match known[entry] {
-                    Some(known) => known.with_first(first)?,
-                    None => first,
-                };
-                volume.entries[entry].push_header(sum, &mut out);
-                sums.push((entry, sum));
-            }
-            Piece::Bytes { .. } => out.extend_from_slice(&std::mem::take(&mut read[at])),
-            Piece::Directory => {
-                let mut all = all.map(<[u32]>::to_vec).unwrap_or_default();
-                for (entry, sum) in &sums {
-                    all[*entry] = *sum;
-                }
-                out.extend(layout::directory(&volume.entries, &all));
-            }
+/// A part that is put together. Each piece is copied as it comes, so that a part is in memory once.
+struct FillingPart {
+    volume: Arc<ZipVolume>,
+    out: Vec<u8>,
+    /// The file whose header comes next: it carries the checksum of the first bytes, which follow it in the same part.
+    begun: Option<usize>,
+    sums: Vec<(usize, u32)>,
+    has_directory: bool,
+}
+
+impl FillingPart {
+    fn new(volume: &Arc<ZipVolume>, length: u64) -> Self {
+        Self {
+            volume: Arc::clone(volume),
+            out: Vec::with_capacity(usize::try_from(length).unwrap_or_default()),
+            begun: None,
+            sums: Vec::new(),
+            has_directory: false,
         }
     }
-    let bytes = Bytes::from(out);
-    Ok(FilledPart {
-        crc32: layout::crc32(&bytes),
-        bytes,
-        sums,
-    })
+
+    /// Takes the next piece; `bytes` is what was read for it.
+    fn push(
+        &mut self,
+        piece: Piece,
+        bytes: &[u8],
+        known: &[Option<KnownSum>],
+    ) -> Result<(), ZipError> {
+        match piece {
+            Piece::Header(entry) => {
+                self.end_header(0, known)?;
+                self.begun = Some(entry);
+            }
+            Piece::Bytes { .. } => {
+                if self.begun.is_some() {
+                    self.end_header(layout::crc32(bytes), known)?;
+                }
+                self.out.extend_from_slice(bytes);
+            }
+            Piece::Directory => self.has_directory = true,
+        }
+        Ok(())
+    }
+
+    /// Writes the header of the file that has begun, whose first bytes have this checksum.
+    fn end_header(&mut self, first: u32, known: &[Option<KnownSum>]) -> Result<(), ZipError> {
+        let Some(entry) = self.begun.take() else {
+            return Ok(());
+        };
+        let sum = match known[entry] {
+            Some(known) => known.with_first(first)?,
+            None => first,
+        };
+        self.volume.entries[entry].push_header(sum, &mut self.out);
+        self.sums.push((entry, sum));
+        Ok(())
+    }
+
+    /// The part with all of its pieces; `all` has the checksums of the files before the last part.
+    fn end(
+        mut self,
+        known: &[Option<KnownSum>],
+        all: Option<Vec<u32>>,
+    ) -> Result<FilledPart, ZipError> {
+        self.end_header(0, known)?;
+        if self.has_directory {
+            let mut all = all.unwrap_or_default();
+            for (entry, sum) in &self.sums {
+                all[*entry] = *sum;
+            }
+            self.out
+                .extend(layout::directory(&self.volume.entries, &all));
+        }
+        let bytes = Bytes::from(self.out);
+        Ok(FilledPart {
+            crc32: layout::crc32(&bytes),
+            bytes,
+            sums: self.sums,
+        })
+    }
 }
 
 /// The checksum of a whole ZIP, from those of its files.
