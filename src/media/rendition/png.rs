@@ -5,7 +5,7 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
 use super::raster::{Channels, RowReducer};
-use super::{DecodedPicture, IsCancelled, MAX_DECODING_BYTES, RenditionError};
+use super::{DecodedPicture, IsCancelled, RenditionError};
 use super::{check_memory, check_pixels, profile};
 use crate::media::head::FileHead;
 
@@ -13,20 +13,29 @@ use crate::media::head::FileHead;
 const SRGB_GAMMA: f32 = 0.45455;
 const SRGB_CHROMATICITIES: [f32; 8] = [0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06];
 
+/// How much room the chunks beside the pixels may take, in bytes: compressed, and each again when it is unpacked. A colour profile that
+/// takes more is ignored, as browsers ignore a broken one; those of displays have 4,000 bytes.
+const MAX_CHUNK_BYTES: usize = 8 << 20;
+
+/// The bytes of a pixel of four channels with sixteen bits.
+const MAX_PIXEL_BYTES: usize = 8;
+
 pub(super) fn decode(
     bytes: &[u8],
     is_cancelled: IsCancelled<'_>,
 ) -> Result<DecodedPicture, RenditionError> {
-    let limit = usize::try_from(MAX_DECODING_BYTES).unwrap_or(usize::MAX);
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: limit });
+    let limits = |bytes| Limits { bytes };
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits(MAX_CHUNK_BYTES));
     decoder.set_ignore_text_chunk(true);
     decoder.set_transformations(Transformations::normalize_to_color8());
     let info = decoder
         .read_header_info()
         .map_err(RenditionError::malformed)?;
-    let full = (info.width, info.height);
+    let (full, is_interlaced) = ((info.width, info.height), info.interlaced);
     let pixels = check_pixels(full.0, full.1)?;
-    let is_interlaced = info.interlaced;
+    let row = usize::try_from(full.0).unwrap_or(usize::MAX);
+    let row = row.saturating_mul(MAX_PIXEL_BYTES);
+    decoder.set_limits(limits(row.saturating_add(MAX_CHUNK_BYTES)));
     if is_interlaced {
         check_memory(pixels * 4)?;
     }

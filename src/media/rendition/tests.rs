@@ -97,6 +97,32 @@ fn a_rendition_keeps_a_profile_unless_it_is_that_of_srgb_and_no_exif() {
     }
 }
 
+/// A small PNG with a profile of this length.
+fn with_profile(length: usize) -> Vec<u8> {
+    let mut profile = vec![0; length];
+    profile[16..20].copy_from_slice(b"RGB ");
+    profile[36..40].copy_from_slice(b"acsp");
+    let mut info = ::png::Info::with_size(1000, 800);
+    info.color_type = ::png::ColorType::Rgb;
+    info.bit_depth = ::png::BitDepth::Eight;
+    info.icc_profile = Some(profile.into());
+    let mut bytes = Vec::new();
+    let writer = ::png::Encoder::with_info(&mut bytes, info).unwrap();
+    let mut writer = writer.write_header().unwrap();
+    writer.write_image_data(&vec![200; 3 * 1000 * 800]).unwrap();
+    drop(writer);
+    bytes
+}
+
+/// A profile that unpacks to a hundred megabytes is not unpacked.
+#[test]
+fn the_memory_that_a_profile_takes_is_bounded() {
+    assert!(made(&with_profile(1000)).is_ok());
+    let long = RenditionError::Colours("a long colour profile");
+    assert_eq!(made(&with_profile(100_000)).unwrap_err(), long);
+    assert!(made(&with_profile(100 << 20)).is_ok());
+}
+
 /// The colour in the middle of a corner of a rendition: across and down from 0 to 1.
 fn corner(image: &RenditionImage, across: u32, down: u32) -> [u8; 3] {
     let mut decoder = jpeg_decoder::Decoder::new(&image.jpeg[..]);
