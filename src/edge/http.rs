@@ -10,6 +10,7 @@
 
 mod body;
 mod hedge;
+mod interim;
 mod judge;
 mod web;
 
@@ -36,12 +37,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use self::body::{AttemptReport, MovedBytes, Receiving, SendingBody};
+use self::interim::EndlessInterim;
 pub(super) use self::judge::Foreign;
 use self::judge::{AskedRequest, Judge, Says};
 pub(crate) use self::web::{PieceAnswer, PieceRequest, WebAnswer, WebClient};
 use super::answer::{Asker, retry_after};
 use super::egress::Egress;
 use super::health::{Edge, FailureKind, Request, Step};
+use super::is_because_of;
 use super::names::TurningResolver;
 use super::proxy::ProxyRoute;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_CLOCK_SKEW, MAX_SMALL_ANSWER_TIME};
@@ -467,8 +470,8 @@ impl EdgeClient {
             } else {
                 FailureKind::Unreachable
             };
-            let is_for_the_name =
-                asked.names_a_key && !error.is_timeout() && broke_under_the_request(&error);
+            let broke = broke_under_the_request(&error) || is_because_of::<EndlessInterim>(&error);
+            let is_for_the_name = asked.names_a_key && !error.is_timeout() && broke;
             let error = self.egress.explained(error, way);
             let words = crate::text::chain(&error);
             self.failed((generation, began), is_for_the_name, kind, &words);

@@ -8,13 +8,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use aws_sdk_s3::error::ConnectorError;
-use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use super::body::MovedBytes;
-use super::{EdgeClient, FailedAtName, HttpAttempt};
+use super::{EdgeClient, FailedAtName, HttpAttempt, interim};
 use crate::edge::health::{Edge, FailureKind, RequestNumber};
 use crate::edge::proxy::ProxyRoute;
 
@@ -130,7 +130,7 @@ impl EdgeClient {
         request: HttpRequest,
     ) -> (SharedHttpConnector, Result<HttpResponse, ConnectorError>) {
         let began = Instant::now();
-        let answer = connector.call(request).await;
+        let answer = interim::answer(&connector, request).await;
         if let (Ok(_), Some(edge)) = (&answer, &self.edge) {
             edge.answered_after(began.elapsed());
         }
