@@ -5,9 +5,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64ct::{Base64, Base64Unpadded, Encoding};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::JobResult;
 use crate::edge::health::{Edge, EdgeKind};
@@ -27,6 +29,9 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// How many secrets sign at the same time, while one replaces another.
 const MAX_SECRETS: usize = 4;
+
+/// How long a result waits for its answer, while the receiver is down, before it is posted once more.
+const POSTED_AGAIN_AFTER: Duration = Duration::from_secs(3);
 
 /// Why a file holds no secrets for webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,11 +89,31 @@ impl Webhook {
         self.edge.subject()
     }
 
-    /// Posts a result.
+    /// Posts a result. While the receiver is down, it is posted again every few seconds, on connections of their own: a connection that
+    /// began in an outage may stay dead after its end. A receiver tells the copies by their `webhook-id`.
+    ///
+    /// # Errors
+    /// As for [`post_once`](Self::post_once).
+    pub(super) async fn post(&self, result: &JobResult<'_>, body: String) -> Result<(), EdgeError> {
+        let mut posts = FuturesUnordered::new();
+        posts.push(self.post_once(result, body.clone()));
+        loop {
+            tokio::select! {
+                Some(posted) = posts.next() => return posted,
+                () = tokio::time::sleep(POSTED_AGAIN_AFTER) => {
+                    if self.edge.is_failing() {
+                        posts.push(self.post_once(result, body.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Posts a result with one request.
     ///
     /// # Errors
     /// There is no answer, or one that is not 2xx; [`ErrorKind::Rejected`] if the receiver rejects this result and not all of them.
-    pub(super) async fn post(&self, result: &JobResult<'_>, body: String) -> Result<(), EdgeError> {
+    async fn post_once(&self, result: &JobResult<'_>, body: String) -> Result<(), EdgeError> {
         let id = id_of(result);
         let instant = crate::clock::system().as_second().to_string();
         let mut headers = vec![
