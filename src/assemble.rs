@@ -58,6 +58,7 @@ use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::render::{TemplateError, Templates};
 use crate::run::delivery::Deliveries;
+use crate::run::open_chunks::OpenChunks;
 use crate::run::{Payloads, Presenting, Sending, Signing};
 use crate::schedule::ScheduledJob;
 #[cfg(feature = "embedded")]
@@ -352,6 +353,7 @@ pub async fn open(
         edges,
         share: share_of_slots(config),
         deliveries,
+        open_chunks: OpenChunks::default(),
         tried: Tried::default(),
         clock,
     };

@@ -90,6 +90,9 @@ pub enum JobError {
     /// A dependency is down, and is tried again after its pause.
     #[error(transparent)]
     Down(#[from] Outage),
+    /// The relay is down, and a mail to another recipient is to try it: the last one to this recipient failed there.
+    #[error(transparent)]
+    Spared(Outage),
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -343,7 +346,7 @@ impl JobError {
                 | DeliverError::Exhausted { .. } => FailureClass::Permanent,
             },
             Self::Payload { source, .. } => edge(source),
-            Self::Down(_) | Self::RenditionsBusy { .. } => FailureClass::Deferred,
+            Self::Down(_) | Self::Spared(_) | Self::RenditionsBusy { .. } => FailureClass::Deferred,
             Self::Busy { .. } | Self::Reopened => FailureClass::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => FailureClass::Disk,
@@ -366,11 +369,16 @@ impl JobError {
 
     /// The outage that delays the job; it was logged when it began.
     pub fn outage(&self) -> Option<&Outage> {
-        if let Self::Down(outage) | Self::Results(ResultsError::Down(outage)) = self {
-            Some(outage)
-        } else {
-            None
+        if let Self::Deferred { first, .. } = self {
+            return first.outage();
         }
+        if let Self::Down(outage)
+        | Self::Spared(outage)
+        | Self::Results(ResultsError::Down(outage)) = self
+        {
+            return Some(outage);
+        }
+        None
     }
 
     /// Whether a file system that the job needs does not respond, or its server is gone.
@@ -405,6 +413,7 @@ impl JobError {
             | Self::Render(_)
             | Self::Deliver(_)
             | Self::Down(_)
+            | Self::Spared(_)
             | Self::Ledger(_)
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
@@ -457,6 +466,7 @@ impl JobError {
             | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
+            | Self::Spared(_)
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
             | Self::Reopened
@@ -501,6 +511,7 @@ impl JobError {
             | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
+            | Self::Spared(_)
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
             | Self::Reopened
@@ -592,9 +603,9 @@ impl JobError {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
             Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
             Self::Deliver(DeliverError::Paced { after, .. }) => *after,
-            Self::Down(outage) | Self::Results(ResultsError::Down(outage)) => {
-                outage.left.max(EDGE_AT_LEAST)
-            }
+            Self::Down(outage)
+            | Self::Spared(outage)
+            | Self::Results(ResultsError::Down(outage)) => outage.left.max(EDGE_AT_LEAST),
             Self::Results(ResultsError::File { .. }) => DISK_AT_LEAST,
             Self::RenditionsBusy { .. } => RENDITIONS_AT_LEAST,
             Self::Gather(GatherError::Store(error))
@@ -713,6 +724,7 @@ impl JobError {
             | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
+            | Self::Spared(_)
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
             | Self::Reopened

@@ -2,6 +2,7 @@
 
 pub mod delivery;
 pub mod lanes;
+pub mod open_chunks;
 mod services;
 
 use std::sync::Arc;

@@ -466,6 +466,7 @@ impl Worker {
             never = self.shows_life(edge.as_ref(), &is_silent) => match never {},
         };
         if is_silent.into_inner()
+            && result.is_ok()
             && let Some(edge) = &edge
         {
             tracing::info!("{} is back", edge.subject());

@@ -24,6 +24,7 @@ use crate::publication::Publishing;
 use crate::renditions::RenditionMaker;
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
+use crate::run::open_chunks::OpenChunks;
 use crate::run::{JobRun, Payloads, Presenting, Sending, Signing};
 
 /// The services for jobs.
@@ -53,6 +54,8 @@ pub struct Services {
     pub share: usize,
     /// The messages that were in progress when the process died.
     pub deliveries: Deliveries,
+    /// What the chunks of jobs in parts came to that are not done.
+    pub open_chunks: OpenChunks,
     /// The jobs whose mails were already tried for size.
     pub(crate) tried: Tried,
     /// The clock.

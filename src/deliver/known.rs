@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::ledger::Outcome;
 
-/// How many outcomes are remembered; there are as many as mails under way when a ledger fails.
+/// How many outcomes are remembered. While a ledger is down, each try of a recipient adds one.
 const MAX_KNOWN: usize = 10_000;
 
 /// For how long. An intent that never reached the ledger is not asked about.
@@ -29,11 +29,20 @@ impl KnownOutcomes {
         self.by_nonce.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers the outcome of an attempt. Beyond the bound it is a doubt, as after the end of the process.
+    /// Remembers the outcome of an attempt. Beyond the bound it is a doubt, as after the end of the process; a mail that was accepted takes
+    /// the place of one that was not sent, whose doubt is no second mail.
     pub(super) fn keep(&self, nonce: &str, outcome: Outcome) {
+        let was_sent = |outcome: &Outcome| !matches!(outcome, Outcome::NotSent { .. });
         let mut by_nonce = self.by_nonce();
         if by_nonce.len() >= MAX_KNOWN {
             by_nonce.retain(|_, (_, at)| at.elapsed() < KEPT);
+        }
+        if by_nonce.len() >= MAX_KNOWN && was_sent(&outcome) {
+            let mut kept = by_nonce.iter();
+            let not_sent = kept.find(|(_, (outcome, _))| !was_sent(outcome));
+            if let Some(not_sent) = not_sent.map(|(nonce, _)| nonce.clone()) {
+                by_nonce.remove(&not_sent);
+            }
         }
         if by_nonce.len() < MAX_KNOWN {
             by_nonce.insert(nonce.to_owned(), (outcome, Instant::now()));
@@ -69,9 +78,20 @@ mod tests {
         assert_eq!(known.of("one more"), None);
         tokio::time::sleep(KEPT).await;
         known.keep("one more", outcome.clone());
-        assert_eq!(known.of("one more"), Some(outcome));
+        assert_eq!(known.of("one more"), Some(outcome.clone()));
         known.forget("one more");
         assert_eq!(known.of("one more"), None);
         assert!(known.by_nonce().is_empty());
+        let not_sent = Outcome::NotSent {
+            code: None,
+            words: String::new(),
+        };
+        for n in 0..=MAX_KNOWN {
+            known.keep(&n.to_string(), not_sent.clone());
+        }
+        assert_eq!(known.of(&MAX_KNOWN.to_string()), None);
+        known.keep("accepted", outcome.clone());
+        assert_eq!(known.of("accepted"), Some(outcome));
+        assert_eq!(known.by_nonce().len(), MAX_KNOWN);
     }
 }

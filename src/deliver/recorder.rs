@@ -65,6 +65,15 @@ pub(super) enum Concluded {
     Late,
 }
 
+/// Which run of the job made the attempt whose outcome is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutcomeOf {
+    /// This one. Another worker may have ended the job meanwhile.
+    ThisRun,
+    /// An earlier one. This run goes on with the recipient, so the job is open.
+    EarlierRun,
+}
+
 /// An attempt to deliver to a recipient, whose right is ours or requested.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptRecord<'a> {
@@ -78,6 +87,15 @@ pub struct AttemptRecord<'a> {
     pub n: u32,
     /// The mail's Message-ID.
     pub message_id: &'a str,
+}
+
+/// The number of the last attempt at a recipient, if its outcome may be missing, or may be a doubt that was decided.
+const fn last_attempt(status: &RecipientStatus) -> Option<u32> {
+    match status {
+        RecipientStatus::InFlight { n } | RecipientStatus::InDoubt { n, .. } => Some(*n),
+        RecipientStatus::Ready { n } => n.checked_sub(1),
+        RecipientStatus::Final { .. } => None,
+    }
 }
 
 impl DeliveryLedger {
@@ -106,7 +124,7 @@ impl DeliveryLedger {
         let rid = self.rid(recipient);
         let mut records = job_records.of(&rid).to_vec();
         let mut found = status_of(&records)?;
-        if let RecipientStatus::InFlight { n } | RecipientStatus::InDoubt { n, .. } = found
+        if let Some(n) = last_attempt(&found)
             && self
                 .conclude_known::<E>(job, recipient, n, &records)
                 .await?
@@ -238,7 +256,9 @@ impl DeliveryLedger {
             n,
             message_id: intent.body["message_id"].as_str().unwrap_or_default(),
         };
-        Box::pin(self.conclude::<E>(&attempt, &intent.nonce, &outcome)).await?;
+        let recording = self.record_outcome::<E>(&attempt, &outcome, OutcomeOf::EarlierRun);
+        Box::pin(recording).await?;
+        self.known.forget(&intent.nonce);
         Ok(true)
     }
 
@@ -285,7 +305,8 @@ impl DeliveryLedger {
         if !matches!(outcome, Outcome::Unknown { .. }) {
             self.known.keep(nonce, outcome.clone());
         }
-        let concluded = self.record_outcome::<E>(attempt, outcome).await?;
+        let recording = self.record_outcome::<E>(attempt, outcome, OutcomeOf::ThisRun);
+        let concluded = recording.await?;
         self.known.forget(nonce);
         Ok(concluded)
     }
@@ -294,6 +315,7 @@ impl DeliveryLedger {
         &self,
         attempt: &AttemptRecord<'_>,
         outcome: &Outcome,
+        of: OutcomeOf,
     ) -> Result<Concluded, E>
     where
         E: From<LedgerError> + From<RecordError>,
@@ -309,11 +331,13 @@ impl DeliveryLedger {
         body["at"] = json!((self.clock)());
         let record = |kind| Record::new(job, rid, n, kind, body.clone());
         let mut concluded = Concluded::First;
-        if let Created::Theirs(_) = self.create_surely(record(Kind::Outcome)).await? {
+        if let Created::Theirs(_) = self.create_as(of, record(Kind::Outcome)).await? {
             concluded = Concluded::Late;
             tracing::warn!(job.id = %job, rid, n, outcome = outcome.word(), "late outcome: another worker had recorded the delivery as in doubt");
-            self.create_surely(record(Kind::Late)).await?;
-            self.reopen_if_not_sent(job, outcome).await;
+            self.create_as(of, record(Kind::Late)).await?;
+            if of == OutcomeOf::ThisRun {
+                self.reopen_if_not_sent(job, outcome).await;
+            }
         } else if let Outcome::Unknown { .. } = outcome {
             tracing::warn!(job.id = %job, rid, n, words = outcome.words(), "delivery in doubt: the relay's final reply is missing");
             self.progress.doubted();
@@ -382,6 +406,14 @@ impl DeliveryLedger {
                 Err(error) if error.is_full() => tokio::time::sleep(NO_ROOM_PAUSE).await,
                 told => return told,
             }
+        }
+    }
+
+    /// Creates a record of an outcome. That of an earlier run is remembered, and the ledger may have failed again: it is tried once.
+    async fn create_as(&self, of: OutcomeOf, record: Record) -> Result<Created, LedgerError> {
+        match of {
+            OutcomeOf::ThisRun => self.create_surely(record).await,
+            OutcomeOf::EarlierRun => self.ledger.create(record).await,
         }
     }
 
@@ -535,6 +567,44 @@ pub(super) mod tests {
                 "and stays so"
             );
         }
+    }
+
+    /// Another worker took the attempt for lost, and decided to send the mail again.
+    #[tokio::test]
+    async fn a_mail_that_was_accepted_is_not_sent_again_for_a_verdict() {
+        let dir = tempfile::tempdir().unwrap();
+        let recording = recording(dir.path(), None);
+        let intent = Record::new(&job(), &recording.rid(&ann()), 0, Kind::Intent, json!({}));
+        let nonce = intent.nonce.clone();
+        recording.ledger.create(intent).await.unwrap();
+        let again = RecipientStatus::Ready { n: 1 };
+        assert_eq!(look(&recording, OnDoubt::Resend).await, again);
+        let outcome = Outcome::Accepted {
+            words: "250".to_owned(),
+        };
+        recording.known.keep(&nonce, outcome.clone());
+        let ended = RecipientStatus::Final { n: 0, outcome };
+        assert_eq!(look(&recording, OnDoubt::Resend).await, ended);
+    }
+
+    /// The run that records what an earlier one knew serves the recipient itself: a reopening would be of a job that is open.
+    #[tokio::test]
+    async fn an_outcome_of_an_earlier_run_reopens_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let recording = recording(dir.path(), None);
+        let intent = Record::new(&job(), &recording.rid(&ann()), 0, Kind::Intent, json!({}));
+        let nonce = intent.nonce.clone();
+        recording.ledger.create(intent).await.unwrap();
+        look(&recording, OnDoubt::Hold).await;
+        let words = String::new();
+        let not_sent = Outcome::NotSent { code: None, words };
+        recording.known.keep(&nonce, not_sent);
+        let again = RecipientStatus::Ready { n: 1 };
+        assert_eq!(look(&recording, OnDoubt::Hold).await, again);
+        let records = recording.ledger.records(&job()).await.unwrap();
+        let is_late = |record: &&Record| record.kind == Kind::Late;
+        assert_eq!(records.iter().filter(is_late).count(), 1);
+        assert!(records.iter().all(|record| record.kind != Kind::Reopened));
     }
 
     #[tokio::test]

@@ -173,7 +173,10 @@ impl Services {
             .collect();
         // Edges in a lasting pause first: a trial of another edge would be in vain.
         edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
-        let (by, domains) = (job.id.as_str(), domains_of(job));
+        // The parts of a job try what is down as one: a part whose recipient is spared does not keep the others from it.
+        let whole = job.id.whole();
+        let by = whole.as_ref().unwrap_or(&job.id).as_str();
+        let domains = domains_of(job);
         edges
             .into_iter()
             .map(|(edge, share)| match edge.kind() == EdgeKind::Relay {

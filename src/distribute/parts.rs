@@ -1,8 +1,8 @@
 //! A job in parts: its recipients are frozen once, and each gets a part of the job, which runs as a job of its own.
 //!
 //! The job's plan names the frozen recipients, so that a list which changes between two deliveries changes nothing. The id of a part
-//! follows from the recipient, and the part's own records keep it from being done twice. The parts run chunk by chunk. The record of
-//! a chunk says what its parts came to: a later delivery of the job does not look at them again.
+//! follows from the recipient, and the part's own records keep it from being done twice. The parts run in the order of their chunks. The
+//! record of a chunk says what its parts came to: a later delivery of the job does not look at them again.
 
 mod chunks;
 mod recipients;
@@ -24,7 +24,6 @@ use super::state::check_body;
 use crate::assemble::Services;
 use crate::error::{FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
-
 use crate::ledger::status::{is_done, record_of, reopenings};
 use crate::ledger::{Created, Kind, LedgerError, Record};
 use crate::report::JobReport;
@@ -91,10 +90,7 @@ async fn work(run: &JobRun, is_new: bool, services: &Services) -> Result<JobRepo
     let (served, waiting) = chunks.end()?;
     report.add(served);
     if let Some(error) = waiting {
-        return Err(match error {
-            JobError::Deferred { first, .. } if ends_all(&first) => *first,
-            error => error,
-        });
+        return Err(error);
     }
     let ending = Ending {
         is_certain: false,
@@ -163,18 +159,14 @@ fn is_rejection(error: &JobError) -> bool {
     }
 }
 
-/// Whether the other parts would meet the error too: all of them need the same store, ledger, log and relay.
+/// Whether the other parts would meet the error of one too: all of them need the same store, ledger, log and relay.
 fn ends_all(error: &JobError) -> bool {
-    let first = match error {
-        JobError::Deferred { first, .. } => first,
-        error => error,
-    };
-    let is_of_recipient =
-        |error: &JobError| matches!(error, JobError::Deliver(error) if error.is_of_recipient());
-    !is_of_recipient(first)
-        && match first.class() {
+    let is_of_recipient = matches!(error, JobError::Spared(_))
+        || matches!(error, JobError::Deliver(error) if error.is_of_recipient());
+    !is_of_recipient
+        && match error.class() {
             FailureClass::Deferred | FailureClass::Edge | FailureClass::Disk => true,
-            FailureClass::Transient => first.is_stopped(),
+            FailureClass::Transient => error.is_stopped(),
             FailureClass::Busy | FailureClass::Permanent | FailureClass::Policy => false,
         }
 }

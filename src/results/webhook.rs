@@ -97,10 +97,22 @@ impl Webhook {
     pub(super) async fn post(&self, result: &JobResult<'_>, body: String) -> Result<(), EdgeError> {
         let mut posts = FuturesUnordered::new();
         posts.push(self.post_once(result, body.clone()));
+        let mut failed = None;
         loop {
             tokio::select! {
-                Some(posted) = posts.next() => return posted,
-                () = tokio::time::sleep(POSTED_AGAIN_AFTER) => {
+                Some(posted) = posts.next() => match posted {
+                    Ok(()) => return Ok(()),
+                    // A receiver that works on one request may reject its copy: each is waited for, and a rejection counts if all are.
+                    Err(error) => {
+                        let other = failed.take().filter(|other: &EdgeError| other.fact != ErrorKind::Rejected);
+                        let error = other.unwrap_or(error);
+                        if posts.is_empty() {
+                            return Err(error);
+                        }
+                        failed = Some(error);
+                    }
+                },
+                () = tokio::time::sleep(POSTED_AGAIN_AFTER), if failed.is_none() => {
                     if self.edge.is_failing() {
                         posts.push(self.post_once(result, body.clone()));
                     }

@@ -47,6 +47,8 @@ struct LaneState {
     beside: usize,
     /// The domains whose mails waited long, and when.
     slow: BTreeMap<String, Instant>,
+    /// The domains whose rate lets no mail pass until then.
+    paced: BTreeMap<String, Instant>,
 }
 
 impl LaneState {
@@ -54,14 +56,21 @@ impl LaneState {
         let at = self.slow.get(domain);
         at.is_some_and(|at| at.elapsed() < SLOW_FOR)
     }
+
+    /// How long the rate of a domain lets no mail pass.
+    fn paced_for(&self, domain: &str) -> Option<Duration> {
+        let until = self.paced.get(domain)?;
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
 }
 
 /// Items that are served together.
 #[derive(Debug)]
 pub struct LaneGroup<T> {
-    /// They.
+    /// The items.
     pub items: Vec<T>,
-    /// Whether the items of slow domains are set aside as soon as no other of the group is left, so that the next group begins.
+    /// Whether the items of slow and paced domains are set aside as soon as no other of the group is left, so that the next group begins.
     pub are_set_aside: bool,
 }
 
@@ -93,6 +102,17 @@ impl Lanes {
     pub fn counts_as_slow(&self, domain: &str) {
         let now = Instant::now();
         self.state().slow.insert(domain.to_owned(), now);
+    }
+
+    /// Records that the rate of a domain lets no mail pass for so long.
+    pub fn counts_as_paced(&self, domain: &str, after: Duration) {
+        let until = Instant::now() + after;
+        self.state().paced.insert(domain.to_owned(), until);
+    }
+
+    /// How long the rate of a domain lets no mail pass, as far as that was seen.
+    pub fn paced_for(&self, domain: &str) -> Option<Duration> {
+        self.state().paced_for(domain)
     }
 
     /// Waits until a mail to this domain may ask for a connection: those to slow domains wait for each other.
@@ -144,7 +164,7 @@ impl Lanes {
         under_way < self.at_once + self.state().beside
     }
 
-    /// The next one: the first whose domain is not slow, or else the first; none, if those of slow domains are set aside.
+    /// The next one: the first whose domain is neither slow nor paced, or else the first; none, if those of such domains are set aside.
     fn next<T>(
         &self,
         waiting: &mut VecDeque<T>,
@@ -152,8 +172,9 @@ impl Lanes {
         are_set_aside: bool,
     ) -> Option<T> {
         let state = self.state();
-        let is_quick = |item: &T| domain(item).is_none_or(|domain| !state.is_slow(domain));
-        let first = match state.slow.is_empty() {
+        let may_pass = |domain: &str| !state.is_slow(domain) && state.paced_for(domain).is_none();
+        let is_quick = |item: &T| domain(item).is_none_or(|domain| may_pass(domain));
+        let first = match state.slow.is_empty() && state.paced.is_empty() {
             true => Some(0),
             false => waiting.iter().position(is_quick),
         };

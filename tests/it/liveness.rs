@@ -242,12 +242,21 @@ fn kept(relay: &BadRelay) -> (usize, usize) {
     (slow, kept.len() - slow)
 }
 
-async fn deferred(http: &str) -> bool {
+/// The value of a metric, by its name and labels.
+async fn metric(http: &str, name: &str) -> f64 {
     let (_, text) = get(&format!("http://{http}/metrics")).await;
     let text = String::from_utf8(text).unwrap();
-    let line = "handout_mails_total{result=\"deferred\"} ";
-    let count = text.lines().find_map(|text| text.strip_prefix(line));
-    count.expect("the metric") != "0"
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value).expect("the metric")
+}
+
+async fn deferred(http: &str) -> bool {
+    metric(http, "handout_mails_total{result=\"deferred\"}").await > 0.0
+}
+
+async fn reads_of_the_ledger(http: &str) -> f64 {
+    let name = "handout_ledger_request_duration_seconds_count{operation=\"read\"}";
+    metric(http, name).await
 }
 
 #[tokio::test]
@@ -294,7 +303,8 @@ async fn a_domain_with_a_rate_of_its_own_holds_no_other_recipient_of_a_job_in_pa
     let relay = BadRelay::start(Vec::new()).await;
     let mut world = World::new().object("1.pdf", "x");
     through(&mut world, relay.port);
-    let rate = "2/m".parse().unwrap();
+    world.config.mail.smtp.rate = "1000/s".parse().unwrap();
+    let rate = "4/m".parse().unwrap();
     world.config.mail.domain_rates = [("slow.acme.example".to_owned(), rate)].into();
     world.config.allow[0]
         .recipients
@@ -309,12 +319,76 @@ async fn a_domain_with_a_rate_of_its_own_holds_no_other_recipient_of_a_job_in_pa
     })
     .await;
     assert!(slow < 3, "{slow}");
-    until("the next of the slow domain", async || {
-        (kept(&relay).0 > slow).then_some(())
+    // The recipients of the domain have its rate, and no other part is looked at again for their sake. What looks for doubts once a minute
+    // reads the ledger, too.
+    let mut reads = Vec::new();
+    for more in 1..=2 {
+        let before = reads_of_the_ledger(&daemon.http).await;
+        until("the next of the slow domain", async || {
+            (kept(&relay).0 >= slow + more).then_some(())
+        })
+        .await;
+        reads.push(reads_of_the_ledger(&daemon.http).await - before);
+    }
+    assert!(reads.iter().any(|reads| *reads < 60.0), "{reads:?}");
+    daemon.stops(&config).await;
+    assert_eq!(kept(&relay).1, others, "each once");
+    // A further process knows nothing of them, and ends the job.
+    let daemon = Daemon::start(&config, &[]).await;
+    until("the last of the slow domain", async || {
+        (kept(&relay).0 == 4).then_some(())
+    })
+    .await;
+    until("the end of the job", async || {
+        (world.waiting().await == 0).then_some(())
     })
     .await;
     daemon.stops(&config).await;
-    assert_eq!(kept(&relay).1, others, "each once");
+    assert_eq!(kept(&relay), (4, others), "each once");
+    // The other two were done before.
+    assert_eq!(lines_with(&config, "a chunk of recipients is done"), 1);
+}
+
+/// The relay rejects the mails to the first two recipients for a reason about the sender, and counts as down. Only a mail shows that it is
+/// well again, and theirs wait for it.
+#[tokio::test]
+async fn a_relay_that_rejected_the_first_recipients_of_a_job_in_parts_is_tried_with_the_next() {
+    let refuses = Rule {
+        step: "RCPT SLOW",
+        at: 0,
+        habit: Habit::Say("554 5.7.1 Client host rejected: access denied\r\n".to_owned()),
+    };
+    let relay = BadRelay::start(vec![refuses]).await;
+    let mut world = World::new().object("1.pdf", "x");
+    through(&mut world, relay.port);
+    world.config.mail.at_once = 1;
+    world.config.allow[0]
+        .recipients
+        .push("*@slow.acme.example".to_owned());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let (mut job, _) = job_in_parts();
+    let to = |address: &str| json!({ "address": address, "vars": { "file": "1" } });
+    let (ann, bo) = ("ann@slow.acme.example", "bo@slow.acme.example");
+    job["email"]["to"] = json!([to(ann), to(bo), to("cy@acme.example")]);
+    world.submit(&[job]).await;
+    until("the outage", async || {
+        (ready(&daemon.http).await.0 == 503).then_some(())
+    })
+    .await;
+    relay.becomes(Vec::new());
+    let began = Instant::now();
+    until(&format!("the third recipient: {}", config.display()), async || {
+        (kept(&relay).1 == 1).then_some(())
+    })
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(45), "{took:?}");
+    until("the first two", async || {
+        (kept(&relay) == (2, 1)).then_some(())
+    })
+    .await;
+    daemon.stops(&config).await;
 }
 
 /// A page of the listing takes 15 s.

@@ -1,11 +1,12 @@
 //! The chunks of a job in parts: their parts run several at once, and a record says what each chunk came to.
 //!
 //! The next chunk begins as soon as no part of the last one can, so that a slow domain of one holds no recipient of another: its recipients
-//! are set aside, and come when all chunks were gone through.
+//! are set aside, and come when all chunks were gone through. So do those whose domain has a rate.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tracing::Instrument as _;
@@ -15,17 +16,16 @@ use super::{MAX_CHUNKS, damaged, ends_all, is_rejection, run_part};
 use crate::assemble::Services;
 use crate::audit::record::{self, AuditRecord};
 use crate::bounds::MAX_ATTEMPTS;
+use crate::deliver::{DeliverError, PacedBy};
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{Job, JobId, Recipient, Rehearsal};
 use crate::ledger::{Created, Kind, LedgerError, Record};
-use crate::report::{JobReport, PartsReport};
+use crate::report::JobReport;
 use crate::run::JobRun;
 use crate::run::lanes::{LaneGroup, Lanes};
+use crate::run::open_chunks::OpenChunk;
 use crate::text::chain;
-
-/// How many chunks may have recipients who were set aside: what their other parts came to stays in memory.
-const MAX_SET_ASIDE: usize = 256;
 
 /// A recipient of a chunk.
 struct WaitingPart {
@@ -53,7 +53,8 @@ pub(super) struct Chunks<'a> {
     /// How often the job was reopened.
     round: u32,
     services: &'a Services,
-    /// Whether a part met an error that the others would meet too.
+    lanes: Arc<Lanes>,
+    /// Whether the run has ended, and no further part begins.
     is_over: AtomicBool,
     progress: Mutex<ChunksProgress>,
 }
@@ -62,31 +63,36 @@ pub(super) struct Chunks<'a> {
 struct ChunksProgress {
     /// The number of the next chunk.
     next: u32,
-    /// The chunks that were begun.
-    open: BTreeMap<u32, OpenChunk>,
+    /// The chunks that were begun, here or in an earlier delivery of the job to this process.
+    begun: BTreeMap<u32, BegunChunk>,
     /// The chunks whose recipients were set aside, once all were begun.
     last: Option<VecDeque<u32>>,
     /// What the chunks that are done came to.
     report: JobReport,
-    /// Why recipients wait for a later delivery of the job.
-    waiting: Option<JobError>,
-    /// What ended the run, apart from its parts.
+    /// What ended the run: an error that the parts that were left out would meet too.
     ended_by: Option<JobError>,
 }
 
 /// What the parts of a chunk came to so far.
 #[derive(Default)]
-struct OpenChunk {
+struct BegunChunk {
+    open: OpenChunk,
     /// How many parts are under way, or wait for a lane.
     left: usize,
     /// The recipients who were set aside.
     set_aside: BTreeSet<String>,
-    /// Whether a part was left out, since all would meet the same error.
-    is_cut: bool,
-    report: JobReport,
-    counts: PartsReport,
+    /// Why recipients wait for a later delivery of the job.
     failed: Vec<JobError>,
-    lines: Vec<AuditRecord>,
+    /// The recipients whose parts were rejected, and their domains: the rules may be others in a later delivery.
+    rejected: Vec<RejectedPart>,
+}
+
+/// A part that gets no mail from the job.
+struct RejectedPart {
+    rid: String,
+    domain: String,
+    reason: String,
+    line: AuditRecord,
 }
 
 impl<'a> Chunks<'a> {
@@ -98,19 +104,36 @@ impl<'a> Chunks<'a> {
         round: u32,
         services: &'a Services,
     ) -> Self {
+        let open = services.open_chunks.take(&run.job.id, round);
+        let begun = open.into_iter().map(|(number, open)| {
+            let begun = BegunChunk {
+                open,
+                ..BegunChunk::default()
+            };
+            (number, begun)
+        });
+        let progress = ChunksProgress {
+            begun: begun.collect(),
+            ..ChunksProgress::default()
+        };
         Self {
             run,
             list,
             records,
             round,
             services,
+            lanes: Arc::new(Lanes::new(services.at_once)),
             is_over: AtomicBool::new(false),
-            progress: Mutex::default(),
+            progress: Mutex::new(progress),
         }
     }
 
     fn progress(&self) -> MutexGuard<'_, ChunksProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.services.recording.rehearsed_to.is_some()
     }
 
     /// Runs the parts. `are_new` says that none was begun before. A part that is rejected, or has to wait, does not keep the others from their
@@ -123,7 +146,6 @@ impl<'a> Chunks<'a> {
     }
 
     async fn serve_all(&self, template: &Job, are_new: bool) {
-        let lanes = &Arc::new(Lanes::new(self.services.at_once));
         let next = async || match self.next_group().await {
             Ok(group) => group,
             Err(error) => {
@@ -131,41 +153,47 @@ impl<'a> Chunks<'a> {
                 None
             }
         };
-        let work = |part: WaitingPart| self.serve_part(part, template, lanes, are_new);
+        let work = |part: WaitingPart| self.serve_part(part, template, are_new);
         let set_aside = |part: WaitingPart| {
             let mut progress = self.progress();
-            let open = progress.open.entry(part.chunk).or_default();
-            open.left -= 1;
-            open.set_aside.insert(part.rid);
+            let begun = progress.begun.entry(part.chunk).or_default();
+            begun.left -= 1;
+            begun.set_aside.insert(part.rid);
         };
-        lanes
+        self.lanes
             .run_groups(next, domain_of, set_aside, work, |()| {})
             .await;
     }
 
-    /// What the chunks came to that are done, and why recipients wait for a later delivery of the job.
+    /// What the chunks came to that are done, and why recipients wait for a later delivery of the job, which begins with them.
     ///
     /// # Errors
-    /// What ended the run, apart from its parts.
+    /// What ended the run before all chunks were gone through.
     pub(super) fn end(self) -> Result<(JobReport, Option<JobError>), JobError> {
+        let is_rehearsal = self.is_rehearsal();
         let progress = self.progress.into_inner();
         let progress = progress.unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = progress.ended_by {
-            return Err(error);
+        let (mut waiting, mut open) = (None, BTreeMap::new());
+        for (number, mut begun) in progress.begun {
+            let failed = JobError::deferred(std::mem::take(&mut begun.failed));
+            waiting = match failed {
+                Some(failed) => Some(JobError::together(waiting, failed)),
+                None => waiting,
+            };
+            open.insert(number, begun.into_open());
         }
-        let mut waiting = progress.waiting;
-        for chunk in progress.open.into_values() {
-            if let Some(failed) = JobError::deferred(chunk.failed) {
-                waiting = Some(JobError::together(waiting, failed));
-            }
-        }
-        // Parts are left out only after the error of one.
-        let is_over = self.is_over.into_inner();
         assert!(
-            !is_over || waiting.is_some(),
-            "parts were left out without a cause"
+            open.is_empty() || waiting.is_some() || progress.ended_by.is_some(),
+            "recipients wait without a cause"
         );
-        Ok((progress.report, waiting))
+        if !is_rehearsal {
+            let kept = &self.services.open_chunks;
+            kept.keep(&self.run.job.id, self.round, open);
+        }
+        match progress.ended_by {
+            Some(error) => Err(error),
+            None => Ok((progress.report, waiting)),
+        }
     }
 
     fn ends_by(&self, error: JobError) {
@@ -184,23 +212,28 @@ impl<'a> Chunks<'a> {
         self.run.stop.check()?;
         let ledger = &*self.services.recording.ledger;
         let mut recipients = self.list.chunk(chunk, &self.run.job.id, ledger).await?;
-        let recording = &self.services.recording;
-        if recording.rehearsed_to.is_some() {
-            recipients.truncate(recording.rehearsed.unwrap_or(Rehearsal::USUAL_RECIPIENTS));
+        if self.is_rehearsal() {
+            let most = self.services.recording.rehearsed;
+            recipients.truncate(most.unwrap_or(Rehearsal::USUAL_RECIPIENTS));
         }
         let mut progress = self.progress();
         let is_last_turn = progress.last.is_some();
-        let with_slow = progress
-            .open
-            .values()
-            .filter(|open| !open.set_aside.is_empty());
-        let are_set_aside = !is_last_turn && with_slow.count() < MAX_SET_ASIDE;
-        let open = progress.open.entry(chunk).or_default();
-        if is_last_turn {
-            recipients.retain(|(rid, _)| open.set_aside.contains(rid));
-            open.set_aside.clear();
+        match progress.begun.get_mut(&chunk) {
+            Some(begun) if is_last_turn => {
+                recipients.retain(|(rid, _)| begun.set_aside.contains(rid));
+                begun.set_aside.clear();
+            }
+            Some(begun) => recipients.retain(|(rid, _)| begun.open.waiting.contains_key(rid)),
+            None => {
+                let begun = progress.begun.entry(chunk).or_default();
+                let domain = |recipient: &Recipient| recipient.address.domain().to_owned();
+                let waiting = recipients
+                    .iter()
+                    .map(|(rid, recipient)| (rid.clone(), domain(recipient)));
+                begun.open.waiting = waiting.collect();
+            }
         }
-        open.left += recipients.len();
+        progress.begun.entry(chunk).or_default().left += recipients.len();
         drop(progress);
         let parts = recipients.into_iter().map(|(rid, recipient)| WaitingPart {
             chunk,
@@ -209,15 +242,18 @@ impl<'a> Chunks<'a> {
         });
         Ok(Some(LaneGroup {
             items: parts.collect(),
-            are_set_aside,
+            are_set_aside: !is_last_turn,
         }))
     }
 
-    /// The number of the next chunk that is not done.
+    /// The number of the next chunk with recipients who can be served.
     fn next_chunk(&self) -> Result<Option<u32>, JobError> {
         let mut progress = self.progress();
-        let is_rehearsal = self.services.recording.rehearsed_to.is_some();
-        let most = if is_rehearsal { 1 } else { self.list.chunks };
+        let most = if self.is_rehearsal() {
+            1
+        } else {
+            self.list.chunks
+        };
         while progress.next < most {
             let number = progress.next;
             progress.next += 1;
@@ -225,73 +261,105 @@ impl<'a> Chunks<'a> {
                 let chunk = read_chunk(served)?;
                 // A job that was reopened goes to the recipients whom it did not reach.
                 if served.n / MAX_CHUNKS == self.round || chunk.failed() == 0 {
+                    progress.begun.remove(&number);
                     progress.report.add(chunk);
                     continue;
                 }
             }
-            return Ok(Some(number));
+            match progress.begun.get_mut(&number) {
+                // Nothing of it needs to be read.
+                Some(begun) if self.paced_for(begun.open.waiting.values()).is_some() => {
+                    begun.set_aside = begun.open.waiting.keys().cloned().collect();
+                }
+                Some(_) | None => return Ok(Some(number)),
+            }
         }
-        let ChunksProgress { last, open, .. } = &mut *progress;
+        let ChunksProgress { last, begun, .. } = &mut *progress;
         let last = last.get_or_insert_with(|| {
-            let with_slow = open.iter().filter(|(_, open)| !open.set_aside.is_empty());
+            let with_slow = begun
+                .iter()
+                .filter(|(_, begun)| !begun.set_aside.is_empty());
             with_slow.map(|(number, _)| *number).collect()
         });
-        Ok(last.pop_front())
+        while let Some(number) = last.pop_front() {
+            let Some(begun) = begun.get_mut(&number) else {
+                continue;
+            };
+            let domain = |rid: &String| begun.open.waiting.get(rid);
+            let Some(after) = self.paced_for(begun.set_aside.iter().filter_map(domain)) else {
+                return Ok(Some(number));
+            };
+            for rid in std::mem::take(&mut begun.set_aside) {
+                let domain = begun.open.waiting.get(&rid);
+                begun
+                    .failed
+                    .push(paced(domain.map_or("", String::as_str), after));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How long the rates of these domains let no mail pass, if that is so for each of them.
+    fn paced_for<'b>(&self, domains: impl Iterator<Item = &'b String>) -> Option<Duration> {
+        let waits = domains.map(|domain| self.lanes.paced_for(domain));
+        waits.min().flatten()
     }
 
     /// Runs a part, and records its chunk if it is the last of it.
-    async fn serve_part(
-        &self,
-        part: WaitingPart,
-        template: &Job,
-        lanes: &Arc<Lanes>,
-        is_new: bool,
-    ) {
+    async fn serve_part(&self, part: WaitingPart, template: &Job, is_new: bool) {
         let WaitingPart {
             chunk,
             rid,
             recipient,
         } = part;
-        let sending = &self.services.sending;
-        let paced = sending
-            .mailer
-            .domain_paced(sending.sender.receiver(&recipient));
+        let domain = recipient.address.domain().to_owned();
         let ran = if self.is_over.load(Ordering::Relaxed) {
             PartEnd::LeftOut
-        } else if let Err(paced) = paced {
-            // Other recipients of the job come first.
-            lanes.counts_as_slow(recipient.address.domain());
-            PartEnd::Paced(paced.into())
+        } else if let Some(paced) = self.paced(&recipient, is_new) {
+            PartEnd::Paced(paced)
         } else {
             let run = JobRun {
                 job: Arc::new(template.part(&rid, recipient)),
                 // The links of the last part are as young as those of the first.
                 now: (self.services.clock)(),
                 stop: self.run.stop.child(),
-                lanes: Some(Arc::clone(lanes)),
+                lanes: Some(Arc::clone(&self.lanes)),
                 ..self.run.clone()
             };
             let span =
                 tracing::info_span!("part", job.id = %run.job.id, recipient.rid = rid.as_str());
             let ran = run_part(&run, is_new, self.services).instrument(span).await;
-            if ran.as_ref().is_err_and(ends_all) {
-                self.is_over.store(true, Ordering::Relaxed);
+            match ran.map_err(of_one_recipient) {
+                Err(error) if ends_all(&error) => {
+                    self.ends_by(error);
+                    PartEnd::LeftOut
+                }
+                Err(error) if paced_by_domain(&error).is_some() => PartEnd::Paced(error),
+                ran => PartEnd::Ran(run.job.id.clone(), Box::new(ran)),
             }
-            PartEnd::Ran(run.job.id.clone(), Box::new(ran))
         };
+        if let PartEnd::Paced(error) = &ran
+            && let Some(after) = paced_by_domain(error)
+        {
+            // Other recipients of the job come first.
+            self.lanes.counts_as_paced(&domain, after);
+        }
         let done = {
             let mut progress = self.progress();
             let is_last_turn = progress.last.is_some();
-            let open = progress.open.entry(chunk).or_default();
+            let begun = progress.begun.entry(chunk).or_default();
             match ran {
-                PartEnd::Ran(id, ran) => open.add(&rid, &id, self.run.message_id.as_deref(), *ran),
-                PartEnd::Paced(error) if is_last_turn => open.failed.push(error),
-                PartEnd::Paced(_) => drop(open.set_aside.insert(rid)),
-                PartEnd::LeftOut => open.is_cut = true,
+                PartEnd::Ran(id, ran) => {
+                    let part = (rid.as_str(), domain);
+                    begun.add(part, &id, self.run.message_id.as_deref(), *ran);
+                }
+                PartEnd::Paced(error) if is_last_turn => begun.failed.push(error),
+                PartEnd::Paced(_) => drop(begun.set_aside.insert(rid)),
+                PartEnd::LeftOut => {}
             }
-            open.left -= 1;
-            let is_done = open.left == 0 && open.set_aside.is_empty();
-            is_done.then(|| progress.open.remove(&chunk)).flatten()
+            begun.left -= 1;
+            let is_done = begun.left == 0 && begun.open.waiting.is_empty();
+            is_done.then(|| progress.begun.remove(&chunk)).flatten()
         };
         if let Some(done) = done
             && let Err(error) = Box::pin(self.chunk_ended(chunk, done)).await
@@ -300,23 +368,30 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Records what a chunk came to, if every recipient has a final status.
-    async fn chunk_ended(&self, number: u32, chunk: OpenChunk) -> Result<(), JobError> {
-        let OpenChunk {
-            is_cut,
-            mut report,
-            counts,
-            failed,
-            lines,
-            ..
-        } = chunk;
-        if let Some(failed) = JobError::deferred(failed) {
-            let waiting = &mut self.progress().waiting;
-            *waiting = Some(JobError::together(waiting.take(), failed));
-            return Ok(());
+    /// Why the rate of the recipient's domain lets no mail pass soon, if so. Of a part that may have run before, that is known only where
+    /// another part of this run met it: the mail of a part that is done does not wait for a rate.
+    fn paced(&self, recipient: &Recipient, is_new: bool) -> Option<JobError> {
+        let domain = recipient.address.domain();
+        if let Some(after) = self.lanes.paced_for(domain) {
+            return Some(paced(domain, after));
         }
-        if is_cut {
-            return Ok(());
+        let sending = &self.services.sending;
+        let receiver = sending.sender.receiver(recipient);
+        let paced = is_new.then(|| sending.mailer.domain_paced(receiver));
+        Some(paced?.err()?.into())
+    }
+
+    /// Records what a chunk came to: every recipient has a final status.
+    async fn chunk_ended(&self, number: u32, chunk: BegunChunk) -> Result<(), JobError> {
+        let OpenChunk {
+            mut report,
+            mut counts,
+            ..
+        } = chunk.open;
+        let mut lines = Vec::with_capacity(chunk.rejected.len());
+        for part in chunk.rejected {
+            counts.refuse(&part.rid, part.reason);
+            lines.push(part.line);
         }
         // A rejection without a line would be a silent drop.
         if !lines.is_empty() {
@@ -332,11 +407,11 @@ impl<'a> Chunks<'a> {
     }
 }
 
-impl OpenChunk {
+impl BegunChunk {
     /// A part has ended.
     fn add(
         &mut self,
-        rid: &str,
+        (rid, domain): (&str, String),
         part: &JobId,
         message: Option<&str>,
         ran: Result<JobReport, JobError>,
@@ -345,21 +420,58 @@ impl OpenChunk {
             Ok(of_part) => {
                 let ended = of_part.accepted + of_part.rejected + of_part.unknown;
                 if ended + of_part.suppressed == 0 {
-                    self.counts.count_empty(rid);
+                    self.open.counts.count_empty(rid);
                 }
-                self.report.add(of_part);
+                self.open.report.add(of_part);
             }
             Err(error) if is_rejection(&error) => {
                 let reason = chain(&error);
                 let line = record::refused(Some(part.as_str()), message, &reason);
-                self.lines.push(line);
-                self.counts.refuse(rid, reason);
+                self.rejected.push(RejectedPart {
+                    rid: rid.to_owned(),
+                    domain,
+                    reason,
+                    line,
+                });
             }
-            // A part has one recipient, and the error is about them.
-            Err(JobError::Deferred { first, .. }) => self.failed.push(*first),
-            Err(error) => self.failed.push(error),
+            Err(error) => {
+                self.failed.push(error);
+                return;
+            }
         }
+        self.open.waiting.remove(rid);
     }
+
+    /// What a later delivery of the job goes on with. Parts that were rejected have no record, and run again.
+    fn into_open(mut self) -> OpenChunk {
+        let rejected = self.rejected.into_iter();
+        let waiting = rejected.map(|part| (part.rid, part.domain));
+        self.open.waiting.extend(waiting);
+        self.open
+    }
+}
+
+/// The error of a part: it has one recipient, and the error is about them.
+fn of_one_recipient(error: JobError) -> JobError {
+    match error {
+        JobError::Deferred { first, .. } => *first,
+        error => error,
+    }
+}
+
+/// The error of a recipient for whose domain the rate lets no mail pass for so long.
+fn paced(domain: &str, after: Duration) -> JobError {
+    let masked = format!("***@{domain}");
+    let by = PacedBy::DomainRate;
+    DeliverError::Paced { masked, after, by }.into()
+}
+
+/// How long the rate of a recipient's domain lets no mail pass, if that is the error.
+fn paced_by_domain(error: &JobError) -> Option<Duration> {
+    if let JobError::Deliver(DeliverError::Paced { after, by, .. }) = error {
+        return (*by == PacedBy::DomainRate).then_some(*after);
+    }
+    None
 }
 
 fn domain_of(part: &WaitingPart) -> Option<&str> {
