@@ -145,10 +145,11 @@ impl Relays {
                 name: name.to_string(),
             })?;
         // Before the limits: a mail does not wait for a permit of a relay that accepts nothing.
-        relay.may_be_tried(job.as_str())?;
+        let whole = whole(job);
+        relay.may_be_tried(whole.as_str())?;
         self.paced(job, recipient)?;
         self.limits.pass(job, recipient).await;
-        Ok(relay.turn(job.as_str()).await?)
+        Ok(relay.turn(whole.as_str()).await?)
     }
 
     /// Fails if the rates delay a mail for longer than its job may hold a slot.
