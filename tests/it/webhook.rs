@@ -194,6 +194,29 @@ async fn a_silent_receiver_makes_an_outage_that_ready_shows() {
     assert_eq!(world.mails().len(), 1);
 }
 
+/// The status says that the result was taken.
+#[tokio::test]
+async fn a_receiver_whose_page_never_ends_has_taken_the_result() {
+    let Some((world, receiver)) = world("an_endless_page", SECRET) else {
+        return;
+    };
+    plan(&receiver, &json!(["endless", "endless"])).await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("acme-1"));
+    until("the end of the job", async || {
+        (world.mails().len() == 1 && world.waiting().await == 0).then_some(())
+    })
+    .await;
+    until("the post", async || {
+        (!posts(&receiver).await.is_empty()).then_some(())
+    })
+    .await;
+    daemon.stops(&config).await;
+    assert_eq!(posts(&receiver).await.len(), 1);
+    assert_eq!(world.waiting().await, 0);
+}
+
 /// While one secret replaces another, both sign.
 #[tokio::test]
 async fn two_secrets_sign_at_the_same_time() {

@@ -6,7 +6,7 @@
 Prints `ready <port>` when it listens, and ends when its standard input is closed.
 
     POST /any            204, or the next of the planned answers with a page of 100 KB; with a wrong signature always 401
-    GET  /plan?JSON      plans answers: [503, 429, "hang"]
+    GET  /plan?JSON      plans answers: [503, 429, "hang", "endless"]; the last is a 200 whose page never ends
     GET  /posts          what was posted and answered: [{id, body, is_valid, answer, path}]
 """
 
@@ -59,6 +59,14 @@ class Receiver(BaseHTTPRequestHandler):
             self.posts.append({"id": id, "body": body, "is_valid": is_valid, "answer": status, "path": self.path})
         if status == "hang":
             time.sleep(HANG)
+            return
+        if status == "endless":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for _ in range(HANG * 10):
+                self.wfile.write(b"1\r\nx\r\n")
+                time.sleep(0.1)
             return
         # A page of a balancer, or of a framework, may be long.
         self.answer(status, b"" if status == 204 else b"x" * PAGE_BYTES)
