@@ -117,8 +117,13 @@ pub enum DeliverError {
 pub enum PutOff {
     /// For a reason of their own mail.
     Recipient(DeliverError),
-    /// The relay is down, and this recipient is not the one to try it with.
-    Relay(Outage),
+    /// The relay is down, and the mail to this recipient is not the one to try it with for so long.
+    Relay {
+        /// The outage.
+        outage: Outage,
+        /// For how long.
+        after: Duration,
+    },
 }
 
 /// How mails leave this machine.
@@ -335,7 +340,7 @@ impl Mailer {
         let (after, words) = match wait {
             RecipientWait::Mail(after) => (after, "the relay deferred an earlier attempt"),
             RecipientWait::Relay(after) => match relay.edge().outage() {
-                Some(outage) => return Some(PutOff::Relay(outage)),
+                Some(outage) => return Some(PutOff::Relay { outage, after }),
                 None => (after, "the relay failed at an earlier attempt"),
             },
         };

@@ -90,9 +90,14 @@ pub enum JobError {
     /// A dependency is down, and is tried again after its pause.
     #[error(transparent)]
     Down(#[from] Outage),
-    /// The relay is down, and a mail to another recipient is to try it: the last one to this recipient failed there.
-    #[error(transparent)]
-    Spared(Outage),
+    /// The relay is down, and a mail to another recipient is to try it for some time: the last one to this recipient failed there.
+    #[error("{outage}")]
+    Spared {
+        /// The outage.
+        outage: Outage,
+        /// For how long.
+        after: Duration,
+    },
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -180,6 +185,12 @@ const NAME_AT_LEAST: Duration = Duration::from_secs(15);
 const THROTTLED_AT_LEAST: Duration = Duration::from_secs(10);
 const DENIED_AT_LEAST: Duration = Duration::from_secs(60);
 
+/// The longest wait of a job whose mails are to try no relay that is down: another job may have tried it meanwhile.
+const SPARED_AT_MOST: Duration = Duration::from_secs(30);
+
+/// The wait for credentials that end too soon, while no request fails for them.
+const CREDENTIALS_AT_LEAST: Duration = Duration::from_secs(15);
+
 /// The shortest wait for recipients whom a relay deferred: each run serves the recipients whose wait is over, and they
 /// are many.
 const LATER_AT_LEAST: Duration = Duration::from_secs(30);
@@ -252,8 +263,8 @@ impl From<ArchiveError> for JobError {
 impl JobError {
     /// The meaning of the error. The table of the design, row by row.
     pub fn class(&self) -> FailureClass {
-        // Not later each time: the file system may be back at any moment.
-        if self.is_of_a_place_away() {
+        // Not later each time: the file system may be back, and the credentials be renewed, at any moment.
+        if self.is_of_a_place_away() || self.is_of_ending_credentials() {
             return FailureClass::Deferred;
         }
         if self.is_of_an_edge() {
@@ -346,7 +357,9 @@ impl JobError {
                 | DeliverError::Exhausted { .. } => FailureClass::Permanent,
             },
             Self::Payload { source, .. } => edge(source),
-            Self::Down(_) | Self::Spared(_) | Self::RenditionsBusy { .. } => FailureClass::Deferred,
+            Self::Down(_) | Self::Spared { .. } | Self::RenditionsBusy { .. } => {
+                FailureClass::Deferred
+            }
             Self::Busy { .. } | Self::Reopened => FailureClass::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => FailureClass::Disk,
@@ -369,16 +382,16 @@ impl JobError {
 
     /// The outage that delays the job; it was logged when it began.
     pub fn outage(&self) -> Option<&Outage> {
-        if let Self::Deferred { first, .. } = self {
-            return first.outage();
+        if let Self::Down(outage) | Self::Results(ResultsError::Down(outage)) = self {
+            Some(outage)
+        } else {
+            None
         }
-        if let Self::Down(outage)
-        | Self::Spared(outage)
-        | Self::Results(ResultsError::Down(outage)) = self
-        {
-            return Some(outage);
-        }
-        None
+    }
+
+    /// Whether the source of the signing credentials is about to renew them.
+    fn is_of_ending_credentials(&self) -> bool {
+        matches!(self, Self::Plan(error) if error.is_of_credentials())
     }
 
     /// Whether a file system that the job needs does not respond, or its server is gone.
@@ -413,7 +426,7 @@ impl JobError {
             | Self::Render(_)
             | Self::Deliver(_)
             | Self::Down(_)
-            | Self::Spared(_)
+            | Self::Spared { .. }
             | Self::Ledger(_)
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
@@ -450,7 +463,8 @@ impl JobError {
             | Self::List(ListError::File { .. })
             | Self::Ledger(LedgerError::Store(_)) => true,
             Self::Signer(error) => signer(error) == FailureClass::Edge,
-            Self::Deliver(DeliverError::Relay(_)) => true,
+            // Where the relay replies to others, the mail waits for a time of its own.
+            Self::Deliver(DeliverError::Relay(error)) => !error.is_of_mail(),
             Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
             Self::Deferred { first, .. } => first.is_of_an_edge(),
             Self::Record(error) => error.is_full(),
@@ -466,7 +480,7 @@ impl JobError {
             | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
-            | Self::Spared(_)
+            | Self::Spared { .. }
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
             | Self::Reopened
@@ -511,7 +525,7 @@ impl JobError {
             | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
-            | Self::Spared(_)
+            | Self::Spared { .. }
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
             | Self::Reopened
@@ -603,15 +617,20 @@ impl JobError {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
             Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
             Self::Deliver(DeliverError::Paced { after, .. }) => *after,
-            Self::Down(outage)
-            | Self::Spared(outage)
-            | Self::Results(ResultsError::Down(outage)) => outage.left.max(EDGE_AT_LEAST),
+            Self::Down(outage) | Self::Results(ResultsError::Down(outage)) => {
+                outage.left.max(EDGE_AT_LEAST)
+            }
+            Self::Spared { outage, after } => outage.left.max(*after).min(SPARED_AT_MOST),
+            Self::Plan(error) if error.is_of_credentials() => CREDENTIALS_AT_LEAST,
             Self::Results(ResultsError::File { .. }) => DISK_AT_LEAST,
+            // The next failure is an outage of the receiver, which has a pause of its own.
+            Self::Results(ResultsError::Queue(error) | ResultsError::Webhook(error)) => {
+                EDGE_AT_LEAST.max(error.left_alone())
+            }
             Self::RenditionsBusy { .. } => RENDITIONS_AT_LEAST,
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
             | Self::Ledger(LedgerError::Store(error))
-            | Self::Results(ResultsError::Queue(error) | ResultsError::Webhook(error))
             | Self::Payload { source: error, .. }
             | Self::List(ListError::Store { source: error, .. }) => edge_at_least(error),
             Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
@@ -724,7 +743,7 @@ impl JobError {
             | Self::Zip(_)
             | Self::Render(_)
             | Self::Down(_)
-            | Self::Spared(_)
+            | Self::Spared { .. }
             | Self::Busy { .. }
             | Self::RenditionsBusy { .. }
             | Self::Reopened

@@ -25,6 +25,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::service_config::ServiceConfigKey;
 use presign::explain::KnownServer;
 use presign::hex::hex;
@@ -425,7 +426,7 @@ impl ConnectionRoute {
             profile: wanted.profile.clone(),
             other_server: wanted.endpoint_url.is_some(),
             environment: environment.clone(),
-            egress: egress.clone(),
+            http: http::client(None, egress.clone()),
         };
         let sdk = base.load().await;
         let region = sdk.region().ok_or(NoRegion)?.to_string();
@@ -633,7 +634,8 @@ struct Base {
     /// Whether the requests go to a server outside AWS.
     other_server: bool,
     environment: Environment,
-    egress: Egress,
+    /// The connections of all clients that are made from these settings: each session of a job has a client for STS.
+    http: SharedHttpClient,
 }
 
 impl Base {
@@ -643,7 +645,7 @@ impl Base {
             .env(self.environment.for_sdk())
             // The edges of credentials and queues are judged by the content of answers, not by whether there is one: see their
             // edges.
-            .http_client(http::client(None, self.egress.clone()))
+            .http_client(self.http.clone())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());

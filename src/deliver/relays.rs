@@ -147,6 +147,7 @@ impl Relays {
         // Before the limits: a mail does not wait for a permit of a relay that accepts nothing.
         let whole = whole(job);
         relay.may_be_tried(whole.as_str())?;
+        relay.may_be_asked_about(std::iter::once(recipient.address.domain()))?;
         self.paced(job, recipient)?;
         self.limits.pass(job, recipient).await;
         Ok(relay.turn(whole.as_str()).await?)

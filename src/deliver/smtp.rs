@@ -511,9 +511,11 @@ impl<'a> RelayPermit<'a> {
         let opening = relay.open(letter, addressee, request);
         let mut opening = std::pin::pin!(opening);
         let mut hangs = std::pin::pin!(relay.hangs(name, request));
+        // What is not to wait takes no connection.
         let opened = tokio::select! {
-            opened = &mut opening => opened,
+            biased;
             () = &mut hangs => return Err(RelayOpenError::Relay(relay.hung())),
+            opened = &mut opening => opened,
             () = tokio::time::sleep(ANOTHER_CONNECTION) => {
                 slot = None;
                 tokio::select! {
@@ -569,6 +571,17 @@ impl Relay {
         edge.until_it_hangs((name, Some(request)), waited).await;
     }
 
+    /// Fails if a mail to these domains is not to wait: as many hang as may, and one to them did lately.
+    pub(super) fn may_be_asked_about<'a>(
+        &self,
+        domains: impl Iterator<Item = &'a str>,
+    ) -> Result<(), RelayError> {
+        match self.inner.edge.hangs_at(domains_hash(domains), None) {
+            true => Err(self.hung()),
+            false => Ok(()),
+        }
+    }
+
     /// Limits how many mails may hang, of `share` slots and of the connections.
     pub fn limit_hanging(&self, share: usize) {
         let of_connections = self.inner.config.connections / 2;
@@ -582,7 +595,7 @@ impl Relay {
         RelayError {
             left: HUNG_PAUSE,
             ..self.trouble(Trouble::Overtaken {
-                words: "as many mails as may wait like this one do",
+                words: "the most mails that may wait like this one already do",
             })
         }
     }
@@ -597,7 +610,7 @@ impl Relay {
         RelayError {
             left: BUSY_PAUSE,
             ..self.trouble(Trouble::Overtaken {
-                words: "its connection was closed, and it is tried on another",
+                words: "its connection was closed, and the mail is tried on another",
             })
         }
     }

@@ -128,10 +128,9 @@ fn domains_of(job: &Job) -> Vec<u64> {
     let recipients = job.email.iter().flat_map(EmailOrder::recipients);
     let domains: BTreeSet<&str> = recipients
         .map(|recipient| recipient.address.domain())
-        .take(MAX_DOMAINS)
         .collect();
     let hash = |domain| domains_hash(std::iter::once(domain));
-    domains.into_iter().map(hash).collect()
+    domains.into_iter().take(MAX_DOMAINS).map(hash).collect()
 }
 
 impl Services {

@@ -161,7 +161,7 @@ fn is_rejection(error: &JobError) -> bool {
 
 /// Whether the other parts would meet the error of one too: all of them need the same store, ledger, log and relay.
 fn ends_all(error: &JobError) -> bool {
-    let is_of_recipient = matches!(error, JobError::Spared(_))
+    let is_of_recipient = matches!(error, JobError::Spared { .. })
         || matches!(error, JobError::Deliver(error) if error.is_of_recipient());
     !is_of_recipient
         && match error.class() {

@@ -24,7 +24,7 @@ pub use self::edges::Edges;
 pub use self::jobs::{Admission, JobAtEdge, Mailing};
 use self::kinds::MAX_PAUSE;
 pub use self::kinds::{EdgeKind, FailureKind, Outage};
-use self::requests::{Activity, SILENT};
+use self::requests::Activity;
 pub use self::requests::{Request, RequestNumber, STEPS, Step};
 use super::random;
 use crate::bounds::{MAX_LEFT_ALONE, MAX_SHOWN_VALUE_BYTES};
@@ -48,8 +48,8 @@ const DENIED_FOR: Duration = Duration::from_secs(5);
 /// For how long an edge counts as one that answers small requests alone, after the last large one that it did not answer.
 const SMALL_ONLY: Duration = Duration::from_secs(60);
 
-/// The time without a request after which the outage of a queue that only takes hand-overs is no longer reported. A waiting
-/// message would try the queue more often, so none is waiting.
+/// The time without a request, and without a pause, after which the outage of a queue that only takes hand-overs is no longer reported. A
+/// waiting message would try the queue more often, so none is waiting.
 const UNWANTED: Duration = Duration::from_secs(120);
 
 /// A dependency of the program, and its health. Clones are the same edge.
@@ -268,7 +268,7 @@ impl Edge {
 
     /// The current outage, or the silence, if requests wait for an answer.
     pub fn waits(&self) -> Option<Outage> {
-        self.outage().or_else(|| self.silence(SILENT))
+        self.outage().or_else(|| self.silence(self.silent_from()))
     }
 
     /// Whether the last request failed.
@@ -331,7 +331,9 @@ impl Edge {
     /// Whether no job waits for the edge any more, so that no request would notice its recovery.
     fn is_unwanted(&self) -> bool {
         let is_handed_to = matches!(self.kind(), EdgeKind::Results | EdgeKind::Parked);
-        is_handed_to && self.is_quiet_for(UNWANTED)
+        let paused_until = self.state().paused_until;
+        let may_be_tried = paused_until.is_none_or(|until| until.elapsed() >= UNWANTED);
+        is_handed_to && may_be_tried && self.is_quiet_for(UNWANTED)
     }
 
     fn denial_of(&self, state: &HealthState) -> Option<Outage> {

@@ -309,11 +309,11 @@ impl EdgeClient {
     }
 
     /// How long the body of an answer may take: beside its time on the wire, and on the wire. A client without an edge asks SQS or STS,
-    /// whose answers are small.
-    const fn time_for_the_body(&self, patience: Duration) -> (Duration, Duration) {
+    /// whose answers are small: the body of a poll that does not wait takes no longer than its head may.
+    fn time_for_the_body(&self, patience: Duration) -> (Duration, Duration) {
         match &self.edge {
             Some(_) => (patience, MAX_ANSWER_TIME),
-            None => (MAX_SMALL_ANSWER_TIME, Duration::ZERO),
+            None => (MAX_SMALL_ANSWER_TIME.min(patience), Duration::ZERO),
         }
     }
 

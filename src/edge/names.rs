@@ -162,12 +162,17 @@ impl ResolveDns for TurningResolver {
     }
 }
 
-/// Rotates the addresses, of which those of both families alternate; at turn 0 the order in each family is that of the system.
+/// Rotates the addresses, of which those of both families alternate. At turn 0 the order in each family is that of the system; at others it is
+/// fixed, since name servers rotate the addresses, too, and both turns together could lead to the same address each time.
 pub(crate) fn turned(found: Vec<IpAddr>, turn: u64) -> Vec<IpAddr> {
     let is_of_six = found.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) = found
+    let (mut first, mut second): (Vec<IpAddr>, Vec<IpAddr>) = found
         .into_iter()
         .partition(|address| address.is_ipv6() == is_of_six);
+    if turn > 0 {
+        first.sort_unstable();
+        second.sort_unstable();
+    }
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     let mut turned = Vec::new();
     loop {

@@ -143,10 +143,10 @@ pub(crate) struct KeptCredentials {
     given_at: Instant,
 }
 
-/// The credentials that a source gives have expired.
+/// The credentials that a source gives have expired, or expire within seconds.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the credentials that it gave ended at {at}: renew them, or correct the clock of this machine if that is wrong"
+    "the credentials that it gave ended at {at}, or end so soon that no job could use them: renew them, or correct the clock of this machine if that is wrong"
 )]
 struct EndedCredentials {
     at: Timestamp,
@@ -400,18 +400,21 @@ impl CredentialSource {
     fn ended(&self, given: &KeptCredentials, need: Need) -> Option<EndedCredentials> {
         match (self.inner.clock.skew(), need) {
             (None, Need::Now) => None,
-            (Some(_), _) | (None, Need::Until(_)) => self.ended_at(given),
+            (Some(_), Need::Now) => self.ended_at(given, SignedDuration::ZERO),
+            // Links live for longer than requests.
+            (Some(_) | None, Need::Until(_)) => self.ended_at(given, ROOM),
         }
     }
 
-    /// Whether credentials have ended by the clock of the store, or by this machine's before the store's first answer.
-    fn ended_at(&self, given: &KeptCredentials) -> Option<EndedCredentials> {
+    /// Whether credentials will have ended in so long by the clock of the store, or by this machine's before the store's first answer.
+    fn ended_at(&self, given: &KeptCredentials, room: SignedDuration) -> Option<EndedCredentials> {
         let CredentialsEnd::At(at) = given.end else {
             return None;
         };
         let skew = noticed(self.inner.clock.skew());
         let now = crate::clock::system().saturating_add(skew);
-        now.is_ok_and(|now| at <= now)
+        let soon = now.and_then(|now| now.checked_add(room));
+        soon.is_ok_and(|soon| at <= soon)
             .then_some(EndedCredentials { at })
     }
 
@@ -424,7 +427,7 @@ impl CredentialSource {
         } = &*self.inner;
         // By this machine's clock alone they may have ended. They are tried, since that clock may be wrong, and show nothing about the
         // source.
-        if self.ended_at(&kept).is_none() {
+        if self.ended_at(&kept, SignedDuration::ZERO).is_none() {
             edge.answered();
             edge.gave_until(match kept.end {
                 CredentialsEnd::At(at) => Some(at),

@@ -12,7 +12,7 @@ use super::{Base, no_region, session_end};
 use crate::config::ConnectionConfig;
 use crate::config::queue_address::QueuePlace;
 use crate::config_error::ConfigError;
-use crate::edge::{Egress, HeedsRetryAfter};
+use crate::edge::{Egress, HeedsRetryAfter, http};
 use crate::environment::Environment;
 use crate::links::credentials::CredentialSource;
 use crate::links::credentials::doubt::OnceMore;
@@ -55,7 +55,7 @@ pub async fn sqs_client(
         profile: route.profile.map(ToOwned::to_owned),
         other_server: route.endpoint_url.is_some(),
         environment: environment.clone(),
-        egress: Egress::of(section, route.ca_file, environment)?,
+        http: http::client(None, Egress::of(section, route.ca_file, environment)?),
     };
     let sdk = base.load().await;
     let Some(region) = sdk.region() else {

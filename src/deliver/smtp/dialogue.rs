@@ -544,7 +544,7 @@ impl Dialogue {
         let deadline = self.deadlines.piece.as_duration();
         let sent = in_time(DialogueStep::Text, deadline, self.wire.send(piece)).await;
         if sent.is_ok() && self.wire.is_quiet() {
-            self.edge.replied(DialogueStep::Text.at_edge());
+            self.edge.sent(self.request, DialogueStep::Text.at_edge());
             return Ok(());
         }
         let said = timeout(LAST_WORDS, self.wire.reply()).await;

@@ -105,11 +105,10 @@ impl Refusals {
     /// remains.
     pub(super) fn pass(&self, step: DialogueStep) -> bool {
         let mut last = self.last();
-        let stands = |refusal: &RelayRefusal| {
-            refusal.step.at_edge().rank > step.at_edge().rank && refusal.stands()
-        };
-        if last.as_ref().is_some_and(stands) {
-            return false;
+        let is_later = |refusal: &&RelayRefusal| refusal.step.at_edge().rank > step.at_edge().rank;
+        if let Some(refusal) = last.as_ref().filter(is_later) {
+            // How often connections broke counts until a mail gets as far: the next pause is not the first one again.
+            return !refusal.stands();
         }
         *last = None;
         true

@@ -63,6 +63,11 @@ impl HangingRequests {
         }
     }
 
+    /// How long the answers of the last ten to twenty seconds took, at most.
+    pub(super) fn longest_answer(&self) -> Duration {
+        self.longest_answers.longest()
+    }
+
     /// How many requests may hang while there is other work.
     pub(super) const fn share(&self) -> Option<usize> {
         self.share
@@ -106,9 +111,15 @@ impl LongestAnswers {
         self.now = self.now.max(took);
     }
 
-    fn longest(&mut self) -> Duration {
-        self.turn();
-        self.now.max(self.before)
+    fn longest(&self) -> Duration {
+        let elapsed = self.since.elapsed();
+        if elapsed < SPAN {
+            return self.now.max(self.before);
+        }
+        match elapsed < 2 * SPAN {
+            true => self.now,
+            false => Duration::ZERO,
+        }
     }
 }
 
@@ -149,9 +160,7 @@ impl Edge {
         (name, number): (u64, Option<RequestNumber>),
         waited: impl Fn() -> Option<Duration>,
     ) {
-        if self.has_hung_at(name)
-            && (self.has_its_share_hanging(None) || self.has_its_share_waiting(number))
-        {
+        if self.hangs_at(name, number) {
             return;
         }
         let mut hangs: Option<Hanging> = None;
@@ -191,12 +200,20 @@ impl Edge {
         hanging.share.is_some_and(|share| older >= share)
     }
 
+    /// Whether a request about a name is not to wait: one hung there lately, and such requests have their share of the slots. `number` is that
+    /// of the request, if it has begun.
+    pub fn hangs_at(&self, name: u64, number: Option<RequestNumber>) -> bool {
+        self.has_hung_at(name)
+            && (self.has_its_share_hanging(None) || self.has_its_share_waiting(number))
+    }
+
     /// Whether older requests about names at which requests hung have their share.
     fn has_its_share_waiting(&self, number: Option<RequestNumber>) -> bool {
         let activity = self.activity();
-        let (Some(number), Some(share)) = (number, activity.hanging.share) else {
+        let Some(share) = activity.hanging.share else {
             return false;
         };
+        let number = number.unwrap_or(RequestNumber(activity.next_request));
         let older = activity.requests.range(..number);
         let names = older.filter_map(|(_, request)| request.name);
         names
@@ -207,14 +224,16 @@ impl Edge {
 
     /// Records that the edge answered about a name, by its hash.
     pub fn answered_about(&self, name: u64) {
-        self.activity().hanging.names.remove(&name);
+        let mut activity = self.activity();
+        activity.hanging.names.remove(&name);
+        activity.silent_names.answered_about(name);
     }
 
     /// Records that a request hung at a name, by the hash of the name.
     pub fn hung_at(&self, name: u64) {
         let names = &mut self.activity().hanging.names;
         names.retain(|_, at| at.elapsed() < NAME_HANGS);
-        if names.len() < MAX_HUNG_NAMES {
+        if names.len() < MAX_HUNG_NAMES || names.contains_key(&name) {
             names.insert(name, Instant::now());
         }
     }

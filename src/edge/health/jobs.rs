@@ -1,32 +1,19 @@
 //! The jobs at an edge: which of them may ask it, and which have to give their slots back.
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::requests::{GIVEN_WAY, SILENT};
+use super::requests::GIVEN_WAY;
 use super::{Activity, Edge, EdgeKind, FailureKind, Outage};
 
-/// How long one job (the scout) may try a silent edge, beyond the share of slots of the jobs that wait for the edge. A relay
-/// that is silent after its greeting is tried by mails alone, so the next scout decides how late its return is noticed. A store
-/// is probed besides.
-const fn scouting_time(kind: EdgeKind) -> Duration {
-    match kind {
-        EdgeKind::Relay => Duration::from_millis(3500),
-        EdgeKind::Store
-        | EdgeKind::Ledger
-        | EdgeKind::Queue
-        | EdgeKind::Credentials
-        | EdgeKind::Results
-        | EdgeKind::Parked
-        | EdgeKind::Audit
-        | EdgeKind::Archive
-        | EdgeKind::Oidc
-        | EdgeKind::Feedback => Duration::from_secs(10),
-    }
-}
+/// How long one job (the scout) may try a silent edge, beyond the share of slots of the jobs that wait for the edge. A store is probed
+/// besides.
+const SCOUTING_TIME: Duration = Duration::from_secs(10);
 
 /// The time at an edge after which a job counts as long.
 const LONG_JOB: Duration = Duration::from_secs(4);
@@ -44,6 +31,8 @@ const LONG_WAIT: Duration = Duration::from_secs(60);
 /// store does not count for the relay, which other jobs need.
 #[derive(Debug)]
 pub(super) struct Stay {
+    /// The hash of the job's id. The parts of a job have that of the whole: they share its slot.
+    owner: u64,
     began: Instant,
     /// Since when it is at the edge, if it is there now.
     since: Option<Instant>,
@@ -54,9 +43,10 @@ pub(super) struct Stay {
 }
 
 impl Stay {
-    fn new(kind: EdgeKind) -> Self {
+    fn new(kind: EdgeKind, owner: u64) -> Self {
         let began = Instant::now();
         Self {
+            owner,
             began,
             since: (kind != EdgeKind::Relay).then_some(began),
             spent: Duration::ZERO,
@@ -105,6 +95,7 @@ pub enum Admission {
 pub struct JobAtEdge {
     edge: Edge,
     number: u64,
+    /// The job's id; of a part, that of the whole job.
     job: String,
     began: Instant,
     is_scout: bool,
@@ -121,10 +112,12 @@ impl Drop for JobAtEdge {
                 *scout = None;
             }
         }
+        let owner = owner_of(&self.job);
+        let has_others = activity.jobs.values().any(|stay| stay.owner == owner);
         drop(activity);
-        // If the job ended before it asked the edge, its trial is free for another job.
+        // If the job ended before it asked the edge, its trial is free for another job. Other parts of it may be at their mails.
         let mut state = self.edge.state();
-        if state.trial.as_ref().is_some_and(|(by, _)| *by == self.job) {
+        if !has_others && state.trial.as_ref().is_some_and(|(by, _)| *by == self.job) {
             state.trial = None;
         }
     }
@@ -187,14 +180,14 @@ impl JobAtEdge {
             return self.waits();
         }
         if edge.is_tried_by(&self.job)
-            || self.is_scout && self.began.elapsed() < scouting_time(edge.kind())
+            || self.is_scout && self.began.elapsed() < edge.activity().scouting_time(edge.kind())
         {
             return None;
         }
         let lasting = edge.outage().filter(|_| edge.down_for() >= LONG_OUTAGE);
         let occupied = || edge.occupied(self.number).filter(|_| self.takes_long());
         lasting.or_else(occupied).or_else(|| {
-            let older = edge.activity().jobs.range(..self.number).count();
+            let older = edge.activity().others_before(self.number);
             edge.crowded(older, share)
         })
     }
@@ -238,7 +231,36 @@ impl JobAtEdge {
     }
 }
 
+/// The hash of a job's id.
+fn owner_of(job: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    job.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Activity {
+    /// The jobs that began before one of this number, without the other parts of its job.
+    fn before(&self, number: u64) -> impl Iterator<Item = &Stay> {
+        let owner = self.jobs.get(&number).map(|stay| stay.owner);
+        let before = self.jobs.range(..number).map(|(_, stay)| stay);
+        before.filter(move |stay| Some(stay.owner) != owner)
+    }
+
+    /// How many jobs began before one of this number: each holds a slot, however many of its parts are at the edge.
+    fn others_before(&self, number: u64) -> usize {
+        let owners = self.before(number).map(|stay| stay.owner);
+        owners.collect::<BTreeSet<_>>().len()
+    }
+
+    /// How long a scout may try the edge. A relay that is silent after its greeting is tried by mails alone, so the next scout decides how
+    /// late its return is noticed.
+    fn scouting_time(&self, kind: EdgeKind) -> Duration {
+        match kind == EdgeKind::Relay {
+            true => self.silent_from(kind),
+            false => SCOUTING_TIME,
+        }
+    }
+
     /// Whether a scout is trying the edge. A scout without a result in time waits like other jobs: its connection may have died
     /// while the edge is up.
     fn has_scout(&self, kind: EdgeKind) -> bool {
@@ -247,7 +269,7 @@ impl Activity {
 
     fn has_scout_as(&self, role: Scout, kind: EdgeKind) -> bool {
         let scout = self.scouts[role as usize];
-        scout.is_some_and(|(_, since)| since.elapsed() < scouting_time(kind))
+        scout.is_some_and(|(_, since)| since.elapsed() < self.scouting_time(kind))
     }
 
     /// The role that a job beyond the share may have, if it may have one.
@@ -283,10 +305,11 @@ impl Edge {
     pub fn enter_about(&self, names: &[u64], by: &str, share: usize) -> Result<JobAtEdge, Outage> {
         let (jobs, number) = {
             let mut activity = self.activity();
-            let (jobs, number) = (activity.jobs.len(), activity.next_job);
+            let number = activity.next_job;
             activity.next_job += 1;
-            activity.jobs.insert(number, Stay::new(self.kind()));
-            (jobs, number)
+            let stay = Stay::new(self.kind(), owner_of(by));
+            activity.jobs.insert(number, stay);
+            (activity.others_before(number), number)
         };
         // If this returns early, dropping it releases what it has taken.
         let mut at = JobAtEdge {
@@ -346,7 +369,7 @@ impl Edge {
 
     /// The outage for a job that waits for a silent edge, if `jobs` other jobs already hold the edge's share of the slots.
     fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
-        let silence = self.silence(SILENT)?;
+        let silence = self.silence(self.silent_from())?;
         // Of a relay, some connections stay free for scouts.
         let hanging = self.activity().hanging.share();
         let share = hanging.map_or(share, |hanging| hanging.min(share));
@@ -363,8 +386,12 @@ impl Edge {
     fn occupied(&self, number: u64) -> Option<Outage> {
         let activity = self.activity();
         let most = activity.long_jobs?;
-        let older = activity.jobs.range(..number);
-        let mut took_long = older.filter_map(|(_, stay)| stay.long_since());
+        let mut owners = BTreeSet::new();
+        let older = activity.before(number);
+        let mut took_long = older.filter_map(|stay| {
+            let since = stay.long_since()?;
+            owners.insert(stay.owner).then_some(since)
+        });
         let last = took_long.nth(most.saturating_sub(1))?;
         let since = SignedDuration::try_from(last.elapsed()).ok()?;
         Some(Outage {
@@ -380,7 +407,6 @@ impl Edge {
     /// Whether any of the jobs that began before this job may be short.
     fn has_young(&self, number: u64) -> bool {
         let activity = self.activity();
-        let mut older = activity.jobs.range(..number);
-        older.any(|(_, stay)| stay.is_young())
+        activity.before(number).any(Stay::is_young)
     }
 }

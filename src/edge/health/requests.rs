@@ -10,10 +10,14 @@ use tokio::time::Instant;
 use super::hanging::HangingRequests;
 use super::jobs::Stay;
 use super::silent_names::SilentNames;
-use super::{Edge, FailureKind, Outage};
+use super::{Edge, EdgeKind, FailureKind, Outage};
 
 /// The time without a byte after which an edge counts as silent, where other jobs need the slots of those that wait for it.
 pub(super) const SILENT: Duration = Duration::from_millis(3500);
+
+/// A relay that takes long over each reply, as a tarpit does, counts as silent after one and a half times as long, up to this: mails that are
+/// dropped half way would begin again and again.
+const MAX_SILENT: Duration = Duration::from_secs(15);
 
 /// How long a job that gave its slot back waits before it is tried again.
 pub(super) const GIVEN_WAY: Duration = Duration::from_secs(5);
@@ -108,23 +112,50 @@ impl Request {
 }
 
 impl Activity {
+    /// The time without a byte after which an edge of this kind counts as silent.
+    pub(super) fn silent_from(&self, kind: EdgeKind) -> Duration {
+        if kind != EdgeKind::Relay {
+            return SILENT;
+        }
+        let usual = self.hanging.longest_answer();
+        (usual + usual / 2).clamp(SILENT, MAX_SILENT)
+    }
+
     /// The request that has waited longest, and since when. Replies to other requests at its step or at a later step count for
-    /// it; replies at an earlier step do not, since a relay that greets may be silent at RCPT.
+    /// it; replies at an earlier step do not, since a relay that greets may be silent at RCPT. A request that had waited for long when
+    /// another got a reply tells nothing about the edge.
     pub(super) fn silence(&self) -> Option<(Step, Instant)> {
         let waiting = self.requests.iter();
-        let waiting = waiting.filter(|(number, _)| !self.hanging.has(**number));
+        let waiting = waiting.filter(|(number, request)| {
+            !self.hanging.has(**number) && !self.is_long_overtaken(request)
+        });
         let waits = waiting.map(|(_, RequestAtStep { step, since, .. })| {
-            let replied = self.replies[step.rank.min(STEPS - 1)..].iter().flatten();
-            (*step, replied.copied().max().unwrap_or(*since).max(*since))
+            let last = self.last_reply(*step);
+            (*step, last.unwrap_or(*since).max(*since))
         });
         waits.min_by_key(|(_, since)| *since)
     }
 
+    /// When the edge last replied at a step, or at a later one.
+    fn last_reply(&self, step: Step) -> Option<Instant> {
+        let replies = self.replies[step.rank.min(STEPS - 1)..].iter();
+        replies.flatten().copied().max()
+    }
+
     /// Whether the edge has replied to others since a request waits, at its step or at a later one.
     pub(super) fn has_replied_since(&self, request: &RequestAtStep) -> bool {
-        let rank = request.step.rank.min(STEPS - 1);
-        let mut replies = self.replies[rank..].iter().flatten();
-        replies.any(|at| *at > request.since)
+        let last = self.last_reply(request.step);
+        last.is_some_and(|at| at > request.since)
+    }
+
+    /// Whether a request of a dialogue had waited for long already when the edge replied to another. The bytes of a transfer, which has one
+    /// step, are such replies, too, and may be its own.
+    fn is_long_overtaken(&self, request: &RequestAtStep) -> bool {
+        if request.step.rank == 0 {
+            return false;
+        }
+        let last = self.last_reply(request.step);
+        last.is_some_and(|at| at.saturating_duration_since(request.since) >= SILENT)
     }
 }
 
@@ -195,6 +226,16 @@ impl Edge {
         activity.replies[step.rank.min(STEPS - 1)] = Some(now);
     }
 
+    /// Records that a part of a request was sent at a step: it waits from now on. That is no reply.
+    pub fn sent(&self, number: RequestNumber, step: Step) {
+        let mut activity = self.activity();
+        let now = Instant::now();
+        if let Some(request) = activity.requests.get_mut(&number) {
+            (request.step, request.since) = (step, now);
+        }
+        activity.replies[step.rank.min(STEPS - 1)] = Some(now);
+    }
+
     /// For how long a request has waited at its step beyond the end of a silence in which it began to wait: its connection may have died in
     /// that silence.
     pub fn left_behind_for(&self, number: RequestNumber) -> Option<Duration> {
@@ -215,7 +256,12 @@ impl Edge {
 
     /// Whether requests wait for it and it is silent.
     pub fn is_silent(&self) -> bool {
-        self.silence(SILENT).is_some()
+        self.silence(self.silent_from()).is_some()
+    }
+
+    /// The time without a byte after which it counts as silent.
+    pub(super) fn silent_from(&self) -> Duration {
+        self.activity().silent_from(self.kind())
     }
 
     /// The edge's silence, if requests have waited for it for so long without a byte.

@@ -30,12 +30,18 @@ pub(super) struct SilentNames {
 /// Adds a name to a bounded map, from which expired ones are dropped.
 fn keep(names: &mut HashMap<u64, Instant>, name: u64, at: Instant) {
     names.retain(|_, at| at.elapsed() < KEPT);
-    if names.len() < MAX_NAMES {
+    if names.len() < MAX_NAMES || names.contains_key(&name) {
         names.insert(name, at);
     }
 }
 
 impl SilentNames {
+    /// The edge has answered about a name.
+    pub(super) fn answered_about(&mut self, name: u64) {
+        self.in_vain.remove(&name);
+        self.left_behind.remove(&name);
+    }
+
     /// The edge has answered.
     pub(super) fn silence_ended(&mut self) {
         self.in_vain.clear();
@@ -76,7 +82,9 @@ impl Edge {
             return false;
         };
         let (since, name) = (request.since, request.name);
-        let Some(spoke_at) = activity.spoke_at.filter(|spoke_at| *spoke_at > since) else {
+        // A request that has waited for so long since does not wait for a dead connection.
+        let is_of_it = |at: &Instant| *at > since && at.elapsed() < KEPT;
+        let Some(spoke_at) = activity.spoke_at.filter(is_of_it) else {
             return false;
         };
         let Some(name) = name else {

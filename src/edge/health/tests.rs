@@ -424,8 +424,12 @@ async fn an_outage_that_no_message_waits_for_is_not_told_for_ever() {
     ] {
         let edge = Edge::new(kind, "queue", "the queue");
         edge.failed(FailureKind::Denied, "no");
+        tokio::time::sleep(edge.outage().unwrap().left).await;
         after(119_000).await;
-        assert!(edge.trouble().is_some());
+        assert!(
+            edge.trouble().is_some(),
+            "it may be tried since two minutes"
+        );
         after(1_000).await;
         assert_eq!(edge.trouble().is_some(), is_told, "{kind:?}");
         edge.failed(FailureKind::Denied, "no");
@@ -549,4 +553,80 @@ async fn what_waits_since_a_silence_is_left_behind_when_the_edge_replies_to_othe
     let newer = edge.asked(MAIL);
     assert_eq!(behind(&newer), None, "it began after the silence");
     drop(later);
+}
+
+/// RCPT, in a dialogue with other steps.
+const LATER: Step = Step {
+    rank: 11,
+    name: "RCPT",
+};
+
+#[tokio::test(start_paused = true)]
+async fn the_parts_of_a_job_hold_one_share_of_the_slots_and_try_an_edge_as_one() {
+    let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+    let parts: Vec<JobAtEdge> = (0..4).map(|_| edge.enter("whole", 2).unwrap()).collect();
+    let request = edge.asked(LATER);
+    after(3600).await;
+    assert!(parts.iter().all(|part| part.gives_way(2).is_none()));
+    let more = edge.enter("whole", 2).unwrap();
+    let other = edge.enter("other", 2).unwrap();
+    let [_scout, third] = ["third", "fourth"].map(|job| edge.enter(job, 2));
+    assert!(third.is_err(), "two jobs wait, and a scout tries");
+    drop((other, request));
+    for _ in 0..2 {
+        edge.failed(FailureKind::Timeout, "");
+    }
+    tokio::time::sleep(edge.outage().unwrap().left).await;
+    let trying = edge.enter("whole", 2).unwrap();
+    drop(more);
+    assert!(edge.enter("other", 2).is_err(), "the job tries it still");
+    drop((parts, trying));
+    edge.enter("other", 2).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_takes_long_over_each_reply_is_not_silent_for_as_long() {
+    let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+    edge.answered_after(Duration::from_secs(4));
+    let _request = edge.asked(LATER);
+    after(3600).await;
+    assert!(!edge.is_silent());
+    after(2500).await;
+    assert!(edge.is_silent());
+    edge.answered_after(Duration::from_secs(60));
+    assert!(!edge.is_silent());
+    after(9000).await;
+    assert!(edge.is_silent(), "there is a limit");
+    let store = Edge::new(EdgeKind::Store, "reports", "the store");
+    store.answered_after(Duration::from_secs(4));
+    let _request = store.asked(GET);
+    after(3600).await;
+    assert!(store.is_silent());
+}
+
+/// A relay hangs at one mail for minutes, and is well.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_hung_while_others_were_answered_makes_no_edge_silent() {
+    let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+    let _hung = edge.asked(LATER);
+    after(30_000).await;
+    assert!(edge.trouble().is_some());
+    edge.replied(LATER);
+    after(30_000).await;
+    assert_eq!(edge.trouble(), None);
+    let _other = edge.asked(LATER);
+    after(3600).await;
+    assert!(edge.is_silent());
+    // The pieces of its own text are no replies to others.
+    let text = Step {
+        rank: 13,
+        name: "the mail's text",
+    };
+    let sending = edge.asked(text);
+    for _ in 0..10 {
+        after(3000).await;
+        edge.sent(sending.number(), text);
+    }
+    after(30_000).await;
+    assert!(edge.trouble().is_some());
 }
