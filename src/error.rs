@@ -91,9 +91,10 @@ pub enum JobError {
     #[error(transparent)]
     Down(#[from] Outage),
     /// The relay is down, and a mail to another recipient is to try it for some time: the last one to this recipient failed there.
-    #[error("{outage}")]
+    #[error("the relay is down, and a mail to another recipient is to try it first")]
     Spared {
         /// The outage.
+        #[source]
         outage: Outage,
         /// For how long.
         after: Duration,
@@ -387,6 +388,17 @@ impl JobError {
         } else {
             None
         }
+    }
+
+    /// The outage of the relay that no mail of this job is to try; it was logged when it began.
+    pub fn spared(&self) -> Option<&Outage> {
+        if let Self::Deferred { first, .. } = self {
+            return first.spared();
+        }
+        if let Self::Spared { outage, .. } = self {
+            return Some(outage);
+        }
+        None
     }
 
     /// Whether the source of the signing credentials is about to renew them.

@@ -39,9 +39,8 @@ const REQUESTS: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Backlog {
     waiting: Arc<Mutex<HashMap<String, VecDeque<WaitingMessage>>>>,
-    /// Messages whose jobs were denied a request. They come back by themselves, and are shown earlier if the edge denied all requests, and
-    /// does no longer.
-    denied: Arc<Mutex<VecDeque<DeniedMessage>>>,
+    /// Messages that come back by themselves, and are shown earlier if what they wait for happens.
+    early: Arc<Mutex<VecDeque<EarlyMessage>>>,
 }
 
 #[derive(Debug)]
@@ -51,10 +50,29 @@ struct WaitingMessage {
 }
 
 #[derive(Debug)]
-struct DeniedMessage {
+struct EarlyMessage {
     edge: Edge,
     since: Instant,
+    shown_when: ShownWhen,
     message: WaitingMessage,
+}
+
+/// When a message is shown before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ShownWhen {
+    /// Its job was denied a request: the edge denied all requests, and does no longer.
+    Allowed,
+    /// Its job is not the one to try the edge: the edge is back.
+    Back,
+}
+
+impl EarlyMessage {
+    fn is_due(&self) -> bool {
+        match self.shown_when {
+            ShownWhen::Allowed => self.edge.allows_since(self.since),
+            ShownWhen::Back => self.edge.outage().is_none(),
+        }
+    }
 }
 
 impl Backlog {
@@ -85,18 +103,24 @@ impl Backlog {
         hidden
     }
 
-    fn denied(&self) -> MutexGuard<'_, VecDeque<DeniedMessage>> {
-        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    fn early(&self) -> MutexGuard<'_, VecDeque<EarlyMessage>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a message whose job an edge denied a request, and that is hidden for so long.
-    pub(super) fn add_denied(&self, edge: &Edge, receipt: &Receipt, hidden: Duration) {
-        let mut denied = self.denied();
-        if denied.len() < MAX_KEPT {
+    /// Remembers a message that is hidden for so long, and may be shown before.
+    pub(super) fn add_early(
+        &self,
+        (edge, shown_when): (&Edge, ShownWhen),
+        receipt: &Receipt,
+        hidden: Duration,
+    ) {
+        let mut early = self.early();
+        if early.len() < MAX_KEPT {
             let since = Instant::now();
-            denied.push_back(DeniedMessage {
+            early.push_back(EarlyMessage {
                 edge: edge.clone(),
                 since,
+                shown_when,
                 message: WaitingMessage {
                     receipt: receipt.clone(),
                     hidden_until: since + hidden,
@@ -105,20 +129,20 @@ impl Backlog {
         }
     }
 
-    /// The receipts of denied messages whose edge allows requests again.
-    fn allowed(&self) -> Vec<WaitingMessage> {
-        let mut denied = self.denied();
+    /// The messages that are shown before their time.
+    fn due_early(&self) -> Vec<WaitingMessage> {
+        let mut early = self.early();
         let now = Instant::now();
-        denied.retain(|denied| denied.message.hidden_until > now);
-        let (mut allowed, mut rest) = (Vec::new(), VecDeque::new());
-        for waiting in denied.drain(..) {
-            match allowed.len() < SHOWN_AT_ONCE && waiting.edge.allows_since(waiting.since) {
-                true => allowed.push(waiting.message),
+        early.retain(|waiting| waiting.message.hidden_until > now);
+        let (mut due, mut rest) = (Vec::new(), VecDeque::new());
+        for waiting in early.drain(..) {
+            match due.len() < SHOWN_AT_ONCE && waiting.is_due() {
+                true => due.push(waiting.message),
                 false => rest.push_back(waiting),
             }
         }
-        *denied = rest;
-        allowed
+        *early = rest;
+        due
     }
 
     /// Remembers a message that the queue did not take back, and that stays hidden for at most `hidden`.
@@ -173,7 +197,7 @@ impl Backlog {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let mut due = self.due(edges);
-            due.extend(self.allowed());
+            due.extend(self.due_early());
             for WaitingMessage {
                 receipt,
                 hidden_until,
@@ -188,9 +212,9 @@ impl Backlog {
     /// Shows all messages again, so that other workers can work them.
     pub(super) async fn show_all(&self, queue: &dyn Queue) {
         let all = std::mem::take(&mut *self.waiting());
-        let denied = std::mem::take(&mut *self.denied());
-        let denied = denied.into_iter().map(|denied| denied.message);
-        let all = all.into_values().flatten().chain(denied);
+        let early = std::mem::take(&mut *self.early());
+        let early = early.into_iter().map(|early| early.message);
+        let all = all.into_values().flatten().chain(early);
         show(queue, all.collect()).await;
     }
 }
@@ -301,6 +325,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_not_to_try_an_edge_is_shown_when_it_is_back() {
+        let queue = MemoryQueue::default();
+        let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+        let backlog = Backlog::default();
+        for _ in 0..2 {
+            edge.failed(FailureKind::Refused, "");
+        }
+        for message in received(&queue, 3).await {
+            backlog.add_early((&edge, ShownWhen::Back), &message.receipt, HELD);
+        }
+        tokio::time::sleep(edge.outage().unwrap().left).await;
+        assert!(backlog.due_early().is_empty(), "another job tries it");
+        edge.answered();
+        assert_eq!(backlog.due_early().len(), 3);
+        assert!(backlog.due_early().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_was_denied_is_shown_when_a_denial_of_all_has_ended() {
         let queue = MemoryQueue::default();
         let edge = Edge::new(EdgeKind::Store, "reports", "S3");
@@ -309,7 +351,7 @@ mod tests {
         let play = async {
             for message in received(&queue, 100).await {
                 edge.denied(false, "AccessDenied");
-                backlog.add_denied(&edge, &message.receipt, HELD);
+                backlog.add_early((&edge, ShownWhen::Allowed), &message.receipt, HELD);
             }
             // Another bucket may be open: that shows nothing about these.
             edge.answered();

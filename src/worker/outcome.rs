@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::backlog::ShownWhen;
 use super::{
     DELETING, Failed, GIVING_BACK, IN_SHADOW, LAST_CALL, UNPARKED, Worked, Worker, settle,
 };
@@ -80,6 +81,13 @@ impl Worker {
             },
             None => disposition,
         };
+        let spared = failed.error.spared();
+        if let Disposition::Retry { after } = disposition
+            && let Some(edge) = spared.and_then(|outage| self.services.edges.labelled(&outage.edge))
+        {
+            let early = (&edge, ShownWhen::Back);
+            self.backlog.add_early(early, &message.receipt, after);
+        }
         if let Disposition::Retry { after } = disposition
             && failed.error.is_denial()
             && let Some(edge) = self
@@ -88,12 +96,15 @@ impl Worker {
                 .iter()
                 .find(|edge| edge.is_denied() && failed.error.is_denial_by(edge))
         {
-            self.backlog.add_denied(&edge, &message.receipt, after);
+            let early = (&edge, ShownWhen::Allowed);
+            self.backlog.add_early(early, &message.receipt, after);
         }
         let job = failed.jobs.iter().find_map(|(job, _)| job.as_ref());
         // A message that waits to be parked, or that the redrive policy has not moved yet, was logged when it came first.
         let is_told = match disposition {
             Disposition::Park => !self.refused.has(&message.id),
+            // The outage was.
+            Disposition::Retry { .. } if spared.is_some() => false,
             // Many jobs may wait for a domain that the relay never answers about.
             Disposition::Retry { .. } if failed.error.is_overtaken() => {
                 self.tells_of_overtaken_mail(&failed.error)
@@ -127,7 +138,8 @@ impl Worker {
         match edge.filter(|edge| edge.outage().is_none() && edge.is_denied()) {
             Some(edge) => {
                 let hidden = DENIED_AGAIN.mul_f64(1.0 + 0.1 * random());
-                self.backlog.add_denied(&edge, receipt, hidden);
+                let early = (&edge, ShownWhen::Allowed);
+                self.backlog.add_early(early, receipt, hidden);
                 hidden
             }
             None => self.backlog.add(outage, receipt),

@@ -125,9 +125,16 @@ impl Activity {
     /// it; replies at an earlier step do not, since a relay that greets may be silent at RCPT. A request that had waited for long when
     /// another got a reply tells nothing about the edge.
     pub(super) fn silence(&self) -> Option<(Step, Instant)> {
+        self.silence_up_to(STEPS)
+    }
+
+    /// The same of the requests that wait at a step of this rank or an earlier one.
+    fn silence_up_to(&self, rank: usize) -> Option<(Step, Instant)> {
         let waiting = self.requests.iter();
         let waiting = waiting.filter(|(number, request)| {
-            !self.hanging.has(**number) && !self.is_long_overtaken(request)
+            request.step.rank <= rank
+                && !self.hanging.has(**number)
+                && !self.is_long_overtaken(request)
         });
         let waits = waiting.map(|(_, RequestAtStep { step, since, .. })| {
             let last = self.last_reply(*step);
@@ -216,8 +223,7 @@ impl Edge {
     pub fn replied(&self, step: Step) {
         let mut activity = self.activity();
         let now = Instant::now();
-        if let Some((at, since)) = activity.silence()
-            && at.rank <= step.rank
+        if let Some((_, since)) = activity.silence_up_to(step.rank)
             && now - since >= SILENT
         {
             activity.spoke_at = Some(now);

@@ -630,3 +630,20 @@ async fn a_request_that_hung_while_others_were_answered_makes_no_edge_silent() {
     after(30_000).await;
     assert!(edge.trouble().is_some());
 }
+
+/// A mail that waits at its end, which came first, does not hide that others waited at RCPT in vain.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_silence_is_that_of_the_requests_at_the_step_or_before() {
+    let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+    let _at_its_end = edge.asked(Step {
+        rank: 14,
+        name: "after the mail's text",
+    });
+    after(1000).await;
+    let waiting = edge.asked(LATER);
+    after(5000).await;
+    edge.replied(LATER);
+    after(1000).await;
+    let behind = edge.left_behind_for(waiting.number());
+    assert_eq!(behind, Some(Duration::from_secs(1)));
+}

@@ -35,7 +35,9 @@ pub(super) async fn answer(
     let request = HttpRequest::try_from(request).map_err(invalid)?;
     tokio::select! {
         answer = connector.call(request) => answer,
-        () = too_many.notified() => Err(ConnectorError::io(EndlessInterim.into())),
+        () = too_many.notified() => {
+            Err(ConnectorError::io(EndlessInterim.into()))
+        }
     }
 }
 
