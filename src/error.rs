@@ -95,7 +95,7 @@ pub enum JobError {
     Spared {
         /// The outage.
         #[source]
-        outage: Outage,
+        outage: Box<Outage>,
         /// For how long.
         after: Duration,
     },

@@ -271,9 +271,10 @@ async fn pending_recipients(
                 let mailer = &services.sending.mailer;
                 match mailer.put_off(&plan.relay, &plan.job.id, &rid, reader) {
                     Some(PutOff::Recipient(error)) => Err(error.into()),
-                    Some(PutOff::Relay { outage, after }) => {
-                        Err(JobError::Spared { outage, after })
-                    }
+                    Some(PutOff::Relay { outage, after }) => Err(JobError::Spared {
+                        outage: Box::new(outage),
+                        after,
+                    }),
                     None => {
                         waiting.push((Arc::clone(reader), n));
                         continue;

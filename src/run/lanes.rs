@@ -173,7 +173,7 @@ impl Lanes {
     ) -> Option<T> {
         let state = self.state();
         let may_pass = |domain: &str| !state.is_slow(domain) && state.paced_for(domain).is_none();
-        let is_quick = |item: &T| domain(item).is_none_or(|domain| may_pass(domain));
+        let is_quick = |item: &T| domain(item).is_none_or(&may_pass);
         let first = match state.slow.is_empty() && state.paced.is_empty() {
             true => Some(0),
             false => waiting.iter().position(is_quick),
