@@ -1,5 +1,6 @@
 //! `handout ledger`: shows the status of recipients and resolves doubts.
 
+mod parts;
 mod show;
 
 use std::process::ExitCode;
@@ -31,7 +32,9 @@ use super::{ConfigArgs, exit, say, say_json};
 pub(crate) enum LedgerCommand {
     /// Prints the status of each recipient of a job, the latest jobs, or the doubts to resolve.
     #[command(after_help = "\
-Each line of a recipient has, separated by tabs: id, outcome, time of the record, reply code and text of the relay, and the address if the ledger has it; before the address of a doubt, the Message-ID.
+Each line of a job has, separated by tabs: state, id, when it was begun, and when it was done.
+
+Each line of a recipient has: id, outcome, time of the record, reply code and text of the relay, and the address if the ledger has it; before the address of a doubt, the Message-ID. Of a job in parts, all recipients are counted, and the first without a mail have a line; JOB.part.RID shows one.
 
 Examples:
   handout ledger show

@@ -26,7 +26,7 @@ use handout::audit::portal::ChangedFields;
 use handout::bounds::MAX_WHY_BYTES;
 use handout::clock;
 use handout::config::{Config, RevokeMeans};
-use handout::distribute::parts_so_far;
+use handout::distribute;
 use handout::environment::Environment;
 use handout::failpoint::{self, Failpoint};
 use handout::job::{Bucket, JobId, Recipient};
@@ -392,7 +392,7 @@ async fn known_job(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<Vec<Job
 /// Whether each recipient of a job has a part of it: a change to the job is one to all of its parts.
 async fn is_in_parts(job: &JobId, opened: &OpenedLedger) -> anyhow::Result<bool> {
     let records = opened.ledger.records_of(job, "").await?;
-    Ok(parts_so_far(&records)?.is_some())
+    Ok(distribute::is_in_parts(&records)?)
 }
 
 /// Checks that the rules permit links of a job until an instant: a job that is sent now could not ask for more.

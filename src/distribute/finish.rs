@@ -1,5 +1,7 @@
 //! The end of a job: its records, and the notice about recipients that it did not reach.
 
+use serde_json::json;
+
 use crate::assemble::Services;
 use crate::deliver::notice::{Notice, NoticeEnd};
 use crate::error::JobError;
@@ -88,7 +90,9 @@ async fn conclude(
     delivered: &JobReport,
     services: &Services,
 ) -> Result<(), JobError> {
-    let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
+    let mut body = serde_json::to_value(delivered).expect("what was delivered is plain data");
+    // For people: no record tells when it was created.
+    body["at"] = json!((services.clock)());
     let done = Record::new(&run.job.id, "", delivered.reopenings, Kind::Done, body);
     services.recording.ledger.create(done).await?;
     services.recording.issued.forget(&run.job.id);

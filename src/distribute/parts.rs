@@ -7,6 +7,7 @@
 mod chunks;
 mod recipients;
 mod resend;
+mod so_far;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -16,7 +17,8 @@ pub(crate) use self::recipients::first_parts;
 use self::recipients::{FrozenList, freeze};
 pub use self::recipients::{MAX_CHECKED_ROWS, all_bad_rows, count_recipients};
 pub(super) use self::resend::doubtful_parts;
-pub use self::resend::{part_or_job, parts_so_far, reopen_whole, resend_parts};
+pub use self::resend::{part_or_job, reopen_whole, resend_parts};
+pub use self::so_far::{PartsSoFar, is_in_parts, parts_so_far, refused_part};
 use super::edges::{begin, under_lease};
 use super::enter_and_run;
 use super::finish::{Ending, comes_too_late, finish, supersede};
@@ -169,6 +171,13 @@ fn ends_all(error: &JobError) -> bool {
             FailureClass::Transient => error.is_stopped(),
             FailureClass::Busy | FailureClass::Permanent | FailureClass::Policy => false,
         }
+}
+
+/// The recipients of a job in parts, by the records of the whole job; `None` for a job that is not in parts.
+fn frozen(records: &[Record]) -> Result<Option<FrozenList>, LedgerError> {
+    let plan = record_of(records, 0, Kind::Plan);
+    let plan = plan.filter(|plan| plan.body.get("recipients").is_some());
+    plan.map(FrozenList::of).transpose()
 }
 
 /// A record of the job that cannot be read.

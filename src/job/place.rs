@@ -232,6 +232,12 @@ impl JobId {
         (is_rid && !whole.is_empty()).then(|| Self(whole.into()))
     }
 
+    /// The id of the recipient whose part of a job it is, if it is the id of a part.
+    pub fn recipient_of_part(&self) -> Option<&str> {
+        self.whole()?;
+        Some(self.0.rsplit_once(PART)?.1)
+    }
+
     /// The id of a rehearsal of the job. Each rehearsal is a job of its own, so that nothing of it is recorded for the job.
     pub fn of_rehearsal(&self, at: Timestamp) -> Self {
         let end = format!(

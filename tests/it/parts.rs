@@ -152,9 +152,30 @@ async fn each_recipient_gets_what_lies_under_their_own_prefix() {
     assert_eq!(listed.lines().count(), 1, "{listed}");
     let shown = said(&handout(&world, &["ledger", "show", "weekly"]));
     assert!(
-        shown.contains("in parts: 4 recipients in 1 chunks; so far 3 accepted"),
+        shown.contains("in parts: 4 recipients in 1 chunk; so far 3 accepted")
+            && shown.contains(", 1 without files,"),
         "{shown}"
     );
+    assert!(
+        shown.contains("weekly: done, begun at 2026-") && shown.contains(", done at 2026-"),
+        "{shown}"
+    );
+    let empty = parts["without_files"][0].as_str().unwrap();
+    assert!(
+        shown.contains(&format!("{empty}\twithout files\t")),
+        "{shown}"
+    );
+    // The part without files has a line of its own.
+    let shown = said(&handout(
+        &world,
+        &["ledger", "show", &format!("weekly.part.{empty}")],
+    ));
+    let line = format!("{empty}\twithout files, so that no mail was made\t2026-");
+    assert!(shown.contains(&line), "{shown}");
+    let stranger = format!("weekly.part.{}", "0".repeat(32));
+    let output = handout(&world, &["ledger", "show", &stranger]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("no mail was begun"));
 }
 
 #[tokio::test]

@@ -3,18 +3,18 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use handout::distribute::{open_doubts, parts_so_far};
+use handout::distribute::open_doubts;
 use handout::job::JobId;
 use handout::ledger::people::words_behind_name;
-use handout::ledger::status::{ReportedMails, is_done, outcome_of, record_of, reported};
-use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record};
-use handout::ledger::{reported_mails_of, status_of};
-use handout::report::JobReport;
-use handout::text::shell_argument;
+use handout::ledger::status::{is_done, outcome_of, record_of, reported};
+use handout::ledger::{
+    JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record, status_of,
+};
 use serde::Serialize;
 
 use super::super::schemas::OutputSchema;
 use super::super::{exit, say, say_json};
+use super::parts::{ShownParts, instants, why_unknown};
 
 /// The number of listed jobs if none is named.
 const LISTED: usize = 50;
@@ -24,7 +24,12 @@ const LISTED: usize = 50;
 struct ListedJob<'a> {
     #[schemars(with = "String")]
     job: &'a JobId,
+    /// `done` or `open`.
     state: &'static str,
+    /// When it was begun.
+    begun_at: Option<String>,
+    /// When it was done last; records of older versions do not tell.
+    done_at: Option<String>,
 }
 
 /// A job with its recipients.
@@ -34,28 +39,22 @@ struct ShownJob<'a> {
     job: &'a JobId,
     /// `done`, `open` or `unknown`.
     state: &'static str,
+    /// When it was begun.
+    begun_at: Option<&'a str>,
+    /// When it was done last; records of older versions do not tell.
+    done_at: Option<&'a str>,
     recipients: Vec<LedgerRow<'a>>,
     /// What the recipients of a job in parts came to so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<ShownParts>,
 }
 
-/// What the recipients of a job in parts came to so far, and what mail systems reported of the accepted mails.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
-struct ShownParts {
-    #[serde(flatten)]
-    report: JobReport,
-    /// How many of the accepted mails were delivered, as far as mail systems reported it.
-    delivered: u64,
-    /// How many of them bounced, or their recipient complained.
-    bounced: u64,
-}
-
 /// The status of a recipient, and the outcome of the last attempt.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 struct LedgerRow<'a> {
     rid: &'a str,
-    /// `accepted`, `delivered`, `bounced`, `rejected`, `suppressed`, `in_doubt`, `under_way` or `open`. A relay accepts a mail; that it
+    /// `accepted`, `delivered`, `bounced`, `rejected`, `suppressed`, `in_doubt`, `under_way`, `open`, or `without_files` for a part of a
+    /// job that had nothing to hand out. A relay accepts a mail; that it
     /// was delivered, or bounced, is what a mail system reported later.
     state: &'static str,
     /// The last attempt, or the next one of an `open` recipient.
@@ -98,10 +97,17 @@ pub(super) async fn list(ledger: &dyn Ledger, json: bool) -> anyhow::Result<Exit
     for job in &jobs {
         let records = ledger.records_of(job, "").await?;
         let state = state(&records);
+        let (begun_at, done_at) = instants(&records);
         if !json {
-            say(format_args!("{state}\t{job}"))?;
+            let (begun, done) = (begun_at.unwrap_or("-"), done_at.unwrap_or("-"));
+            say(format_args!("{state}\t{job}\t{begun}\t{done}"))?;
         }
-        listed.push(ListedJob { job, state });
+        listed.push(ListedJob {
+            job,
+            state,
+            begun_at: begun_at.map(str::to_owned),
+            done_at: done_at.map(str::to_owned),
+        });
     }
     match json {
         true => say_json(&listed)?,
@@ -122,50 +128,45 @@ fn state(records_of_job: &[Record]) -> &'static str {
 /// Prints the status of each recipient of a job.
 pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
     let job_records = JobRecords::new(ledger.records(job).await?);
-    let is_known = !(job_records.of("").is_empty() && job_records.recipients().is_empty());
+    let of_job = job_records.of("");
+    let is_known = !(of_job.is_empty() && job_records.recipients().is_empty());
     let recipients = job_records.recipients().into_iter();
     let rows = recipients.map(|rid| LedgerRow::new(rid, job_records.of(rid)));
-    let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
-    let state = if is_known {
-        state(job_records.of(""))
-    } else {
-        "unknown"
-    };
-    let parts = parts_so_far(job_records.of(""))?;
-    let ReportedMails { delivered, bounced } = match parts {
-        Some(_) => reported_mails_of(job, true, ledger).await?,
-        None => ReportedMails::default(),
-    };
+    let mut rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
+    let (begun_at, done_at) = instants(of_job);
+    if let Some(rid) = job.recipient_of_part()
+        && rows.is_empty()
+        && is_done(of_job)
+    {
+        rows.push(LedgerRow::without_files(rid, done_at));
+    }
+    let state = if is_known { state(of_job) } else { "unknown" };
+    let parts = ShownParts::of(ledger, job, of_job).await?;
     if json {
         say_json(&ShownJob {
             job,
             state,
+            begun_at,
+            done_at,
             recipients: rows,
-            parts: parts.map(|(report, _)| ShownParts {
-                report,
-                delivered,
-                bounced,
-            }),
+            parts,
         })?;
     } else if is_known {
-        say(format_args!("{job}: {state}"))?;
-        if let Some((report, chunks)) = parts {
-            let named = report.parts.unwrap_or_default();
-            say(format_args!(
-                "in parts: {} recipients in {chunks} chunks; so far {} accepted (of these, mail systems reported {delivered} as delivered and {bounced} as bounced), {} rejected, {} in doubt, {} suppressed, {} without files, {} whose part was rejected. `handout ledger show -- {}` shows one part",
-                named.recipients,
-                report.accepted,
-                report.rejected,
-                report.unknown,
-                report.suppressed,
-                named.empty,
-                named.refused,
-                shell_argument(&format!("{job}.part.RID"))
-            ))?;
+        let mut line = format!("{job}: {state}");
+        if let Some(begun_at) = begun_at {
+            line.push_str(&format!(", begun at {begun_at}"));
         }
-        rows.iter().try_for_each(|row| say(row.line()))?;
+        if let Some(done_at) = done_at {
+            line.push_str(&format!(", done at {done_at}"));
+        }
+        say(line)?;
+        let lines = parts.iter().flat_map(|parts| parts.lines(job));
+        lines
+            .chain(rows.iter().map(LedgerRow::line))
+            .try_for_each(say)?;
     } else {
-        say(format_args!("the ledger knows no job {job}"))?;
+        let why = why_unknown(ledger, job).await?;
+        say(why.unwrap_or_else(|| format!("the ledger knows no job {job}")))?;
     }
     Ok(match is_known {
         true => ExitCode::SUCCESS,
@@ -212,6 +213,22 @@ impl<'a> LedgerRow<'a> {
         })
     }
 
+    /// A part of a job that had nothing to hand out, and so made no mail.
+    fn without_files(rid: &'a str, done_at: Option<&str>) -> Self {
+        Self {
+            rid,
+            state: "without_files",
+            attempt: 0,
+            outcome: None,
+            at: done_at.map(str::to_owned),
+            code: None,
+            words: None,
+            message_id: None,
+            to: None,
+            late: Vec::new(),
+        }
+    }
+
     /// The recipient's id, the status, the time, the reply code, the reply text and the address, separated by tabs; before the
     /// address of a doubt, the Message-ID.
     fn line(&self) -> String {
@@ -222,6 +239,7 @@ impl<'a> LedgerRow<'a> {
                 "attempt {attempt} is in flight, or its process died: the next delivery finds out"
             ),
             "in_doubt" => format!("in doubt at attempt {attempt}"),
+            "without_files" => "without files, so that no mail was made".to_owned(),
             outcome => format!("{outcome} at attempt {attempt}"),
         };
         let at = self.at.as_deref().unwrap_or("-");

@@ -4,35 +4,14 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::chunks::{last_of_chunk, read_chunk};
-use super::recipients::FrozenList;
+use super::frozen;
 use crate::job::JobId;
 use crate::ledger::resolve::{Resent, reopen, resend};
-use crate::ledger::status::{is_done, record_of};
-use crate::ledger::{Kind, Ledger, LedgerError, Record};
-use crate::report::JobReport;
+use crate::ledger::status::is_done;
+use crate::ledger::{Ledger, LedgerError, Record};
 
 /// How many parts are looked at together.
 const AT_ONCE: usize = 16;
-
-/// What the chunks of a job in parts came to so far, and how many chunks there are; `None` for a job that is not in parts.
-///
-/// # Errors
-/// A record cannot be read.
-pub fn parts_so_far(records: &[Record]) -> Result<Option<(JobReport, u32)>, LedgerError> {
-    let Some(list) = frozen(records)? else {
-        return Ok(None);
-    };
-    let mut report = JobReport {
-        parts: Some(list.report()),
-        ..JobReport::default()
-    };
-    for number in 0..list.chunks {
-        if let Some(chunk) = last_of_chunk(records, number) {
-            report.add(read_chunk(chunk)?);
-        }
-    }
-    Ok(Some((report, list.chunks)))
-}
 
 /// The parts of a job that may have a mail in doubt; none for a job that is not in parts.
 ///
@@ -89,12 +68,6 @@ pub async fn reopen_whole(
     reopen(ledger, &whole, "operator", now).await
 }
 
-fn frozen(records: &[Record]) -> Result<Option<FrozenList>, LedgerError> {
-    let plan = record_of(records, 0, Kind::Plan);
-    let plan = plan.filter(|plan| plan.body.get("recipients").is_some());
-    plan.map(FrozenList::of).transpose()
-}
-
 /// Asks for another attempt at each part that was rejected, whose mail was rejected or is in doubt, and reopens the job; `None` for
 /// a job that is not in parts.
 ///
@@ -145,9 +118,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::ledger::Outcome;
     use crate::ledger::memory::MemoryLedger;
     use crate::ledger::status::reopenings;
+    use crate::ledger::{Kind, Outcome};
+    use crate::report::JobReport;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
