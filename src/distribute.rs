@@ -28,8 +28,8 @@ use self::edges::{begin, under_lease, until_it_gives_way};
 use self::finish::{Ending, comes_too_late, finish, notify, supersede};
 pub(crate) use self::parts::first_parts;
 pub use self::parts::{
-    MAX_CHECKED_ROWS, PartsSoFar, all_bad_rows, count_recipients, is_in_parts, part_or_job,
-    parts_so_far, refused_part, reopen_whole, resend_parts,
+    MAX_CHECKED_ROWS, PartsSoFar, addresses_in_list, all_bad_rows, count_recipients, is_in_parts,
+    part_or_job, parts_so_far, recipient_of_job, refused_part, reopen_whole, resend_parts,
 };
 pub(crate) use self::planning::{list, plan_of, settle};
 use self::state::{JobState, check_body, resume, start};

@@ -3,6 +3,7 @@
 use std::num::ParseIntError;
 
 use clap::Args;
+use handout::audit::record::Pseudonyms;
 use handout::job::{Recipient, Rehearsal};
 use handout::quantity::Span;
 use jiff::Timestamp;
@@ -48,6 +49,62 @@ pub(super) fn time_limit(text: &str) -> Result<Span, String> {
     }
 }
 
+/// A recipient as a command names it. Results, logs and the ledger have ids alone, so that a person copies one into the next command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NamedRecipient {
+    Address(Recipient),
+    /// The id, in lower case.
+    Id(String),
+}
+
+/// How many hexadecimal digits a recipient's id has.
+const RID_DIGITS: usize = 32;
+
+/// The recipient's id in a text, if it is one: no address is, since it has an "@".
+pub(super) fn recipient_id(text: &str) -> Option<String> {
+    let is_id = text.len() == RID_DIGITS && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_id.then(|| text.to_ascii_lowercase())
+}
+
+/// An address, or a recipient's id.
+pub(super) fn named_recipient(text: &str) -> Result<NamedRecipient, String> {
+    if let Some(rid) = recipient_id(text) {
+        return Ok(NamedRecipient::Id(rid));
+    }
+    match Recipient::parse(text) {
+        Ok(recipient) => Ok(NamedRecipient::Address(recipient)),
+        Err(error) if text.contains('@') => Err(error.to_string()),
+        Err(error) => Err(format!(
+            "{error}; it is no recipient's id either, which has {RID_DIGITS} hexadecimal digits"
+        )),
+    }
+}
+
+impl NamedRecipient {
+    /// The id, as the audit log and the ledger have it.
+    pub(super) fn rid(&self, names: &Pseudonyms) -> String {
+        match self {
+            Self::Address(recipient) => names.recipient_id(&recipient.canonical_address()),
+            Self::Id(rid) => rid.clone(),
+        }
+    }
+
+    /// As another command takes it.
+    pub(super) fn typed(&self) -> String {
+        match self {
+            Self::Address(recipient) => recipient.canonical_address(),
+            Self::Id(rid) => rid.clone(),
+        }
+    }
+
+    pub(super) const fn address(&self) -> Option<&Recipient> {
+        match self {
+            Self::Address(recipient) => Some(recipient),
+            Self::Id(_) => None,
+        }
+    }
+}
+
 /// A number of things, of which there is at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     let count = text
@@ -78,6 +135,24 @@ mod tests {
         for wrong in ["0", "0s", "", "-1", "soon"] {
             assert!(time_limit(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_recipient_is_named_by_an_address_or_by_an_id_in_either_case() {
+        let keyring = handout::keyring::Keyring::new([7; 32]);
+        let names = Pseudonyms::new(&keyring, false);
+        let ann = named_recipient("Ann@ACME.example").unwrap();
+        let rid = ann.rid(&names);
+        for spelled in [rid.clone(), rid.to_ascii_uppercase()] {
+            let by_id = named_recipient(&spelled).unwrap();
+            assert_eq!((by_id.rid(&names), by_id.address()), (rid.clone(), None));
+            assert_eq!(by_id.typed(), rid);
+        }
+        assert_eq!(ann.typed(), "Ann@acme.example");
+        let short = named_recipient(&rid[1..]).unwrap_err();
+        assert!(short.contains("32 hexadecimal digits"), "{short}");
+        let wrong = named_recipient("ann@").unwrap_err();
+        assert!(!wrong.contains("hexadecimal"), "{wrong}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `handout audit`: verifies the log, finds lines, and counts links.
 
+mod addresses;
 mod archive;
 mod export;
 mod find;
@@ -78,6 +79,9 @@ The key of your own log comes from the configuration. To verify a copy from anot
     /// Prints the lines that match, as they are in the log.
     #[command(after_help = find::HELP)]
     Find(Box<find::FindArgs>),
+    /// Finds the addresses behind recipients' ids.
+    #[command(after_help = addresses::HELP)]
+    Whose(addresses::AddressArgs),
     /// Prints every line that concerns a recipient, for a subject-access request.
     #[command(after_help = export::HELP)]
     Export(export::AuditExportArgs),
@@ -148,6 +152,9 @@ pub(super) async fn audit(
 ) -> anyhow::Result<ExitCode> {
     match command {
         AuditCommand::Verify(arguments) => Box::pin(verify_all(&arguments, environment)).await,
+        AuditCommand::Whose(arguments) => {
+            Box::pin(addresses::find_addresses(&arguments, environment)).await
+        }
         AuditCommand::Export(arguments) => {
             let config = books_of(&arguments.config, environment)?;
             Box::pin(export::export(&arguments, &config, environment)).await
@@ -426,6 +433,7 @@ pub(super) fn outputs() -> Vec<OutputSchema> {
         OutputSchema::of::<VerifiedLog<'static>>("audit-verify", "handout audit verify"),
         OutputSchema::of::<RetentionReport>("audit-retain", "handout audit retain"),
         stats::output(),
+        addresses::output(),
         export::output(),
     ]
 }

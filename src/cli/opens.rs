@@ -21,7 +21,7 @@ use handout::keyring::Keyring;
 use jiff::Timestamp;
 
 use super::access::audit_places;
-use super::arguments::{JsonArgs, instant};
+use super::arguments::{JsonArgs, NamedRecipient, instant, named_recipient};
 use super::audit::whose::{IssuedTo, Whose};
 use super::audit::{ArchiveArgs, ReadArchive, object, tell_unread};
 use super::schemas::OutputSchema;
@@ -46,9 +46,9 @@ pub(crate) struct OpensArgs {
     /// The job's id.
     #[arg(value_name = "JOB", group = "question")]
     job: Option<JobId>,
-    /// A recipient's address.
-    #[arg(long, value_name = "ADDRESS", group = "question", value_parser = Recipient::parse)]
-    recipient: Option<Recipient>,
+    /// A recipient's address, or id.
+    #[arg(long, value_name = "ADDRESS|ID", group = "question", value_parser = named_recipient)]
+    recipient: Option<NamedRecipient>,
     /// An object.
     #[arg(long, alias = "key", value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
     object: Option<(String, String)>,
@@ -90,7 +90,7 @@ pub(super) async fn opens(
     let question = OpensQuestion {
         query: LinkQuery {
             job: arguments.job.as_ref().map(ToString::to_string),
-            rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
+            rid: recipient.map(|recipient| recipient.rid(&names)),
             object: arguments.object.clone(),
             ..LinkQuery::default()
         },
@@ -106,7 +106,8 @@ pub(super) async fn opens(
     archive.close().await;
     let mut report = answered?;
     places.iter().for_each(tell_unread);
-    name_recipients(&mut report, &config, recipient, names, environment).await;
+    let asked = recipient.and_then(NamedRecipient::address);
+    name_recipients(&mut report, &config, asked, names, environment).await;
     arguments.tell(&report)?;
     match report.coverage.links {
         0 => {
@@ -179,7 +180,7 @@ impl OpensArgs {
             words.push(format!("job {job}"));
         }
         if let Some(recipient) = &self.recipient {
-            words.push(format!("recipient {}", recipient.canonical_address()));
+            words.push(format!("recipient {}", recipient.typed()));
         }
         if let Some((bucket, key)) = &self.object {
             words.push(format!("file s3://{bucket}/{key}"));

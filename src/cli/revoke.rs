@@ -29,7 +29,7 @@ use handout::config::{Config, RevokeMeans};
 use handout::distribute;
 use handout::environment::Environment;
 use handout::failpoint::{self, Failpoint};
-use handout::job::{Bucket, JobId, Recipient};
+use handout::job::{Bucket, JobId};
 use handout::ledger::portal::{ChangeKind, ChangeTarget, LinkChange};
 use handout::links::portal::token_in;
 use handout::portal_access::{LinkFacts, LinkIndex, RevokedLinks};
@@ -46,7 +46,7 @@ use self::residue::Residue;
 use self::scope::{MeantLinks, RevokedLinkFacts};
 use self::standing::StandingArgs;
 use self::tagged::{OF_LINK, OF_OBJECT, TagBook, TagTarget};
-use super::arguments::{JsonArgs, instant, time_limit};
+use super::arguments::{JsonArgs, NamedRecipient, instant, named_recipient, time_limit};
 use super::audit::{ArchiveArgs, append_line};
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
@@ -101,9 +101,9 @@ pub(crate) enum RevokeTarget {
     },
     /// All links of a recipient, in one job or in all.
     Recipient {
-        /// The address.
-        #[arg(value_name = "ADDRESS", value_parser = Recipient::parse)]
-        address: Recipient,
+        /// The address, or the recipient's id.
+        #[arg(value_name = "ADDRESS|ID", value_parser = named_recipient)]
+        address: NamedRecipient,
         /// The job; all jobs without it.
         #[arg(long, value_name = "JOB")]
         job: Option<JobId>,
@@ -129,9 +129,9 @@ pub(crate) enum RevokeTarget {
     /// The sign-ins of a recipient until now; the links stay. `restore` makes them count again.
     #[command(mut_args(without_stores))]
     Sessions {
-        /// The address.
-        #[arg(value_name = "ADDRESS", value_parser = Recipient::parse)]
-        address: Recipient,
+        /// The address, or the recipient's id.
+        #[arg(value_name = "ADDRESS|ID", value_parser = named_recipient)]
+        address: NamedRecipient,
         #[command(flatten)]
         how: TargetArgs,
     },
@@ -436,8 +436,8 @@ async fn may_end_at(
 /// What a command means, before the ledger is asked.
 enum Wanted {
     Target(ChangeTarget),
-    Recipient(Recipient, Option<JobId>),
-    Sessions(Recipient),
+    Recipient(NamedRecipient, Option<JobId>),
+    Sessions(NamedRecipient),
     Link(String),
 }
 

@@ -9,7 +9,6 @@ use handout::audit::record::{SuppressionChange, suppression as change_line};
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
-use handout::job::Recipient;
 use handout::ledger::people::{
     PeopleRecords, PersonDetail, PersonKind, PersonRecord, Suppressed, standing, words_behind_name,
 };
@@ -17,7 +16,7 @@ use handout::person_token::PersonKeys;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::arguments::JsonArgs;
+use super::arguments::{JsonArgs, named_recipient, recipient_id};
 use super::audit::append_line;
 use super::exit::CommandError;
 use super::schemas::OutputSchema;
@@ -65,10 +64,10 @@ pub(crate) enum SuppressionCommand {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct PersonArgs {
-    /// The address.
-    #[arg(value_name = "ADDRESS")]
+    /// The address, or the recipient's id.
+    #[arg(value_name = "ADDRESS|ID")]
     address: Option<String>,
-    /// The recipient's id instead, as in the audit log.
+    /// The recipient's id, as in the audit log.
     #[arg(long, value_name = "ID")]
     rid: Option<String>,
 }
@@ -95,19 +94,17 @@ impl PersonArgs {
 
     fn rid(&self, opened: &OpenedLedger) -> anyhow::Result<String> {
         if let Some(rid) = &self.rid {
-            let is_id = rid.len() == 32 && rid.bytes().all(|b| b.is_ascii_hexdigit());
-            return match is_id {
-                true => Ok(rid.to_ascii_lowercase()),
-                false => Err(CommandError::Usage(format!(
+            let id = recipient_id(rid).ok_or_else(|| {
+                CommandError::Usage(format!(
                     "--rid {rid} is no recipient's id: an id has 32 hexadecimal digits"
                 ))
-                .into()),
-            };
+            });
+            return Ok(id?);
         }
         let address = self.address.as_deref().unwrap_or_default();
-        let recipient = Recipient::parse(address)
+        let named = named_recipient(address)
             .map_err(|error| CommandError::Usage(format!("the address {address} {error}")))?;
-        Ok(opened.names.recipient_id(&recipient.canonical_address()))
+        Ok(named.rid(&opened.names))
     }
 }
 

@@ -15,7 +15,9 @@ use serde_json::json;
 use self::chunks::Chunks;
 pub(crate) use self::recipients::first_parts;
 use self::recipients::{FrozenList, freeze};
-pub use self::recipients::{MAX_CHECKED_ROWS, all_bad_rows, count_recipients};
+pub use self::recipients::{
+    MAX_CHECKED_ROWS, addresses_in_list, all_bad_rows, count_recipients, recipient_of_job,
+};
 pub(super) use self::resend::doubtful_parts;
 pub use self::resend::{part_or_job, reopen_whole, resend_parts};
 pub use self::so_far::{PartsSoFar, is_in_parts, parts_so_far, refused_part};

@@ -309,6 +309,55 @@ async fn a_bad_row_stops_the_job_or_is_named_in_its_result() {
 }
 
 #[tokio::test]
+async fn a_recipient_is_named_by_the_id_in_each_command_and_the_address_is_found_by_it() {
+    let rows = "address,vars.customer\nann@acme.example,1\nbo@acme.example,none\n";
+    let mut job = weekly(&json!({ "list": "customers" }));
+    job["from"]["when_empty"] = json!("skip");
+    let mut world = with_list(world(), "customers.csv", rows, OnBadRow::Stop).job(&job);
+    world.run().await;
+    let bo = results(&world)[0]["parts"]["without_files"][0].clone();
+    let bo = bo.as_str().unwrap();
+    let issued = world.audit_of("issue");
+    let ann = issued[0]["rid"].as_str().unwrap();
+    for words in [
+        &["audit", "find", "--recipient"][..],
+        &["audit", "export", "--recipient"],
+        &["opens", "--all", "--recipient"],
+        &["revoke", "recipient", "--dry-run"],
+        &["suppression", "show"],
+    ] {
+        let answers = ["ann@acme.example", ann, &ann.to_ascii_uppercase()].map(|who| {
+            let output = handout(&world, &[words, &[who]].concat());
+            let text = said(&output).replace("ann@acme.example", ann);
+            (output.status.code(), text.to_ascii_lowercase())
+        });
+        assert_eq!(answers[0], answers[1], "{words:?}");
+        assert_eq!(answers[0], answers[2], "{words:?}");
+        assert_eq!(answers[0].0, Some(0), "{words:?}: {}", answers[0].1);
+    }
+    let found = handout(&world, &["audit", "whose", bo, ann]);
+    let text = said(&found);
+    assert_eq!(found.status.code(), Some(0), "{text}");
+    let line = format!("{bo}\tbo@acme.example\tlist customers\n");
+    assert!(text.starts_with(&line), "{text}");
+
+    // The list has others now, and the ledger has the mail that was begun.
+    fs::write(world.dir.path().join("customers.csv"), "address\ncy@acme.example\n").unwrap();
+    let found = handout(&world, &["audit", "whose", ann, bo, "--json"]);
+    let text = said(&found);
+    assert_eq!(found.status.code(), Some(1), "{text}");
+    assert!(text.contains("has the address of 1 id;"), "{text}");
+    let json: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(
+        (&json[0]["to"], &json[0]["found_in"], &json[1]["to"]),
+        (&json!("ann@acme.example"), &json!("job weekly"), &Value::Null),
+        "{text}"
+    );
+    let none = handout(&world, &["audit", "whose", "12"]);
+    assert!(said(&none).contains("32 hexadecimal digits"));
+}
+
+#[tokio::test]
 async fn a_check_reads_each_list_and_counts_its_recipients() {
     let rows = "address,vars.customer\nann@acme.example,1\nbo@acme.example,2\n";
     for (text, on_bad_row, line) in [

@@ -13,13 +13,13 @@ use handout::audit::record::Pseudonyms;
 use handout::audit::verify::verify_remembered;
 use handout::config::Config;
 use handout::environment::Environment;
-use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::plan::Audience;
 use handout::text::shell_word;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::super::arguments::{NamedRecipient, named_recipient};
 use super::super::schemas::OutputSchema;
 use super::super::terminal::complain;
 use super::super::{ConfigArgs, exit, say_json};
@@ -40,9 +40,9 @@ pub(crate) struct AuditExportArgs {
     /// The logs' directories, for several workers [default: the configuration's]
     #[arg(value_name = "DIR")]
     dirs: Vec<PathBuf>,
-    /// The recipient's address.
-    #[arg(long, value_name = "ADDRESS", value_parser = Recipient::parse)]
-    recipient: Recipient,
+    /// The recipient's address, or id.
+    #[arg(long, value_name = "ADDRESS|ID", value_parser = named_recipient)]
+    recipient: NamedRecipient,
     /// Prints a table for a spreadsheet instead of JSON Lines.
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -78,12 +78,12 @@ struct ExportedOpens {
 
 impl ExportedOpens {
     /// What the state directory has of opens. The export does without them: a machine that reads no access logs answers, too.
-    fn of(config: &Config, recipient: &Recipient) -> Self {
+    fn of(config: &Config, recipient: &NamedRecipient) -> Self {
         let book = AccessBook::path_in(&config.state_dir);
         let reason = match book.exists() {
             true => format!(
                 "the audit log does not have them: `handout opens --recipient={} --all --json` prints them",
-                shell_word(&recipient.canonical_address())
+                shell_word(&recipient.typed())
             ),
             false => format!(
                 "no access log was read on this machine: {} does not exist, and `handout access read` makes it",
@@ -147,18 +147,19 @@ pub(super) async fn export(
     let opening = ReadArchive::of_or_configured(&arguments.archive, config, environment);
     let archive = Box::pin(opening).await?;
     let logs = Logs::of(&arguments.dirs, config, &archive);
-    let of = |text: &str| LinkQuery {
-        rid: Some(names.recipient_id(text)),
+    let of = |rid: String| LinkQuery {
+        rid: Some(rid),
         ..LinkQuery::default()
     };
+    let everyone = names.recipient_id(&Audience::Everyone.canonical());
     let mut lines = ExportLines::begin(arguments)?;
     let mut jobs = HashSet::new();
-    logs.search(&of(&arguments.recipient.canonical_address()), |line| {
+    logs.search(&of(arguments.recipient.rid(&names)), |line| {
         let of_line: JobOfLine = serde_json::from_str(line)?;
         jobs.extend(of_line.job);
         lines.take(line)
     })?;
-    logs.search(&of(&Audience::Everyone.canonical()), |line| {
+    logs.search(&of(everyone), |line| {
         let of_line: JobOfLine = serde_json::from_str(line)?;
         match of_line.job.is_some_and(|job| jobs.contains(&job)) {
             true => lines.take(line),

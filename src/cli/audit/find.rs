@@ -23,7 +23,7 @@ use presign::explain::{Explainer, Explanation, UrlLocation};
 use presign::{signature_in, wrapping};
 use serde::Deserialize;
 
-use super::super::arguments::JsonLinesArgs;
+use super::super::arguments::{JsonLinesArgs, NamedRecipient, named_recipient};
 use super::super::exit::CommandError;
 use super::super::terminal::{TerminalLines, complain};
 use super::super::{ConfigArgs, exit};
@@ -58,9 +58,9 @@ pub(crate) struct FindArgs {
     /// A link's id: the value of its x-handout parameter.
     #[arg(long, value_name = "ID", group = "question")]
     link_id: Option<String>,
-    /// A recipient's address.
-    #[arg(long, value_name = "ADDRESS", group = "question", value_parser = Recipient::parse)]
-    recipient: Option<Recipient>,
+    /// A recipient's address, or id.
+    #[arg(long, value_name = "ADDRESS|ID", group = "question", value_parser = named_recipient)]
+    recipient: Option<NamedRecipient>,
     /// An object.
     #[arg(long, alias = "key", value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
     object: Option<(String, String)>,
@@ -114,7 +114,7 @@ pub(super) async fn find_lines(
     let count = match asks_whose {
         true => {
             let matches = matches_of_link(question, arguments.url.is_some(), &logs)?;
-            let whose = Whose::new(config, arguments.recipient.as_ref(), names);
+            let whose = Whose::new(config, arguments.asked(), names);
             let count = arguments
                 .tell_whose(&matches.lines, whose, environment)
                 .await?;
@@ -275,11 +275,16 @@ impl FindArgs {
         Ok(())
     }
 
+    /// The recipient that is asked for by an address.
+    fn asked(&self) -> Option<&Recipient> {
+        self.recipient.as_ref()?.address()
+    }
+
     /// Whether copies of the logs answer the question: addresses and signatures stand in a log under the installation's key.
     pub(super) fn is_of_copies(&self) -> bool {
         !self.dirs.is_empty()
             && self.url.is_none()
-            && self.recipient.is_none()
+            && self.asked().is_none()
             && self.archive.archive.is_none()
             && !self.config.is_named()
     }
@@ -289,7 +294,10 @@ impl FindArgs {
         LinkQuery {
             link_id: self.link_id.clone(),
             link: None,
-            rid: None,
+            rid: match &self.recipient {
+                Some(NamedRecipient::Id(rid)) => Some(rid.clone()),
+                Some(NamedRecipient::Address(_)) | None => None,
+            },
             job: self.job.clone(),
             object: self.object.clone(),
             since: self.time.since,
@@ -312,7 +320,7 @@ impl FindArgs {
         let query = LinkQuery {
             link_id: link_id.or_else(|| in_url.clone().filter(|_| link.is_none())),
             link,
-            rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
+            rid: recipient.map(|recipient| recipient.rid(names)),
             ..self.query_of_names()
         };
         let link_id = in_url.filter(|_| self.link_id.is_none());

@@ -11,6 +11,7 @@ use handout::job::envelope::{self, EventRule};
 use handout::job::{Job, JobId, Recipient};
 use handout::ledger::{Kind, Ledger};
 use handout::links::saved;
+use handout::mounted;
 use handout::plan::Audience;
 use handout::text::chain;
 use serde::Deserialize;
@@ -78,7 +79,18 @@ impl<'a> Whose<'a> {
         for rule in &events {
             whose.add(named_in(&rule.template).iter());
         }
+        for schedule in &config.schedule {
+            let text = mounted::read_text(&schedule.job_file).ok();
+            let job = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+            let named: Vec<Recipient> = job.iter().flat_map(named_in).collect();
+            whose.add(named.iter());
+        }
         whose
+    }
+
+    /// The address behind an id, if the configuration has it.
+    pub(in crate::cli) fn known(&self, rid: &str) -> Option<&str> {
+        self.addresses.get(rid).map(String::as_str)
     }
 
     /// Whether a recipient id stands for all recipients of a job.
@@ -157,7 +169,8 @@ impl<'a> Whose<'a> {
     }
 }
 
-async fn recipients_of(
+/// The recipient of a mail, or all recipients of a job whose message the ledger keeps.
+pub(super) async fn recipients_of(
     job: &JobId,
     rid: &str,
     ledger: &dyn Ledger,

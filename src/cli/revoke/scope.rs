@@ -91,11 +91,11 @@ impl MeantLinks {
         let target = match wanted {
             Wanted::Target(target) => target,
             Wanted::Recipient(recipient, job) => ChangeTarget::Recipient {
-                rid: opened.names.recipient_id(&recipient.canonical_address()),
+                rid: recipient.rid(&opened.names),
                 job,
             },
             Wanted::Sessions(recipient) => ChangeTarget::Sessions {
-                rid: opened.names.recipient_id(&recipient.canonical_address()),
+                rid: recipient.rid(&opened.names),
             },
             Wanted::Link(link) => return Self::of_link(&link, config, opened, log).await,
         };

@@ -9,7 +9,7 @@ use directory::{Location, read_mounted};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{MAX_CHUNKS, damaged};
+use super::{MAX_CHUNKS, damaged, frozen};
 use crate::assemble::Services;
 use crate::assemble::connection::Connection;
 use crate::audit::record::Pseudonyms;
@@ -181,6 +181,68 @@ pub async fn count_recipients(
         .end()
         .await
         .map(|counted| counted.report())
+}
+
+/// The addresses of a list's recipients whose ids are wanted, by their ids.
+///
+/// # Errors
+/// The list cannot be read.
+pub async fn addresses_in_list(
+    list: &RecipientList,
+    services: &Services,
+    names: &Pseudonyms,
+    wanted: &HashSet<String>,
+) -> Result<Vec<(String, String)>, JobError> {
+    let reader = ListReader {
+        name: list.name.as_str(),
+        stop: &Cancellation::default(),
+        services,
+    };
+    // A wrong row says nothing about the recipients of the others.
+    let bad_rows = BadRows::of(OnBadRow::Skip);
+    let mut reading = ListReading::of(list, bad_rows, reader).await?;
+    let mut found = Vec::new();
+    while let Some(page) = reading.pages.recv().await {
+        for (_, full) in page {
+            // The services of a preview have ids of their own.
+            if let Ok(recipient) = Recipient::from_full(full) {
+                let address = recipient.canonical_address();
+                let rid = names.recipient_id(&address);
+                if wanted.contains(&rid) {
+                    found.push((rid, address));
+                }
+            }
+        }
+    }
+    reading.counted().await?;
+    Ok(found)
+}
+
+/// The recipient of a job in parts, if its frozen recipients are stored still.
+///
+/// # Errors
+/// The ledger does not answer, or a record cannot be read.
+pub async fn recipient_of_job(
+    ledger: &dyn Ledger,
+    job: &JobId,
+    rid: &str,
+) -> Result<Option<Recipient>, LedgerError> {
+    let Some(list) = frozen(&ledger.records_of(job, "").await?)? else {
+        return Ok(None);
+    };
+    for number in 0..list.chunks {
+        let page = match list.chunk(number, job, ledger).await {
+            Ok(page) => page,
+            // They are forgotten when the job has reached all.
+            Err(LedgerError::Unreadable { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = page.into_iter().find(|(id, _)| id == rid);
+        if let Some((_, recipient)) = found {
+            return Ok(Some(recipient));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads a whole list, and names each row that is no recipient, also where jobs stop at the first; of very many, the first
