@@ -130,13 +130,66 @@ pub struct PersonFeedback {
     pub words: String,
 }
 
+/// Why an event or a mail is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoredReport {
+    /// An automatic reply of a person's mail program.
+    AutoReply,
+    /// Its token was not made here.
+    Forged,
+    /// A mail that is no report.
+    NoReport,
+    /// It is about no mail of ours.
+    NotOurs,
+    /// SES took a mail, which the relay's reply said already.
+    Send,
+    /// A topic of SNS wants to be confirmed.
+    Subscription,
+    /// SES tested the destination.
+    Test,
+    /// An event of a kind that is not known.
+    Unknown,
+    /// It cannot be read.
+    Unreadable,
+}
+
+impl IgnoredReport {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::AutoReply,
+        Self::Forged,
+        Self::NoReport,
+        Self::NotOurs,
+        Self::Send,
+        Self::Subscription,
+        Self::Test,
+        Self::Unknown,
+        Self::Unreadable,
+    ];
+
+    /// The word in lines and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AutoReply => "auto_reply",
+            Self::Forged => "forged",
+            Self::NoReport => "no_report",
+            Self::NotOurs => "not_ours",
+            Self::Send => "send",
+            Self::Subscription => "subscription",
+            Self::Test => "test",
+            Self::Unknown => "unknown",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// What a text or a mail was read as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedbackRead {
     /// An event about a mail.
     Event(FeedbackEvent),
     /// Nothing that is acted on: the reason, for a counter and a log line.
-    Ignored(&'static str),
+    Ignored(IgnoredReport),
 }
 
 impl FeedbackEvent {

@@ -21,7 +21,9 @@ use crate::assemble::Services;
 use crate::audit::{AuditSettings, RecordError, record};
 use crate::clock::Clock;
 use crate::deliver::Sender;
-use crate::feedback::{FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict};
+use crate::feedback::{
+    FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict, IgnoredReport,
+};
 use crate::job::{JobId, Recipient};
 use crate::keyring::Keyring;
 use crate::ledger::people::{PeopleRecords, PersonDetail, PersonKind, PersonRecord, standing};
@@ -217,7 +219,7 @@ impl FeedbackRecorder {
     pub async fn settle(&self, read: &FeedbackRead) -> Result<FeedbackEnd, FeedbackError> {
         let event = match read {
             FeedbackRead::Event(event) => event,
-            FeedbackRead::Ignored(reason) => return Ok(FeedbackEnd::Ignored(reason)),
+            FeedbackRead::Ignored(reason) => return Ok(FeedbackEnd::Ignored(*reason)),
         };
         let about = match event.token(&self.keys) {
             FoundToken::Ours(token) => About {
@@ -225,10 +227,10 @@ impl FeedbackRecorder {
                 rid: token.rid,
                 tag: Some(token.tag),
             },
-            FoundToken::Forged => return Ok(FeedbackEnd::Ignored("forged")),
+            FoundToken::Forged => return Ok(FeedbackEnd::Ignored(IgnoredReport::Forged)),
             FoundToken::Missing => match self.by_message_id(event).await? {
                 Some(about) => about,
-                None => return Ok(FeedbackEnd::Ignored("not_ours")),
+                None => return Ok(FeedbackEnd::Ignored(IgnoredReport::NotOurs)),
             },
         };
         self.record(event, &about).await?;

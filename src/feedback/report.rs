@@ -7,8 +7,8 @@ use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders};
 
 use super::rules::{self, EnhancedStatus};
 use super::{
-    FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict, MAX_PEOPLE, PersonFeedback,
-    event_id, kept_words,
+    FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict, IgnoredReport, MAX_PEOPLE,
+    PersonFeedback, event_id, kept_words,
 };
 
 /// The most fields of a block that are read.
@@ -39,7 +39,7 @@ type ReportFields = Vec<(String, String)>;
 /// Reads a mail that came to the envelope sender.
 pub fn read(mail: &[u8]) -> FeedbackRead {
     let Some(message) = MessageParser::new().parse(mail) else {
-        return FeedbackRead::Ignored("unreadable");
+        return FeedbackRead::Ignored(IgnoredReport::Unreadable);
     };
     let headers = fields_of(&String::from_utf8_lossy(mail));
     let parts: Vec<&MessagePart<'_>> = message.parts.iter().collect();
@@ -62,7 +62,7 @@ pub fn read(mail: &[u8]) -> FeedbackRead {
         }
     };
     if people.is_empty() {
-        return FeedbackRead::Ignored("unreadable");
+        return FeedbackRead::Ignored(IgnoredReport::Unreadable);
     }
     let returned: Vec<ReportFields> = parts
         .iter()
@@ -251,15 +251,15 @@ fn of_complaint(text: &str) -> Vec<PersonFeedback> {
 fn of_free_text(
     message: &Message<'_>,
     headers: &ReportFields,
-) -> Result<PersonFeedback, &'static str> {
+) -> Result<PersonFeedback, IgnoredReport> {
     if let Some(automatic) = first(headers, "Auto-Submitted")
         && automatic.to_ascii_lowercase().starts_with("auto-replied")
         && !is_from_mailer(headers)
     {
-        return Err("auto_reply");
+        return Err(IgnoredReport::AutoReply);
     }
     if !is_from_mailer(headers) {
-        return Err("no_report");
+        return Err(IgnoredReport::NoReport);
     }
     let text = message.body_text(0).unwrap_or_default();
     let replied = EnhancedStatus::in_reply(&text);

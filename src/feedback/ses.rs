@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::rules::{self, EnhancedStatus, SesBounce};
 use super::{
-    FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict, MAX_PEOPLE, PersonFeedback,
-    event_id, kept_words,
+    FeedbackEvent, FeedbackRead, FeedbackSource, FeedbackVerdict, IgnoredReport, MAX_PEOPLE,
+    PersonFeedback, event_id, kept_words,
 };
 
 /// How many envelopes may be around each other: `EventBridge` to SNS to SQS has two.
@@ -21,17 +21,17 @@ const MAX_ENVELOPES: usize = 3;
 /// Reads a message of the feedback queue.
 pub fn read(text: &str) -> FeedbackRead {
     let Ok(mut value) = serde_json::from_str::<Value>(text) else {
-        return FeedbackRead::Ignored("unreadable");
+        return FeedbackRead::Ignored(IgnoredReport::Unreadable);
     };
     for _ in 0..MAX_ENVELOPES {
         let inner = match envelope(&value) {
             Wrapped::No => break,
             Wrapped::Inner(inner) => inner,
-            Wrapped::Subscription => return FeedbackRead::Ignored("subscription"),
+            Wrapped::Subscription => return FeedbackRead::Ignored(IgnoredReport::Subscription),
         };
         value = match inner {
             Some(inner) => inner,
-            None => return FeedbackRead::Ignored("unreadable"),
+            None => return FeedbackRead::Ignored(IgnoredReport::Unreadable),
         };
     }
     event(&value)
@@ -75,9 +75,9 @@ fn event(value: &Value) -> FeedbackRead {
     let (Some(kind), Some(mail)) = (kind, value.get("mail")) else {
         return FeedbackRead::Ignored(match kind {
             // What SES sends when a destination is set up.
-            Some("AmazonSnsSubscriptionSucceeded") => "test",
-            Some(_) => "unreadable",
-            None => "unknown",
+            Some("AmazonSnsSubscriptionSucceeded") => IgnoredReport::Test,
+            Some(_) => IgnoredReport::Unreadable,
+            None => IgnoredReport::Unknown,
         });
     };
     let (field, people): (_, fn(&Value) -> Vec<PersonFeedback>) = match kind {
@@ -86,17 +86,17 @@ fn event(value: &Value) -> FeedbackRead {
         "Delivery" => ("delivery", delivered),
         "DeliveryDelay" => ("deliveryDelay", delayed),
         "Reject" => ("reject", rejected),
-        "Send" => return FeedbackRead::Ignored("send"),
-        "AmazonSnsSubscriptionSucceeded" => return FeedbackRead::Ignored("test"),
-        _ => return FeedbackRead::Ignored("unknown"),
+        "Send" => return FeedbackRead::Ignored(IgnoredReport::Send),
+        "AmazonSnsSubscriptionSucceeded" => return FeedbackRead::Ignored(IgnoredReport::Test),
+        _ => return FeedbackRead::Ignored(IgnoredReport::Unknown),
     };
     let Some(detail) = value.get(field) else {
-        return FeedbackRead::Ignored("unreadable");
+        return FeedbackRead::Ignored(IgnoredReport::Unreadable);
     };
     let mut people = people(detail);
     people.truncate(MAX_PEOPLE);
     if people.is_empty() {
-        return FeedbackRead::Ignored("unreadable");
+        return FeedbackRead::Ignored(IgnoredReport::Unreadable);
     }
     let at = text(detail, "timestamp")
         .or_else(|| text(mail, "timestamp"))

@@ -57,7 +57,7 @@ fn every_sample_is_judged_as_its_name_says_and_leads_to_its_recipient() {
     let mut wrong = Vec::new();
     for sample in &corpus {
         let told = match sample.read(&sample.bytes) {
-            FeedbackRead::Ignored(reason) => format!("ignored_{reason}"),
+            FeedbackRead::Ignored(reason) => format!("ignored_{}", reason.as_str()),
             FeedbackRead::Event(event) => {
                 let found = match event.token(&keys) {
                     FoundToken::Ours(token) => {
@@ -93,7 +93,7 @@ fn the_three_wrappings_of_an_event_are_one_event() {
             .filter(|sample| sample.name.ends_with(wrapping));
         let ids = of_it.map(|sample| match sample.read(&sample.bytes) {
             FeedbackRead::Event(event) => event.id,
-            FeedbackRead::Ignored(reason) => panic!("{}: {reason}", sample.name),
+            FeedbackRead::Ignored(reason) => panic!("{}: {}", sample.name, reason.as_str()),
         });
         ids.collect()
     };

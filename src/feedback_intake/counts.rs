@@ -6,31 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::feedback::FeedbackVerdict;
+use crate::feedback::{FeedbackVerdict, IgnoredReport};
 use crate::ledger::taken_reports::TakenRun;
 
 /// How many words are counted, and how long one is: some come from records of the ledger.
 const MAX_WORDS: usize = 50;
 const MAX_WORD_BYTES: usize = 40;
 
-/// Why events are ignored, as far as it is known before one comes.
-const IGNORED_REASONS: [&str; 7] = [
-    "forged",
-    "not_ours",
-    "send",
-    "subscription",
-    "test",
-    "unknown",
-    "unreadable",
-];
-
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedbackEnd {
     /// It is recorded, with this meaning.
     Recorded(FeedbackVerdict),
-    /// It is about no mail of ours, or means nothing; the reason is a word.
-    Ignored(&'static str),
+    /// It is about no mail of ours, or means nothing.
+    Ignored(IgnoredReport),
 }
 
 impl FeedbackEnd {
@@ -38,7 +27,7 @@ impl FeedbackEnd {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Recorded(verdict) => verdict.as_str(),
-            Self::Ignored(reason) => reason,
+            Self::Ignored(reason) => reason.as_str(),
         }
     }
 
@@ -97,7 +86,7 @@ impl FeedbackCounts {
     /// Each meaning and each reason is there from the start: an increase from nothing to one is none for Prometheus.
     pub fn events(&self) -> Vec<(bool, Cow<'static, str>, u64)> {
         let verdicts = FeedbackVerdict::ALL.map(|verdict| (true, verdict.as_str()));
-        let reasons = IGNORED_REASONS.map(|reason| (false, reason));
+        let reasons = IgnoredReport::ALL.map(|reason| (false, reason.as_str()));
         let known = verdicts.into_iter().chain(reasons);
         let mut all: BTreeMap<(bool, Cow<'static, str>), u64> = known
             .map(|(is_recorded, word)| ((is_recorded, word.into()), 0))

@@ -342,7 +342,11 @@ async fn a_recipient_is_named_by_the_id_in_each_command_and_the_address_is_found
     assert!(text.starts_with(&line), "{text}");
 
     // The list has others now, and the ledger has the mail that was begun.
-    fs::write(world.dir.path().join("customers.csv"), "address\ncy@acme.example\n").unwrap();
+    fs::write(
+        world.dir.path().join("customers.csv"),
+        "address\ncy@acme.example\n",
+    )
+    .unwrap();
     let found = handout(&world, &["audit", "whose", ann, bo, "--json"]);
     let text = said(&found);
     assert_eq!(found.status.code(), Some(1), "{text}");
@@ -350,7 +354,11 @@ async fn a_recipient_is_named_by_the_id_in_each_command_and_the_address_is_found
     let json: Value = serde_json::from_slice(&found.stdout).unwrap();
     assert_eq!(
         (&json[0]["to"], &json[0]["found_in"], &json[1]["to"]),
-        (&json!("ann@acme.example"), &json!("job weekly"), &Value::Null),
+        (
+            &json!("ann@acme.example"),
+            &json!("job weekly"),
+            &Value::Null
+        ),
         "{text}"
     );
     let none = handout(&world, &["audit", "whose", "12"]);

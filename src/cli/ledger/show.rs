@@ -7,9 +7,7 @@ use handout::distribute::open_doubts;
 use handout::job::JobId;
 use handout::ledger::people::words_behind_name;
 use handout::ledger::status::{is_done, outcome_of, record_of, reported};
-use handout::ledger::{
-    JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record, status_of,
-};
+use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record, status_of};
 use serde::Serialize;
 
 use super::super::schemas::OutputSchema;

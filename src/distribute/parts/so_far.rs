@@ -169,7 +169,15 @@ mod tests {
         let list = json!({
             "listing": "pages", "chunks": 2, "recipients": 106, "repeated": 0, "bad_rows": 0, "rows": [],
         });
-        put(&ledger, &job, "", 0, Kind::Plan, json!({ "recipients": list })).await;
+        put(
+            &ledger,
+            &job,
+            "",
+            0,
+            Kind::Plan,
+            json!({ "recipients": list }),
+        )
+        .await;
         let mut chunk = JobReport {
             accepted: 98,
             ..JobReport::default()
@@ -195,10 +203,21 @@ mod tests {
             put(&ledger, &part, &rid(n), 0, Kind::Intent, json!({})).await;
             put(&ledger, &part, &rid(n), 0, Kind::Outcome, outcome).await;
         }
-        put(&ledger, &job.part(&rid(4)), &rid(4), 0, Kind::Intent, json!({})).await;
+        put(
+            &ledger,
+            &job.part(&rid(4)),
+            &rid(4),
+            0,
+            Kind::Intent,
+            json!({}),
+        )
+        .await;
         put(&ledger, &job.part(&rid(5)), "", 0, Kind::Done, json!({})).await;
         let records = ledger.records_of(&job, "").await.unwrap();
-        let so_far = parts_so_far(&ledger, &job, &records).await.unwrap().unwrap();
+        let so_far = parts_so_far(&ledger, &job, &records)
+            .await
+            .unwrap()
+            .unwrap();
         let report = &so_far.report;
         let mails = (report.accepted, report.rejected, report.unknown);
         assert_eq!(mails, (99, 1, 1));
@@ -212,11 +231,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_chunk_that_is_served_again_is_counted_by_its_parts_and_one_without_its_page_is_open() {
+    async fn a_chunk_that_is_served_again_is_counted_by_its_parts_and_one_without_its_page_is_open()
+    {
         let (ledger, job) = open_job().await;
         put(&ledger, &job, "", 1, Kind::Reopened, json!({})).await;
         let records = ledger.records_of(&job, "").await.unwrap();
-        let so_far = parts_so_far(&ledger, &job, &records).await.unwrap().unwrap();
+        let so_far = parts_so_far(&ledger, &job, &records)
+            .await
+            .unwrap()
+            .unwrap();
         // The first chunk has a rejected part, and its page is gone.
         assert_eq!((so_far.report.accepted, so_far.open), (0, 106));
         assert!(is_in_parts(&records).unwrap());

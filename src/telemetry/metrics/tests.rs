@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::edge::health::{Edge, EdgeKind};
+use crate::feedback::{FeedbackVerdict, IgnoredReport};
 use crate::progress::times::TimedStep;
 use crate::progress::{JobEnd, QueueDepth};
 
@@ -63,6 +64,21 @@ fn a_client_that_asks_for_nothing_gets_the_text_format() {
     }
     // A family without samples has its help, so that it can be found.
     has(&text, "# TYPE handout_feedback_events_total counter");
+    // An increase from no sample to one is none for a rate.
+    for verdict in FeedbackVerdict::ALL {
+        let label = format!("verdict=\"{}\"", verdict.as_str());
+        has(
+            &text,
+            &format!("handout_feedback_events_total{{{label}}} 0"),
+        );
+    }
+    for reason in IgnoredReport::ALL {
+        let label = format!("ignored=\"{}\"", reason.as_str());
+        has(
+            &text,
+            &format!("handout_feedback_events_total{{{label}}} 0"),
+        );
+    }
     assert!(!text.contains("# EOF"));
 }
 
