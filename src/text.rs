@@ -162,10 +162,28 @@ pub fn counted(count: u64, thing: &str) -> String {
     }
 }
 
+/// The word that agrees with a number of things, as in "was" of one link and "were" of two.
+pub const fn agreeing(count: u64, one: &'static str, many: &'static str) -> &'static str {
+    match count {
+        1 => one,
+        _ => many,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        let words = [0, 1, 2].map(|count| {
+            let were = agreeing(count, "was", "were");
+            format!("{} {were} read", counted(count, "file"))
+        });
+        let wanted = ["0 files were read", "1 file was read", "2 files were read"];
+        assert_eq!(words, wanted);
+    }
 
     #[test]
     fn plain_text_stays_as_it_is_and_is_not_copied() {

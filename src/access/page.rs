@@ -219,15 +219,15 @@ pub fn summary(report: &OpensReport) -> Vec<String> {
     }
     let count = |name: &str| coverage.lines.get(name).copied().unwrap_or_default();
     let left_out = [
-        ("unknown", "ids that this audit log does not have"),
-        ("forged", "ids of other files"),
-        ("unsigned", "ids without a signature"),
-        ("malformed", "lines that do not fit their format"),
+        ("unknown", "id", "that this audit log does not have"),
+        ("forged", "id", "of another file"),
+        ("unsigned", "id", "without a signature"),
+        ("malformed", "line", "in another format"),
     ];
     let left_out: Vec<String> = left_out
         .iter()
-        .filter(|(name, _)| count(name) > 0)
-        .map(|(name, words)| format!("{} {words}", count(name)))
+        .filter(|(name, ..)| count(name) > 0)
+        .map(|(name, thing, words)| format!("{} {words}", counted(count(name), thing)))
         .collect();
     if !left_out.is_empty() {
         lines.push(format!("left out: {}", left_out.join(", ")));
@@ -249,8 +249,8 @@ pub fn arrived(row: &OpensRow) -> String {
     match (row.verdict, row.refused) {
         (OpenVerdict::Refused, Some(reason)) => words.push_str(&format!(": {}", reason.words())),
         (_, Some(reason)) => words.push_str(&format!(
-            "; {} times refused: {}",
-            row.refusals,
+            "; {} refused: {}",
+            counted(row.refusals, "time"),
             reason.words()
         )),
         (_, None) => {}

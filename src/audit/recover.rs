@@ -27,6 +27,7 @@ use super::stream::{WriterContext, ended, spelled};
 use crate::bounds::MAX_TORN_BYTES;
 use crate::clock::Clock;
 use crate::keyring::sha256_hex;
+use crate::text::{agreeing, counted};
 
 /// Reads the registry, which the caller has locked, and ends interrupted streams. The returned registry is not yet saved.
 pub(super) fn recover(means: &WriterContext) -> Result<Registry, RecordError> {
@@ -280,8 +281,9 @@ fn read_through<'a>(
     let (number, name) = segments[last].clone();
     if read < state.lines {
         let reason = format!(
-            "the stream had {} lines, but only {read} are left",
-            state.lines
+            "the stream had {}, but only {read} {} left",
+            counted(state.lines, "line"),
+            agreeing(read, "is", "are")
         );
         return Err(damaged(dir, stream, &name, 1, reason));
     }

@@ -6,6 +6,7 @@
 
 mod alone;
 
+use crate::text::{agreeing, counted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader};
 use std::sync::Arc;
@@ -335,7 +336,10 @@ impl<'a> LogSnapshot<'a> {
             }
         };
         report.notes.push(format!(
-            "{segments} segments with {lines} lines were removed after audit.keep, as the registry records; {where_to}"
+            "{} with {} {} removed after audit.keep, as the registry records; {where_to}",
+            counted(segments, "segment"),
+            counted(lines, "line"),
+            agreeing(segments, "was", "were")
         ));
     }
 
@@ -504,8 +508,9 @@ impl<'a> SegmentCheck<'a> {
                 return Ok(Err(reason));
             }
             report.notes.push(format!(
-                "{stream}: {} segments that the registry records as removed are here, after an interrupted removal, with which the next `handout audit retain` goes on",
-                left.len()
+                "{stream}: here {} still {} that the registry records as removed, after an interrupted removal, with which the next `handout audit retain` goes on",
+                agreeing(left.len() as u64, "is", "are"),
+                counted(left.len() as u64, "segment")
             ));
             if *last == removed.segments {
                 let verdict = self.judge_removed(registry, removed);
@@ -695,26 +700,29 @@ impl<'a> SegmentCheck<'a> {
             ) => match *registered == lines && *root == head.root() && self.course.over {
                 true => Ok(()),
                 false => Err(format!(
-                    "the stream was closed with {registered} lines, but {lines} are here"
+                    "the stream was closed with {}, but {lines} {} here",
+                    counted(*registered, "line"),
+                    agreeing(lines, "is", "are")
                 )),
             },
             (_, Some(entry @ (RegistryEntry::Open | RegistryEntry::Stopped { .. }))) => {
                 let is_stopped = *entry != RegistryEntry::Open;
                 match self.see.states.get(self.stream) {
                     Some(Ok(state)) if state.lines > lines => Err(format!(
-                        "the stream had {} lines, but only {lines} are left",
-                        state.lines
+                        "the stream had {}, but only {lines} {} left",
+                        counted(state.lines, "line"),
+                        agreeing(lines, "is", "are")
                     )),
                     Some(Ok(state)) if is_stopped && state.lines < lines => Err(format!(
-                        "the stream was stopped after {} lines because of a change by another process, but {lines} are here",
-                        state.lines
+                        "the stream was stopped after {} because of a change by another process, but {lines} are here",
+                        counted(state.lines, "line")
                     )),
                     // The lock file is in the directory, and can be made without the key.
                     Some(Ok(state)) if self.alive.is_none() => {
                         note(format!(
-                            "whether it is being written or was left open is unknown to a user who may not open {}: verify as the log's owner; its last {} lines are newer than its last signed state{}",
+                            "whether it is being written or was left open is unknown to a user who may not open {}: verify as the log's owner; {}{}",
                             live_name(self.stream),
-                            lines - state.lines,
+                            newer_lines(lines - state.lines),
                             if self.torn {
                                 ", and a line after them is cut off"
                             } else {
@@ -726,16 +734,16 @@ impl<'a> SegmentCheck<'a> {
                     Some(Ok(state)) if self.alive == Some(true) => {
                         if state.lines < lines {
                             note(format!(
-                                "it seems to be written now; its last {} lines are newer than its last signed state, which a living stream renews within a second",
-                                lines - state.lines
+                                "it seems to be written now; {}, which a living stream renews within a second",
+                                newer_lines(lines - state.lines)
                             ));
                         }
                         Ok(())
                     }
                     Some(Ok(state)) => {
                         note(format!(
-                            "its process died, and the next start closes it; its last {} lines are newer than its last signed state",
-                            lines - state.lines
+                            "its process died, and the next start closes it; {}",
+                            newer_lines(lines - state.lines)
                         ));
                         Ok(())
                     }
@@ -745,4 +753,10 @@ impl<'a> SegmentCheck<'a> {
             }
         }
     }
+}
+
+/// How many lines of a stream are newer than its last signed state.
+fn newer_lines(count: u64) -> String {
+    let (lines, are) = (counted(count, "line"), agreeing(count, "is", "are"));
+    format!("its last {lines} {are} newer than its last signed state")
 }

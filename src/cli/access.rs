@@ -23,6 +23,7 @@ use handout::environment::Environment;
 use handout::job::{Bucket, ConnectionName, Key};
 use handout::queue::Queue;
 use handout::store::{Cursor, ObjectMeta, ObjectStore, Versions};
+use handout::text::counted;
 use serde::Serialize;
 
 use super::arguments::JsonArgs;
@@ -514,8 +515,11 @@ impl AccessReader<'_> {
         }
         let lines = &counts.lines;
         say(format_args!(
-            "{} lines in {} files ({} read before): {} requests by links of this installation",
-            lines.lines, counts.files, counts.known_files, lines.joined
+            "{} in {} ({} read before): {} by links of this installation",
+            counted(lines.lines, "line"),
+            counted(counts.files, "file"),
+            counts.known_files,
+            counted(lines.joined, "request")
         ))?;
         let left_out = [
             (lines.doubles, "logged twice"),
@@ -528,8 +532,8 @@ impl AccessReader<'_> {
         ];
         if lines.trail > 0 {
             say(format_args!(
-                "  evidence of CloudTrail: {} requests by presigned URLs, which `handout opens` compares with the access logs",
-                lines.trail
+                "  evidence of CloudTrail: {} by presigned URLs, which `handout opens` compares with the access logs",
+                counted(lines.trail, "request")
             ))?;
         }
         for (count, words) in left_out.into_iter().filter(|(count, _)| *count > 0) {

@@ -31,7 +31,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::mounted;
-use handout::text::chain;
+use handout::text::{chain, counted};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -332,11 +332,11 @@ async fn verify_dir(
             "DAMAGED"
         };
         say(format_args!(
-            "{}: {} lines and {} checkpoints in {} streams ({} still open): {verdict}",
+            "{}: {} and {} in {} ({} still open): {verdict}",
             dir.display(),
-            report.lines,
-            report.checkpoints,
-            report.streams,
+            counted(report.lines, "line"),
+            counted(report.checkpoints, "checkpoint"),
+            counted(report.streams as u64, "stream"),
             report.open
         ))?;
     }

@@ -22,7 +22,7 @@ use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
-use handout::text::shell_word;
+use handout::text::{counted, shell_word};
 use handout::worker::Worker;
 use localstore::EndpointError;
 
@@ -89,8 +89,8 @@ pub(super) async fn demo(
     };
     let (seeded, config, opened) = open(&dir, shown, environment).await?;
     say(format_args!(
-        "Handout runs {} jobs in {} …",
-        seeded.jobs.len(),
+        "Handout runs {} in {} …",
+        counted(seeded.jobs.len() as u64, "job"),
         dir.display()
     ))?;
     for job in &seeded.jobs {
@@ -215,9 +215,9 @@ fn tell(dir: &Path, made: &probe::Made) -> anyhow::Result<()> {
     }
     for page in &made.pages {
         say(format_args!(
-            "  page     {:34} {} links",
+            "  page     {:34} {}",
             page.title,
-            page.hrefs.len()
+            counted(page.hrefs.len() as u64, "link")
         ))?;
     }
     say(format_args!(

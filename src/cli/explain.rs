@@ -15,6 +15,7 @@ use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::links::LINK_ID;
+use handout::text::{agreeing, counted};
 use jiff::Timestamp;
 use presign::explain::{Explainer, Explanation};
 use serde::Serialize;
@@ -116,8 +117,9 @@ fn tell_removed(config: &Config, unknown: &str) {
     let removed = removed_from(config.audit_place()).unwrap_or_default();
     if removed.segments > 0 {
         complain(format_args!(
-            "{} segments were removed from the audit log after audit.keep, and {unknown}: `handout audit find --archive` reads them",
-            removed.segments
+            "{} {} removed from the audit log after audit.keep, and {unknown}: `handout audit find --archive` reads what is in the archive",
+            counted(removed.segments, "segment"),
+            agreeing(removed.segments, "was", "were")
         ));
     }
 }

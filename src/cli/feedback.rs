@@ -16,7 +16,7 @@ use handout::environment::Environment;
 use handout::feedback::report;
 use handout::feedback_intake::{FeedbackEnd, FeedbackRecorder};
 use handout::ledger::taken_reports::{TakenReports, TakenRun};
-use handout::text::chain;
+use handout::text::{chain, counted};
 use serde::Serialize;
 
 use super::arguments::JsonLinesArgs;
@@ -192,7 +192,7 @@ async fn take_maildir(
         tell(end, Some(&name.to_string_lossy()), form)?;
     }
     if !form.json {
-        say(format_args!("{taken} mails taken"))?;
+        say(format_args!("{} taken", counted(taken, "mail")))?;
     }
     Ok(())
 }

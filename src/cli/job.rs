@@ -27,7 +27,7 @@ use handout::ledger::people::words_behind_name;
 use handout::progress::{Progress, Snapshot};
 use handout::report::{JobReport, PartsReport};
 use handout::run::JobRun;
-use handout::text::{decode, shell_argument};
+use handout::text::{agreeing, counted, decode, shell_argument};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -318,8 +318,9 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
     }
     if delivered.missing > 0 {
         say(format_args!(
-            "  missing      {} of these do not exist",
-            delivered.missing
+            "  missing      {} of these {} not exist",
+            delivered.missing,
+            agreeing(delivered.missing, "does", "do")
         ))?;
     }
     if let Some(shown) = delivered.shown {
@@ -395,12 +396,13 @@ fn tell_outcome(recipient: &str, outcome: &Outcome) -> std::io::Result<()> {
 /// Prints what became of recipients of a job in parts without a mail, and of rows that are no recipients.
 fn tell_parts(parts: &PartsReport) -> std::io::Result<()> {
     if parts.empty > 0 {
-        say(format_args!("  no files     {} recipients", parts.empty))?;
+        let recipients = counted(parts.empty, "recipient");
+        say(format_args!("  no files     {recipients}"))?;
     }
     if parts.refused > 0 {
         say(format_args!(
-            "  no mail      {} recipients, whose part was rejected",
-            parts.refused
+            "  no mail      {}, whose part was rejected",
+            counted(parts.refused, "recipient")
         ))?;
     }
     for part in &parts.reasons {
@@ -408,8 +410,8 @@ fn tell_parts(parts: &PartsReport) -> std::io::Result<()> {
     }
     if parts.repeated > 0 {
         say(format_args!(
-            "  repeated     {} rows have the address of an earlier row",
-            parts.repeated
+            "  repeated     {} with the address of an earlier row",
+            counted(parts.repeated, "row")
         ))?;
     }
     if parts.bad_rows > 0 {
@@ -462,7 +464,10 @@ async fn with_progress<T>(progress: &Progress, work: impl Future<Output = T>) ->
 /// The text beside the bar. The number of links is known once everything is listed.
 fn message(now: &Snapshot) -> String {
     match now.links_expected {
-        0 => format!("{} objects listed", now.objects_found),
-        _ => format!("{}/{} mails", now.mails_accepted, now.mails_expected),
+        0 => format!("{} listed", counted(now.objects_found, "object")),
+        _ => {
+            let (accepted, all) = (now.mails_accepted, now.mails_expected);
+            format!("{accepted}/{}", counted(all, "mail"))
+        }
     }
 }

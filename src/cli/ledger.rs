@@ -20,6 +20,7 @@ use handout::ledger::resolve::{Resolved, resolve};
 use handout::ledger::sqlite::Pruned;
 use handout::ledger::{Answer, Ledger as _, RecipientStatus};
 use handout::quantity::Span;
+use handout::text::counted;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -228,7 +229,7 @@ async fn prune(
         true => "would prune",
         false => "pruned",
     };
-    say(format_args!("{what} {jobs} jobs"))?;
+    say(format_args!("{what} {}", counted(jobs as u64, "job")))?;
     if let Some(since) = held_back {
         say(format_args!(
             "the jobs that ended since {since} are kept: a message of that time is on the queue or parked (`handout job parked`)"
@@ -236,7 +237,8 @@ async fn prune(
     }
     if links_of_jobs > 0 {
         say(format_args!(
-            "{what} the links of {links_of_jobs} jobs that had ended"
+            "{what} the links of {} that had ended",
+            counted(links_of_jobs as u64, "job")
         ))?;
     }
     Ok(ExitCode::SUCCESS)

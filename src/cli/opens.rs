@@ -18,6 +18,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::{JobId, Recipient};
 use handout::keyring::Keyring;
+use handout::text::{agreeing, counted};
 use jiff::Timestamp;
 
 use super::access::audit_places;
@@ -217,8 +218,9 @@ pub(super) fn table(rows: &[OpensRow]) -> io::Result<()> {
         }
         if row.machine_opens > 0 && row.by.is_some_and(|by| !by.is_machine()) {
             out.text(format_args!(
-                "    {} opens of machines are left out",
-                row.machine_opens
+                "    {} of machines {} left out",
+                counted(row.machine_opens, "open"),
+                agreeing(row.machine_opens, "is", "are")
             ))?;
         }
     }

@@ -35,7 +35,7 @@ use handout::links::portal::token_in;
 use handout::portal_access::{LinkFacts, LinkIndex, RevokedLinks};
 use handout::portal_token::JobRef;
 use handout::quantity::Span;
-use handout::text::chain;
+use handout::text::{agreeing, chain, counted};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -685,8 +685,9 @@ async fn at_stores(
             }
             if !how.apply || !allowed {
                 complain(format_args!(
-                    "{} objects have the tag handout-revoked=true still: --apply takes it off, if revoke.apply in the configuration has \"tag\"",
-                    tagged.len()
+                    "{} still {} the tag handout-revoked=true: --apply takes it off, if revoke.apply in the configuration has \"tag\"",
+                    counted(tagged.len() as u64, "object"),
+                    agreeing(tagged.len() as u64, "has", "have")
                 ));
                 return Ok(None);
             }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use handout::render::templates::built_in_files;
+use handout::text::counted;
 
 use super::say;
 
@@ -95,7 +96,11 @@ fn export(arguments: &ExportArgs) -> anyhow::Result<ExitCode> {
         write(&path, text, *force)
             .with_context(|| format!("could not write {}", path.display()))?;
     }
-    say(format_args!("{} files in {}", files.len(), dir.display()))?;
+    say(format_args!(
+        "{} in {}",
+        counted(files.len() as u64, "file"),
+        dir.display()
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

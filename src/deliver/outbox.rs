@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Letter;
 use crate::mounted;
+use crate::text::counted;
 use crate::text::html::escape;
 
 /// How many mails the table of contents shows; all files stay.
@@ -124,13 +125,13 @@ fn page(entries: &[OutboxEntry]) -> String {
         writeln!(rows, "<tr><td>{to}</td><td><a href=\"{file}.html\">{subject}</a></td><td><a href=\"{file}.eml\">.eml</a></td></tr>")
             .expect("writing to a string does not fail");
     }
-    let count = entries.len().min(SHOWN);
+    let mails = counted(entries.len().min(SHOWN) as u64, "mail");
     format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>Outbox</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          table{{border-collapse:collapse;width:100%}}td,th{{text-align:start;padding:.5rem .75rem;border-bottom:1px solid #8884}}</style>\
-         <h1>Outbox</h1><p>The last {count} mails, the latest first. Nothing here was sent: set <code>mail.transport = \"smtp\"</code> to send.</p>\
+         <h1>Outbox</h1><p>The last {mails}, the latest first. Nothing here was sent: set <code>mail.transport = \"smtp\"</code> to send.</p>\
          <table><thead><tr><th>To</th><th>Subject</th><th></th></tr></thead><tbody>\n{rows}</tbody></table></html>\n"
     )
 }

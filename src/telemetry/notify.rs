@@ -8,6 +8,7 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 
 use crate::progress::Progress;
+use crate::text::counted;
 
 /// The silence of the worker's loop after which it counts as stuck: the longest poll and its deadline, with a margin. Whether the
 /// queue, a store or a relay answers does not affect liveness, since a restart repairs none of them: see `/ready`.
@@ -90,8 +91,10 @@ pub async fn feed_watchdog(pulse: Pulse) {
         if pulse.is_beating() {
             let counts = pulse.progress.snapshot();
             let status = format!(
-                "{} jobs done, {} parked, {} links",
-                counts.jobs_done, counts.jobs_parked, counts.links_issued
+                "{} done, {} parked, {}",
+                counted(counts.jobs_done, "job"),
+                counts.jobs_parked,
+                counted(counts.links_issued, "link")
             );
             tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
         }

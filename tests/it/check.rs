@@ -228,7 +228,7 @@ async fn a_queue_that_refuses_to_hand_out_messages_is_a_failure() {
     let (failures, told) = line(&world);
     assert_eq!(
         (failures, &told[..26]),
-        (0, "ok queue: 1 messages wait;"),
+        (0, "ok queue: 1 message waits;"),
         "{told}"
     );
     let received = client

@@ -68,7 +68,7 @@ async fn a_leaked_link_is_refused_when_its_object_is_tagged_and_opens_when_it_is
         "{plan}"
     );
     assert!(
-        plan.contains("1 link of 1 recipient that are not meant die too"),
+        plan.contains("1 link of 1 recipient that is not meant dies too"),
         "{plan}"
     );
     assert_eq!(plan.matches("--apply does it").count(), 1, "{plan}");

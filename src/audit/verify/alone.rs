@@ -10,6 +10,7 @@ use super::{LOST, SegmentCheck, VerifyReport};
 use crate::audit::course::{Course, CourseVerdict};
 use crate::audit::directory::segment_name;
 use crate::audit::registry::{Registry, RegistryEntry, RemovedRecord};
+use crate::text::{agreeing, counted};
 
 impl<'a> SegmentCheck<'a> {
     /// Reads a stream in the folder of an archive.
@@ -101,13 +102,16 @@ impl<'a> SegmentCheck<'a> {
             Some(RegistryEntry::Lost) => return Err(LOST.to_owned()),
             Some(RegistryEntry::Stopped { lines: most, .. }) if lines > *most => {
                 return Err(format!(
-                    "the stream was stopped after {most} lines because of a change by another process, but {lines} are here"
+                    "the stream was stopped after {} because of a change by another process, but {lines} are here",
+                    counted(*most, "line")
                 ));
             }
             Some(RegistryEntry::Closed { lines: all, root }) if course.over || lines >= *all => {
                 if *all != lines || *root != course.head.root() || !course.over {
                     return Err(format!(
-                        "the stream was closed with {all} lines, but {lines} are here"
+                        "the stream was closed with {}, but {lines} {} here",
+                        counted(*all, "line"),
+                        agreeing(lines, "is", "are")
                     ));
                 }
             }

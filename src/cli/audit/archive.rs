@@ -10,6 +10,7 @@ use handout::audit::source::{ArchiveFolder, LogSource, SegmentArchive, removed_f
 use handout::clock;
 use handout::config::{AuditArchivePlace, Config};
 use handout::environment::Environment;
+use handout::text::{agreeing, counted};
 
 use super::super::connections::OpenConnections;
 use super::super::exit::CommandError;
@@ -119,12 +120,19 @@ pub(in crate::cli) fn tell_unread(source: &LogSource) {
     let dir = source.place.display();
     if kept > 0 && source.archive.is_none() {
         complain(format_args!(
-            "{kept} segments that were removed from {dir} after audit.keep are in the archive and were not read: give --archive"
+            "{} of {dir} {} removed after audit.keep, {} in the archive and {} not read: give --archive",
+            counted(kept, "segment"),
+            agreeing(kept, "was", "were"),
+            agreeing(kept, "is", "are"),
+            agreeing(kept, "was", "were")
         ));
     }
     if gone > 0 {
         complain(format_args!(
-            "{gone} segments were removed from {dir} after audit.keep without an archive: their lines are gone"
+            "{} of {dir} {} removed after audit.keep without an archive: {} lines are gone",
+            counted(gone, "segment"),
+            agreeing(gone, "was", "were"),
+            agreeing(gone, "its", "their")
         ));
     }
 }

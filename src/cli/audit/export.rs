@@ -15,7 +15,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::plan::Audience;
-use handout::text::shell_word;
+use handout::text::{agreeing, counted, shell_word};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -198,7 +198,10 @@ pub(super) async fn export(
     ));
     let logs = logs.sources.len();
     complain(format_args!(
-        "{count} lines of {logs} logs concern the recipient; {whole}"
+        "{} of {} {} the recipient; {whole}",
+        counted(count as u64, "line"),
+        counted(logs as u64, "log"),
+        agreeing(count as u64, "concerns", "concern")
     ));
     if let Some(lines) = kept {
         say_json(&ExportReport {

@@ -10,6 +10,7 @@ use handout::links::connection::Connections;
 use handout::plan::AllowRule;
 use handout::quantity::Span;
 use handout::store::s3::{Deleted, Deletion};
+use handout::text::counted;
 use jiff::Timestamp;
 
 use super::report::{CheckReport, bounded};
@@ -126,7 +127,7 @@ fn early(deletion: &Deletion, rule: &AllowRule, now: Timestamp) -> Option<String
     let longest = rule.max_expires_in;
     let when = match deletion.when {
         Deleted::AfterDays(days) if Span::days(days.into()) < longest => {
-            format!("{days} days after they were made")
+            format!("{} after they were made", counted(days.into(), "day"))
         }
         Deleted::From(at)
             if at

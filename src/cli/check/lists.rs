@@ -8,7 +8,7 @@ use handout::distribute::{MAX_CHECKED_ROWS, all_bad_rows, count_recipients};
 use handout::environment::Environment;
 use handout::plan::lists::RecipientList;
 use handout::report::PartsReport;
-use handout::text::chain;
+use handout::text::{chain, counted};
 
 use super::report::{CheckReport, bounded};
 use crate::cli::exit::CommandError;
@@ -116,11 +116,10 @@ fn recipients(read: &PartsReport) -> String {
         repeated,
         ..
     } = read;
+    let recipients = counted(*recipients, "recipient");
     match repeated {
-        0 => format!("{recipients} recipients"),
-        _ => format!(
-            "{recipients} recipients, and rows with an address of an earlier row: {repeated}"
-        ),
+        0 => recipients,
+        _ => format!("{recipients}, and rows with an address of an earlier row: {repeated}"),
     }
 }
 

@@ -14,6 +14,7 @@ use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::plan::Installed;
 use handout::render::Templates;
+use handout::text::counted;
 
 use super::report::{BoxError, CheckOutcome, CheckReport};
 
@@ -68,7 +69,7 @@ fn brand(config: &Config, report: &CheckReport) -> io::Result<()> {
     }
     let lines = config.brand.footer.len();
     if lines > 0 {
-        shown.push(format!("{lines} lines of footer"));
+        shown.push(format!("{} of footer", counted(lines as u64, "line")));
     }
     if shown.is_empty() {
         shown.push("can be used".to_owned());

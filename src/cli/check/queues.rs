@@ -12,7 +12,7 @@ use handout::environment::Environment;
 use handout::queue::sqs::{LookedAt, SqsQueue};
 use handout::queue::{Queue, QueueError};
 use handout::results::Results;
-use handout::text::chain;
+use handout::text::{agreeing, chain, counted};
 
 use super::report::{BoxError, CheckOutcome, CheckReport, bounded};
 
@@ -41,15 +41,20 @@ async fn feedback(
         Ok(None) => Ok(()),
         Ok(Some((queue, _))) => {
             let counted = bounded(queue.waiting()).await;
-            tell_count("feedback", "wait", counted, report)
+            tell_count("feedback", ("waits", "wait"), counted, report)
         }
         Err(error) => report.tell("feedback", Err(error)),
     }
 }
 
+fn waiting_messages(count: u64) -> String {
+    let (messages, wait) = (counted(count, "message"), agreeing(count, "waits", "wait"));
+    format!("{messages} {wait}")
+}
+
 async fn on_this_machine(config: &Config) -> CheckOutcome {
     let waiting = assemble::open_sqlite_queue(config, clock::system)?;
-    Ok(format!("{} messages wait", waiting.waiting().await?))
+    Ok(waiting_messages(waiting.waiting().await?))
 }
 
 async fn in_sqs(
@@ -113,7 +118,7 @@ fn tell_queue(config: &Config, looked_at: LookedAt, report: &CheckReport) -> io:
         LedgerKind::Sqlite => "; only this machine may use it, since its ledger is here",
         LedgerKind::S3 => "",
     };
-    let result = format!("{waiting} messages wait{alone}");
+    let result = format!("{}{alone}", waiting_messages(waiting));
     let Some(count) = max_receive_count.filter(|count| *count < config.queue.max_receives) else {
         return report.tell("queue", Ok(result));
     };
@@ -124,7 +129,8 @@ fn tell_queue(config: &Config, looked_at: LookedAt, report: &CheckReport) -> io:
     report.warn(
         "queue",
         format!(
-            "{result}; its redrive policy moves a message away after {count} receipts{untried}: waiting for a relay or a store counts as receipts too, so let maxReceiveCount be 1000"
+            "{result}; its redrive policy moves a message away after {}{untried}: waiting for a relay or a store counts as receipts too, so let maxReceiveCount be 1000",
+            counted(count.into(), "receipt")
         ),
     )
 }
@@ -151,7 +157,8 @@ async fn parked(
             Some(Redrive::After(receipts)) => report.tell(
                 WHAT,
                 Ok(format!(
-                    "{UNSET}: rejected messages are left to the queue's redrive policy, which moves them after {receipts} receipts"
+                    "{UNSET}: rejected messages are left to the queue's redrive policy, which moves them after {}",
+                    counted(receipts.into(), "receipt")
                 )),
             ),
             Some(Redrive::Unknown) => report.tell(
@@ -171,7 +178,12 @@ async fn parked(
         return report.tell("parked messages", Err(result.into()));
     }
     let counted = bounded(parked.count()).await;
-    tell_count("parked messages", "are parked", counted, report)
+    tell_count(
+        "parked messages",
+        ("is parked", "are parked"),
+        counted,
+        report,
+    )
 }
 
 /// Checks the destination of results, if configured.
@@ -205,7 +217,7 @@ async fn results(
     match opened.and_then(|opened| Ok(opened?)) {
         Ok(Results::Queue { queue, .. }) => {
             let counted = bounded(queue.waiting()).await;
-            tell_count("results", "wait", counted, report)
+            tell_count("results", ("waits", "wait"), counted, report)
         }
         Ok(Results::Webhook(webhook)) => {
             let subject = webhook.subject();
@@ -231,12 +243,16 @@ fn is_same(url: &Option<String>, other: &Option<String>) -> bool {
 /// Reports the message count of a send-only queue. The daemon does not need the permission to read it.
 fn tell_count(
     what: &str,
-    they: &str,
-    counted: Result<Result<u64, QueueError>, BoxError>,
+    (one, many): (&'static str, &'static str),
+    read: Result<Result<u64, QueueError>, BoxError>,
     report: &CheckReport,
 ) -> io::Result<()> {
-    match counted {
-        Ok(Ok(count)) => report.tell(what, Ok(format!("{count} messages {they}"))),
+    match read {
+        Ok(Ok(count)) => {
+            let messages = counted(count, "message");
+            let they = agreeing(count, one, many);
+            report.tell(what, Ok(format!("{messages} {they}")))
+        }
         Ok(Err(error)) if error.lacks_permission() => {
             let words = chain(&error);
             report.warn(what, format!("whether the queue accepts messages was not checked: {words}; grant sqs:GetQueueAttributes to check it"))

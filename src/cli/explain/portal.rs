@@ -9,6 +9,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::links::portal::token_in;
 use handout::portal_access::RevokedLinks;
+use handout::text::counted;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -130,8 +131,8 @@ impl PortalExplanation {
             format!("  {state}"),
             format!("  link id: {}", self.link_id),
             format!(
-                "  opened: {} times, by the audit log of this machine",
-                self.opened
+                "  opened: {}, by the audit log of this machine",
+                counted(self.opened, "time")
             ),
         ]
         .join("\n")

@@ -13,7 +13,7 @@ use handout::quantity::Span;
 use handout::queue::ParkedMessage;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
-use handout::text::printable;
+use handout::text::{agreeing, counted, printable};
 use jiff::SignedDuration;
 use serde::Serialize;
 
@@ -144,7 +144,10 @@ fn put_back(id: &str, count: u64, form: JsonArgs) -> anyhow::Result<ExitCode> {
         say_json(&RequeueReport { requeued: count })?;
     } else {
         say(match (id, count) {
-            (None, count) => format!("{count} messages are on the queue again"),
+            (None, count) => {
+                let (messages, are) = (counted(count, "message"), agreeing(count, "is", "are"));
+                format!("{messages} {are} on the queue again")
+            }
             (Some(id), 0) => format!("no message {id} is parked"),
             (Some(id), _) => format!("message {id} is on the queue again"),
         })?;

@@ -25,7 +25,7 @@ use handout::plan::{self, Bound, KeptOut, PlanError, Refusal};
 use handout::preview::{Preview, PreviewedMail};
 use handout::render::MailSettings;
 use handout::run::JobRun;
-use handout::text::chain;
+use handout::text::{chain, counted};
 use serde::Serialize;
 use serde_json::json;
 
@@ -292,10 +292,10 @@ fn tell(report: &PreviewReport, out: &Path) -> anyhow::Result<()> {
         (true, 1) => "for one recipient".to_owned(),
         (true, count) => format!("for each of {count} recipients"),
     };
-    let links = if report.links == 1 { "link" } else { "links" };
     say(format_args!(
-        "{} would make {} {links} {whose}",
-        report.job, report.links
+        "{} would make {} {whose}",
+        report.job,
+        counted(report.links, "link")
     ))?;
     say(format_args!(
         "  until        {} ({})",
@@ -346,8 +346,8 @@ fn tell_mail(mail: &PreviewMail) -> std::io::Result<()> {
         mail.to, mail.subject
     ))?;
     say(format_args!(
-        "    {} files shown, {} counted; HTML {} bytes, {} % of what fits{risk}; text {} bytes, whole mail {} bytes",
-        mail.shown,
+        "    {} shown, {} counted; HTML {} bytes, {} % of what fits{risk}; text {} bytes, whole mail {} bytes",
+        counted(mail.shown, "file"),
         mail.more,
         mail.html_bytes,
         mail.html_bytes * 100 / mail.html_budget_bytes,

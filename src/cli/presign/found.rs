@@ -14,6 +14,7 @@ use handout::links::walk::Walk;
 use handout::plan::expiry::asked_until;
 use handout::quantity::Span;
 use handout::store::{ObjectMeta, ObjectStore};
+use handout::text::counted;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::PresignArgs;
@@ -127,7 +128,8 @@ impl ListingProgress {
     fn listed(&self, count: usize) {
         let before = self.listed.fetch_add(count as u64, Ordering::Relaxed);
         let now = before + count as u64;
-        self.bar.set_message(format!("{now} objects listed"));
+        self.bar
+            .set_message(format!("{} listed", counted(now, "object")));
     }
 
     fn wanted(&self) {

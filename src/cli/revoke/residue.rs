@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use handout::audit::find::LinkQuery;
 use handout::links::portal::OF_PORTAL;
+use handout::text::counted;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -136,10 +137,7 @@ impl Residue {
 
     /// For people.
     pub(super) fn sentences(&self) -> Vec<String> {
-        let count = |links: u64| match links {
-            1 => "1 link".to_owned(),
-            links => format!("{links} links"),
-        };
+        let count = |links: u64| counted(links, "link");
         let mut lines = Vec::new();
         if let Some(until) = self.signed.until {
             let signed = count(self.signed.links);

@@ -3,7 +3,7 @@
 use handout::config::Config;
 use handout::ledger::portal::{ChangeKind, ChangeTarget, LinkChange};
 use handout::store::s3::REVOKED_TAG;
-use handout::text::shell_word;
+use handout::text::{agreeing, shell_word};
 
 use super::super::terminal::complain;
 use super::super::{say, say_lines};
@@ -107,9 +107,11 @@ fn tell_means(
     let others = match means.others.links {
         0 => "no other link dies".to_owned(),
         links => format!(
-            "{} of {} that are not meant die too",
+            "{} of {} that {} not meant {} too",
             counted(links, "link", "links"),
-            counted(means.others.recipients as u64, "recipient", "recipients")
+            counted(means.others.recipients as u64, "recipient", "recipients"),
+            agreeing(links, "is", "are"),
+            agreeing(links, "dies", "die")
         ),
     };
     say(format_args!(

@@ -13,7 +13,7 @@ use handout::plan::{Objects, Plan};
 use handout::preview::{self, Preview};
 use handout::report::PartsReport;
 use handout::run::JobRun;
-use handout::text::chain;
+use handout::text::{chain, counted};
 use serde::Serialize;
 
 use super::{Files, PreviewMail, PreviewOutput, suppressed};
@@ -180,12 +180,14 @@ fn place(plan: &Plan) -> String {
 fn tell(report: &PartsPreview, arguments: &PreviewOutput) -> std::io::Result<()> {
     let (job, recipients) = (&report.job, report.recipients);
     say(format_args!(
-        "{job} would go to {recipients} recipients, each with files of their own"
+        "{job} would go to {}, each with files of their own",
+        counted(recipients, "recipient")
     ))?;
     if report.repeated > 0 {
         let repeated = report.repeated;
         say(format_args!(
-            "  repeated     {repeated} rows have the address of an earlier row"
+            "  repeated     {} with the address of an earlier row",
+            counted(repeated, "row")
         ))?;
     }
     if report.bad_rows > 0 {
