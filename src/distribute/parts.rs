@@ -26,10 +26,12 @@ use super::enter_and_run;
 use super::finish::{Ending, comes_too_late, finish, supersede};
 use super::state::check_body;
 use crate::assemble::Services;
+use crate::deliver::DeliverError;
 use crate::error::{FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
 use crate::ledger::status::{is_done, record_of, reopenings};
 use crate::ledger::{Created, Kind, LedgerError, Record};
+use crate::links::listing::GatherError;
 use crate::report::JobReport;
 use crate::run::JobRun;
 
@@ -163,11 +165,19 @@ fn is_rejection(error: &JobError) -> bool {
     }
 }
 
-/// Whether the other parts would meet the error of one too: all of them need the same store, ledger, log and relay.
+/// Whether the other parts would meet the error of one too: all of them need the same store, ledger, log and relay. A single failure at a
+/// prefix or at a mail of the part shows nothing of others: after the next one the store or the relay is down.
 fn ends_all(error: &JobError) -> bool {
-    let is_of_recipient = matches!(error, JobError::Spared { .. })
-        || matches!(error, JobError::Deliver(error) if error.is_of_recipient());
-    !is_of_recipient
+    let is_of_prefix = matches!(
+        error,
+        JobError::Gather(GatherError::Store(_)) | JobError::Deliver(DeliverError::Publish(_))
+    );
+    let is_of_mail = match error {
+        JobError::Deliver(DeliverError::Relay(error)) => error.may_be_of_mail(),
+        error => matches!(error, JobError::Deliver(error) if error.is_of_recipient()),
+    };
+    let is_of_part = is_of_prefix || is_of_mail || matches!(error, JobError::Spared { .. });
+    !is_of_part
         && match error.class() {
             FailureClass::Deferred | FailureClass::Edge | FailureClass::Disk => true,
             FailureClass::Transient => error.is_stopped(),
@@ -188,5 +198,30 @@ fn damaged(record: &Record) -> LedgerError {
         job: record.job.to_string(),
         kind: record.kind.as_str().to_owned(),
         n: record.n,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::health::{Edge, EdgeKind, FailureKind};
+    use crate::edge::{EdgeError, ErrorKind};
+
+    /// One recipient's prefix fails, and the store answers others: they get their mail.
+    #[test]
+    fn a_failure_that_may_be_of_one_part_ends_no_other() {
+        let failed = || EdgeError::new("list s3://reports/ann/", ErrorKind::Failed, "500");
+        assert!(!ends_all(&GatherError::Store(failed()).into()));
+        assert!(!ends_all(&DeliverError::Publish(failed()).into()));
+        assert!(ends_all(&LedgerError::Store(failed()).into()));
+        let edge = Edge::new(EdgeKind::Store, "reports", "the store");
+        for _ in 0..2 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        let outage = edge.outage().unwrap();
+        assert!(ends_all(&JobError::Down(outage.clone())));
+        let after = std::time::Duration::ZERO;
+        let outage = Box::new(outage);
+        assert!(!ends_all(&JobError::Spared { outage, after }));
     }
 }

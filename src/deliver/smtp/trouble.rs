@@ -138,6 +138,24 @@ impl RelayError {
         matches!(self.trouble, Trouble::Overtaken { .. })
     }
 
+    /// Whether the mail may be the cause, as far as one failure shows. A mail that breaks in its text or after it may be in doubt: others are
+    /// not to follow it.
+    pub fn may_be_of_mail(&self) -> bool {
+        let is_of_text = |step: &str| {
+            [DialogueStep::Text, DialogueStep::Dot]
+                .map(DialogueStep::as_str)
+                .contains(&step)
+        };
+        match &self.trouble {
+            Trouble::Unreachable { step, .. } => !is_of_text(step),
+            Trouble::Refuses { .. } | Trouble::NotNow { .. } | Trouble::Overtaken { .. } => true,
+            Trouble::Insecure { .. }
+            | Trouble::NoLogin { .. }
+            | Trouble::Login { .. }
+            | Trouble::Paused { .. } => false,
+        }
+    }
+
     /// Whether the relay is paused until a known instant.
     pub const fn is_pause(&self) -> bool {
         matches!(self.trouble, Trouble::Paused { .. })
