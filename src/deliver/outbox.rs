@@ -170,7 +170,7 @@ mod tests {
         }
         let page = fs::read_to_string(folder.path().join("index.html")).unwrap();
         assert!(
-            page.contains("The last 1 mails") && page.contains("&lt;b&gt;Hi"),
+            page.contains("The last 1 mail,") && page.contains("&lt;b&gt;Hi"),
             "{page}"
         );
         assert_eq!(

@@ -314,7 +314,8 @@ async fn a_parked_url_that_cannot_work_is_a_failure_and_a_hasty_redrive_policy_a
         assert!(line.starts_with("warn ") && line.contains(told), "{line}");
         let aside = world.config.queue.parked_url.take();
         let left = parked(&world);
-        let moved = format!("which moves them after {count} receipts");
+        let receipts = if count == "1" { "receipt" } else { "receipts" };
+        let moved = format!("which moves them after {count} {receipts}");
         assert!(left.starts_with("ok ") && left.ends_with(&moved), "{left}");
         world.config.queue.parked_url = aside;
         assert_eq!(checked.failures(), [""; 0]);

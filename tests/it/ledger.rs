@@ -900,7 +900,7 @@ async fn a_held_doubt_is_listed_answered_and_then_sent() {
     assert_eq!(opened.services.progress.snapshot().mails_accepted, 1);
     let shown = ledger(&["show", "daily"]).1;
     assert!(
-        shown.starts_with("daily: done\n") && shown.contains("accepted at attempt 1"),
+        shown.starts_with("daily: done, done at ") && shown.contains("accepted at attempt 1"),
         "{shown}"
     );
     opened.close().await;

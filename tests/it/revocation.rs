@@ -158,7 +158,7 @@ async fn a_leaked_link_is_refused_when_its_object_is_tagged_and_opens_when_it_is
 
     let kept = handout(&config, &["restore", "link", link]);
     assert!(
-        complained(&kept).contains("have the tag"),
+        complained(&kept).contains("1 object still has the tag"),
         "{}",
         complained(&kept)
     );
