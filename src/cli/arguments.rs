@@ -148,7 +148,7 @@ mod tests {
             assert_eq!((by_id.rid(&names), by_id.address()), (rid.clone(), None));
             assert_eq!(by_id.typed(), rid);
         }
-        assert_eq!(ann.typed(), "Ann@acme.example");
+        assert_eq!(ann.typed(), "ann@acme.example");
         let short = named_recipient(&rid[1..]).unwrap_err();
         assert!(short.contains("32 hexadecimal digits"), "{short}");
         let wrong = named_recipient("ann@").unwrap_err();

@@ -99,6 +99,7 @@ fn every_command_that_a_guide_names_in_a_sentence_is_one() {
         for span in spans.filter(|span| !span.contains(['\n', '…'])) {
             let span = span.replace(" NAME", " acme-daily").replace(" N", " 5");
             let span = span.replace("--after ID", "--after 5");
+            let span = span.replace("whose ID", &format!("whose {}", "0".repeat(32)));
             let calls = calls(&span.replace("ADDRESS", "ann@acme.example"));
             let [call] = &calls[..] else {
                 panic!("{name}: {span}");
