@@ -473,10 +473,14 @@ async fn the_ledger_shows_outcome_time_code_and_words_of_each_recipient() {
 
     let (code, listed, _) = handout(&config, &["ledger", "show", "--json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((code, listed.as_array().map(Vec::len)), (Some(0), Some(1)));
+    let only = &listed[0];
     assert_eq!(
-        (code, &listed),
-        (Some(0), &json!([{ "job": "daily", "state": "done" }]))
+        (&only["job"], &only["state"]),
+        (&json!("daily"), &json!("done"))
     );
+    let instants = [&only["begun_at"], &only["done_at"]];
+    assert!(instants.iter().all(|at| at.is_string()), "{only}");
     let (code, doubts, _) = handout(&config, &["ledger", "show", "--doubts", "--json"]);
     let doubts: Value = serde_json::from_str(&doubts).unwrap();
     assert_eq!((code, &doubts[0]["job"]), (Some(1), &json!("daily")));
